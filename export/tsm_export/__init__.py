@@ -1,0 +1,1 @@
+"""Turn a checkpoint into a bundle that the runtime can run anywhere."""

@@ -1,0 +1,1 @@
+"""Train multi-task temporal shift models on annotated videos."""
