@@ -1,0 +1,41 @@
+"""Backends: a batch of clips in, action and scene probabilities out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle import Bundle
+
+__all__ = ["Backend", "Scores", "open_backend"]
+
+
+class Scores(NamedTuple):
+    """Probabilities of a batch: action (N, A) and scene (N, S) or None, both float32."""
+
+    action: npt.NDArray[np.float32]
+    scene: npt.NDArray[np.float32] | None
+
+
+class Backend(Protocol):
+    """What the pipeline needs of an engine."""
+
+    name: str
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Score a (N, T, size, size, 3) uint8 batch; N may differ from call to call."""
+        ...
+
+
+def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> Backend:
+    """Open the bundle's model on this machine's CPU with onnxruntime.
+
+    Raises:
+        BundleError: the model is missing or altered.
+        BackendError: onnxruntime is not installed.
+    """
+    from .onnxruntime import OnnxruntimeBackend
+
+    return OnnxruntimeBackend(bundle, precision, num_threads=num_threads)

@@ -1,0 +1,168 @@
+"""The bundle: a folder with a manifest and the models it names. Written by the export, read here."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from .clips import ClipSpec
+from .errors import BundleError
+from .frames import RESIZE_FLAG
+from .segments import BACKGROUND
+
+__all__ = ["FORMAT_VERSION", "MANIFEST", "Bundle", "Manifest", "ModelFile", "ParityReport", "load_bundle", "sha256"]
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model file compared with the checkpoint in PyTorch when it was written."""
+
+    batch_sizes: tuple[int, ...]
+    max_abs_error: dict[str, float]
+    """Per output, over probabilities."""
+    tolerance: float
+    top1_agreement: dict[str, float]
+    """Per output, 0 to 1."""
+
+
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model of the bundle."""
+
+    sha256: str
+    precision: Literal["fp32", "fp16", "int8", "int8-trt"]
+    parity: ParityReport | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is needed to run the models and to read their outputs."""
+
+    format_version: int
+    action_labels: tuple[str, ...]
+    """In the order of the scores; a softmax head has `background` last."""
+    scene_labels: tuple[str, ...] = ()
+    """Empty: the model has no scene head."""
+    head: Literal["softmax"] = "softmax"
+    interval_seconds: float
+    num_frames: int
+    size: int
+    resize: str = RESIZE_FLAG
+    backbone: str
+    shift: bool = True
+    files: dict[str, ModelFile]
+    built_with: dict[str, str] = {}
+    checkpoint: dict[str, str | float | int] = {}
+    """Where the weights come from: run name, epoch, validation scores, SHA-256 of the checkpoint."""
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """What the models take."""
+        return ClipSpec(
+            interval_seconds=self.interval_seconds, num_frames=self.num_frames, size=self.size
+        )
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle on disk whose manifest was read and checked; model files are checked when opened."""
+
+    path: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    def model_bytes(self, precision: str = "fp32", *, suffix: str = ".onnx") -> bytes:
+        """Return the bytes of a model after comparing their SHA-256 with the manifest.
+
+        Raises:
+            BundleError: there is no such model, its file is missing, or its hash is another one.
+        """
+        name = f"model.{precision}{suffix}"
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            has = ", ".join(sorted(self.manifest.files)) or "no model"
+            raise BundleError(f"{self.path}: has no {name} (it has {has}); export it with tsm-export")
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{self.path / name}: named in the manifest but not readable ({error.strerror})"
+            ) from error
+        if sha256(data) != entry.sha256:
+            raise BundleError(
+                f"{self.path / name}: SHA-256 differs from the manifest: the file was altered or copied in part;"
+                " export the bundle again or copy it anew"
+            )
+        return data
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes as hexadecimal text."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and check the manifest of a bundle.
+
+    Raises:
+        BundleError: no such folder, no manifest, unknown or missing key, newer format, values that do not fit.
+    """
+    if not path.is_dir():
+        what = "is a file, not a bundle folder" if path.exists() else "no such bundle folder"
+        raise BundleError(f"{path}: {what}; write one with: tsm-export CHECKPOINT -o {path}")
+    try:
+        data = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: no readable {MANIFEST} in it ({error.strerror}); is this a bundle from tsm-export?"
+        ) from error
+    manifest = _decode(data, path / MANIFEST)
+    _check(manifest, path / MANIFEST)
+    return Bundle(path=path, manifest=manifest, manifest_sha256=sha256(data))
+
+
+def _decode(data: bytes, path: Path) -> Manifest:
+    try:
+        raw = msgspec.json.decode(data)
+        version = raw.get("format_version") if isinstance(raw, Mapping) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise BundleError(
+                f"{path}: format {version} is newer than this program's {FORMAT_VERSION}; update tsm-tal"
+            )
+        return msgspec.convert(raw, Manifest)
+    except msgspec.ValidationError as error:
+        hint = _nearest_key(raw) if isinstance(raw, Mapping) else ""
+        raise BundleError(f"{path}: {error}{hint}") from error
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{path}: not valid JSON ({error})") from error
+
+
+def _nearest_key(raw: Mapping[str, object]) -> str:
+    known = Manifest.__struct_fields__
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            return f" (nearest known key: {near[0]!r})" if near else ""
+    return ""
+
+
+def _check(manifest: Manifest, path: Path) -> None:
+    if manifest.resize != RESIZE_FLAG:
+        raise BundleError(f"{path}: resize {manifest.resize!r}, but this program resizes by {RESIZE_FLAG!r}")
+    if len(manifest.action_labels) < 2 or manifest.action_labels[-1] != BACKGROUND:
+        raise BundleError(f"{path}: action_labels must be at least one action and then {BACKGROUND!r}")
+    for name in ("action_labels", "scene_labels"):
+        labels = getattr(manifest, name)
+        if len(set(labels)) != len(labels):
+            raise BundleError(f"{path}: {name} names a label twice")
+    for name in manifest.files:
+        if Path(name).name != name:
+            raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
+    try:
+        _ = manifest.clip_spec
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error

@@ -1,0 +1,136 @@
+"""Files that appear whole or not at all, and reading of files that a user wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tsm_runtime.errors import RunError, UsageError
+
+__all__ = ["read_json", "read_text", "whole_folder", "write_whole"]
+
+
+def read_text(path: Path) -> str:
+    """Text of a UTF-8 file, with or without byte order mark; line ends stay as they are.
+
+    Raises:
+        UsageError: the file cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def read_json(path: Path) -> object:
+    """Value of a JSON file.
+
+    The standard reader also takes NaN and Infinity, which Python programs write: so the caller sees the
+    number and can name its entry, where a strict reader could only name a byte.
+
+    Raises:
+        UsageError: the file cannot be read or is not JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not JSON: {error}") from error
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write a file so that `path` holds all of `data` or what it held before.
+
+    Args:
+        path: target; a link is followed, the permissions of an existing file are kept.
+        data: bytes, or text to be written as UTF-8.
+
+    Raises:
+        RunError: it could not be written; no temporary file is left.
+    """
+    # A file name that is not UTF-8 reaches text as lone surrogates; escaped, the output stays valid UTF-8.
+    content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    try:
+        _write(Path(os.path.realpath(path)), content)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _write(target: Path, content: bytes) -> None:
+    if target.exists() and not target.is_file():
+        # /dev/stdout or a pipe cannot be replaced, and a folder gives the right error here.
+        target.write_bytes(content)
+        return
+    temporary = _temporary_sibling(target)
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+        with suppress(FileNotFoundError, PermissionError):
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path, *, marker: str = "manifest.json") -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path` that takes its place when the block ends well.
+
+    Args:
+        path: target. An existing folder is replaced, after the new one is complete, only when it is empty
+            or of the same kind; so a mistyped `--output` never deletes somebody's files.
+        marker: name of a file that every folder of this kind holds.
+
+    Raises:
+        UsageError: `path` exists and is something else.
+        RunError: a file or folder could not be written; what was there before stays.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _temporary_sibling(target)
+    try:
+        _check_replaceable(target, path, marker)
+        temporary.mkdir()
+        yield temporary
+        _exchange(temporary, target)
+    except OSError as error:
+        raise RunError(f"cannot write folder {path}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_replaceable(target: Path, shown: Path, marker: str) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UsageError(f"{shown} exists and is not a folder; choose another output")
+    if any(target.iterdir()) and not (target / marker).is_file():
+        raise UsageError(f"{shown} holds other files (no {marker}); choose another output or an empty folder")
+
+
+def _exchange(new: Path, target: Path) -> None:
+    """Put `new` where `target` is; the old folder comes back when that fails."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = _temporary_sibling(target)
+    target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary_sibling(target: Path) -> Path:
+    # Not derived from the target's name, which may already have the longest length a file system takes.
+    return target.parent / f".tsm-{uuid.uuid4().hex}.tmp"

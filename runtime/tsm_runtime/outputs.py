@@ -1,0 +1,441 @@
+"""Results as files and on the terminal: detection JSON, CSV, tables; and reading segments back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.evaluation import Evaluation, tiou
+from tsm_runtime.files import read_json, read_text
+from tsm_runtime.segments import Segment
+
+if TYPE_CHECKING:
+    # rich costs more time to import than the rest of the runtime: only the functions that print import it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = [
+    "Result",
+    "SceneScore",
+    "align_segments",
+    "print_comparison",
+    "print_table",
+    "read_segments",
+    "results_to_csv",
+    "results_to_json",
+]
+
+_VERSION = "tsm-tal 1"
+_CSV_COLUMNS = ("video", "label", "start", "end", "score")
+_LINE_LENGTH = 110
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""Start of a cell that a spreadsheet would run as a formula, or of one that was already made harmless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneScore:
+    """Probability of one scene label for a whole video."""
+
+    label: str
+    score: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):
+            raise ValueError(f"scene {self.label!r}: score {self.score} is not finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What was found in one video.
+
+    Args:
+        segments: actions in order of time.
+        scenes: scene scores in any order; empty for a model without scene head.
+        interval_seconds: t, the length of the classified intervals.
+        num_intervals: intervals that were classified.
+        duration_seconds: L, from the frames.
+        complete: False when the video broke off and only its first part was analysed.
+        gaps: [start, end) in seconds where the video has no frame for longer than t.
+        corrupt_frames: frames that the decoder marked as damaged.
+        warnings: one line each, for a person.
+    """
+
+    video_id: str
+    segments: tuple[Segment, ...]
+    scenes: tuple[SceneScore, ...]
+    interval_seconds: float
+    num_intervals: int
+    duration_seconds: float
+    complete: bool
+    gaps: tuple[tuple[float, float], ...]
+    corrupt_frames: int
+    warnings: tuple[str, ...]
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def results_to_json(results: Sequence[Result], external_data: Mapping[str, object]) -> bytes:
+    """ActivityNet detection JSON, the same bytes for the same results.
+
+    Args:
+        results: videos in the order they shall have in the file.
+        external_data: JSON values that tell where the results come from; "videos" is added to it.
+
+    Returns:
+        UTF-8; times and scores rounded to six decimals; scenes by falling score.
+
+    Raises:
+        ValueError: two results have the same video id, or a number is not finite.
+    """
+    _check_ids(results)
+    document = {
+        "version": _VERSION,
+        "results": {r.video_id: [_detection(segment) for segment in r.segments] for r in results},
+        "scenes": {
+            r.video_id: [{"label": s.label, "score": _rounded(s.score)} for s in _ranked(r.scenes)]
+            for r in results
+        },
+        "external_data": {**external_data, "videos": {r.video_id: _provenance(r) for r in results}},
+    }
+    # A video id may hold lone surrogates (a file name that is not UTF-8): their escape is valid JSON.
+    return (_layout(document, 0) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _check_ids(results: Sequence[Result]) -> None:
+    seen: set[str] = set()
+    for result in results:
+        if result.video_id in seen:
+            raise ValueError(f"two results have the video id {result.video_id!r}")
+        seen.add(result.video_id)
+
+
+def _detection(segment: Segment) -> dict[str, object]:
+    bounds = [_rounded(segment.start_seconds), _rounded(segment.end_seconds)]
+    return {"label": segment.label, "segment": bounds, "score": _rounded(segment.score)}
+
+
+def _provenance(result: Result) -> dict[str, object]:
+    return {
+        "duration": _rounded(result.duration_seconds),
+        "intervals": result.num_intervals,
+        "complete": result.complete,
+        "gaps": [[_rounded(start), _rounded(end)] for start, end in result.gaps],
+        "corrupt_frames": result.corrupt_frames,
+    }
+
+
+def _ranked(scenes: Iterable[SceneScore]) -> list[SceneScore]:
+    return sorted(scenes, key=lambda scene: (-scene.score, scene.label))
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6) + 0.0  # + 0.0 turns -0.0 into 0.0
+
+
+def _layout(value: object, depth: int) -> str:
+    """JSON text that breaks a list or object over lines only when it does not fit on one."""
+    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = " " * (depth + 1)
+    if depth > 0 and len(flat) + depth <= _LINE_LENGTH:
+        return flat
+    if isinstance(value, Mapping) and value:
+        lines = [
+            f"{inner}{json.dumps(str(k), ensure_ascii=False)}: {_layout(v, depth + 1)}" for k, v in value.items()
+        ]
+        return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
+    if isinstance(value, list | tuple) and value:
+        lines = [inner + _layout(item, depth + 1) for item in value]
+        return "[\n" + ",\n".join(lines) + "\n" + " " * depth + "]"
+    return flat
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def results_to_csv(results: Sequence[Result]) -> str:
+    """One line per segment: `video,label,start,end,score`; times in seconds, six decimals.
+
+    A video id or label that a spreadsheet would run as a formula gets an apostrophe in front, which
+    `read_segments` takes away again.
+
+    Raises:
+        ValueError: two results have the same video id.
+    """
+    _check_ids(results)
+    lines = [",".join(_CSV_COLUMNS)]
+    for result in results:
+        for segment in result.segments:
+            numbers = (segment.start_seconds, segment.end_seconds, segment.score)
+            texts = (_csv_cell(result.video_id), _csv_cell(segment.label))
+            lines.append(",".join((*texts, *(repr(_rounded(number)) for number in numbers))))
+    return "\n".join(lines) + "\n"
+
+
+def _csv_cell(text: str) -> str:
+    # By hand: with "\n" line ends the csv module of Python 3.11 leaves a carriage return unquoted.
+    harmless = f"'{text}" if _FORMULA.match(text) else text
+    if re.search(r'[,"\r\n]', harmless) or harmless != harmless.strip():
+        return '"' + harmless.replace('"', '""') + '"'
+    return harmless
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+class _Detection(msgspec.Struct):
+    label: str
+    segment: tuple[float, float]
+    score: float
+
+
+def read_segments(path: Path) -> dict[str, list[Segment]]:
+    """Read segments per video id from detection JSON (of any ActivityNet tool) or, by its suffix, our CSV.
+
+    A video without segments is there in JSON, with an empty list; a CSV cannot tell it.
+
+    Raises:
+        UsageError: names file, video and entry (counted from 1), or the line of a CSV, of the first fault.
+    """
+    found: dict[str, list[Segment]] = {}
+    if path.suffix.lower() == ".csv":
+        for where, video_id, cells in _csv_rows(path):
+            found.setdefault(video_id, []).append(_csv_segment(where, cells))
+        return found
+    for video_id, entries in _json_videos(path):
+        where = f"{path}: video {video_id!r}, entry"
+        found[video_id] = [_json_segment(f"{where} {n}", raw) for n, raw in enumerate(entries, start=1)]
+    return found
+
+
+def _json_videos(path: Path) -> Iterator[tuple[str, list[object]]]:
+    content = read_json(path)
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict):
+        raise UsageError(f'{path}: no "results" object; expected ActivityNet detections')
+    for video_id, entries in results.items():
+        if not isinstance(entries, list):
+            raise UsageError(f"{path}: video {video_id!r}: expected a list of detections")
+        yield video_id, entries
+
+
+def _json_segment(where: str, raw: object) -> Segment:
+    try:
+        detection = msgspec.convert(raw, _Detection)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise UsageError(f"{where}: {error}") from error
+    return _segment(where, detection.label, *detection.segment, detection.score)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Place, video id and cells by column name of each row."""
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        missing = [name for name in _CSV_COLUMNS if name not in header]
+        if missing:
+            expected = ",".join(_CSV_COLUMNS)
+            raise UsageError(f"{path}: no column {', '.join(missing)}; expected the header {expected}")
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UsageError(f"{where}: {len(row)} cells, the header has {len(header)}")
+            cells = dict(zip(header, row, strict=True))
+            video_id = _without_apostrophe(cells["video"])
+            yield f"{where} (video {video_id!r})", video_id, cells
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+
+
+def _csv_segment(where: str, cells: Mapping[str, str]) -> Segment:
+    numbers = []
+    for name in ("start", "end", "score"):
+        try:
+            numbers.append(float(cells[name]))
+        except ValueError:
+            raise UsageError(f"{where}: {name} is {cells[name]!r}; expected a number") from None
+    return _segment(where, _without_apostrophe(cells["label"]), *numbers)
+
+
+def _without_apostrophe(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _segment(where: str, label: str, start: float, end: float, score: float) -> Segment:
+    if not label.strip():
+        raise UsageError(f"{where}: empty label")
+    try:
+        return Segment(label=label, start_seconds=start, end_seconds=end, score=score)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+# --- terminal -------------------------------------------------------------------------------------
+
+
+def print_table(
+    results: Sequence[Result],
+    console: Console | None = None,
+    *,
+    truth: Mapping[str, Sequence[Segment]] | None = None,
+) -> None:
+    """Print one table of segments per video, with its scene and warnings.
+
+    Args:
+        results: videos in the order of printing.
+        console: where to print; standard output by default.
+        truth: true segments per video id; adds the tIoU with the best true segment of the same label.
+    """
+    out = _console(console)
+    for result in results:
+        true = None if truth is None else truth.get(result.video_id, ())
+        out.print(_segment_table(result, true, out))
+        _print_scene(result, out)
+        for warning in result.warnings:
+            out.print(_plain(f"warning: {warning}", out, style="yellow"))
+
+
+def print_comparison(
+    result: Result,
+    truth_segments: Sequence[Segment],
+    evaluation: Evaluation | None,
+    console: Console | None = None,
+) -> None:
+    """Print the found segments of one video beside the true ones, then the mAP.
+
+    Args:
+        result: the video.
+        truth_segments: its true segments.
+        evaluation: for the last line; None leaves it out.
+        console: where to print; standard output by default.
+    """
+    out = _console(console)
+    table = _new_table(result.video_id, out)
+    for name in ("found", "from", "to", "score", "true", "from", "to", "tIoU"):
+        table.add_column(name, justify="left" if name in ("found", "true") else "right", overflow="fold")
+    for found, true in align_segments(result.segments, truth_segments):
+        left = [_plain(found.label, out), *_bounds(found), f"{found.score:.2f}"] if found else [""] * 4
+        right = [_plain(true.label, out), *_bounds(true)] if true else [""] * 3
+        overlap = f"{tiou(found, true):.2f}" if found and true else ""
+        right_label = found and true and found.label == true.label
+        table.add_row(*left, *right, overlap, style="green" if right_label else "red")
+    out.print(table)
+    _print_scene(result, out)
+    if evaluation is not None:
+        out.print(_map_line(evaluation), highlight=False, markup=False)
+
+
+def align_segments(
+    found: Sequence[Segment], true: Sequence[Segment]
+) -> list[tuple[Segment | None, Segment | None]]:
+    """Pair each found segment with at most one true one, for showing them side by side.
+
+    Pairs of one label come first, by falling tIoU; then what is left is paired by falling tIoU whatever the
+    labels. Segments that overlap nothing free stand alone.
+
+    Returns:
+        (found or None, true or None) in order of time.
+    """
+    pairs = [
+        (f.label != t.label, -tiou(f, t), i, j)
+        for i, f in enumerate(found)
+        for j, t in enumerate(true)
+        if f.start_seconds < t.end_seconds and t.start_seconds < f.end_seconds
+    ]
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, _, i, j in sorted(pairs):
+        if i not in partner and j not in taken:
+            partner[i] = j
+            taken.add(j)
+    rows: list[tuple[Segment | None, Segment | None]] = [
+        (segment, true[partner[i]] if i in partner else None) for i, segment in enumerate(found)
+    ]
+    rows += [(None, segment) for j, segment in enumerate(true) if j not in taken]
+    return sorted(rows, key=_row_time)
+
+
+def _row_time(row: tuple[Segment | None, Segment | None]) -> tuple[float, float]:
+    present = [segment for segment in row if segment is not None]
+    return min(s.start_seconds for s in present), min(s.end_seconds for s in present)
+
+
+def _segment_table(result: Result, true: Sequence[Segment] | None, console: Console) -> Table:
+    table = _new_table(result.video_id, console)
+    names = ["label", "from", "to", "seconds", "score"] + ([] if true is None else ["tIoU"])
+    for name in names:
+        table.add_column(name, justify="left" if name == "label" else "right", overflow="fold")
+    for segment in result.segments:
+        length = f"{segment.end_seconds - segment.start_seconds:.2f}"
+        cells = [_plain(segment.label, console), *_bounds(segment), length, f"{segment.score:.2f}"]
+        if true is not None:
+            best = max((tiou(segment, other) for other in true if other.label == segment.label), default=0.0)
+            cells.append(f"{best:.2f}")
+        table.add_row(*cells)
+    if not result.segments:
+        table.add_row("(no action)", *[""] * (len(names) - 1))
+    return table
+
+
+def _print_scene(result: Result, console: Console) -> None:
+    if result.scenes:
+        best = _ranked(result.scenes)[0]
+        console.print(_plain(f"scene: {best.label} ({best.score:.2f})", console))
+
+
+def _map_line(evaluation: Evaluation) -> str:
+    each = zip(evaluation.tiou_thresholds, evaluation.map_per_tiou, strict=True)
+    values = "  ".join(f"@{threshold:.2f} {100 * value:.1f}" for threshold, value in each)
+    return f"mAP % {values}  average {100 * evaluation.average_map:.1f}"
+
+
+def _bounds(segment: Segment) -> tuple[str, str]:
+    return _clock(segment.start_seconds), _clock(segment.end_seconds)
+
+
+def _clock(seconds: float) -> str:
+    """Minutes, seconds, hundredths.
+
+    >>> _clock(59.999)
+    '1:00.00'
+    """
+    hundredths = round(seconds * 100)
+    return f"{hundredths // 6000}:{hundredths // 100 % 60:02}.{hundredths % 100:02}"
+
+
+def _console(console: Console | None) -> Console:
+    if console is not None:
+        return console
+    from rich.console import Console as RichConsole
+
+    return RichConsole()
+
+
+def _new_table(title: str, console: Console) -> Table:
+    from rich.table import Table as RichTable
+
+    return RichTable(title=_plain(title, console), title_justify="left", title_style="bold")
+
+
+def _plain(text: str, console: Console, style: str = "") -> Text:
+    """Text shown as it is: no markup, no control characters, nothing that the stream cannot encode."""
+    from rich.text import Text as RichText
+
+    visible = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+    return RichText(visible.encode(console.encoding, "replace").decode(console.encoding), style=style)

@@ -1,0 +1,103 @@
+"""Checkpoints: safetensors whose metadata hold the configuration, the labels and the validation scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import safetensors
+import safetensors.torch
+from torch import Tensor
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import write_whole
+
+from .clip_data import Labels
+from .config import Config
+from .model import TSM
+
+__all__ = ["Checkpoint", "build_model", "load_checkpoint", "save_checkpoint"]
+
+FORMAT = "tsm-tal checkpoint 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A trained model and all that is needed to build, export and judge it."""
+
+    config: Config
+    labels: Labels
+    epoch: int
+    """Epochs trained."""
+    metrics: dict[str, float]
+    """Of the validation after this epoch."""
+    weights: Mapping[str, Tensor]
+
+    def model(self) -> TSM:
+        """Build the network and load the weights, in evaluation mode."""
+        model = build_model(self.config, self.labels)
+        model.load_state_dict(dict(self.weights))
+        return model.eval()
+
+
+def build_model(config: Config, labels: Labels) -> TSM:
+    """Build the network of a run, with random weights."""
+    m = config.model
+    return TSM(
+        m.backbone,
+        len(labels.actions),
+        len(labels.scenes),
+        num_frames=config.clip.num_frames,
+        shift=m.shift,
+        fold_div=m.fold_div,
+        width_mult=m.width_mult,
+        dropout=m.dropout,
+    )
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        "config": msgspec.json.encode(checkpoint.config).decode(),
+        "labels": msgspec.json.encode(checkpoint.labels).decode(),
+        "epoch": str(checkpoint.epoch),
+        "metrics": msgspec.json.encode(checkpoint.metrics).decode(),
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    write_whole(path, safetensors.torch.save(weights, metadata))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint that `tsm-train` wrote.
+
+    Raises:
+        UsageError: missing, not safetensors, or not a checkpoint of this project.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise UsageError(f"{path}: no readable checkpoint ({error.strerror or error})") from error
+    except safetensors.SafetensorError as error:
+        raise UsageError(f"{path}: not a safetensors checkpoint ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise UsageError(
+            f"{path}: not a checkpoint of tsm-train (expected format {FORMAT!r}, got {metadata.get('format')!r})"
+        )
+    try:
+        return Checkpoint(
+            config=msgspec.json.decode(metadata["config"], type=Config),
+            labels=msgspec.json.decode(metadata["labels"], type=Labels),
+            epoch=int(metadata["epoch"]),
+            metrics=msgspec.json.decode(metadata["metrics"], type=dict[str, float]),
+            weights=weights,
+        )
+    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+        raise UsageError(f"{path}: damaged checkpoint metadata ({error})") from error

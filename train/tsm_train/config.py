@@ -1,0 +1,188 @@
+"""The one TOML file of a run, read strictly: an unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from tsm_runtime.clips import ClipSpec
+from tsm_runtime.errors import UsageError
+
+__all__ = ["AugmentConfig", "ClipConfig", "Config", "DataConfig", "ModelConfig", "TrainConfig", "load_config"]
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections: frozen, by keyword, strict."""
+
+
+class DataConfig(_Section):
+    """Where the annotated videos are. Relative paths start at the folder of the configuration file."""
+
+    annotations: str
+    """ActivityNet `database` JSON, with `scene` per video for the scene head."""
+    videos: str
+    """Folder that holds `<video id>.mp4` (or another container)."""
+    training_subset: str = "training"
+    validation_subset: str = "validation"
+    cache: str = ""
+    """Folder of the decoded frames; empty: `tsm-tal` in the user's cache folder."""
+
+
+class ModelConfig(_Section):
+    """The network."""
+
+    backbone: str = "efficientnet_lite0"
+    width_mult: Positive = 1.0
+    """Only for mobilenet_v2."""
+    pretrained: str = ""
+    """`imagenet`, a file, or empty for random weights."""
+    shift: bool = True
+    fold_div: Count = 8
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
+
+
+class ClipConfig(_Section):
+    """What the model sees of an interval."""
+
+    interval_seconds: Positive = 0.5
+    num_frames: Count = 8
+    size: Annotated[int, msgspec.Meta(ge=32)] = 256
+
+
+class TrainConfig(_Section):
+    """SGD and its schedule. The paper states SGD and the learning rate 0.001; the rest is our choice."""
+
+    epochs: Count = 20
+    batch_size: Count = 16
+    learning_rate: Positive = 0.001
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 1e-4
+    warmup_epochs: NotNegative = 1.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip_gradient: NotNegative = 20.0
+    """Largest norm of the gradient; 0: not clipped."""
+    scene_loss_weight: NotNegative = 0.5
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 are mixed precision."""
+    seed: int = 0
+    num_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    validate_every: Count = 1
+    """Epochs between validations; the last epoch is always validated."""
+
+
+class AugmentConfig(_Section):
+    """Changes of a training clip, equal for its T frames."""
+
+    flip: Share = 0.5
+    """Probability of a mirrored clip."""
+    crop_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
+    """Smallest share of the picture's area that a random crop keeps; 1: no crop."""
+    color: Share = 0.2
+    """Largest relative change of brightness, contrast and saturation."""
+    time_jitter: Share = 0.5
+    """Largest move of an interval, in intervals; its label moves along."""
+
+
+class Config(_Section):
+    """A run."""
+
+    name: str
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    clip: ClipConfig = ClipConfig()
+    train: TrainConfig = TrainConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """What the model takes, as the runtime knows it."""
+        return ClipSpec(
+            interval_seconds=self.clip.interval_seconds,
+            num_frames=self.clip.num_frames,
+            size=self.clip.size,
+        )
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a run's TOML file.
+
+    Args:
+        path: the file; relative paths in it start at its folder.
+        overrides: `section.key=value` texts that replace keys, value in TOML.
+
+    Raises:
+        UsageError: unreadable, not TOML, unknown or missing key, value out of range.
+    """
+    try:
+        raw = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    for text in overrides:
+        _override(raw, text)
+    _refuse_unknown(raw, Config, str(path))
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return _with_absolute_paths(config, path.parent)
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text!r}: expected section.key=value")
+    try:
+        parsed = msgspec.toml.decode(f"value = {value}")["value"]
+    except msgspec.DecodeError:
+        parsed = value  # a bare word is text
+    *sections, last = key.strip().split(".")
+    target = raw
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise UsageError(f"--set {text!r}: {section!r} is not a section")
+    target[last] = parsed
+
+
+def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str) -> None:
+    hints = typing.get_type_hints(section)
+    for key, value in raw.items():
+        if key not in section.__struct_fields__:
+            near = difflib.get_close_matches(key, section.__struct_fields__, n=1, cutoff=0.5)
+            known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.__struct_fields__)}"
+            raise UsageError(f"{where}: unknown key {key!r}; {known}")
+        kind = hints[key]
+        if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, _Section):
+            if isinstance(value, Mapping):
+                _refuse_unknown(value, kind, f"{where} [{key}]")
+
+
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
+    def absolute(text: str) -> str:
+        return str((folder / Path(text).expanduser()).resolve()) if text else ""
+
+    data, model = config.data, config.model
+    return msgspec.structs.replace(
+        config,
+        data=msgspec.structs.replace(
+            data,
+            annotations=absolute(data.annotations),
+            videos=absolute(data.videos),
+            cache=absolute(data.cache),
+        ),
+        model=model
+        if model.pretrained in ("", "imagenet")
+        else msgspec.structs.replace(model, pretrained=absolute(model.pretrained)),
+    )

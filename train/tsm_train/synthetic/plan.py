@@ -1,0 +1,85 @@
+"""What happens in a video: a random sequence of actions that a seat, an object and two hands allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsm_train.synthetic.poses import ACTIONS, Manner, State, random_manner
+
+__all__ = ["FRAMES_PER_SECOND", "Step", "allowed_actions", "random_plan", "state_after"]
+
+FRAMES_PER_SECOND = 25
+ACTION_FRAMES = (30, 80)
+IDLE_FRAMES = (15, 62)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Frames [start, stop) of one action, or of idling (`action` is None), begun in the state `before`."""
+
+    action: str | None
+    start: int
+    stop: int
+    before: State
+    manner: Manner
+    fidgets: bool = False
+
+
+def allowed_actions(state: State) -> list[str]:
+    """Actions that a state allows, in the order of `ACTIONS`."""
+    allowed = {"waving"}
+    if not state.holding:
+        allowed.add("clapping")
+    if state.seated:
+        allowed.add("standing up")
+    else:
+        allowed |= {"sitting down", "jumping", "kicking", "putting down" if state.holding else "picking up"}
+    return [action for action in ACTIONS if action in allowed]
+
+
+def state_after(action: str | None, state: State) -> State:
+    """State that an action leaves behind."""
+    if action in ("sitting down", "standing up"):
+        return State(seated=action == "sitting down", holding=state.holding)
+    if action in ("picking up", "putting down"):
+        return State(seated=state.seated, holding=action == "picking up")
+    return state
+
+
+def _choose(rng: np.random.Generator, state: State, done: dict[str, int]) -> str:
+    """Draw an allowed action, likelier the less often it was done in this video."""
+    allowed = allowed_actions(state)
+    weights = np.array([4.0 ** -done[action] for action in allowed])
+    if state.seated:
+        # Of what a seated figure can do, only standing up lets the other classes have their turn.
+        weights[allowed.index("standing up")] *= 2.0
+    return str(rng.choice(allowed, p=weights / weights.sum()))
+
+
+def random_plan(rng: np.random.Generator, frames: int) -> list[Step]:
+    """Draw steps that cover frames [0, `frames`): idling and actions in turn, idling first and last.
+
+    The last idling is longer than the others may be when no further action fits.
+    """
+    state = State(seated=bool(rng.random() < 0.35), holding=bool(rng.random() < 0.5))
+    done = dict.fromkeys(ACTIONS, 0)
+    steps: list[Step] = []
+    now = 0
+    while True:
+        gap = int(rng.integers(IDLE_FRAMES[0], IDLE_FRAMES[1] + 1))
+        room = frames - now - gap - IDLE_FRAMES[0]
+        last = room < ACTION_FRAMES[0]
+        stop = frames if last else now + gap
+        fidgets = bool(rng.random() < 0.35)
+        manner = random_manner(rng)
+        steps.append(Step(action=None, start=now, stop=stop, before=state, manner=manner, fidgets=fidgets))
+        if last:
+            return steps
+        action = _choose(rng, state, done)
+        length = min(room, int(rng.integers(ACTION_FRAMES[0], ACTION_FRAMES[1] + 1)))
+        now = stop + length
+        steps.append(Step(action=action, start=stop, stop=now, before=state, manner=random_manner(rng)))
+        done[action] += 1
+        state = state_after(action, state)

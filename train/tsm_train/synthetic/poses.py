@@ -1,0 +1,323 @@
+"""What the figure does: the pose at every moment of an action, and idling between actions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsm_train.synthetic.figure import FEET, HANDS, HIP, TRUNK, Array, Body, Pose, joints_of
+
+__all__ = [
+    "ACTIONS",
+    "REVERSED_PAIRS",
+    "Manner",
+    "Setting",
+    "State",
+    "Sway",
+    "holding_at",
+    "pose_at",
+    "random_manner",
+    "random_setting",
+    "rest_pose",
+    "stillness_at",
+    "thing_place",
+]
+
+ACTIONS: tuple[str, ...] = (
+    "sitting down",
+    "standing up",
+    "picking up",
+    "putting down",
+    "waving",
+    "jumping",
+    "kicking",
+    "clapping",
+)
+REVERSED_PAIRS: tuple[tuple[str, str], ...] = (("sitting down", "standing up"), ("picking up", "putting down"))
+"""The second of a pair is the first in reversed time: only the order of the frames tells them apart."""
+_FORWARD = {backward: forward for forward, backward in REVERSED_PAIRS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What lasts between actions: whether the figure is seated, and whether the object is in its hand."""
+
+    seated: bool
+    holding: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What stays the same in a video: body, seat, and where the object waits.
+
+    Args:
+        body: the figure's body.
+        seat_height: of the hip above the seat's ground, in leg lengths.
+        seat_distance: of the seated hip behind the feet, in leg lengths.
+        carrier: the hand that carries the object, 0 near or 1 far.
+        thing_height: of the hand that grasps the object, in standing heights.
+        squat: share of bent knees (1) against a bent back (0) when reaching down.
+        stance: half the distance of the feet, in leg lengths.
+    """
+
+    body: Body
+    seat_height: float
+    seat_distance: float
+    carrier: int
+    thing_height: float
+    squat: float
+    stance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How one instance is done; drawn from one distribution for all actions.
+
+    Args:
+        amplitude: of the whole movement, about 1.
+        rate_hertz: of repeated movement, before the action's own factor.
+        phase: radians, of repeated movement.
+        side: 0 near or 1 far, the free hand that waves and the foot that kicks.
+        bow: radians by which the trunk bows while sitting down or standing up.
+    """
+
+    amplitude: float
+    rate_hertz: float
+    phase: float
+    side: int
+    bow: float
+
+
+def random_setting(rng: np.random.Generator, body: Body) -> Setting:
+    """Draw the setting of one video."""
+    return Setting(
+        body=body,
+        seat_height=rng.uniform(0.44, 0.56),
+        seat_distance=rng.uniform(0.42, 0.52),
+        carrier=int(rng.integers(2)),
+        thing_height=rng.choice([0.075, rng.uniform(0.14, 0.24)]),
+        squat=rng.uniform(0.3, 0.9),
+        stance=rng.uniform(0.10, 0.17),
+    )
+
+
+def random_manner(rng: np.random.Generator) -> Manner:
+    """Draw the manner of one instance."""
+    return Manner(
+        amplitude=rng.uniform(0.85, 1.15),
+        rate_hertz=rng.uniform(0.8, 1.3),
+        phase=rng.uniform(0.0, 2 * math.pi),
+        side=int(rng.integers(2)),
+        bow=rng.uniform(0.35, 0.75),
+    )
+
+
+def _ease(progress: float) -> float:
+    """Smooth step from 0 to 1, the same in reversed time."""
+    return progress * progress * (3.0 - 2.0 * progress)
+
+
+def _keyed(progress: float, keys: list[tuple[float, float]]) -> float:
+    """Value at a moment between (moment, value) keys, eased from key to key."""
+    for (start, first), (stop, last) in zip(keys, keys[1:], strict=False):
+        if progress <= stop:
+            return first + (last - first) * _ease((progress - start) / (stop - start))
+    return keys[-1][1]
+
+
+def _outwards(hand: int) -> float:
+    return 1.0 if hand == 0 else -1.0
+
+
+def rest_pose(setting: Setting, state: State) -> Pose:
+    """Pose of the figure that does nothing in a state."""
+    pose = np.zeros((6, 3))
+    pose[HIP] = (-setting.seat_distance, setting.seat_height, 0.0) if state.seated else (0.0, 0.975, 0.0)
+    pose[TRUNK, 0] = 0.06 if state.seated else 0.02
+    for hand in (0, 1):
+        side = _outwards(hand)
+        pose[2 + hand] = (0.52, -0.62, 0.0) if state.seated else (0.06, -0.95, 0.12 * side)
+        if state.holding and hand == setting.carrier:
+            pose[2 + hand] = (0.58, -0.38, 0.05 * side) if state.seated else (0.45, -0.6, 0.05 * side)
+        pose[4 + hand] = (0.05 * side, 0.0, setting.stance * side)
+    return pose
+
+
+def _low_pose(setting: Setting, bend: float) -> Pose:
+    """Pose that reaches down; `bend` from 0 (upright) to 1 (as low as it goes)."""
+    pose = rest_pose(setting, State(seated=False, holding=False))
+    pose[HIP] = (-0.28 * bend, 0.975 - (0.2 + 0.36 * setting.squat) * bend, 0.0)
+    pose[TRUNK, 0] = (1.75 - 0.55 * setting.squat) * bend
+    carrier = setting.carrier
+    pose[2 + carrier] = (0.35, -0.88, -0.15 * _outwards(carrier))
+    pose[2 + (1 - carrier)] = (0.25, -0.55, 0.1 * _outwards(1 - carrier))
+    return pose
+
+
+def _grasp_pose(setting: Setting) -> Pose:
+    """Pose whose carrying hand is at the object's height, found by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        bend = (low + high) / 2
+        hand = joints_of(setting.body, _low_pose(setting, bend)).ends[setting.carrier]
+        low, high = (bend, high) if hand[1] > setting.thing_height else (low, bend)
+    return _low_pose(setting, (low + high) / 2)
+
+
+def thing_place(setting: Setting, pose: Pose | None) -> Array:
+    """Place (3,) of the object: in the hand of the figure in `pose`, or (None) where it waits."""
+    if pose is None:
+        pose = _grasp_pose(setting)
+    joints = joints_of(setting.body, pose)
+    place: Array = joints.ends[setting.carrier] + np.array([0.012, -0.02, 0.0])
+    return place
+
+
+def _sit(progress: float, setting: Setting, before: State, manner: Manner) -> Pose:
+    first = rest_pose(setting, State(seated=False, holding=before.holding))
+    last = rest_pose(setting, State(seated=True, holding=before.holding))
+    eased = _ease(progress)
+    pose: Pose = first + (last - first) * eased
+    bump = math.sin(math.pi * eased)
+    # The hip moves back before it sinks, as a sitter's weight stays above the feet.
+    pose[HIP, 0] -= 0.08 * bump
+    pose[TRUNK, 0] += manner.bow * bump
+    pose[HANDS, 0] += 0.25 * bump
+    return pose
+
+
+def _pick(progress: float, setting: Setting, before: State, manner: Manner) -> Pose:
+    upright = State(seated=False, holding=progress >= 0.5)
+    pose = rest_pose(setting, upright)
+    down = _ease(1.0 - abs(2.0 * progress - 1.0))
+    return pose + (_grasp_pose(setting) - pose) * down
+
+
+def _ramp(progress: float, seconds: float, ramp_seconds: float = 0.35) -> float:
+    """0 at both ends of an instance, 1 inside."""
+    return _ease(min(1.0, min(progress, 1.0 - progress) * seconds / ramp_seconds))
+
+
+def _wave(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+    pose = rest_pose(setting, before)
+    hand = 1 - setting.carrier if before.holding else manner.side
+    side = _outwards(hand)
+    swing = math.sin(2 * math.pi * 1.8 * manner.rate_hertz * progress * seconds + manner.phase)
+    swing *= manner.amplitude
+    # Arms swing across the line of sight: backwards is outwards in the picture for the near hand.
+    raised = np.array([0.18 + 0.26 * swing, 0.72 - 0.1 * swing * swing, 0.25 * side - 0.26 * swing])
+    pose[2 + hand] += (raised - pose[2 + hand]) * _ramp(progress, seconds)
+    return pose
+
+
+def _clap(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+    pose = rest_pose(setting, before)
+    body = setting.body
+    swing = 0.5 - 0.5 * math.cos(2 * math.pi * 2.2 * manner.rate_hertz * progress * seconds + manner.phase)
+    for hand in (0, 1):
+        side = _outwards(hand)
+        apart = -side * body.shoulder / body.arm + side * (0.06 + 0.55 * manner.amplitude * swing)
+        target = np.array([0.62 - 0.1 * swing, -0.1, apart])
+        pose[2 + hand] += (target - pose[2 + hand]) * _ramp(progress, seconds)
+    return pose
+
+
+def _repetition(progress: float, seconds: float, manner: Manner) -> float:
+    """Progress inside the current one of a whole number of repetitions, about one per second."""
+    count = max(1, round(seconds * 0.9 * manner.rate_hertz))
+    return (progress * count) % 1.0 if progress < 1.0 else 1.0
+
+
+def _jump(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+    pose = rest_pose(setting, before)
+    moment = _repetition(progress, seconds, manner)
+    crouch = _keyed(moment, [(0.0, 0.0), (0.2, 1.0), (0.34, 0.0), (0.72, 0.0), (0.84, 0.8), (1.0, 0.0)])
+    flight = min(1.0, max(0.0, (moment - 0.32) / 0.42))
+    height = 0.36 * manner.amplitude * 4 * flight * (1 - flight)
+    pose[HIP, 1] += height - 0.2 * crouch
+    pose[HIP, 0] -= 0.1 * crouch
+    pose[TRUNK, 0] += 0.4 * crouch
+    pose[FEET, 1] += height
+    up = _keyed(moment, [(0.0, 0.0), (0.2, -0.25), (0.5, 1.0), (0.84, 0.1), (1.0, 0.0)])
+    for hand in (0, 1):
+        if not (before.holding and hand == setting.carrier):
+            pose[2 + hand] += np.array([0.45 * abs(up), 1.35 * max(up, 0.0), 0.15 * _outwards(hand) * abs(up)])
+    return pose
+
+
+def _kick(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+    pose = rest_pose(setting, before)
+    moment = _repetition(progress, seconds, manner)
+    along = _keyed(moment, [(0.0, 0.0), (0.28, -0.45), (0.52, 0.78), (0.66, 0.72), (1.0, 0.0)])
+    lift = _keyed(moment, [(0.0, 0.0), (0.28, 0.22), (0.4, 0.12), (0.54, 0.62), (0.66, 0.55), (1.0, 0.0)])
+    foot = manner.side
+    pose[4 + foot] += np.array([along, lift, 0.0]) * manner.amplitude
+    pose[TRUNK, 0] -= 0.3 * along
+    for hand in (0, 1):
+        if not (before.holding and hand == setting.carrier):
+            swing = -along if hand == foot else along
+            pose[2 + hand] += np.array([0.5 * swing, 0.2 * abs(swing), 0.25 * _outwards(hand) * abs(along)])
+    return pose
+
+
+def pose_at(
+    action: str, progress: float, *, seconds: float, setting: Setting, before: State, manner: Manner
+) -> Pose:
+    """Pose inside an action.
+
+    Args:
+        action: one of `ACTIONS`.
+        progress: from 0 (its start) to 1 (its end).
+        seconds: duration of the instance; repeated movement has a rate in time.
+        setting: what stays the same in the video.
+        before: state in which the action starts; posture and hand of the reversed pairs follow from the action.
+        manner: how this instance is done.
+
+    Raises:
+        ValueError: the action is unknown.
+    """
+    if action in _FORWARD:
+        action, progress = _FORWARD[action], 1.0 - progress
+    if action == "sitting down":
+        return _sit(progress, setting, before, manner)
+    if action == "picking up":
+        return _pick(progress, setting, before, manner)
+    cyclic = {"waving": _wave, "jumping": _jump, "kicking": _kick, "clapping": _clap}
+    if action not in cyclic:
+        raise ValueError(f"unknown action {action!r}, expected one of {', '.join(ACTIONS)}")
+    return cyclic[action](progress, seconds, setting, before, manner)
+
+
+def holding_at(action: str, progress: float, before: State) -> bool:
+    """Whether the object is in the hand at a moment of an action."""
+    if action in _FORWARD:
+        action, progress = _FORWARD[action], 1.0 - progress
+    return progress >= 0.5 if action == "picking up" else before.holding
+
+
+def stillness_at(action: str, progress: float) -> float:
+    """Share of idle movement to leave out, 1 while the hand is at the object so that they do not part."""
+    return 1.0 - abs(2.0 * progress - 1.0) if action in REVERSED_PAIRS[1] else 0.0
+
+
+_SWAY_SIZE = np.array(
+    [[0.022, 0.004, 0.02], [0.035, 0.09, 0.0], [0.05, 0.02, 0.04], [0.05, 0.02, 0.04], [0, 0, 0], [0, 0, 0]]
+)
+
+
+class Sway:
+    """Small movement that never stops: breathing, shifting weight, swaying arms, looking around."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rates = np.array([rng.uniform(0.1, 0.25), rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.9)])
+        self._phases = rng.uniform(0, 2 * math.pi, (3, 6, 3))
+        self._size = _SWAY_SIZE * rng.uniform(0.5, 1.2)
+
+    def at(self, seconds: float, seated: float) -> Pose:
+        """Return the change of the pose at a time; a figure that is `seated` (0 to 1) keeps its hip on the seat."""
+        angles = 2 * math.pi * self._rates[:, None, None] * seconds + self._phases
+        change: Pose = self._size * (np.sin(angles) * np.array([1.0, 0.5, 0.25])[:, None, None]).sum(axis=0)
+        change[HIP] *= 1.0 - seated
+        return change

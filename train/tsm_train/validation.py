@@ -1,0 +1,71 @@
+"""Validation through the runtime's own path: the same decoding, clips, merging and evaluation as deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tsm_runtime.annotations import VideoAnnotation
+from tsm_runtime.backends import Scores
+from tsm_runtime.clips import ClipSpec
+from tsm_runtime.evaluation import evaluate, scene_accuracy
+from tsm_runtime.outputs import Result
+from tsm_runtime.pipeline import Member, Options, run
+
+from .clip_data import Labels
+from .model import TSM, Probabilities
+
+__all__ = ["TIOU_THRESHOLDS", "TorchBackend", "predict", "score_results"]
+
+TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
+"""The thresholds of the challenge's score (paper, 4.1)."""
+
+_BATCH_SIZE = 8
+
+
+class TorchBackend:
+    """A PyTorch model behind the runtime's backend protocol."""
+
+    name = "torch"
+
+    def __init__(self, model: TSM) -> None:
+        self._model = Probabilities(model)
+        self._device = next(model.parameters()).device
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Score a (N, T, size, size, 3) uint8 batch; the model's mode is the caller's affair."""
+        with torch.inference_mode():
+            action, *scene = self._model(torch.from_numpy(frames).to(self._device))
+        return Scores(action.cpu().numpy(), scene[0].cpu().numpy() if scene else None)
+
+
+def predict(model: TSM, video: Path, video_id: str, labels: Labels, spec: ClipSpec) -> Result:
+    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode."""
+    member = Member(
+        backend=TorchBackend(model), spec=spec, action_labels=labels.actions, scene_labels=labels.scenes
+    )
+    return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
+
+
+def score_results(truth: Sequence[VideoAnnotation], results: Mapping[str, Result]) -> dict[str, float]:
+    """Score results as the challenge does.
+
+    Returns:
+        `map` (mean over the thresholds), `map_0.5` and so on, and `scene_top1` where there are scenes; 0 to 1.
+    """
+    evaluation = evaluate(
+        {video.video_id: video.segments for video in truth},
+        {video_id: result.segments for video_id, result in results.items()},
+        TIOU_THRESHOLDS,
+    )
+    metrics = {"map": evaluation.average_map}
+    for threshold, value in zip(TIOU_THRESHOLDS, evaluation.map_per_tiou, strict=True):
+        metrics[f"map_{threshold:g}"] = float(value)
+    scenes = {video.video_id: video.scene for video in truth if video.scene is not None}
+    found = {key: result.scenes[0].label for key, result in results.items() if result.scenes}
+    if scenes and found:
+        metrics["scene_top1"] = scene_accuracy(scenes, found)
+    return metrics
