@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from .clips import ClipSpec
-from .errors import BundleError
-from .frames import RESIZE_FLAG
-from .segments import BACKGROUND
+from tsm_runtime.clips import ClipSpec
+from tsm_runtime.errors import BundleError
+from tsm_runtime.frames import RESIZE_FLAG
+from tsm_runtime.segments import BACKGROUND
 
 __all__ = ["FORMAT_VERSION", "MANIFEST", "Bundle", "Manifest", "ModelFile", "ParityReport", "load_bundle", "sha256"]
 

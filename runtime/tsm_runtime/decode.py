@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import VideoError
+from tsm_runtime.errors import VideoError
 
 __all__ = ["TimedFrame", "VideoReader"]
 

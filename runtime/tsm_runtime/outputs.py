@@ -152,9 +152,9 @@ def _layout(value: object, depth: int) -> str:
     if depth > 0 and len(flat) + depth <= _LINE_LENGTH:
         return flat
     if isinstance(value, Mapping) and value:
-        lines = [
-            f"{inner}{json.dumps(str(k), ensure_ascii=False)}: {_layout(v, depth + 1)}" for k, v in value.items()
-        ]
+        keys = [json.dumps(str(key), ensure_ascii=False) for key in value]
+        values = [_layout(item, depth + 1) for item in value.values()]
+        lines = [f"{inner}{key}: {text}" for key, text in zip(keys, values, strict=True)]
         return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
     if isinstance(value, list | tuple) and value:
         lines = [inner + _layout(item, depth + 1) for item in value]
@@ -328,11 +328,7 @@ def print_comparison(
     for name in ("found", "from", "to", "score", "true", "from", "to", "tIoU"):
         table.add_column(name, justify="left" if name in ("found", "true") else "right", overflow="fold")
     for found, true in align_segments(result.segments, truth_segments):
-        left = [_plain(found.label, out), *_bounds(found), f"{found.score:.2f}"] if found else [""] * 4
-        right = [_plain(true.label, out), *_bounds(true)] if true else [""] * 3
-        overlap = f"{tiou(found, true):.2f}" if found and true else ""
-        right_label = found and true and found.label == true.label
-        table.add_row(*left, *right, overlap, style="green" if right_label else "red")
+        table.add_row(*_comparison_cells(found, true, out), style=_comparison_style(found, true))
     out.print(table)
     _print_scene(result, out)
     if evaluation is not None:
@@ -369,6 +365,21 @@ def align_segments(
     return sorted(rows, key=_row_time)
 
 
+def _comparison_cells(found: Segment | None, true: Segment | None, console: Console) -> list[Text | str]:
+    cells: list[Text | str] = ["", "", "", "", "", "", "", ""]
+    if found:
+        cells[:4] = [_plain(found.label, console), *_bounds(found), f"{found.score:.2f}"]
+    if true:
+        cells[4:7] = [_plain(true.label, console), *_bounds(true)]
+    if found and true:
+        cells[7] = f"{tiou(found, true):.2f}"
+    return cells
+
+
+def _comparison_style(found: Segment | None, true: Segment | None) -> str:
+    return "green" if found and true and found.label == true.label else "red"
+
+
 def _row_time(row: tuple[Segment | None, Segment | None]) -> tuple[float, float]:
     present = [segment for segment in row if segment is not None]
     return min(s.start_seconds for s in present), min(s.end_seconds for s in present)
@@ -381,7 +392,8 @@ def _segment_table(result: Result, true: Sequence[Segment] | None, console: Cons
         table.add_column(name, justify="left" if name == "label" else "right", overflow="fold")
     for segment in result.segments:
         length = f"{segment.end_seconds - segment.start_seconds:.2f}"
-        cells = [_plain(segment.label, console), *_bounds(segment), length, f"{segment.score:.2f}"]
+        cells: list[Text | str] = [_plain(segment.label, console), *_bounds(segment)]
+        cells += [length, f"{segment.score:.2f}"]
         if true is not None:
             best = max((tiou(segment, other) for other in true if other.label == segment.label), default=0.0)
             cells.append(f"{best:.2f}")
@@ -435,7 +447,5 @@ def _plain(text: str, console: Console, style: str = "") -> Text:
     """Text shown as it is: no markup, no control characters, nothing that the stream cannot encode."""
     from rich.text import Text as RichText
 
-    visible = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
+    visible = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return RichText(visible.encode(console.encoding, "replace").decode(console.encoding), style=style)

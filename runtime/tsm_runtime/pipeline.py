@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .backends import Backend, Scores
-from .clips import ClipBatch, ClipBuilder, ClipSpec, count_intervals
-from .decode import TimedFrame, VideoReader
-from .errors import VideoError
-from .frames import FrameConverter
-from .outputs import Result, SceneScore
-from .segments import IntervalScores, merge_intervals
+from tsm_runtime.backends import Backend, Scores
+from tsm_runtime.clips import ClipBatch, ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.decode import TimedFrame, VideoReader
+from tsm_runtime.errors import VideoError
+from tsm_runtime.frames import FrameConverter
+from tsm_runtime.outputs import Result, SceneScore
+from tsm_runtime.segments import IntervalScores, merge_intervals
 
 __all__ = ["ClipStream", "Member", "Options", "Progress", "prefetch", "run"]
 

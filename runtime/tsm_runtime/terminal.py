@@ -8,10 +8,10 @@ from typing import Any
 
 import typer
 
-from . import __version__
-from .errors import TsmError
+from tsm_runtime import __version__
+from tsm_runtime.errors import TsmError
 
-__all__ = ["run_command", "version_option"]
+__all__ = ["run_command", "version_option", "warn"]
 
 INTERRUPTED = 130
 
@@ -27,16 +27,21 @@ def version_option() -> Any:  # noqa: ANN401
     return typer.Option("--version", callback=show, is_eager=True, help="print the version and leave")
 
 
+def warn(text: str) -> None:
+    """Print one line on standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
 def run_command(app: typer.Typer, name: str) -> None:
     """Run a typer application and leave the process with the exit code of the design."""
     try:
         code = app(prog_name=name, standalone_mode=True)
     except TsmError as error:
         code = error.exit_code
-        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
+        warn(f"{name}: {error}")
     except KeyboardInterrupt:
         code = INTERRUPTED
-        print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
+        warn(f"{name}: interrupted")
     except BrokenPipeError:  # the reader of our output went away: nothing is left to tell it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

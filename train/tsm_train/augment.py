@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .config import AugmentConfig
+from tsm_train.config import AugmentConfig
 
 __all__ = ["augment_clip"]
 

@@ -1,4 +1,4 @@
-"""The image networks a model can stand on: features without classifier, and which convolutions are shifted."""
+"""The image networks a model can stand on, without classifier, and which convolutions are shifted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -61,16 +62,14 @@ def build_backbone(name: str, *, width_mult: float = 1.0) -> Backbone:
 
 
 def _resnet(name: str) -> Backbone:
-    import torchvision
-
-    net = torchvision.models.get_model(name, weights=None)
+    net = torchvision_models().get_model(name, weights=None)
     features = _chain(net, ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"))
     # The original shifts every second block of a deep network (n_round in its ops/temporal_shift.py).
     step = 2 if len(net.layer3) >= 23 else 1
     shifted = (
         f"layer{stage}.{block}.conv1"
         for stage in range(1, 5)
-        for block in range(0, len(features.get_submodule(f"layer{stage}")), step)  # type: ignore[arg-type]
+        for block in range(0, len(net.get_submodule(f"layer{stage}")), step)
     )
     return _backbone(features, net.fc.in_features, shifted)
 
@@ -78,10 +77,8 @@ def _resnet(name: str) -> Backbone:
 def _mobilenet_v2(width_mult: float) -> Backbone:
     if not width_mult > 0:
         raise UsageError(f"width_mult must be above 0, got {width_mult}")
-    from torchvision.models import mobilenet_v2
-
-    net = mobilenet_v2(weights=None, width_mult=width_mult)
-    # Stem and head are no inverted residuals; a block without expansion has two entries before its BN.
+    net = torchvision_models().mobilenet_v2(weights=None, width_mult=width_mult)
+    # Stem and head are no inverted residuals; a block without expansion has three entries instead of four.
     shifted = (
         f"features.{i}.conv.0.0"
         for i, block in enumerate(net.features)
@@ -95,7 +92,7 @@ def _efficientnet_lite0() -> Backbone:
     # both of which timm's tf_ variant has. Plain efficientnet_lite0 pads every strided layer differently.
     import timm
 
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     features = _chain(net, ("conv_stem", "bn1", "blocks", "conv_head", "bn2"))
     shifted = (
         f"{name}.conv_pw"
@@ -122,6 +119,13 @@ def _backbone(
     )
 
 
+def torchvision_models() -> Any:
+    """Import `torchvision.models`: late because it is slow, and untyped because it hides its builders."""
+    import torchvision
+
+    return torchvision.models
+
+
 def _chain(net: nn.Module, children: Iterable[str]) -> nn.Sequential:
-    """The named children of `net` one after another, under their own names."""
+    """Run the named children of `net` one after another, under their own names."""
     return nn.Sequential(OrderedDict((child, net.get_submodule(child)) for child in children))

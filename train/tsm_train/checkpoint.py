@@ -13,9 +13,9 @@ from torch import Tensor
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
 
-from .clip_data import Labels
-from .config import Config
-from .model import TSM
+from tsm_train.clip_data import Labels
+from tsm_train.config import Config
+from tsm_train.model import TSM
 
 __all__ = ["Checkpoint", "build_model", "load_checkpoint", "save_checkpoint"]
 

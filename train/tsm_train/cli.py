@@ -9,7 +9,7 @@ import typer
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import run_command, version_option
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -25,7 +25,7 @@ def train_command(
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Train action and scene heads together; writes runs/NAME with checkpoints and metrics."""
-    from .config import load_config
+    from tsm_train.config import load_config
 
     settings = load_config(config, set_ or [])
     if device not in ("auto", "cpu", "cuda"):
@@ -33,7 +33,7 @@ def train_command(
     folder = output / settings.name
     if (folder / "last.safetensors").exists() and not force:
         raise UsageError(f"{folder}: holds a trained run; choose another name, or --force to replace it")
-    from .training import train
+    from tsm_train.training import train
 
     metrics = train(settings, folder, device=device)
     scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())

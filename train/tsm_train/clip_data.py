@@ -15,9 +15,9 @@ from tsm_runtime.clips import count_intervals, frame_indices
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments import BACKGROUND
 
-from .augment import augment_clip
-from .config import Config
-from .frame_cache import CachedVideo
+from tsm_train.augment import augment_clip
+from tsm_train.config import Config
+from tsm_train.frame_cache import CachedVideo
 
 __all__ = ["NO_SCENE", "ClipDataset", "EpochSampler", "Labels", "find_video", "stored_size"]
 

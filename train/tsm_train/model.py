@@ -103,8 +103,8 @@ class TSM(nn.Module):
         pixels = frames.float().reshape(-1, height, width, 3).permute(0, 3, 1, 2)
         normalised = (pixels - self.mean) / self.std
         # `backbone` alone may be half precision; normalisation, pooling and heads stay in float32.
-        maps = self.backbone(normalised.to(next(self.backbone.parameters()).dtype))
-        # Pooled in float32: a float16 sum over a feature map loses digits, and TensorRT keeps the type it gets.
+        maps: Tensor = self.backbone(normalised.to(next(self.backbone.parameters()).dtype))
+        # A float16 sum over a feature map loses digits, and TensorRT keeps the type that it gets.
         return maps.float().mean((2, 3)).reshape(-1, self.num_frames, self.feature_dim)
 
 
@@ -137,7 +137,7 @@ def _insert_shift(backbone: nn.Module, names: tuple[str, ...], num_frames: int, 
 
 
 def _head(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer that starts near zero, as the original's (std 0.001)."""
+    """Make a linear layer that starts near zero, as the original's does (std 0.001)."""
     head = nn.Linear(in_features, out_features)
     nn.init.normal_(head.weight, std=0.001)
     nn.init.zeros_(head.bias)

@@ -48,7 +48,7 @@ def temporal_shift(x: Tensor, num_frames: int, fold_div: int = FOLD_DIV) -> Tens
 
 def _fold(channels: int, fold_div: int) -> int:
     if fold_div < 2:
-        raise ValueError(f"fold_div must be at least 2 (two groups of C // fold_div channels), got {fold_div}")
+        raise ValueError(f"fold_div must be at least 2 (there are two shifted groups), got {fold_div}")
     return channels // fold_div
 
 
@@ -59,7 +59,7 @@ def _shift(clips: Tensor, fold: int, axis: int) -> Tensor:
     tensor of zeros becomes a constant in TensorRT, and a multiplied border mask lets Inf * 0 = NaN pass
     from one clip into the next.
     """
-    following, preceding, still = clips.split([fold, fold, clips.shape[axis] - 2 * fold], axis)
+    following, preceding, still = torch.split(clips, [fold, fold, clips.shape[axis] - 2 * fold], axis)
     following = F.pad(following[:, 1:], (0, 0, 0, 0, 0, 1))
     preceding = F.pad(preceding[:, :-1], (0, 0, 0, 0, 1, 0))
     return torch.cat([following, preceding, still], axis)
@@ -117,4 +117,5 @@ class ShiftedConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """Name the shift beside the convolution's own settings."""
-        return f"{super().extra_repr()}, num_frames={self.num_frames}, fold_div={self.fold_div}"
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, num_frames={self.num_frames}, fold_div={self.fold_div}"

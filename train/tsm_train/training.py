@@ -19,18 +19,18 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_truth
+from tsm_runtime.annotations import GroundTruth, read_ground_truth
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 from tsm_runtime.outputs import Result
 
-from .checkpoint import Checkpoint, build_model, save_checkpoint
-from .clip_data import NO_SCENE, ClipDataset, EpochSampler, Labels, find_video, stored_size
-from .config import Config, TrainConfig
-from .frame_cache import cache_folder, cache_video
-from .model import TSM
-from .pretrained import load_pretrained
-from .validation import predict, score_results
+from tsm_train.checkpoint import Checkpoint, build_model, save_checkpoint
+from tsm_train.clip_data import NO_SCENE, ClipDataset, EpochSampler, Labels, find_video, stored_size
+from tsm_train.config import Config, TrainConfig
+from tsm_train.frame_cache import cache_folder, cache_video
+from tsm_train.model import TSM
+from tsm_train.pretrained import load_pretrained
+from tsm_train.validation import predict, score_results
 
 __all__ = ["train"]
 
@@ -105,7 +105,7 @@ def _fit(
         enable_progress_bar=show_progress,
         callbacks=[RichProgressBar(leave=False)] if show_progress else [],
     )
-    videos = DataLoader(list(validation.videos), batch_size=None)  # type: ignore[arg-type]
+    videos = DataLoader(range(len(validation.videos)), batch_size=None)  # type: ignore[arg-type]
     _quiet_lightning()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
@@ -157,8 +157,9 @@ class _Run(lightning.LightningModule):
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, video: VideoAnnotation, index: int) -> None:
+    def validation_step(self, index: Tensor | int, batch_index: int) -> None:
         """Run one video as deployment would."""
+        video = self._validation.videos[int(index)]
         path = find_video(Path(self.config.data.videos), video.video_id)
         spec = self.config.clip_spec
         self._results[video.video_id] = predict(self.model, path, video.video_id, self.labels, spec)

@@ -15,8 +15,8 @@ from tsm_runtime.evaluation import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, Options, run
 
-from .clip_data import Labels
-from .model import TSM, Probabilities
+from tsm_train.clip_data import Labels
+from tsm_train.model import TSM, Probabilities
 
 __all__ = ["TIOU_THRESHOLDS", "TorchBackend", "predict", "score_results"]
 

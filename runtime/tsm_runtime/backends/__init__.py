@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle import Bundle
+from tsm_runtime.bundle import Bundle
 
 __all__ = ["Backend", "Scores", "open_backend"]
 
@@ -36,6 +36,6 @@ def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | 
         BundleError: the model is missing or altered.
         BackendError: onnxruntime is not installed.
     """
-    from .onnxruntime import OnnxruntimeBackend
+    from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
 
     return OnnxruntimeBackend(bundle, precision, num_threads=num_threads)

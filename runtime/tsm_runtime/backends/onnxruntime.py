@@ -7,9 +7,9 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle import Bundle
-from ..errors import BackendError, BundleError
-from . import Scores
+from tsm_runtime.bundle import Bundle
+from tsm_runtime.errors import BackendError, BundleError
+from tsm_runtime.backends import Scores
 
 __all__ = ["OnnxruntimeBackend"]
 

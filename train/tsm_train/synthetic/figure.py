@@ -33,8 +33,8 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Pose: TypeAlias = npt.NDArray[np.float64]
-"""(6, 3): hip (leg lengths), trunk (lean and nod in radians, unused), two hands (arm lengths from their shoulder),
-two feet (leg lengths). Of hands and feet the first is the near one. Poses mix linearly."""
+"""(6, 3): hip (leg lengths), trunk (lean and nod in radians, unused), two hands (arm lengths from their
+shoulder), two feet (leg lengths). Of hands and feet the first is the near one. Poses mix linearly."""
 HIP, TRUNK, HANDS, FEET = 0, 1, slice(2, 4), slice(4, 6)
 
 ANKLE = 0.035
@@ -160,8 +160,8 @@ class View:
         if self.mirrored:
             across = -across
         # The camera looks slightly down, so what is nearer stands lower in the picture.
-        flat = np.stack([self.x + self.height * across, self.y - self.height * (points[:, 1] - 0.12 * nearness)])
-        return flat.T, nearness
+        upwards = points[:, 1] - 0.12 * nearness
+        return np.stack([self.x + self.height * across, self.y - self.height * upwards], axis=1), nearness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,13 @@ def _draw_torso(pen: Pen, body: Body, shoulders: Array, hips: Array, scale: floa
 
 def _draw_head(pen: Pen, body: Body, joints: Joints, view: View) -> None:
     radius = body.head * view.height
-    marks = np.array([[-0.25, 0.25, 0], [0.85, 0.1, 0.35], [0.85, 0.1, -0.35], [0.25, 0.75, 0], [-0.35, -0.8, 0]])
+    hair, eyes, top, nape = (
+        [-0.25, 0.25, 0],
+        [[0.85, 0.1, 0.35], [0.85, 0.1, -0.35]],
+        [0.25, 0.75, 0],
+        [-0.35, -0.8, 0],
+    )
+    marks = np.array([hair, *eyes, top, nape])
     places, _ = view.project(joints.head + body.head * marks)
     centre, chest = view.project(np.stack([joints.head, joints.chest]))[0]
     pen.limb(chest, centre, 0.45 * radius, 0.45 * radius, shade(body.skin, 0.85))

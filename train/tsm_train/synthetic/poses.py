@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -35,7 +36,10 @@ ACTIONS: tuple[str, ...] = (
     "kicking",
     "clapping",
 )
-REVERSED_PAIRS: tuple[tuple[str, str], ...] = (("sitting down", "standing up"), ("picking up", "putting down"))
+REVERSED_PAIRS: tuple[tuple[str, str], ...] = (
+    ("sitting down", "standing up"),
+    ("picking up", "putting down"),
+)
 """The second of a pair is the first in reversed time: only the order of the frames tells them apart."""
 _FORWARD = {backward: forward for forward, backward in REVERSED_PAIRS}
 
@@ -121,7 +125,7 @@ def _ease(progress: float) -> float:
 
 def _keyed(progress: float, keys: list[tuple[float, float]]) -> float:
     """Value at a moment between (moment, value) keys, eased from key to key."""
-    for (start, first), (stop, last) in zip(keys, keys[1:], strict=False):
+    for (start, first), (stop, last) in itertools.pairwise(keys):
         if progress <= stop:
             return first + (last - first) * _ease((progress - start) / (stop - start))
     return keys[-1][1]
@@ -243,7 +247,8 @@ def _jump(progress: float, seconds: float, setting: Setting, before: State, mann
     up = _keyed(moment, [(0.0, 0.0), (0.2, -0.25), (0.5, 1.0), (0.84, 0.1), (1.0, 0.0)])
     for hand in (0, 1):
         if not (before.holding and hand == setting.carrier):
-            pose[2 + hand] += np.array([0.45 * abs(up), 1.35 * max(up, 0.0), 0.15 * _outwards(hand) * abs(up)])
+            sideways = 0.15 * _outwards(hand)
+            pose[2 + hand] += np.array([0.45 * abs(up), 1.35 * max(up, 0.0), sideways * abs(up)])
     return pose
 
 
@@ -272,7 +277,7 @@ def pose_at(
         progress: from 0 (its start) to 1 (its end).
         seconds: duration of the instance; repeated movement has a rate in time.
         setting: what stays the same in the video.
-        before: state in which the action starts; posture and hand of the reversed pairs follow from the action.
+        before: state in which the action starts; the posture follows from the reversed pairs.
         manner: how this instance is done.
 
     Raises:
@@ -316,7 +321,7 @@ class Sway:
         self._size = _SWAY_SIZE * rng.uniform(0.5, 1.2)
 
     def at(self, seconds: float, seated: float) -> Pose:
-        """Return the change of the pose at a time; a figure that is `seated` (0 to 1) keeps its hip on the seat."""
+        """Return the change of the pose at a time; as far as `seated` (0 to 1), the hip stays on its seat."""
         angles = 2 * math.pi * self._rates[:, None, None] * seconds + self._phases
         change: Pose = self._size * (np.sin(angles) * np.array([1.0, 0.5, 0.25])[:, None, None]).sum(axis=0)
         change[HIP] *= 1.0 - seated

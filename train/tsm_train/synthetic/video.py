@@ -1,0 +1,353 @@
+"""Draw one video: everything random is fixed at the start, then frame after frame is drawn and encoded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tsm_runtime.segments import Segment
+
+from tsm_train.synthetic.figure import (
+    HANDS,
+    HIP,
+    Array,
+    Pose,
+    Thing,
+    View,
+    draw_figure,
+    random_body,
+    random_thing,
+)
+from tsm_train.synthetic.passers import Passer, draw_passer, random_passers
+from tsm_train.synthetic.pen import Pen
+from tsm_train.synthetic.places import SCENES, Stage, draw_place, draw_seat, draw_stand
+from tsm_train.synthetic.plan import FRAMES_PER_SECOND, Step, random_plan
+from tsm_train.synthetic.poses import (
+    Setting,
+    Sway,
+    holding_at,
+    pose_at,
+    random_setting,
+    rest_pose,
+    stillness_at,
+    thing_place,
+)
+
+__all__ = ["VideoTruth", "count_frames", "draw_frames", "draw_video"]
+
+SUPERSAMPLING = 3
+"""The picture is drawn this many times larger and then reduced, which smooths its edges."""
+MARGIN = 0.12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoTruth:
+    """What is true of a drawn video; the time between its segments is background."""
+
+    scene: str
+    duration_seconds: float
+    segments: list[Segment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Camera:
+    """Tilt, slow drift and shake in stage pixels.
+
+    Args:
+        tilt_radians: turn of the whole picture.
+        sizes: (K, 2) amplitude of each movement along x and y.
+        rates_hertz: (K,).
+        phases: (K, 2) radians.
+    """
+
+    tilt_radians: float
+    sizes: Array
+    rates_hertz: Array
+    phases: Array
+
+    def shift_at(self, seconds: float) -> tuple[int, int]:
+        """Return the movement of the picture at a time, in whole stage pixels."""
+        angles = 2 * math.pi * self.rates_hertz[:, None] * seconds + self.phases
+        x, y = (self.sizes * np.sin(angles)).sum(axis=0)
+        return round(float(x)), round(float(y))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """Brightness and noise of the finished picture.
+
+    Args:
+        gain: (H, W, 3) factor per pixel.
+        flicker: relative amplitude of a slow change of brightness.
+        flicker_hertz: its rate.
+        noise: (2 H, 2 W, 3) to add, read at a random place for every frame.
+    """
+
+    gain: npt.NDArray[np.float32]
+    flicker: float
+    flicker_hertz: float
+    noise: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Production:
+    """All that is fixed for one video."""
+
+    scene: str
+    plan: list[Step]
+    stage: Stage
+    setting: Setting
+    view: View
+    sway: Sway
+    thing: Thing
+    waiting_place: Array
+    passers: list[Passer]
+    camera: Camera
+    light: Light
+    layer: Image.Image
+
+
+def _random_camera(rng: np.random.Generator, stage: Stage) -> Camera:
+    drift, shake = rng.uniform(0, 0.02, 2), rng.choice([0.0, 1.0]) * rng.uniform(0, 0.004, 2)
+    return Camera(
+        tilt_radians=math.radians(rng.uniform(-2.5, 2.5)),
+        sizes=np.stack([drift, shake]) * stage.height,
+        rates_hertz=np.array([rng.uniform(0.03, 0.12), rng.uniform(0.8, 2.0)]),
+        phases=rng.uniform(0, 2 * math.pi, (2, 2)),
+    )
+
+
+def _random_light(rng: np.random.Generator, width: int, height: int) -> Light:
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    direction = rng.uniform(0, 2 * math.pi)
+    gain = 1 + rng.uniform(0, 0.22) * (math.cos(direction) * x + math.sin(direction) * y)
+    gain -= rng.uniform(0, 0.12) * (x * x + y * y)
+    warmth = rng.uniform(-0.08, 0.08)
+    tint = np.array([1 + warmth, 1.0, 1 - warmth])
+    noise = rng.normal(0, rng.uniform(1.0, 6.0), (2 * height, 2 * width, 3))
+    return Light(
+        gain=(rng.uniform(0.7, 1.15) * gain[:, :, None] * tint).astype(np.float32),
+        flicker=rng.uniform(0, 0.05),
+        flicker_hertz=rng.uniform(0.1, 0.6),
+        noise=noise.astype(np.float32),
+    )
+
+
+def _random_view(rng: np.random.Generator, stage: Stage) -> View:
+    return View(
+        x=rng.uniform(0.38, 0.62) * stage.width,
+        y=rng.uniform(0.86, 0.94) * stage.height,
+        height=rng.uniform(0.56, 0.72) * stage.height,
+        yaw=math.radians(rng.uniform(12, 50)),
+        mirrored=bool(rng.random() < 0.5),
+    )
+
+
+def _random_layer(
+    rng: np.random.Generator,
+    scene: str,
+    stage: Stage,
+    setting: Setting,
+    view: View,
+    thing: Thing,
+    camera: Camera,
+) -> Image.Image:
+    """Draw everything that does not move, with the margin around the visible picture."""
+    size = (round(stage.width + 2 * stage.margin), round(stage.height + 2 * stage.margin))
+    layer = Image.new("RGB", size)
+    pen = Pen(layer, shift=(stage.margin, stage.margin))
+    draw_place(pen, scene, stage, rng)
+    draw_seat(pen, setting, view, rng)
+    draw_stand(pen, setting, view, thing.radius, rng)
+    return layer.rotate(math.degrees(camera.tilt_radians), resample=Image.Resampling.BICUBIC)
+
+
+def _produce(seed: int, frames: int, width: int, height: int, scene: str | None) -> Production:
+    # Separate streams, so that a scene given by the caller changes neither plan nor figure.
+    plan_rng, figure_rng, place_rng, light_rng = (np.random.default_rng([seed, i]) for i in range(4))
+    drawn_scene = str(place_rng.choice(SCENES))
+    scene = scene or drawn_scene
+    stage_width, stage_height = float(width * SUPERSAMPLING), float(height * SUPERSAMPLING)
+    stage = Stage(
+        width=stage_width,
+        height=stage_height,
+        horizon=place_rng.uniform(0.55, 0.74) * stage_height,
+        margin=float(round(MARGIN * stage_width)),
+    )
+    body = random_body(figure_rng)
+    setting, thing = random_setting(figure_rng, body), random_thing(figure_rng)
+    view, sway = _random_view(figure_rng, stage), Sway(figure_rng)
+    camera = _random_camera(light_rng, stage)
+    return Production(
+        scene=scene,
+        plan=random_plan(plan_rng, frames),
+        stage=stage,
+        setting=setting,
+        view=view,
+        sway=sway,
+        thing=thing,
+        waiting_place=thing_place(setting, None),
+        layer=_random_layer(place_rng, scene, stage, setting, view, thing, camera),
+        passers=random_passers(place_rng, scene, stage),
+        camera=camera,
+        light=_random_light(light_rng, width, height),
+    )
+
+
+def _fidget(pose: Pose, step: Step, progress: float, setting: Setting) -> Pose:
+    """Raise a free hand a little while idling, as if to look at a watch."""
+    hand = 1 - setting.carrier if step.before.holding else step.manner.side
+    pose = pose.copy()
+    raised = 0.8 * step.manner.amplitude * math.sin(math.pi * progress) ** 2
+    pose[HANDS][hand] += (np.array([0.5, -0.45, 0.0]) - pose[HANDS][hand]) * raised
+    return pose
+
+
+def _frame_pose(production: Production, step: Step, frame: int) -> tuple[Pose, bool]:
+    """Pose in a frame, and whether the object is in the hand."""
+    # Frames are sampled at their middle: a reversed action shows the same moments in reversed order.
+    progress = (frame - step.start + 0.5) / (step.stop - step.start)
+    setting, before = production.setting, step.before
+    if step.action is None:
+        pose, holding, stillness = rest_pose(setting, before), before.holding, 0.0
+        if step.fidgets:
+            pose = _fidget(pose, step, progress, setting)
+    else:
+        seconds = (step.stop - step.start) / FRAMES_PER_SECOND
+        pose = pose_at(
+            step.action, progress, seconds=seconds, setting=setting, before=before, manner=step.manner
+        )
+        holding, stillness = holding_at(step.action, progress, before), stillness_at(step.action, progress)
+    seated = float(np.clip(-pose[HIP, 0] / setting.seat_distance, 0.0, 1.0))
+    return pose + production.sway.at(frame / FRAMES_PER_SECOND, seated) * (1.0 - stillness), holding
+
+
+def _draw_stage(production: Production, step: Step, frame: int) -> Image.Image:
+    """Draw a frame at the size of the stage."""
+    stage, view, seconds = production.stage, production.view, frame / FRAMES_PER_SECOND
+    shift_x, shift_y = production.camera.shift_at(seconds)
+    left, top = round(stage.margin) - shift_x, round(stage.margin) - shift_y
+    image = production.layer.crop((left, top, left + round(stage.width), top + round(stage.height)))
+    pen = Pen(
+        image,
+        centre=(stage.width / 2, stage.height / 2),
+        tilt_radians=production.camera.tilt_radians,
+        shift=(shift_x, shift_y),
+    )
+    for passer in production.passers:
+        draw_passer(pen, passer, stage, seconds)
+    pose, holding = _frame_pose(production, step, frame)
+    place = thing_place(production.setting, pose) if holding else production.waiting_place
+    shadow = view.project(np.array([[pose[HIP, 0] * 0.25, 0.0, 0.0]]))[0][0]
+    pen.oval(shadow, 0.2 * view.height, 0.04 * view.height, (0, 0, 0, 70))
+    draw_figure(pen, production.setting.body, pose, view, production.thing, place)
+    return image
+
+
+def _expose(production: Production, image: Image.Image, frame: int, corner: Array) -> npt.NDArray[np.uint8]:
+    """Reduce a drawn stage to the output size and apply light and noise, (H, W, 3) RGB."""
+    light = production.light
+    height, width = light.gain.shape[:2]
+    picture = np.asarray(image.reduce(SUPERSAMPLING), dtype=np.float32)
+    angle = 2 * math.pi * light.flicker_hertz * frame / FRAMES_PER_SECOND
+    picture = picture * (light.gain * np.float32(1 + light.flicker * math.sin(angle)))
+    row, column = int(corner[0] * height), int(corner[1] * width)
+    picture += light.noise[row : row + height, column : column + width]
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
+
+
+def count_frames(seconds: float, width: int, height: int) -> int:
+    """Return the number of frames of a video, after a check of its measures.
+
+    Raises:
+        ValueError: no frame fits, or the size is odd or tiny.
+    """
+    frames = round(seconds * FRAMES_PER_SECOND)
+    if frames < 1:
+        raise ValueError(f"a video needs at least one frame of 1/{FRAMES_PER_SECOND} s, got {seconds} s")
+    if width < 32 or height < 32 or width % 2 or height % 2:
+        raise ValueError(f"width and height must be even and at least 32, got {width}x{height}")
+    return frames
+
+
+def _frames_of(production: Production, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
+    noise_rng = np.random.default_rng([seed, 4])
+    for step in production.plan:
+        for frame in range(step.start, step.stop):
+            image = _draw_stage(production, step, frame)
+            yield _expose(production, image, frame, noise_rng.random(2))
+
+
+def draw_frames(
+    *, seed: int, seconds: float = 30.0, width: int = 192, height: int = 144, scene: str | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Draw the frames of a video, (H, W, 3) RGB uint8 each, not encoded; arguments as `draw_video`."""
+    yield from _frames_of(_produce(seed, count_frames(seconds, width, height), width, height, scene), seed)
+
+
+def _encode(path: Path, frames: Iterator[npt.NDArray[np.uint8]], width: int, height: int, crf: int) -> None:
+    """Write frames as H.264; one thread, so that processes do not compete."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": str(crf)})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = Fraction(1, FRAMES_PER_SECOND)
+        stream.codec_context.thread_count = 1
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def draw_video(
+    path: Path,
+    *,
+    seed: int,
+    seconds: float = 30.0,
+    width: int = 192,
+    height: int = 144,
+    crf: int = 23,
+    scene: str | None = None,
+) -> VideoTruth:
+    """Draw a video, H.264 in MP4 with 25 frames per second; the file appears whole or not at all.
+
+    Args:
+        path: where to write; its folder exists.
+        seed: fixes everything that is random.
+        seconds: duration, rounded to whole frames.
+        width: of the picture in pixels, even.
+        height: of the picture in pixels, even.
+        crf: constant rate factor of x264; lower is better and larger.
+        scene: one of `SCENES`; None draws one.
+
+    Returns:
+        The scene and the action segments, exact to the frame.
+
+    Raises:
+        ValueError: no frame fits, the size is odd or tiny, or the scene is unknown.
+    """
+    frames = count_frames(seconds, width, height)
+    production = _produce(seed, frames, width, height, scene)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        _encode(temporary, _frames_of(production, seed), width, height, crf)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    segments = [
+        Segment(
+            label=step.action,
+            start_seconds=step.start / FRAMES_PER_SECOND,
+            end_seconds=step.stop / FRAMES_PER_SECOND,
+        )
+        for step in production.plan
+        if step.action is not None
+    ]
+    return VideoTruth(scene=production.scene, duration_seconds=frames / FRAMES_PER_SECOND, segments=segments)
