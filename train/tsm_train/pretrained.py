@@ -145,7 +145,7 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"pretrained weights: {path} is no checkpoint, or holds more than tensors: reading it would run code. "
+            f"pretrained weights: {path} is no checkpoint, or holds code or objects besides tensors. "
             "Save its state dict alone, best as .safetensors"
         ) from error
     # Damaged bytes surface wherever the reader happens to be.
