@@ -1,4 +1,5 @@
 import collections
+import copy
 import warnings
 
 import onnx
@@ -7,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+
 from tsm_runtime.errors import UsageError
 from tsm_train.backbones import BACKBONES, build_backbone
 from tsm_train.model import TSM, Probabilities
@@ -35,7 +37,7 @@ def random_frames(clips, num_frames=8, size=32):
     return torch.randint(0, 256, (clips, num_frames, size, size, 3), dtype=torch.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small():
     torch.manual_seed(0)
     return settled(TSM("mobilenet_v2", 7, 5, num_frames=4, width_mult=0.25))
@@ -121,7 +123,7 @@ def test_features_are_those_of_the_plain_network():
     pixels = torchvision.transforms.functional.normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     with torch.no_grad():
         torch.testing.assert_close(
-            model.frame_features(frames)[0], plain.eval()(pixels), rtol=1e-4, atol=1e-5
+            model.frame_features(frames)[0], plain.eval()(pixels), rtol=1e-4, atol=1e-4
         )
 
 
@@ -240,13 +242,14 @@ def test_every_parameter_learns():
 
 
 def test_a_half_precision_backbone_keeps_float32_heads(small):
-    frames = random_frames(2, 4)
+    frames = random_frames(1, 4)
+    model = copy.deepcopy(small)
+    model.backbone.half()
     with torch.no_grad():
-        exact = small(frames)[0]
-        small.backbone.half()
-        action, _ = small(frames)
-    assert action.dtype == torch.float32
-    torch.testing.assert_close(action, exact, rtol=0.05, atol=0.05)
+        exact, rounded = small.frame_features(frames), model.frame_features(frames)
+        action, _ = model(frames)
+    assert rounded.dtype == action.dtype == torch.float32
+    assert nn.functional.cosine_similarity(rounded, exact, dim=2).min() > 0.99
 
 
 def test_probabilities(small):

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+
 from tsm_train.shift import ShiftedConv2d, temporal_shift
 
 
@@ -71,7 +72,7 @@ def test_refuses_a_broken_number_of_frames():
 
 
 def test_refuses_a_fold_div_without_two_groups():
-    with pytest.raises(ValueError, match="fold_div must be at least 2 .* got 1"):
+    with pytest.raises(ValueError, match=r"fold_div must be at least 2 .* got 1"):
         temporal_shift(torch.zeros(8, 16, 2, 2), 8, fold_div=1)
     with pytest.raises(ValueError, match="got 0"):
         ShiftedConv2d.from_conv(nn.Conv2d(8, 8, 1), num_frames=8, fold_div=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import pickle
 import re
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,19 @@ IMAGENET = "imagenet"
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".tar")
 _LISTED_KEYS = 8
+
+# What torch.load was seen to raise for damaged bytes: whatever its reader happens to meet.
+_DAMAGED = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 # Classifiers of torchvision and timm, of the original TSM, of lite0's package, and this project's own heads:
 # they belong to other classes and are left out on purpose. Any other key that does not fit is an error.
@@ -142,14 +157,15 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: what matters becomes an error below
+            return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"pretrained weights: {path} is no checkpoint, or holds code or objects besides tensors. "
             "Save its state dict alone, best as .safetensors"
         ) from error
-    # Damaged bytes surface wherever the reader happens to be.
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"pretrained weights: {path} is not a readable checkpoint ({reason})") from error
 

@@ -1,0 +1,149 @@
+"""`tsm-run`'s pipeline against the same model in PyTorch eager mode, on the same video, weights and cores.
+
+The baseline is what a careful engineer writes by hand: PyAV with frame threads, only the sampled frames
+converted by one reused reformatter, batches, inference mode. It runs in both memory layouts and with several
+batch sizes, and the fastest variant counts. Both sides have their model loaded and are warm; they take turns
+(A B A B ...), and `ratio` is the median over the pairs of baseline seconds / tsm-run seconds.
+
+    python benchmarks/baseline_torch.py CHECKPOINT BUNDLE VIDEO
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from _common import store
+from av.video.reformatter import VideoReformatter
+from tsm_runtime.batch_run import open_member
+from tsm_runtime.bundle import load_bundle
+from tsm_runtime.pipeline import Options, run
+from tsm_train.checkpoint import load_checkpoint
+from tsm_train.model import Probabilities
+
+BATCH_SIZES = (1, 4, 8)
+
+
+def main() -> None:
+    """Choose the baseline's fastest variant, then measure pairs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--name", default="baseline_torch", help="results/NAME.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    checkpoint = load_checkpoint(options.checkpoint)
+    clip = checkpoint.config.clip
+    member = open_member(load_bundle(options.bundle), num_threads=options.threads)
+
+    variants = {}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = Probabilities(checkpoint.model()).eval().to(memory_format=layout)
+        for batch in BATCH_SIZES:
+            seconds, _ = timed(lambda m=model, n=batch: baseline(options.video, m, clip, n))
+            variants[f"{str(layout).removeprefix('torch.')}, batch {batch}"] = (seconds, model, batch)
+            print(f"baseline {layout}, batch {batch}: {seconds:.2f} s", flush=True)
+    best = min(variants, key=lambda name: variants[name][0])
+    _, model, batch = variants[best]
+
+    ours_times, base_times = [], []
+    difference = 0.0
+    for _ in range(options.pairs):
+        base_seconds, base_scores = timed(lambda: baseline(options.video, model, clip, batch))
+        ours_seconds, result = timed(lambda: run(options.video, member, Options()))
+        base_times.append(base_seconds)
+        ours_times.append(ours_seconds)
+        if result.num_intervals != len(base_scores):
+            raise SystemExit(f"{result.num_intervals} intervals against {len(base_scores)}: not the same work")
+        if result.scenes:
+            top = max(scene.score for scene in result.scenes)
+            difference = max(difference, abs(top - float(base_scores[:, -len(result.scenes) :].mean(0).max())))
+    ratios = [b / a for a, b in zip(ours_times, base_times, strict=True)]
+    store(
+        options.name,
+        {
+            "video": options.video.name,
+            "backbone": checkpoint.config.model.backbone,
+            "size": clip.size,
+            "threads": options.threads,
+            "intervals": len(base_scores),
+            "baseline_variants_seconds": {name: round(v[0], 3) for name, v in variants.items()},
+            "baseline_variant": best,
+            "baseline_seconds": [round(s, 3) for s in base_times],
+            "tsm_run_seconds": [round(s, 3) for s in ours_times],
+            "ratio": round(statistics.median(ratios), 3),
+            "ratios": [round(r, 3) for r in ratios],
+            "scene_score_difference": round(difference, 7),
+        },
+    )
+
+
+def timed(work: object) -> tuple[float, object]:
+    """Return wall seconds and result."""
+    started = time.perf_counter()
+    value = work()  # type: ignore[operator]
+    return time.perf_counter() - started, value
+
+
+@torch.inference_mode()
+def baseline(video: Path, model: torch.nn.Module, clip: object, batch: int) -> np.ndarray:
+    """Scores per interval, (K, A + S), as a hand-written PyTorch pipeline gets them."""
+    scores, waiting = [], []
+    for frames in clips(video, clip.interval_seconds, clip.num_frames, clip.size):
+        waiting.append(frames)
+        if len(waiting) == batch:
+            scores.append(torch.cat(model(torch.from_numpy(np.stack(waiting))), 1))
+            waiting.clear()
+    if waiting:
+        scores.append(torch.cat(model(torch.from_numpy(np.stack(waiting))), 1))
+    return torch.cat(scores).numpy()
+
+
+def clips(video: Path, t: float, num_frames: int, size: int) -> Iterator[np.ndarray]:
+    """Yield (T, size, size, 3) per whole interval; a frame is converted only if some moment falls on it."""
+    reformatter = VideoReformatter()
+    taken: list[np.ndarray] = []
+    slot, shown, end = 0, None, 0.0
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        zero = None
+        for frame in container.decode(stream):
+            zero = frame.pts if zero is None else zero
+            start = float((frame.pts - zero) * stream.time_base)
+            picture = None
+            while shown is not None and (slot + 0.5) * t / num_frames + 1e-6 < start:
+                if picture is None:
+                    picture = to_rgb(reformatter, shown, size)
+                taken.append(picture)
+                slot += 1
+                if len(taken) == num_frames:
+                    yield np.stack(taken)
+                    taken.clear()
+            shown, end = frame, start + float(frame.duration * stream.time_base)
+    last = to_rgb(reformatter, shown, size)
+    while (slot + 0.5) * t / num_frames < end:
+        taken.append(last)
+        slot += 1
+        if len(taken) == num_frames and (slot // num_frames) * t <= end + 1e-6:
+            yield np.stack(taken)
+            taken.clear()
+
+
+def to_rgb(reformatter: VideoReformatter, frame: av.VideoFrame, size: int) -> np.ndarray:
+    """Return (size, size, 3)."""
+    resized = reformatter.reformat(frame, size, size, "rgb24", interpolation="BILINEAR", threads=1)
+    return resized.to_ndarray()
+
+
+if __name__ == "__main__":
+    main()

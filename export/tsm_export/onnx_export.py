@@ -1,0 +1,129 @@
+"""A checkpoint's network as one ONNX file, and its comparison with PyTorch."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from tsm_runtime.bundle import ParityReport
+from tsm_runtime.errors import CheckError
+from tsm_train.checkpoint import Checkpoint
+from tsm_train.model import Probabilities
+
+__all__ = ["PARITY_TOLERANCE", "compare", "export_fp32"]
+
+PARITY_BATCH_SIZES = (2, 3)
+"""Two sizes, neither 1: a graph specialised to the example's batch passes one of them only."""
+
+PARITY_TOLERANCE = 1e-4
+"""Largest difference of an fp32 probability: the two engines sum in another order, about 1e-6 each layer."""
+
+_OPSET = 20
+_MAX_BATCH = 4096
+_OUTPUTS = ("action_scores", "scene_scores")
+
+
+def export_fp32(checkpoint: Checkpoint) -> bytes:
+    """Return the ONNX file of a checkpoint: `frames` uint8 (N, T, size, size, 3) to probabilities, N dynamic."""
+    model = Probabilities(checkpoint.model()).eval()
+    clip = checkpoint.config.clip
+    example = torch.zeros((2, clip.num_frames, clip.size, clip.size, 3), dtype=torch.uint8)
+    outputs = _OUTPUTS[: 2 if checkpoint.labels.scenes else 1]
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        path = Path(scratch) / "model.onnx"
+        torch.onnx.export(
+            model,
+            (example,),
+            path,
+            input_names=["frames"],
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=_MAX_BATCH)},),
+            opset_version=_OPSET,
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+        return _cleaned(path.read_bytes())
+
+
+def _cleaned(data: bytes) -> bytes:
+    """Check the graph and take out what only the exporter's debugger reads (stack traces, module names)."""
+    model = onnx.load_from_string(data)
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def compare(checkpoint: Checkpoint, onnx_bytes: bytes, frames: npt.NDArray[np.uint8]) -> ParityReport:
+    """Compare an ONNX file on onnxruntime with the checkpoint in PyTorch.
+
+    Args:
+        checkpoint: the truth.
+        onnx_bytes: the file.
+        frames: (N, T, size, size, 3) uint8, N at least the sum of the compared batch sizes.
+
+    Raises:
+        CheckError: a shape differs, a value is not finite, or a probability differs by more than the tolerance.
+    """
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+    model = Probabilities(checkpoint.model()).eval()
+    names = [output.name for output in session.get_outputs()]
+    errors = dict.fromkeys(names, 0.0)
+    agreements: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in names}
+    for batch in _batches(frames, PARITY_BATCH_SIZES):
+        with torch.inference_mode():
+            expected = [output.numpy() for output in model(torch.from_numpy(batch))]
+        got = session.run(None, {"frames": batch})
+        for name, want, value in zip(names, expected, got, strict=True):
+            errors[name] = max(errors[name], _max_error(name, want, value))
+            agreements[name].append(want.argmax(1) == value.argmax(1))
+    report = ParityReport(
+        batch_sizes=PARITY_BATCH_SIZES,
+        max_abs_error=errors,
+        tolerance=PARITY_TOLERANCE,
+        top1_agreement={name: float(np.concatenate(same).mean()) for name, same in agreements.items()},
+    )
+    _require_parity(report)
+    return report
+
+
+def _batches(frames: npt.NDArray[np.uint8], sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+    if len(frames) < sum(sizes):
+        raise ValueError(f"expected at least {sum(sizes)} clips, got {len(frames)}")
+    ends = np.cumsum(sizes)
+    return [frames[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _max_error(name: str, expected: npt.NDArray[np.float32], got: npt.NDArray[np.float32]) -> float:
+    if expected.shape != got.shape:
+        raise CheckError(f"{name}: PyTorch gives shape {expected.shape}, the exported graph {got.shape}")
+    if not np.isfinite(got).all():
+        raise CheckError(f"{name}: the exported graph gives values that are not finite")
+    return float(np.abs(expected - got).max())
+
+
+def _require_parity(report: ParityReport) -> None:
+    for name, error in report.max_abs_error.items():
+        if error > report.tolerance:
+            raise CheckError(
+                f"{name}: the exported graph differs from PyTorch by {error:.2e}, allowed is {report.tolerance:g};"
+                " nothing was written"
+            )

@@ -1,0 +1,35 @@
+"""The embedded demo: a small trained bundle and a drawn video, both made by this project (`make demo-model`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tsm_runtime.annotations import read_ground_truth
+from tsm_runtime.batch_run import open_member
+from tsm_runtime.bundle import load_bundle
+from tsm_runtime.evaluation import Evaluation, evaluate
+from tsm_runtime.inputs import demo_folder
+from tsm_runtime.outputs import Result
+from tsm_runtime.pipeline import run
+from tsm_runtime.segments import Segment
+from tsm_runtime.tables import print_comparison
+
+__all__ = ["run_demo", "score_demo"]
+
+
+def score_demo(folder: Path) -> tuple[Result, tuple[Segment, ...], Evaluation]:
+    """Run the demo's model on its video; return what was found, what is true, and the scores.
+
+    Raises:
+        BackendError: no backend is installed.
+        BundleError: the embedded bundle was altered.
+    """
+    truth = read_ground_truth(folder / "ground_truth.json").videos[0]
+    result = run(folder / "video.mp4", open_member(load_bundle(folder / "bundle")), video_id=truth.video_id)
+    evaluation = evaluate({truth.video_id: truth.segments}, {truth.video_id: result.segments})
+    return result, truth.segments, evaluation
+
+
+def run_demo() -> None:
+    """Print the found segments beside the true ones, the scene, and the mAP."""
+    print_comparison(*score_demo(demo_folder()))
