@@ -25,7 +25,7 @@ unit: $(ENV)/.complete
 
 # Makes the embedded demo anew: drawn videos, training, export, and the demo video (about half an hour on two cores).
 demo-model: $(ENV)/.complete
-	PATH="$(CURDIR)/$(ENV)/bin:$$PATH" sh benchmarks/make_demo.sh
+	$(ENV)/bin/python benchmarks/make_demo.py
 
 $(DEMO_ENV)/.complete: pyproject.toml
 	$(PYTHON) -m venv --clear $(DEMO_ENV)

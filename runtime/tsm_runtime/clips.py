@@ -53,7 +53,8 @@ class ClipSpec:
 
     def moments(self, interval: int) -> npt.NDArray[np.float64]:
         """Return the (T,) times in seconds at which the frames of an interval are taken."""
-        return (interval * self.num_frames + np.arange(self.num_frames) + 0.5) * self.slot_seconds
+        slots = interval * self.num_frames + np.arange(self.num_frames, dtype=np.float64)
+        return (slots + 0.5) * self.slot_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +93,16 @@ class ClipBuilder:
     first_interval: int = 0
     stop_interval: int | None = None
     gaps: list[tuple[float, float]] = field(default_factory=list, init=False)
-    """Stretches longer than t without a frame, [start, end] in seconds."""
+    """Stretches of the asked part longer than t without a new frame, [start, end) in seconds."""
     breaks: set[int] = field(default_factory=set, init=False)
     """Interval numbers k such that a gap lies across k*t."""
     _ready: list[tuple[int, Picture]] = field(default_factory=list, init=False)
     _filling: dict[int, Picture] = field(default_factory=dict, init=False)
     _known_seconds: float = field(default=0.0, init=False)
 
-    def push(self, start_seconds: float, end_seconds: float, picture: Callable[[], Picture]) -> Iterator[ClipBatch]:
+    def push(
+        self, start_seconds: float, end_seconds: float, picture: Callable[[], Picture]
+    ) -> Iterator[ClipBatch]:
         """Take the frame shown in [start, end), where end is the start of the next frame.
 
         Args:
@@ -136,16 +139,16 @@ class ClipBuilder:
 
     def _slot_ranges(self, start_seconds: float, end_seconds: float) -> list[range]:
         """Return the slots that show this frame; intervals without any frame of their own are left out."""
-        spec = self.spec
-        first, stop = spec.first_slot(start_seconds), spec.first_slot(end_seconds)
-        if end_seconds - start_seconds <= spec.interval_seconds + TIME_TOLERANCE_SECONDS:
+        t, num_frames = self.spec.interval_seconds, self.spec.num_frames
+        first, stop = self.spec.first_slot(start_seconds), self.spec.first_slot(end_seconds)
+        if end_seconds - start_seconds <= t + TIME_TOLERANCE_SECONDS:
             return [range(first, stop)]
-        self.gaps.append((start_seconds, end_seconds))
-        before = count_intervals(start_seconds, spec.interval_seconds) + 1
-        after = count_intervals(end_seconds, spec.interval_seconds)
-        if before == after and after * spec.interval_seconds < end_seconds - TIME_TOLERANCE_SECONDS:
+        before = count_intervals(start_seconds, t) + 1  # end of the interval in which this frame begins
+        after = count_intervals(end_seconds, t)  # the interval in which the next frame begins
+        if before == after:
             self.breaks.add(after)  # no interval is lost, so the gap must be told to the merge
-        num_frames = spec.num_frames
+        if end_seconds > self.first_interval * t and start_seconds < self._stop_slot * self.spec.slot_seconds:
+            self.gaps.append((start_seconds, end_seconds))
         return [range(first, min(stop, before * num_frames)), range(max(first, after * num_frames), stop)]
 
     def _fill(self, slots: list[int], picture: Picture) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -18,7 +22,21 @@ from tsm_runtime.errors import VideoError
 
 __all__ = ["TimedFrame", "VideoReader"]
 
-_SEEK_MARGIN_SECONDS = 2.0
+_SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
+"""How far before the wanted time to land; the next one is tried where a key frame was missed."""
+
+_LENGTH_TOLERANCE_SECONDS = 1.0
+"""A video that ends this much before its header's length, or loses this much at its end, broke off."""
+
+_HEADER_STATES_LENGTH = frozenset({"asf", "avi", "flv", "matroska", "mov"})
+"""Formats whose length is read from the header; of others FFmpeg guesses it from what is there."""
+
+_MAX_PIXELS = 100_000_000
+"""A picture of 12288 x 8192 takes 150 to 300 MB decoded; nothing larger is tried."""
+
+_PIXELS_IN_THREADS = 64_000_000
+"""Every decoding thread holds a picture of its own: large ones get fewer threads."""
+
 _DEFAULT_FRAME_SECONDS = 1 / 25
 
 
@@ -40,7 +58,7 @@ class VideoReader:
     """Frames of the best video stream of a file, in order of presentation.
 
     After iteration `corrupt_frames` counts packets and frames that did not decode (or came with a time
-    before their predecessor), and `failure` says why reading broke off, or is None at a normal end.
+    before their predecessor), and `failure` says why the video broke off, or is None at a normal end.
 
     Raises:
         VideoError: the file is missing, cannot be opened, or has no video stream.
@@ -48,16 +66,9 @@ class VideoReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.corrupt_frames = 0
-        self.failure: str | None = None
-        self._num_packets = 0
-        self._container = _open_container(path)
-        try:
-            self._stream = _video_stream(self._container, path)
-        except VideoError:
-            self._container.close()
-            raise
-        self._stream.thread_type = "AUTO"
+        self._open()
+        self._clock = _Clock(self._stream, by_dts=_times_are_guesses(self._container, self._stream))
+        self._forget_counts()
 
     def __enter__(self) -> VideoReader:
         return self
@@ -80,133 +91,224 @@ class VideoReader:
             return self._container.duration / av.time_base
         return None
 
-    @property
-    def missing_packets(self) -> int:
-        """How many pictures of the header's index were not there when a full read ended; 0 if unknown."""
-        return max(0, self._stream.frames - self._num_packets) if self._stream.frames else 0
-
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
         """Yield frames from the last one at or before `start_seconds` (or any earlier one) to the end."""
-        clock = _Clock(self._stream)
-        frames = self._timed(clock)
-        first = next(frames, None)
+        frames = self._timed()
+        first = next(frames, None)  # read in any case: it is the zero of all times
         if first is None:
             return
-        if start_seconds <= _SEEK_MARGIN_SECONDS:
+        if start_seconds <= _SEEK_MARGINS_SECONDS[0]:
             yield first
             yield from frames
             return
-        yield from self._frames_after_seek(clock, start_seconds)
+        frames.close()
+        yield from self._frames_after_seek(start_seconds)
 
-    def _frames_after_seek(self, clock: _Clock, start_seconds: float) -> Iterator[TimedFrame]:
-        self._seek(clock, start_seconds - _SEEK_MARGIN_SECONDS)
-        frames = self._timed(clock)
-        first = next(frames, None)
-        if first is None or first.start_seconds > start_seconds:  # an index that points too far: read it all
-            self._seek(clock, 0.0)
-            yield from self._timed(clock)
-            return
-        yield first
-        yield from frames
+    def _frames_after_seek(self, start_seconds: float) -> Iterator[TimedFrame]:
+        """Yield frames after a seek that provably came early enough, else of the whole file."""
+        for margin in _SEEK_MARGINS_SECONDS:
+            if margin < start_seconds and self._seek(start_seconds - margin):
+                frames = self._timed()
+                first = next(frames, None)
+                if first is not None and self._clock.is_anchor(first) and first.start_seconds <= start_seconds:
+                    return chain([first], frames)
+                frames.close()
+        self._container.close()
+        self._open()
+        return self._timed()
 
-    def _seek(self, clock: _Clock, seconds: float) -> None:
+    def _seek(self, seconds: float) -> bool:
+        if self._container.format.name == "mpeg":
+            return False  # a program stream times some pictures only: after a seek the others come out shifted
         try:
-            self._container.seek(clock.ticks(seconds), stream=self._stream, backward=True)
-        except av.error.FFmpegError:  # not seekable: start over
-            self._container.close()
-            self._container = _open_container(self.path)
-            self._stream = _video_stream(self._container, self.path)
-            self._stream.thread_type = "AUTO"
-        clock.forget_previous()
+            self._container.seek(self._clock.ticks(seconds), stream=self._stream, backward=True)
+        except (av.error.FFmpegError, OverflowError):
+            return False
+        return True
 
-    def _timed(self, clock: _Clock) -> Iterator[TimedFrame]:
+    def _open(self) -> None:
+        self._container = _open_container(self.path)
+        try:
+            self._stream = _video_stream(self._container, self.path)
+        except VideoError:
+            self._container.close()
+            raise
+
+    def _forget_counts(self) -> None:
+        self.corrupt_frames = 0
+        self.failure: str | None = None
+        self._reached_seconds = 0.0  # end of the last packet of any stream, on the container's clock
+        self._last_ticks: int | None = None  # of the video stream's packets
+
+    def _timed(self) -> Generator[TimedFrame]:
+        self._forget_counts()
+        self._clock.forget_previous()
         for frame in self._decoded():
-            if frame.is_corrupt:
+            timed = self._clock.stamp(frame)
+            if frame.is_corrupt or timed is None:
                 self.corrupt_frames += 1
-            timed = clock.stamp(frame)
-            if timed is None:
-                self.corrupt_frames += 1
-                continue
-            yield timed
+            if timed is not None:
+                yield timed
+        self.failure = self.failure or self._what_is_missing()
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Decode packet by packet: a bad packet costs its pictures and is counted, not the stream."""
-        for packet in self._packets():
-            if packet.size:
-                self._num_packets += 1
+        for packet in chain(self._packets(), [None]):  # None gives out what the decoder holds back
             try:
-                yield from packet.decode()
+                yield from self._stream.decode(packet)
             except av.error.FFmpegError:
                 self.corrupt_frames += 1
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Yield the video's packets; those of other streams tell how far the file goes."""
         try:
-            yield from self._container.demux(self._stream)
+            for packet in self._container.demux():
+                self._note_time(packet)
+                if packet.stream_index == self._stream.index and packet.size:
+                    yield packet  # type: ignore[misc]  # of our stream, so of its type
         except av.error.FFmpegError as error:
             self.failure = _reason(error)
 
+    def _note_time(self, packet: Packet[Any]) -> None:
+        times = [ticks for ticks in (packet.pts, packet.dts) if ticks is not None]
+        if not times or not packet.time_base:
+            return
+        end = float((max(times) + (packet.duration or 0)) * packet.time_base)
+        self._reached_seconds = max(self._reached_seconds, end)
+        if packet.stream_index == self._stream.index:
+            self._last_ticks = max(times) if self._last_ticks is None else max(self._last_ticks, *times)
+
+    def _what_is_missing(self) -> str | None:
+        """Say why a file that was read to its end is not whole, or return None."""
+        if self._clock.misplaced_seconds > _LENGTH_TOLERANCE_SECONDS:
+            return "the time of all further frames lies before it"
+        index = self._stream.index_entries
+        last = index[len(index) - 1].timestamp if len(index) else None
+        if last is not None and (self._last_ticks is None or last > self._last_ticks):
+            return "pictures that the index names are not in the file"
+        stated = _stated_seconds(self._container, self._stream)
+        if stated - self._reached_seconds > _LENGTH_TOLERANCE_SECONDS:
+            return "the rest is not in the file"
+        return None
+
 
 class _Clock:
-    """Presentation times from pts; where a frame has none, from its predecessor."""
+    """Presentation times from pts; where a frame has none, from its predecessor.
 
-    def __init__(self, stream: VideoStream) -> None:
-        self._time_base = stream.time_base or Fraction(1, 1000)
+    Args:
+        stream: gives the unit of time and the nominal length of a frame.
+        by_dts: take the decoding order's times instead, which are right when frames come out evenly.
+    """
+
+    def __init__(self, stream: VideoStream, *, by_dts: bool) -> None:
+        self._time_base = stream.time_base or Fraction(1, av.time_base)
         rate = stream.average_rate or stream.guessed_rate
         self._nominal_seconds = float(1 / rate) if rate else _DEFAULT_FRAME_SECONDS
+        self._by_dts = by_dts
         self._zero_ticks: int | None = None
+        self.forget_previous()
+
+    def forget_previous(self) -> None:
+        """Accept any time for the next frame, after a seek."""
         self._previous: TimedFrame | None = None
+        self.misplaced_seconds = 0.0
+        """Nominal length of the frames refused since the last accepted one."""
 
     def stamp(self, frame: VideoFrame) -> TimedFrame | None:
         """Return the frame with its time, or None where its time lies before its predecessor's."""
-        ticks = frame.pts if frame.pts is not None else frame.dts
-        if self._zero_ticks is None:
-            self._zero_ticks = ticks if ticks is not None else 0
-        if ticks is not None:
-            start = float((ticks - self._zero_ticks) * self._time_base)
-        else:
-            start = self._previous.end_seconds if self._previous else 0.0
+        start = self._start_seconds(frame)
         if self._previous is not None and start < self._previous.start_seconds:
+            self.misplaced_seconds += self._nominal_seconds
             return None
-        duration = float(frame.duration * self._time_base) if frame.duration else self._nominal_seconds
+        self.misplaced_seconds = 0.0
+        duration = float(frame.duration * self._time_base) if frame.duration > 0 else self._nominal_seconds
         self._previous = TimedFrame(frame, start, duration)
         return self._previous
+
+    def is_anchor(self, timed: TimedFrame) -> bool:
+        """Whether decoding may begin with this frame: complete in itself, and with a time of its own."""
+        return timed.frame.key_frame and self._own_ticks(timed.frame) is not None
 
     def ticks(self, seconds: float) -> int:
         """Time of the video to the stream's clock, for seeking."""
         return (self._zero_ticks or 0) + int(max(0.0, seconds) / self._time_base)
 
-    def forget_previous(self) -> None:
-        """Accept earlier times again, after a seek."""
-        self._previous = None
+    def _start_seconds(self, frame: VideoFrame) -> float:
+        ticks = self._own_ticks(frame)
+        expected = self._previous.end_seconds if self._previous is not None else 0.0
+        if ticks is None:
+            return expected
+        if self._zero_ticks is None:
+            self._zero_ticks = ticks - round(expected / self._time_base)
+        return float((ticks - self._zero_ticks) * self._time_base)
+
+    def _own_ticks(self, frame: VideoFrame) -> int | None:
+        return frame.dts if self._by_dts or frame.pts is None else frame.pts
 
 
 def _open_container(path: Path) -> InputContainer:
-    if not path.exists():
-        raise VideoError(f"{path}: no such file")
-    if path.is_dir():
-        raise VideoError(f"{path}: is a folder, not a video")
     try:
+        if not path.exists():
+            raise VideoError(f"{path}: no such file")
+        if path.is_dir():
+            raise VideoError(f"{path}: is a folder, not a video")
+        if path.is_file() and path.stat().st_size == 0:
+            raise VideoError(f"{path}: empty file")
         return av.open(
             str(path.absolute()),  # absolute: a colon or leading dash in a name is no protocol or option
             options={"protocol_whitelist": "file,crypto,data"},
             metadata_errors="ignore",
         )
     except (av.error.FFmpegError, OSError) as error:
-        what = "empty file" if path.stat().st_size == 0 else f"not a readable video ({_reason(error)})"
-        raise VideoError(f"{path}: {what}") from error
+        raise VideoError(f"{path}: not a readable video ({_reason(error)})") from error
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    usable = [s for s in container.streams.video if not _is_cover_picture(s) and s.codec_context is not None]
+    """Choose the stream and set how it is decoded."""
+    streams = [stream for stream in container.streams.video if not _is_cover_picture(stream)]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise VideoError(f"{path}: no video stream (the file holds {', '.join(kinds) or 'nothing'})")
+    usable = [stream for stream in streams if stream.codec_context is not None]
     if not usable:
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-        raise VideoError(f"{path}: no video stream (the file holds {', '.join(kinds)})")
+        raise VideoError(f"{path}: its video has a coding that this FFmpeg cannot decode")
     best = container.streams.best("video")
-    return best if isinstance(best, VideoStream) and best in usable else usable[0]
+    stream = best if isinstance(best, VideoStream) and best in usable else usable[0]
+    _limit_memory(stream, path)
+    return stream
+
+
+def _limit_memory(stream: VideoStream, path: Path) -> None:
+    context = stream.codec_context
+    num_pixels = context.width * context.height
+    if num_pixels > _MAX_PIXELS:
+        raise VideoError(f"{path}: pictures of {context.width} x {context.height} are too large to decode")
+    # The size may grow in the middle of a stream, so the decoder gets the limit too.
+    context.options = {**context.options, "max_pixels": str(_MAX_PIXELS)}
+    context.thread_type = "AUTO"
+    threads = _PIXELS_IN_THREADS // max(1, num_pixels)
+    if threads < 16:  # FFmpeg's own choice is one more than there are cores, 16 at most
+        context.thread_count = max(1, min(threads, os.cpu_count() or 1))
+
+
+def _times_are_guesses(container: InputContainer, stream: VideoStream) -> bool:
+    # AVI has no presentation times. FFmpeg derives them from the kind of picture, but not for these codecs:
+    # with B-frames their pts run back and forth.
+    return container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+
+
+def _stated_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """Length by the header alone, 0 where it states none."""
+    kind = container.format.name.split(",")[0]
+    if kind not in _HEADER_STATES_LENGTH or (kind == "mov" and stream.frames):
+        return 0.0  # a movie that is not fragmented has an index, which is exact
+    if kind == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # FFmpeg shortens the length of a cut AVI
+    return (container.duration or 0) / av.time_base
 
 
 def _is_cover_picture(stream: VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _reason(error: Exception) -> str:

@@ -5,15 +5,21 @@ Training and deployment both go through `FrameConverter`, so that a frame has th
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import numpy.typing as npt
 from av import VideoFrame
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
+
+from tsm_runtime.errors import VideoError
 
 __all__ = ["RESIZE_FLAG", "FrameConverter"]
 
 RESIZE_FLAG = "bilinear"
 """The swscale flag of every resize; stored in the bundle, and a bundle with another one is refused."""
+
+Picture = npt.NDArray[np.uint8]
 
 
 class FrameConverter:
@@ -27,17 +33,38 @@ class FrameConverter:
         self.size = size
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """Return the (size, size, 3) uint8 RGB picture, turned upright by the frame's display matrix."""
-        resized = self._reformatter.reformat(
-            frame,
-            width=self.size,
-            height=self.size,
-            format="rgb24",
-            interpolation=Interpolation.BILINEAR,
-            threads=1,  # more threads cost more than they gain at this size
-        )
-        picture = resized.to_ndarray()
-        quarter_turns = round(frame.rotation / 90) % 4
+    def __call__(self, frame: VideoFrame) -> Picture:
+        """Return the (size, size, 3) uint8 RGB picture, turned upright by the frame's display matrix.
+
+        Raises:
+            VideoError: swscale cannot read this kind of picture.
+        """
+        try:
+            resized = self._reformatter.reformat(
+                frame,
+                width=self.size,
+                height=self.size,
+                format="rgb24",
+                interpolation=Interpolation.BILINEAR,
+                threads=1,  # more threads cost more than they gain at this size
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            kind = f"{frame.width} x {frame.height} {frame.format.name}"
+            raise VideoError(f"pictures of {kind} cannot be converted to RGB") from error
         # The target is square, so turning after the resize gives the same picture and moves fewer bytes.
-        return np.rot90(picture, quarter_turns) if quarter_turns else picture
+        return _upright(np.asarray(resized.to_ndarray(), dtype=np.uint8), frame)
+
+
+def _upright(picture: Picture, frame: VideoFrame) -> Picture:
+    """Return a square picture turned and mirrored as the display matrix asks, to the nearest quarter turn.
+
+    The matrix (a, b, u, c, d, v, x, y, w) takes column p and row q to column a*p + c*q and row b*p + d*q
+    (ISO/IEC 14496-12, 8.3.2); `frame.rotation` would tell the turn but not a mirroring.
+    """
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return picture
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

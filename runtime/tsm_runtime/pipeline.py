@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from tsm_runtime.backends import Backend, Scores
-from tsm_runtime.clips import ClipBatch, ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.clips import TIME_TOLERANCE_SECONDS, ClipBatch, ClipBuilder, ClipSpec, count_intervals
 from tsm_runtime.decode import TimedFrame, VideoReader
-from tsm_runtime.errors import VideoError
+from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result, SceneScore
 from tsm_runtime.segments import IntervalScores, merge_intervals
@@ -23,9 +23,11 @@ from tsm_runtime.segments import IntervalScores, merge_intervals
 __all__ = ["ClipStream", "Member", "Options", "Progress", "prefetch", "run"]
 
 Progress = Callable[[float, float | None], None]
-"""Called with the seconds of video done so far and the length the file claims, if it claims one."""
+"""Called with the second of the video that is reached and the length the file claims, if it claims one."""
 
 _QUEUE_BATCHES = 2
+_LATEST_SECONDS = 1e9
+"""Bounds of the asked part lie below: some thirty years, so that no arithmetic on them overflows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,9 @@ class Options:
             whole video. end None: to the end.
         min_score: segments below it are dropped.
         batch_size: clips per call of the backend.
+
+    Raises:
+        UsageError: a value is out of range.
     """
 
     start_seconds: float = 0.0
@@ -54,25 +59,50 @@ class Options:
     min_score: float = 0.0
     batch_size: int = 1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_seconds < _LATEST_SECONDS:
+            raise UsageError(f"start {self.start_seconds:g}: expected seconds, 0 or more")
+        end = self.end_seconds
+        if end is not None and not self.start_seconds < end < _LATEST_SECONDS:
+            raise UsageError(f"end {end:g}: expected seconds, more than the start ({self.start_seconds:g})")
+        if not 0 <= self.min_score <= 1:
+            raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
+        if self.batch_size < 1:
+            raise UsageError(f"batch {self.batch_size}: expected 1 or more")
+
 
 def run(
-    video: Path, member: Member, options: Options = Options(), *, video_id: str | None = None, progress: Progress | None = None
+    video: Path,
+    member: Member,
+    options: Options | None = None,
+    *,
+    video_id: str | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Find the segments of one video.
 
     Raises:
         VideoError: the video cannot be read, has no pictures, or no whole interval.
+        RunError: the model gave scores that are not numbers.
     """
+    options = options or Options()
     with VideoReader(video) as reader:
         clips = ClipStream(reader, member.spec, options)
         indices, scores = [], []
-        for batch in prefetch(iter(clips)):
-            scores.append(member.backend.infer(batch.frames))
-            indices.append(batch.indices)
-            if progress is not None:
-                progress((int(batch.indices[-1]) + 1) * member.spec.interval_seconds, reader.claimed_seconds)
-        clips.require_intervals(len(indices))
-        intervals = _join(indices, scores, clips.builder.breaks)
+        with closing(prefetch(clips, clips.cancelled)) as batches:
+            for batch in batches:
+                scores.append(_checked(member.backend.infer(batch.frames), video))
+                indices.append(batch.indices)
+                if progress is not None:
+                    progress((int(batch.indices[-1]) + 1) * member.spec.interval_seconds, reader.claimed_seconds)
+        if not indices:
+            raise VideoError(f"{video}: {clips.why_nothing()}")
+    intervals = IntervalScores(
+        indices=np.concatenate(indices),
+        action=np.concatenate([score.action for score in scores]),
+        scene=_joined_scenes(scores),
+        breaks=frozenset(clips.builder.breaks),
+    )
     segments = merge_intervals(intervals, member.action_labels, member.spec.interval_seconds)
     return Result(
         video_id=video_id or video.stem,
@@ -81,7 +111,7 @@ def run(
         interval_seconds=member.spec.interval_seconds,
         num_intervals=len(intervals.indices),
         duration_seconds=clips.duration_seconds,
-        complete=clips.complete,
+        complete=reader.failure is None,
         gaps=tuple(clips.builder.gaps),
         corrupt_frames=reader.corrupt_frames,
         warnings=tuple(clips.warnings()),
@@ -90,6 +120,9 @@ def run(
 
 class ClipStream:
     """Clips of one video, and what was noticed on the way. Iterate once, from one thread.
+
+    `duration_seconds` is the length of the video by its frames, or up to the asked end. Setting `cancelled`
+    from any thread ends the iteration at the next frame.
 
     Args:
         reader: an open video.
@@ -109,83 +142,73 @@ class ClipStream:
             stop_interval=None if options.end_seconds is None else count_intervals(options.end_seconds, t),
         )
         self.duration_seconds = 0.0
-        self._stopped_early = False
+        self.cancelled = threading.Event()
 
     def __iter__(self) -> Iterator[ClipBatch]:
         convert = FrameConverter(self.spec.size)
-        previous: TimedFrame | None = None
-        for current in self.reader.frames(self.options.start_seconds):
-            if previous is not None:
-                yield from self._push(previous, current.start_seconds, convert)
-                if self._past_end(current.start_seconds):
-                    self.duration_seconds = current.start_seconds
-                    self._stopped_early = True
-                    break
-            previous = current
-        else:
-            if previous is not None:
-                self.duration_seconds = previous.end_seconds
-                yield from self._push(previous, previous.end_seconds, convert)
+        for shown, until_seconds in self._shown_frames():
+            self.duration_seconds = until_seconds
+            try:
+                yield from self.builder.push(shown.start_seconds, until_seconds, lambda: convert(shown.frame))  # noqa: B023
+            except VideoError as error:
+                raise VideoError(f"{self.reader.path}: {error}") from error
         yield from self.builder.finish()
 
-    def _push(self, shown: TimedFrame, until_seconds: float, convert: FrameConverter) -> Iterator[ClipBatch]:
-        return self.builder.push(shown.start_seconds, until_seconds, lambda: convert(shown.frame))
-
-    def _past_end(self, seconds: float) -> bool:
-        end = self.options.end_seconds
-        return end is not None and seconds >= end
-
-    @property
-    def complete(self) -> bool:
-        """Whether the video was read to its end, or to the asked end."""
-        return self._stopped_early or (self.reader.failure is None and self.reader.missing_packets == 0)
+    def _shown_frames(self) -> Iterator[tuple[TimedFrame, float]]:
+        """Yield each frame with the second at which it leaves the screen, up to the asked end."""
+        end = math.inf if self.options.end_seconds is None else self.options.end_seconds
+        previous: TimedFrame | None = None
+        for current in self.reader.frames(self.options.start_seconds):
+            if self.cancelled.is_set():
+                return
+            if previous is not None:
+                yield previous, current.start_seconds
+                if current.start_seconds >= end:
+                    return
+            previous = current
+        if previous is not None:
+            yield previous, previous.end_seconds
 
     def warnings(self) -> Iterator[str]:
         """One line for each thing that makes the result less than it could be."""
-        reader, seconds = self.reader, self.duration_seconds
-        if not self.complete:
-            why = reader.failure or f"{reader.missing_packets} pictures of the index are not in the file"
-            claimed = reader.claimed_seconds
-            lost = f" of the {claimed:.2f} s it claims" if claimed and claimed > seconds else ""
-            yield f"breaks off after {seconds:.2f} s{lost}: {why}"
-        if reader.corrupt_frames:
-            yield f"{reader.corrupt_frames} corrupt or misplaced frames were skipped or concealed"
+        if self.reader.failure is not None:
+            yield self._break_off()
+        if num_corrupt := self.reader.corrupt_frames:
+            yield f"{_counted(num_corrupt, 'corrupt or misplaced frame')} skipped or concealed"
         if gaps := self.builder.gaps:
             longest = max(end - start for start, end in gaps)
             yield (
-                f"{len(gaps)} gaps without a frame for longer than an interval of {self.spec.interval_seconds:g} s"
-                f" (longest {longest:.2f} s): nothing was looked for there"
+                f"{_counted(len(gaps), 'gap')} without a new frame for longer than an interval of"
+                f" {self.spec.interval_seconds:g} s (longest {longest:.2f} s): nothing was looked for there"
             )
 
-    def require_intervals(self, num_classified: int) -> None:
-        """Check that something was classified.
-
-        Raises:
-            VideoError: no frame decoded, the video is shorter than one interval, or the asked part is empty.
-        """
-        if num_classified:
-            return
-        path, t = self.reader.path, self.spec.interval_seconds
-        if not self.duration_seconds:
+    def why_nothing(self) -> str:
+        """Say why not a single interval came out."""
+        t, seconds = self.spec.interval_seconds, self.duration_seconds
+        if not seconds:
             why = f" ({self.reader.failure})" if self.reader.failure else ""
-            raise VideoError(f"{path}: no frame of the video stream could be decoded{why}")
-        if self.duration_seconds + 1e-6 < t:
-            raise VideoError(
-                f"{path}: {self.duration_seconds:.3f} s long, shorter than one interval of {t:g} s"
-            )
-        raise VideoError(
-            f"{path}: no whole interval of {t:g} s between --start and --end"
-            f" (the video is {self.duration_seconds:.2f} s long)"
-        )
+            return f"no frame of the video stream could be decoded{why}"
+        if self.reader.failure is not None:
+            return f"{self._break_off()}; that leaves no whole interval of {t:g} s to look at"
+        if count_intervals(seconds, t) == 0 and self.options.end_seconds is None:
+            return f"{seconds:.3f} s long, shorter than one interval of {t:g} s"
+        return f"no whole interval of {t:g} s in the asked part (the video goes on to {seconds:.2f} s at least)"
+
+    def _break_off(self) -> str:
+        claimed, seconds = self.reader.claimed_seconds, self.duration_seconds
+        lost = f" of the {claimed:.2f} s it claims" if claimed and claimed > seconds else ""
+        return f"breaks off after {seconds:.2f} s{lost}: {self.reader.failure}"
 
 
-def prefetch(batches: Iterator[ClipBatch]) -> Iterator[ClipBatch]:
-    """Run an iterator in a thread, a few batches ahead. Its exception is raised here, in the caller.
+def prefetch(batches: Iterable[ClipBatch], cancelled: threading.Event) -> Generator[ClipBatch]:
+    """Run an iterable in a thread, a few batches ahead. Its exception is raised here, in the caller.
 
-    The thread ends when the iterator does, or soon after the caller stops asking.
+    Args:
+        batches: iterated in the thread, and nowhere else.
+        cancelled: set when the caller stops asking, for `batches` to watch; the thread has ended when this
+            generator is closed.
     """
     results: queue.Queue[ClipBatch | BaseException | None] = queue.Queue(maxsize=_QUEUE_BATCHES)
-    cancelled = threading.Event()
 
     def put(item: ClipBatch | BaseException | None) -> bool:
         while not cancelled.is_set():
@@ -217,16 +240,15 @@ def prefetch(batches: Iterator[ClipBatch]) -> Iterator[ClipBatch]:
         thread.join()
 
 
-def _join(
-    indices: list[npt.NDArray[np.int64]], scores: list[Scores], breaks: set[int]
-) -> IntervalScores:
+def _checked(scores: Scores, video: Path) -> Scores:
+    if not all(np.isfinite(part).all() for part in scores if part is not None):
+        raise RunError(f"{video}: the model gave scores that are not numbers (nan); try another precision")
+    return scores
+
+
+def _joined_scenes(scores: list[Scores]) -> np.ndarray | None:
     scenes = [score.scene for score in scores if score.scene is not None]
-    return IntervalScores(
-        indices=np.concatenate(indices),
-        action=np.concatenate([score.action for score in scores]),
-        scene=np.concatenate(scenes) if scenes else None,
-        breaks=frozenset(breaks),
-    )
+    return np.concatenate(scenes) if scenes else None
 
 
 def _scene_scores(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[SceneScore, ...]:
@@ -236,3 +258,7 @@ def _scene_scores(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[S
     mean = intervals.scene.mean(axis=0)
     order = np.argsort(-mean, kind="stable")
     return tuple(SceneScore(label=labels[i], score=float(mean[i])) for i in order)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

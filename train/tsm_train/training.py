@@ -195,8 +195,6 @@ class _Run(lightning.LightningModule):
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         seconds = time.perf_counter() - self._started
         self._rows.append({"epoch": epoch, "loss": loss, "learning_rate": rate, **metrics, "seconds": seconds})
-        for name, value in metrics.items():
-            self.log(name, value, prog_bar=True)
         self._write_progress(epoch, metrics)
         scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         self.print(f"epoch {epoch}/{self.config.train.epochs}  loss {loss:.3f}  {scores}  {seconds:.0f} s")
