@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from _common import store
 from av.video.reformatter import VideoReformatter
+
 from tsm_runtime.batch_run import open_member
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.pipeline import Options, run
@@ -32,7 +33,9 @@ BATCH_SIZES = (1, 4, 8)
 
 def main() -> None:
     """Choose the baseline's fastest variant, then measure pairs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("video", type=Path)
@@ -63,10 +66,14 @@ def main() -> None:
         base_times.append(base_seconds)
         ours_times.append(ours_seconds)
         if result.num_intervals != len(base_scores):
-            raise SystemExit(f"{result.num_intervals} intervals against {len(base_scores)}: not the same work")
+            raise SystemExit(
+                f"{result.num_intervals} intervals against {len(base_scores)}: not the same work"
+            )
         if result.scenes:
             top = max(scene.score for scene in result.scenes)
-            difference = max(difference, abs(top - float(base_scores[:, -len(result.scenes) :].mean(0).max())))
+            difference = max(
+                difference, abs(top - float(base_scores[:, -len(result.scenes) :].mean(0).max()))
+            )
     ratios = [b / a for a, b in zip(ours_times, base_times, strict=True)]
     store(
         options.name,

@@ -1,7 +1,7 @@
 """Make the embedded demo anew: draw, train, export, draw the demo video. `make demo-model` calls this.
 
-Everything comes from seeds. The demo video has a seed of its own, far from those of the training videos, and was
-not chosen among several. A training that is already in runs/drawn is taken as it is.
+Everything comes from seeds. The demo video has a seed of its own, far from those of the training videos, and
+was not chosen among several. A training that is already in runs/drawn is taken as it is.
 
     python benchmarks/make_demo.py
 """

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import store
+
 from tsm_runtime.annotations import read_ground_truth
 from tsm_runtime.evaluation import evaluate
 from tsm_train.checkpoint import load_checkpoint
@@ -32,7 +33,9 @@ CONFIG = Path(__file__).parent / "configs" / "drawn.toml"
 
 def main() -> None:
     """Train what is missing, score everything, store the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--set", action="append", default=[], help="replace a key of the configuration")

@@ -1,9 +1,9 @@
 """How fast `tsm-run` is, end to end and per stage, as multiples of real time.
 
-Each stage is measured alone, so the stages do not add up to the whole: decoding and inference overlap. `decode`
-reads every frame, `clips` also converts the sampled ones, `infer` is the model on clips that are in memory,
-`merge` makes segments of the scores. `end_to_end` is the pipeline of `tsm-run` with the model loaded. Medians of
---runs repetitions after one warm-up; the last line is one JSON object.
+Each stage is measured alone, so the stages do not add up to the whole: decoding and inference overlap.
+`decode` reads every frame, `clips` also converts the sampled ones, `infer` is the model on clips that are in
+memory, `merge` makes segments of the scores. `end_to_end` is the pipeline of `tsm-run` with the model loaded.
+Medians of --runs repetitions after one warm-up; the last line is one JSON object.
 
     python benchmarks/throughput.py VIDEO --model BUNDLE
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from _common import store
+
 from tsm_runtime.batch_run import open_member
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.clips import ClipBatch
@@ -30,7 +31,9 @@ from tsm_runtime.segments import IntervalScores, merge_intervals
 
 def main() -> None:
     """Measure one video with one bundle."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("video", type=Path)
     parser.add_argument("--model", type=Path, help="bundle; default as tsm-run")
     parser.add_argument("--batch", type=int, default=1)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
+
+# Tests import what they share (media.py, fakes.py) by its plain name.
+sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +24,47 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets at {folder}; TSM_SHARED_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with ground_truth.json and videos/: three training videos and one for validation, 6 s each."""
+    from tsm_train.synthetic import draw_dataset
+
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_dataset(folder, seed=1, training=3, validation=1, seconds=6.0, width=96, height=72, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def learnt_run(drawn_data: Path) -> Path:
+    """Run folder of a small model that has learnt its three training videos by heart."""
+    from tsm_train.config import load_config
+    from tsm_train.training import train
+
+    config = drawn_data / "learnt.toml"
+    config.write_text(
+        """
+        name = "learnt"
+        data.annotations = "ground_truth.json"
+        data.videos = "videos"
+        data.cache = "cache"
+        data.validation_subset = "training"
+        model = {backbone = "mobilenet_v2", width_mult = 0.25, dropout = 0.0}
+        clip = {interval_seconds = 0.5, size = 48}
+        train = {epochs = 30, batch_size = 8, learning_rate = 0.01, validate_every = 15}
+        augment = {flip = 0.0, crop_scale = 1.0, color = 0.0, time_jitter = 0.0}
+        """
+    )
+    folder = drawn_data / "runs" / "learnt"
+    train(load_config(config), folder, device="cpu", show_progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real bundle, t = 0.5 s, whose model tells dark from bright by the mean brightness of a clip."""
+    pytest.importorskip("onnx")
+    from tiny_bundle import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "bundle")

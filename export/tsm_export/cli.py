@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.terminal import run_command, version_option, warn
 
@@ -31,7 +32,9 @@ def tsm_export(
     try:
         from tsm_export.export import export_bundle, newest_checkpoint
     except ImportError as error:
-        raise BackendError(f"{error.name} is not installed: pip install 'tsm-tal[export]'") from error
+        raise BackendError(
+            f"{error.name or error} is not installed: pip install 'tsm-tal[export]'"
+        ) from error
 
     source = checkpoint or newest_checkpoint()
     manifest = export_bundle(source, output)

@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+
+from tsm_export.onnx_export import PARITY_BATCH_SIZES, compare, export_fp32
 from tsm_runtime import __version__
 from tsm_runtime.bundle import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, sha256
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import whole_folder
 from tsm_train.checkpoint import Checkpoint, load_checkpoint
-
-from tsm_export.onnx_export import PARITY_BATCH_SIZES, compare, export_fp32
 
 __all__ = ["export_bundle", "newest_checkpoint"]
 
@@ -30,7 +30,9 @@ def newest_checkpoint(runs: Path = Path("runs")) -> Path:
     """
     found = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise UsageError(f"no checkpoint given and none in {runs}/*/best.safetensors; train one with tsm-train")
+        raise UsageError(
+            f"no checkpoint given and none in {runs}/*/best.safetensors; train one with tsm-train"
+        )
     return found[-1]
 
 

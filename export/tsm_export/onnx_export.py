@@ -7,17 +7,21 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
+import onnxscript  # noqa: F401 - torch's exporter needs it: missed here, not in the middle of an export
 import torch
+
 from tsm_runtime.bundle import ParityReport
 from tsm_runtime.errors import CheckError
 from tsm_train.checkpoint import Checkpoint
 from tsm_train.model import Probabilities
 
-__all__ = ["PARITY_TOLERANCE", "compare", "export_fp32"]
+__all__ = ["PARITY_BATCH_SIZES", "PARITY_TOLERANCE", "compare", "export_fp32"]
 
 PARITY_BATCH_SIZES = (2, 3)
 """Two sizes, neither 1: a graph specialised to the example's batch passes one of them only."""
@@ -31,7 +35,11 @@ _OUTPUTS = ("action_scores", "scene_scores")
 
 
 def export_fp32(checkpoint: Checkpoint) -> bytes:
-    """Return the ONNX file of a checkpoint: `frames` uint8 (N, T, size, size, 3) to probabilities, N dynamic."""
+    """Return the ONNX file of a checkpoint: `frames` uint8 (N, T, size, size, 3) to probabilities, N dynamic.
+
+    Raises:
+        UsageError: the checkpoint's weights do not fit its configuration.
+    """
     model = Probabilities(checkpoint.model()).eval()
     clip = checkpoint.config.clip
     example = torch.zeros((2, clip.num_frames, clip.size, clip.size, 3), dtype=torch.uint8)
@@ -58,16 +66,14 @@ def export_fp32(checkpoint: Checkpoint) -> bytes:
 def _cleaned(data: bytes) -> bytes:
     """Check the graph and take out what only the exporter's debugger reads (stack traces, module names)."""
     model = onnx.load_from_string(data)
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
-        value.doc_string = ""
-        del value.metadata_props[:]
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
     del model.metadata_props[:]
-    del model.graph.metadata_props[:]
+    del graph.metadata_props[:]
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def compare(checkpoint: Checkpoint, onnx_bytes: bytes, frames: npt.NDArray[np.uint8]) -> ParityReport:
@@ -79,11 +85,13 @@ def compare(checkpoint: Checkpoint, onnx_bytes: bytes, frames: npt.NDArray[np.ui
         frames: (N, T, size, size, 3) uint8, N at least the sum of the compared batch sizes.
 
     Raises:
-        CheckError: a shape differs, a value is not finite, or a probability differs by more than the tolerance.
+        CheckError: a name or shape differs, a value is not finite, or a probability differs by more than the
+            tolerance.
     """
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+    session: Any = ort.InferenceSession(  # type: ignore[attr-defined]
+        onnx_bytes, providers=["CPUExecutionProvider"]
+    )
+    _require_signature(session, checkpoint)
     model = Probabilities(checkpoint.model()).eval()
     names = [output.name for output in session.get_outputs()]
     errors = dict.fromkeys(names, 0.0)
@@ -91,7 +99,7 @@ def compare(checkpoint: Checkpoint, onnx_bytes: bytes, frames: npt.NDArray[np.ui
     for batch in _batches(frames, PARITY_BATCH_SIZES):
         with torch.inference_mode():
             expected = [output.numpy() for output in model(torch.from_numpy(batch))]
-        got = session.run(None, {"frames": batch})
+        got = [np.asarray(value) for value in session.run(names, {"frames": batch})]
         for name, want, value in zip(names, expected, got, strict=True):
             errors[name] = max(errors[name], _max_error(name, want, value))
             agreements[name].append(want.argmax(1) == value.argmax(1))
@@ -105,6 +113,22 @@ def compare(checkpoint: Checkpoint, onnx_bytes: bytes, frames: npt.NDArray[np.ui
     return report
 
 
+def _require_signature(session: Any, checkpoint: Checkpoint) -> None:
+    clip, labels = checkpoint.config.clip, checkpoint.labels
+    sizes = dict(zip(_OUTPUTS, (len(labels.actions), len(labels.scenes)), strict=True))
+    expected = {"frames": ("tensor(uint8)", True, [clip.num_frames, clip.size, clip.size, 3])}
+    expected |= {name: ("tensor(float)", True, [size]) for name, size in sizes.items() if size}
+    got = {
+        value.name: (value.type, isinstance(value.shape[0], str), value.shape[1:])
+        for value in (*session.get_inputs(), *session.get_outputs())
+    }
+    if got != expected:
+        raise CheckError(
+            "the exported graph has other inputs or outputs than its checkpoint; name, type, dynamic batch"
+            f" and shape: expected {expected}, got {got}; nothing was written"
+        )
+
+
 def _batches(frames: npt.NDArray[np.uint8], sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
     if len(frames) < sum(sizes):
         raise ValueError(f"expected at least {sum(sizes)} clips, got {len(frames)}")
@@ -116,7 +140,7 @@ def _max_error(name: str, expected: npt.NDArray[np.float32], got: npt.NDArray[np
     if expected.shape != got.shape:
         raise CheckError(f"{name}: PyTorch gives shape {expected.shape}, the exported graph {got.shape}")
     if not np.isfinite(got).all():
-        raise CheckError(f"{name}: the exported graph gives values that are not finite")
+        raise CheckError(f"{name}: the exported graph gives values that are not finite; nothing was written")
     return float(np.abs(expected - got).max())
 
 
@@ -124,6 +148,6 @@ def _require_parity(report: ParityReport) -> None:
     for name, error in report.max_abs_error.items():
         if error > report.tolerance:
             raise CheckError(
-                f"{name}: the exported graph differs from PyTorch by {error:.2e}, allowed is {report.tolerance:g};"
-                " nothing was written"
+                f"{name}: the exported graph differs from PyTorch by {error:.2e}, allowed is"
+                f" {report.tolerance:g}; nothing was written"
             )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -16,13 +13,10 @@ from tsm_runtime.backends import open_backend
 from tsm_runtime.bundle import Bundle
 from tsm_runtime.errors import VideoError
 from tsm_runtime.inputs import VideoInput
-from tsm_runtime.pipeline import Member, Options, Progress, run
+from tsm_runtime.pipeline import Member, Options, run
+from tsm_runtime.progress import progress_bar
 from tsm_runtime.sinks import Sink
-from tsm_runtime.terminal import warn
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as ProgressBar
-    from rich.progress import TaskID
+from tsm_runtime.terminal import printable, warn
 
 __all__ = ["describe_run", "open_member", "run_all"]
 
@@ -67,46 +61,18 @@ def run_all(
         How many videos gave no result; each was told on standard error.
     """
     failures = 0
-    bar = None if quiet or not sys.stderr.isatty() else _progress_bar()
-    with bar or nullcontext():
-        for video in videos:
-            progress = None if bar is None else _reporter(bar, video.path)
-            try:
+    for video in videos:
+        show_progress = nullcontext(None) if quiet else progress_bar(video.path.name, options)
+        try:
+            with show_progress as progress:
                 result = run(video.path, member, options, video_id=video.video_id, progress=progress)
-            except VideoError as error:
-                failures += 1
-                warn(str(error))
-                continue
-            if not quiet:
-                for line in result.warnings:
-                    warn(f"{video.path}: {line}")
-            sink.add(result)
+        except VideoError as error:
+            failures += 1
+            warn(printable(str(error)))
+            continue
+        if not quiet:
+            for line in result.warnings:
+                warn(printable(f"{video.path}: {line}"))
+        sink.add(result)
     sink.close()
     return failures
-
-
-def _progress_bar() -> ProgressBar:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
-def _reporter(bar: ProgressBar, path: Path) -> Progress:
-    """Return a progress callback that shows seconds of video per second and the time left."""
-    task: TaskID = bar.add_task(path.name, total=None, rate="")
-
-    def report(done_seconds: float, claimed_seconds: float | None) -> None:
-        elapsed = bar.tasks[task].elapsed or 0.0
-        rate = f"{done_seconds / elapsed:.1f} x real time" if elapsed > 0 else ""
-        total = max(claimed_seconds, done_seconds) if claimed_seconds else None
-        bar.update(task, completed=done_seconds, total=total, rate=rate)
-
-    return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,16 @@ from tsm_runtime.errors import BundleError
 from tsm_runtime.frames import RESIZE_FLAG
 from tsm_runtime.segments import BACKGROUND
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "Bundle", "Manifest", "ModelFile", "ParityReport", "load_bundle", "sha256"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "Bundle",
+    "Manifest",
+    "ModelFile",
+    "ParityReport",
+    "load_bundle",
+    "sha256",
+]
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -63,9 +72,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def clip_spec(self) -> ClipSpec:
         """What the models take."""
-        return ClipSpec(
-            interval_seconds=self.interval_seconds, num_frames=self.num_frames, size=self.size
-        )
+        return ClipSpec(interval_seconds=self.interval_seconds, num_frames=self.num_frames, size=self.size)
+
+
+_KNOWN_KEYS = [key for struct in (Manifest, ModelFile, ParityReport) for key in struct.__struct_fields__]
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +102,10 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
             raise BundleError(
                 f"{self.path / name}: named in the manifest but not readable ({error.strerror})"
             ) from error
-        if sha256(data) != entry.sha256:
+        if sha256(data) != entry.sha256.lower():
             raise BundleError(
-                f"{self.path / name}: SHA-256 differs from the manifest: the file was altered or copied in part;"
-                " export the bundle again or copy it anew"
+                f"{self.path / name}: SHA-256 differs from the manifest: the file was altered or copied in"
+                " part; export the bundle again or copy it anew"
             )
         return data
 
@@ -109,7 +119,8 @@ def load_bundle(path: Path) -> Bundle:
     """Read and check the manifest of a bundle.
 
     Raises:
-        BundleError: no such folder, no manifest, unknown or missing key, newer format, values that do not fit.
+        BundleError: no such folder, no manifest, unknown or missing key, newer format, values that do not
+            fit.
     """
     if not path.is_dir():
         what = "is a file, not a bundle folder" if path.exists() else "no such bundle folder"
@@ -128,39 +139,41 @@ def load_bundle(path: Path) -> Bundle:
 def _decode(data: bytes, path: Path) -> Manifest:
     try:
         raw = msgspec.json.decode(data)
-        version = raw.get("format_version") if isinstance(raw, Mapping) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise BundleError(
-                f"{path}: format {version} is newer than this program's {FORMAT_VERSION}; update tsm-tal"
-            )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{path}: not JSON ({error})") from error
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format {version} is newer than this program's {FORMAT_VERSION}; update tsm-tal"
+        )
+    try:
         return msgspec.convert(raw, Manifest)
     except msgspec.ValidationError as error:
-        hint = _nearest_key(raw) if isinstance(raw, Mapping) else ""
-        raise BundleError(f"{path}: {error}{hint}") from error
-    except msgspec.DecodeError as error:
-        raise BundleError(f"{path}: not valid JSON ({error})") from error
+        raise BundleError(f"{path}: {error}{_nearest_key(str(error))}") from error
 
 
-def _nearest_key(raw: Mapping[str, object]) -> str:
-    known = Manifest.__struct_fields__
-    for key in raw:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            return f" (nearest known key: {near[0]!r})" if near else ""
-    return ""
+def _nearest_key(message: str) -> str:
+    """Name the key that an unknown one was probably meant to be."""
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    near = difflib.get_close_matches(unknown.group(1), _KNOWN_KEYS, n=1) if unknown else []
+    return f"; the nearest known key is {near[0]!r}" if near else ""
 
 
 def _check(manifest: Manifest, path: Path) -> None:
+    if manifest.format_version < 1:
+        raise BundleError(f"{path}: format_version {manifest.format_version}; expected 1 to {FORMAT_VERSION}")
     if manifest.resize != RESIZE_FLAG:
         raise BundleError(f"{path}: resize {manifest.resize!r}, but this program resizes by {RESIZE_FLAG!r}")
     if len(manifest.action_labels) < 2 or manifest.action_labels[-1] != BACKGROUND:
         raise BundleError(f"{path}: action_labels must be at least one action and then {BACKGROUND!r}")
     for name in ("action_labels", "scene_labels"):
-        labels = getattr(manifest, name)
+        labels: tuple[str, ...] = getattr(manifest, name)
         if len(set(labels)) != len(labels):
             raise BundleError(f"{path}: {name} names a label twice")
+        if not all(label.strip() for label in labels):
+            raise BundleError(f"{path}: {name} holds an empty label")
     for name in manifest.files:
-        if Path(name).name != name:
+        if Path(name).name != name or name == "..":
             raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
     try:
         _ = manifest.clip_spec

@@ -40,8 +40,12 @@ def tsm_run(
         str | None, typer.Option("--id", help="name of the one video in the output [default: its file name]")
     ] = None,
     batch: Annotated[int, typer.Option(help="clips per call of the model", min=1)] = 1,
-    threads: Annotated[int | None, typer.Option(help="threads of the model [default: all cores]", min=1)] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="run the embedded model on the embedded video")] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="threads of the model [default: all cores]", min=1)
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="run the embedded model on the embedded video")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")] = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
@@ -53,16 +57,19 @@ def tsm_run(
         return
     if not videos:
         raise UsageError("no video given; try: tsm-run VIDEO, or tsm-run --demo")
-    if end is not None and end <= start:
-        raise UsageError(f"--end {end:g} must come after --start {start:g}")
     from tsm_runtime.batch_run import describe_run, open_member, run_all
     from tsm_runtime.bundle import load_bundle
     from tsm_runtime.inputs import find_bundle, list_inputs
     from tsm_runtime.pipeline import Options
-    from tsm_runtime.sinks import open_sink
+    from tsm_runtime.sinks import check_output, open_sink
 
-    inputs = list_inputs(videos, video_id)
     options = Options(start_seconds=start, end_seconds=end, min_score=min_score, batch_size=batch)
+    inputs, errors = list_inputs(videos, video_id)
+    check_output(output, inputs)
+    for error in errors:
+        warn(str(error))
+    if not inputs:
+        raise typer.Exit(VideoError.exit_code)
     bundle_path, notice = find_bundle(model)
     bundle = load_bundle(bundle_path)
     member = open_member(bundle, num_threads=threads)
@@ -70,8 +77,10 @@ def tsm_run(
     if notice:
         warn(notice)
     failures = run_all(inputs, member, options, sink, quiet=quiet)
-    if failures:
-        raise typer.Exit(VideoError.exit_code if failures == len(inputs) else TsmError.exit_code)
+    if failures == len(inputs):
+        raise typer.Exit(VideoError.exit_code)
+    if failures or errors:
+        raise typer.Exit(TsmError.exit_code)
 
 
 def main() -> None:

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TIME_TOLERANCE_SECONDS", "ClipBatch", "ClipBuilder", "ClipSpec", "count_intervals", "frame_indices"]
+__all__ = [
+    "TIME_TOLERANCE_SECONDS",
+    "ClipBatch",
+    "ClipBuilder",
+    "ClipSpec",
+    "count_intervals",
+    "frame_indices",
+]
 
 TIME_TOLERANCE_SECONDS = 1e-6
 
@@ -147,7 +154,8 @@ class ClipBuilder:
         after = count_intervals(end_seconds, t)  # the interval in which the next frame begins
         if before == after:
             self.breaks.add(after)  # no interval is lost, so the gap must be told to the merge
-        if end_seconds > self.first_interval * t and start_seconds < self._stop_slot * self.spec.slot_seconds:
+        stop_seconds = math.inf if self.stop_interval is None else self.stop_interval * t
+        if end_seconds > self.first_interval * t and start_seconds < stop_seconds:
             self.gaps.append((start_seconds, end_seconds))
         return [range(first, min(stop, before * num_frames)), range(max(first, after * num_frames), stop)]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +16,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from tsm_runtime.clock import Clock, TimedFrame
 from tsm_runtime.errors import VideoError
 
 __all__ = ["TimedFrame", "VideoReader"]
@@ -26,7 +25,7 @@ _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
 """How far before the wanted time to land; the next one is tried where a key frame was missed."""
 
 _LENGTH_TOLERANCE_SECONDS = 1.0
-"""A video that ends this much before its header's length, or loses this much at its end, broke off."""
+"""A video that ends this much before its header's length, or loses this much to wrong times, is not whole."""
 
 _HEADER_STATES_LENGTH = frozenset({"asf", "avi", "flv", "matroska", "mov"})
 """Formats whose length is read from the header; of others FFmpeg guesses it from what is there."""
@@ -37,28 +36,13 @@ _MAX_PIXELS = 100_000_000
 _PIXELS_IN_THREADS = 64_000_000
 """Every decoding thread holds a picture of its own: large ones get fewer threads."""
 
-_DEFAULT_FRAME_SECONDS = 1 / 25
-
-
-@dataclass(frozen=True, slots=True)
-class TimedFrame:
-    """A decoded frame, `start_seconds` after the first presented frame, shown for `duration_seconds`."""
-
-    frame: VideoFrame
-    start_seconds: float
-    duration_seconds: float
-
-    @property
-    def end_seconds(self) -> float:
-        """When the frame leaves the screen if nothing follows it."""
-        return self.start_seconds + self.duration_seconds
-
 
 class VideoReader:
     """Frames of the best video stream of a file, in order of presentation.
 
-    After iteration `corrupt_frames` counts packets and frames that did not decode (or came with a time
-    before their predecessor), and `failure` says why the video broke off, or is None at a normal end.
+    `claimed_seconds` is the length that the header states or FFmpeg guesses, or None: good for progress,
+    never for results. After iteration `corrupt_frames` counts packets and frames that did not decode (or came
+    with a time before their predecessor), and `failure` says why the video is not whole, or is None.
 
     Raises:
         VideoError: the file is missing, cannot be opened, or has no video stream.
@@ -67,7 +51,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open()
-        self._clock = _Clock(self._stream, by_dts=_times_are_guesses(self._container, self._stream))
+        self._clock = Clock(self._stream, by_dts=_times_are_guesses(self._container, self._stream))
         self._forget_counts()
 
     def __enter__(self) -> VideoReader:
@@ -81,15 +65,6 @@ class VideoReader:
     def close(self) -> None:
         """Close the container; calling it again does nothing."""
         self._container.close()
-
-    @property
-    def claimed_seconds(self) -> float | None:
-        """Length the header claims for the stream: good for progress, never for results."""
-        if self._stream.duration is not None and self._stream.time_base:
-            return float(self._stream.duration * self._stream.time_base)
-        if self._container.duration is not None:
-            return self._container.duration / av.time_base
-        return None
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
         """Yield frames from the last one at or before `start_seconds` (or any earlier one) to the end."""
@@ -110,7 +85,7 @@ class VideoReader:
             if margin < start_seconds and self._seek(start_seconds - margin):
                 frames = self._timed()
                 first = next(frames, None)
-                if first is not None and self._clock.is_anchor(first) and first.start_seconds <= start_seconds:
+                if first is not None and self._clock.is_anchor(first, start_seconds):
                     return chain([first], frames)
                 frames.close()
         self._container.close()
@@ -119,7 +94,7 @@ class VideoReader:
 
     def _seek(self, seconds: float) -> bool:
         if self._container.format.name == "mpeg":
-            return False  # a program stream times some pictures only: after a seek the others come out shifted
+            return False  # it times some pictures only: after a seek the others come out shifted
         try:
             self._container.seek(self._clock.ticks(seconds), stream=self._stream, backward=True)
         except (av.error.FFmpegError, OverflowError):
@@ -133,6 +108,7 @@ class VideoReader:
         except VideoError:
             self._container.close()
             raise
+        self.claimed_seconds = _claimed_seconds(self._container, self._stream)
 
     def _forget_counts(self) -> None:
         self.corrupt_frames = 0
@@ -142,7 +118,7 @@ class VideoReader:
 
     def _timed(self) -> Generator[TimedFrame]:
         self._forget_counts()
-        self._clock.forget_previous()
+        self._clock.restart()
         for frame in self._decoded():
             timed = self._clock.stamp(frame)
             if frame.is_corrupt or timed is None:
@@ -180,70 +156,17 @@ class VideoReader:
 
     def _what_is_missing(self) -> str | None:
         """Say why a file that was read to its end is not whole, or return None."""
-        if self._clock.misplaced_seconds > _LENGTH_TOLERANCE_SECONDS:
-            return "the time of all further frames lies before it"
+        misplaced = self._clock.misplaced_seconds
+        if misplaced > _LENGTH_TOLERANCE_SECONDS:
+            return f"frames worth {misplaced:.2f} s go back in time and were left out"
         index = self._stream.index_entries
         last = index[len(index) - 1].timestamp if len(index) else None
         if last is not None and (self._last_ticks is None or last > self._last_ticks):
-            return "pictures that the index names are not in the file"
+            return "its index names pictures that are not in the file"
         stated = _stated_seconds(self._container, self._stream)
         if stated - self._reached_seconds > _LENGTH_TOLERANCE_SECONDS:
-            return "the rest is not in the file"
+            return "the file ends early"
         return None
-
-
-class _Clock:
-    """Presentation times from pts; where a frame has none, from its predecessor.
-
-    Args:
-        stream: gives the unit of time and the nominal length of a frame.
-        by_dts: take the decoding order's times instead, which are right when frames come out evenly.
-    """
-
-    def __init__(self, stream: VideoStream, *, by_dts: bool) -> None:
-        self._time_base = stream.time_base or Fraction(1, av.time_base)
-        rate = stream.average_rate or stream.guessed_rate
-        self._nominal_seconds = float(1 / rate) if rate else _DEFAULT_FRAME_SECONDS
-        self._by_dts = by_dts
-        self._zero_ticks: int | None = None
-        self.forget_previous()
-
-    def forget_previous(self) -> None:
-        """Accept any time for the next frame, after a seek."""
-        self._previous: TimedFrame | None = None
-        self.misplaced_seconds = 0.0
-        """Nominal length of the frames refused since the last accepted one."""
-
-    def stamp(self, frame: VideoFrame) -> TimedFrame | None:
-        """Return the frame with its time, or None where its time lies before its predecessor's."""
-        start = self._start_seconds(frame)
-        if self._previous is not None and start < self._previous.start_seconds:
-            self.misplaced_seconds += self._nominal_seconds
-            return None
-        self.misplaced_seconds = 0.0
-        duration = float(frame.duration * self._time_base) if frame.duration > 0 else self._nominal_seconds
-        self._previous = TimedFrame(frame, start, duration)
-        return self._previous
-
-    def is_anchor(self, timed: TimedFrame) -> bool:
-        """Whether decoding may begin with this frame: complete in itself, and with a time of its own."""
-        return timed.frame.key_frame and self._own_ticks(timed.frame) is not None
-
-    def ticks(self, seconds: float) -> int:
-        """Time of the video to the stream's clock, for seeking."""
-        return (self._zero_ticks or 0) + int(max(0.0, seconds) / self._time_base)
-
-    def _start_seconds(self, frame: VideoFrame) -> float:
-        ticks = self._own_ticks(frame)
-        expected = self._previous.end_seconds if self._previous is not None else 0.0
-        if ticks is None:
-            return expected
-        if self._zero_ticks is None:
-            self._zero_ticks = ticks - round(expected / self._time_base)
-        return float((ticks - self._zero_ticks) * self._time_base)
-
-    def _own_ticks(self, frame: VideoFrame) -> int | None:
-        return frame.dts if self._by_dts or frame.pts is None else frame.pts
 
 
 def _open_container(path: Path) -> InputContainer:
@@ -295,6 +218,12 @@ def _times_are_guesses(container: InputContainer, stream: VideoStream) -> bool:
     # AVI has no presentation times. FFmpeg derives them from the kind of picture, but not for these codecs:
     # with B-frames their pts run back and forth.
     return container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+
+
+def _claimed_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
 
 
 def _stated_seconds(container: InputContainer, stream: VideoStream) -> float:

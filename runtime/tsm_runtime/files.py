@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tsm_runtime.errors import RunError, UsageError
 
-__all__ = ["read_json", "read_text", "whole_folder", "write_whole"]
+__all__ = ["is_folder", "read_json", "read_text", "whole_folder", "write_whole"]
 
 
 def read_text(path: Path) -> str:
@@ -79,6 +79,14 @@ def _write(target: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of this name; a name that cannot be asked for is none."""
+    try:
+        return path.is_dir()
+    except OSError:  # too long, or in a folder that may not be read
+        return False
 
 
 @contextmanager

@@ -5,6 +5,9 @@ Training and deployment both go through `FrameConverter`, so that a frame has th
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import av
 import numpy as np
 import numpy.typing as npt
@@ -61,10 +64,22 @@ def _upright(picture: Picture, frame: VideoFrame) -> Picture:
     The matrix (a, b, u, c, d, v, x, y, w) takes column p and row q to column a*p + c*q and row b*p + d*q
     (ISO/IEC 14496-12, 8.3.2); `frame.rotation` would tell the turn but not a mirroring.
     """
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    if matrix is None:
-        return picture
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    a, b, c, d = _display_matrix(frame)
     if abs(b) > abs(a):
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
+    try:
+        side_data: Any = frame.side_data  # PyAV's stub does not know its keys
+        matrix = side_data.get(Type.DISPLAYMATRIX)
+    except (
+        ValueError
+    ):  # a kind of side data that PyAV does not know bars the way to all; this is the turn alone
+        clockwise = math.radians(-frame.rotation)
+        return math.cos(clockwise), math.sin(clockwise), -math.sin(clockwise), math.cos(clockwise)
+    if matrix is None:
+        return 1.0, 0.0, 0.0, 1.0
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    return a, b, c, d

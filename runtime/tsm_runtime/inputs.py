@@ -9,11 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.files import is_folder
 
 __all__ = ["VIDEO_SUFFIXES", "VideoInput", "demo_folder", "find_bundle", "list_inputs"]
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 """What counts as a video inside a folder; a file named on the command line may have any suffix."""
 
@@ -28,39 +30,57 @@ class VideoInput:
     video_id: str
 
 
-def list_inputs(paths: Sequence[Path], video_id: str | None = None) -> list[VideoInput]:
-    """Return the videos to run on, folders replaced by the videos in them (at any depth, in order of name).
+def list_inputs(
+    paths: Sequence[Path], video_id: str | None = None
+) -> tuple[list[VideoInput], list[VideoError]]:
+    """Return the videos to run on, folders replaced by the videos in them, and what is wrong with the others.
+
+    Whether a file is there and is a video shows when it is read.
 
     Args:
-        paths: files and folders.
+        paths: files and folders; folders are searched at any depth, in order of name, hidden files left out.
         video_id: name of the video, if there is just one.
 
     Raises:
-        VideoError: a folder without videos.
         UsageError: two videos with the same id, or an id for several videos.
     """
-    videos = [video for path in paths for video in (_videos_in(path) if path.is_dir() else [path])]
-    if video_id is not None:
-        if len(videos) != 1:
-            raise UsageError(f"--id names one video, but {len(videos)} were given")
-        return [VideoInput(videos[0], video_id)]
-    inputs = [VideoInput(path, _default_id(path)) for path in dict.fromkeys(videos)]
+    videos: dict[Path, None] = {}  # a set that keeps the order
+    errors = []
+    for path in paths:
+        found = _videos_in(path) if is_folder(path) else [path]
+        videos |= dict.fromkeys(found)
+        if not found:
+            looked_for = " ".join(VIDEO_SUFFIXES)
+            errors.append(VideoError(f"{path}: no video in this folder (looked for {looked_for})"))
+    if video_id is None:
+        inputs = [VideoInput(path, _default_id(path)) for path in videos]
+    elif len(videos) > 1:
+        raise UsageError(f"--id names one video, but {len(videos)} were given")
+    else:
+        inputs = [VideoInput(path, video_id) for path in videos]
+    _check_ids(inputs)
+    return inputs, errors
+
+
+def _check_ids(inputs: Sequence[VideoInput]) -> None:
     by_id: dict[str, Path] = {}
     for video in inputs:
+        if not video.video_id.strip():
+            raise UsageError(f"{video.path}: an empty --id; give a name, or leave it out")
         other = by_id.setdefault(video.video_id, video.path)
         if other != video.path:
             raise UsageError(
                 f"{other} and {video.path} would both be {video.video_id!r} in the output;"
                 " run them separately, with --id for one"
             )
-    return inputs
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-    if not found:
-        raise VideoError(f"{folder}: no video in this folder (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
-    return found
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def _default_id(path: Path) -> str:
@@ -85,8 +105,9 @@ def find_bundle(given: Path | None) -> tuple[Path, str | None]:
         return given, None
     if named := os.environ.get("TSM_MODEL"):
         return Path(named), None
-    if Path("bundle").is_dir():
+    if is_folder(Path("bundle")):
         return Path("bundle"), None
     return demo_folder() / "bundle", (
-        "no model given: using the embedded demo model, which knows drawn figures only (--model BUNDLE for yours)"
+        "no model given: using the embedded demo model, which knows drawn figures only"
+        " (--model BUNDLE for yours)"
     )

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from tsm_runtime.backends import Backend, Scores
-from tsm_runtime.clips import TIME_TOLERANCE_SECONDS, ClipBatch, ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.clips import ClipBatch, ClipBuilder, ClipSpec, count_intervals
 from tsm_runtime.decode import TimedFrame, VideoReader
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result, SceneScore
+from tsm_runtime.prefetch import prefetch
 from tsm_runtime.segments import IntervalScores, merge_intervals
 
-__all__ = ["ClipStream", "Member", "Options", "Progress", "prefetch", "run"]
+__all__ = ["ClipStream", "Member", "Options", "Progress", "run"]
 
 Progress = Callable[[float, float | None], None]
 """Called with the second of the video that is reached and the length the file claims, if it claims one."""
 
-_QUEUE_BATCHES = 2
 _LATEST_SECONDS = 1e9
 """Bounds of the asked part lie below: some thirty years, so that no arithmetic on them overflows."""
 
@@ -94,7 +94,9 @@ def run(
                 scores.append(_checked(member.backend.infer(batch.frames), video))
                 indices.append(batch.indices)
                 if progress is not None:
-                    progress((int(batch.indices[-1]) + 1) * member.spec.interval_seconds, reader.claimed_seconds)
+                    progress(
+                        (int(batch.indices[-1]) + 1) * member.spec.interval_seconds, reader.claimed_seconds
+                    )
         if not indices:
             raise VideoError(f"{video}: {clips.why_nothing()}")
     intervals = IntervalScores(
@@ -148,11 +150,14 @@ class ClipStream:
         convert = FrameConverter(self.spec.size)
         for shown, until_seconds in self._shown_frames():
             self.duration_seconds = until_seconds
-            try:
-                yield from self.builder.push(shown.start_seconds, until_seconds, lambda: convert(shown.frame))  # noqa: B023
-            except VideoError as error:
-                raise VideoError(f"{self.reader.path}: {error}") from error
+            yield from self._push(shown, until_seconds, convert)
         yield from self.builder.finish()
+
+    def _push(self, shown: TimedFrame, until_seconds: float, convert: FrameConverter) -> Iterator[ClipBatch]:
+        try:
+            yield from self.builder.push(shown.start_seconds, until_seconds, lambda: convert(shown.frame))
+        except VideoError as error:
+            raise VideoError(f"{self.reader.path}: {error}") from error
 
     def _shown_frames(self) -> Iterator[tuple[TimedFrame, float]]:
         """Yield each frame with the second at which it leaves the screen, up to the asked end."""
@@ -192,52 +197,14 @@ class ClipStream:
             return f"{self._break_off()}; that leaves no whole interval of {t:g} s to look at"
         if count_intervals(seconds, t) == 0 and self.options.end_seconds is None:
             return f"{seconds:.3f} s long, shorter than one interval of {t:g} s"
-        return f"no whole interval of {t:g} s in the asked part (the video goes on to {seconds:.2f} s at least)"
+        return (
+            f"no whole interval of {t:g} s in the asked part (the video goes on to {seconds:.2f} s at least)"
+        )
 
     def _break_off(self) -> str:
         claimed, seconds = self.reader.claimed_seconds, self.duration_seconds
         lost = f" of the {claimed:.2f} s it claims" if claimed and claimed > seconds else ""
         return f"breaks off after {seconds:.2f} s{lost}: {self.reader.failure}"
-
-
-def prefetch(batches: Iterable[ClipBatch], cancelled: threading.Event) -> Generator[ClipBatch]:
-    """Run an iterable in a thread, a few batches ahead. Its exception is raised here, in the caller.
-
-    Args:
-        batches: iterated in the thread, and nowhere else.
-        cancelled: set when the caller stops asking, for `batches` to watch; the thread has ended when this
-            generator is closed.
-    """
-    results: queue.Queue[ClipBatch | BaseException | None] = queue.Queue(maxsize=_QUEUE_BATCHES)
-
-    def put(item: ClipBatch | BaseException | None) -> bool:
-        while not cancelled.is_set():
-            try:
-                results.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="decode", daemon=True)
-    thread.start()
-    try:
-        while (item := results.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        cancelled.set()
-        thread.join()
 
 
 def _checked(scores: Scores, video: Path) -> Scores:
@@ -246,7 +213,7 @@ def _checked(scores: Scores, video: Path) -> Scores:
     return scores
 
 
-def _joined_scenes(scores: list[Scores]) -> np.ndarray | None:
+def _joined_scenes(scores: list[Scores]) -> npt.NDArray[np.float32] | None:
     scenes = [score.scene for score in scores if score.scene is not None]
     return np.concatenate(scenes) if scenes else None
 

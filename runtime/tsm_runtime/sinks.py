@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 from tsm_runtime.errors import RunError, UsageError
-from tsm_runtime.files import write_whole
-from tsm_runtime.outputs import Result, print_table, results_to_csv, results_to_json
+from tsm_runtime.files import is_folder, write_whole
+from tsm_runtime.inputs import VideoInput
+from tsm_runtime.outputs import Result, results_to_csv, results_to_json
+from tsm_runtime.tables import print_table
+from tsm_runtime.terminal import is_terminal, write_stdout
 
-__all__ = ["Format", "Sink", "open_sink"]
+__all__ = ["Format", "Sink", "check_output", "open_sink"]
 
 Format = Literal["json", "csv"]
 
@@ -28,28 +31,44 @@ class Sink(Protocol):
         ...
 
 
+def check_output(output: str | None, inputs: Sequence[VideoInput]) -> None:
+    """Check what `--output` says, before any work is done for it.
+
+    Raises:
+        UsageError: it is empty, its folder does not exist, or it is one of the videos.
+    """
+    if output is None or output == "-":
+        return
+    if not output:
+        raise UsageError("--output is empty; give a file, a folder, or - for standard output")
+    path = Path(output)
+    if not _means_folder(output) and not is_folder(path.parent):
+        raise UsageError(f"--output {output}: there is no folder {path.parent}")
+    if any(path.resolve() == video.path.resolve() for video in inputs):
+        raise UsageError(f"--output {output}: would replace the video; choose another name")
+
+
 def open_sink(output: str | None, format_: Format | None, external_data: Mapping[str, object]) -> Sink:
     """Choose where results go.
 
     Args:
-        output: a file, a folder (one that exists, or a name that ends with /), `-` for standard output, or None:
-            a table where standard output is a terminal, else as `-`.
+        output: a file, a folder (one that exists, or a name that ends with /), `-` for standard output, or
+            None: a table where standard output is a terminal, else as `-`.
         format_: None: by the output's name, else JSON.
         external_data: where the results come from, for JSON.
-
-    Raises:
-        UsageError: the output's folder does not exist.
     """
-    if output is None and format_ is None and sys.stdout.isatty():
+    if output is None and format_ is None and is_terminal(sys.stdout):
         return _Table()
     if output is None or output == "-":
         return _Stdout(format_ or "json", external_data)
     path = Path(output)
-    if output.endswith("/") or path.is_dir():
+    if _means_folder(output):
         return _Folder(path, format_ or "json", external_data)
-    if not path.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {path.parent}")
     return _File(path, format_ or ("csv" if path.suffix.lower() == ".csv" else "json"), external_data)
+
+
+def _means_folder(output: str) -> bool:
+    return output.endswith("/") or is_folder(Path(output))
 
 
 def _encode(results: list[Result], format_: Format, external_data: Mapping[str, object]) -> bytes:
@@ -105,8 +124,7 @@ class _Stdout:
 
     def close(self) -> None:
         if self._results:
-            sys.stdout.buffer.write(_encode(self._results, self._format, self._external_data))
-            sys.stdout.buffer.flush()
+            write_stdout(_encode(self._results, self._format, self._external_data))
 
 
 class _Table:

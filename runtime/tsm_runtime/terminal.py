@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
 from tsm_runtime import __version__
-from tsm_runtime.errors import TsmError
+from tsm_runtime.errors import RunError, TsmError, UsageError
 
-__all__ = ["run_command", "version_option", "warn"]
+__all__ = ["is_terminal", "printable", "run_command", "version_option", "warn", "write_stdout"]
 
 INTERRUPTED = 130
 
+# Newer versions of typer carry a click of their own: this name leads to the right UsageError in both.
+_ParseError: Any = typer.BadParameter.__base__
 
-def version_option() -> Any:  # noqa: ANN401
+
+def version_option() -> Any:
     """Return the `--version` option of a command."""
 
     def show(asked: bool) -> None:
@@ -27,22 +30,64 @@ def version_option() -> Any:  # noqa: ANN401
     return typer.Option("--version", callback=show, is_eager=True, help="print the version and leave")
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person sees what is written here; the standard streams are None where they were closed."""
+    return stream is not None and stream.isatty()
+
+
+def printable(text: str) -> str:
+    r"""Return text that stays on its line and does nothing to the terminal.
+
+    >>> printable("a\nb \x1b[2J é")
+    'a\\nb \\x1b[2J é'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
 def warn(text: str) -> None:
-    """Print one line on standard error."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """Print a message of one or two lines on standard error."""
+    if sys.stderr is not None:  # print would take standard output instead
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def write_stdout(data: bytes) -> None:
+    """Write all of some bytes to standard output.
+
+    Raises:
+        RunError: it is closed or its disk is full.
+        BrokenPipeError: its reader went away.
+    """
+    if sys.stdout is None:
+        raise RunError("standard output is closed; choose a file with --output")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_stdout()
+        raise RunError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def run_command(app: typer.Typer, name: str) -> None:
     """Run a typer application and leave the process with the exit code of the design."""
     try:
-        code = app(prog_name=name, standalone_mode=True)
+        code = app(prog_name=name, standalone_mode=False)
+    except _ParseError as error:
+        code = UsageError.exit_code
+        warn(f"{name}: {error.format_message().rstrip('.')}; see {name} --help")
     except TsmError as error:
         code = error.exit_code
         warn(f"{name}: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    if code == INTERRUPTED:  # typer may have turned the interrupt into this code
         warn(f"{name}: interrupted")
-    except BrokenPipeError:  # the reader of our output went away: nothing is left to tell it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     sys.exit(code)
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered nowhere: Python would fail once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

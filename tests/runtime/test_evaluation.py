@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tsm_runtime.annotations import read_ground_truth
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation import evaluate, scene_accuracy, tiou

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tsm_runtime.segments import BACKGROUND, IntervalScores, Segment, merge_intervals
 
 LABELS = ("walk", "wave", BACKGROUND)

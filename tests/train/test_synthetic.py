@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
 from tsm_train.synthetic import ACTIONS, REVERSED_PAIRS, SCENES, draw_dataset, draw_frames, draw_video
 from tsm_train.synthetic.figure import joints_of, random_body
 from tsm_train.synthetic.plan import (

@@ -10,9 +10,9 @@ import msgspec
 import safetensors
 import safetensors.torch
 from torch import Tensor
+
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
-
 from tsm_train.clip_data import Labels
 from tsm_train.config import Config
 from tsm_train.model import TSM
@@ -35,9 +35,21 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
 
     def model(self) -> TSM:
-        """Build the network and load the weights, in evaluation mode."""
+        """Build the network and load the weights, in evaluation mode.
+
+        Raises:
+            UsageError: the weights are not those of the network that the configuration describes.
+        """
         model = build_model(self.config, self.labels)
-        model.load_state_dict(dict(self.weights))
+        try:
+            model.load_state_dict(dict(self.weights))
+        except RuntimeError as error:
+            lines = str(error).splitlines()
+            more = f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
+            raise UsageError(
+                f"checkpoint {self.config.name!r}: its weights do not fit {self.config.model.backbone}:"
+                f" {' '.join(lines[1:2]).strip()}{more}"
+            ) from error
         return model.eval()
 
 
@@ -89,7 +101,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UsageError(f"{path}: not a safetensors checkpoint ({error})") from error
     if metadata.get("format") != FORMAT:
         raise UsageError(
-            f"{path}: not a checkpoint of tsm-train (expected format {FORMAT!r}, got {metadata.get('format')!r})"
+            f"{path}: not a checkpoint of tsm-train (expected format {FORMAT!r}, got"
+            f" {metadata.get('format')!r})"
         )
     try:
         return Checkpoint(

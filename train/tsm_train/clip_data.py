@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+
 from tsm_runtime.annotations import GroundTruth, VideoAnnotation, interval_label
 from tsm_runtime.clips import count_intervals, frame_indices
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments import BACKGROUND
-
 from tsm_train.augment import augment_clip
 from tsm_train.config import Config
 from tsm_train.frame_cache import CachedVideo
@@ -31,10 +31,18 @@ Sample = tuple[Tensor, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Names of both heads' outputs, in order. `actions` ends with the background."""
+    """Names of both heads' outputs, in order. `actions` ends with the background.
+
+    Raises:
+        ValueError: there is no action before the background.
+    """
 
     actions: tuple[str, ...]
     scenes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.actions) < 2 or self.actions[-1] != BACKGROUND:
+            raise ValueError(f"expected at least one action, then {BACKGROUND!r}, got {self.actions}")
 
     @classmethod
     def of(cls, truth: GroundTruth) -> Labels:
@@ -61,7 +69,7 @@ def find_video(folder: Path, video_id: str) -> Path:
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """All samples once per epoch in random order, as (epoch, index), so that chance depends on nothing else."""
+    """All samples once per epoch in random order, as (epoch, index): chance depends on nothing else."""
 
     def __init__(self, num_samples: int, seed: int) -> None:
         self.num_samples = num_samples

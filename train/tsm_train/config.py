@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import types
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
+from tsm_runtime.files import read_text
 
 __all__ = ["AugmentConfig", "ClipConfig", "Config", "DataConfig", "ModelConfig", "TrainConfig", "load_config"]
 
@@ -19,13 +21,15 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+FolderName = Annotated[str, msgspec.Meta(pattern=r"^[^./\\][^/\\]*$")]
+"""Not empty, no slash, no dot in front: the run's folder must lie where it was asked to."""
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections: frozen, by keyword, strict."""
 
 
-class DataConfig(_Section):
+class DataConfig(_Section, frozen=True):
     """Where the annotated videos are. Relative paths start at the folder of the configuration file."""
 
     annotations: str
@@ -38,7 +42,7 @@ class DataConfig(_Section):
     """Folder of the decoded frames; empty: `tsm-tal` in the user's cache folder."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(_Section, frozen=True):
     """The network."""
 
     backbone: str = "efficientnet_lite0"
@@ -47,11 +51,11 @@ class ModelConfig(_Section):
     pretrained: str = ""
     """`imagenet`, a file, or empty for random weights."""
     shift: bool = True
-    fold_div: Count = 8
+    fold_div: Annotated[int, msgspec.Meta(ge=2)] = 8
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
 
 
-class ClipConfig(_Section):
+class ClipConfig(_Section, frozen=True):
     """What the model sees of an interval."""
 
     interval_seconds: Positive = 0.5
@@ -59,7 +63,7 @@ class ClipConfig(_Section):
     size: Annotated[int, msgspec.Meta(ge=32)] = 256
 
 
-class TrainConfig(_Section):
+class TrainConfig(_Section, frozen=True):
     """SGD and its schedule. The paper states SGD and the learning rate 0.001; the rest is our choice."""
 
     epochs: Count = 20
@@ -74,13 +78,13 @@ class TrainConfig(_Section):
     scene_loss_weight: NotNegative = 0.5
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """bf16 and fp16 are mixed precision."""
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     num_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     validate_every: Count = 1
     """Epochs between validations; the last epoch is always validated."""
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(_Section, frozen=True):
     """Changes of a training clip, equal for its T frames."""
 
     flip: Share = 0.5
@@ -93,10 +97,11 @@ class AugmentConfig(_Section):
     """Largest move of an interval, in intervals; its label moves along."""
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """A run."""
 
-    name: str
+    name: FolderName
+    """Of the run's folder."""
     data: DataConfig
     model: ModelConfig = ModelConfig()
     clip: ClipConfig = ClipConfig()
@@ -124,9 +129,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         UsageError: unreadable, not TOML, unknown or missing key, value out of range.
     """
     try:
-        raw = msgspec.toml.decode(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
+        raw = msgspec.toml.decode(read_text(path))
     except msgspec.DecodeError as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     for text in overrides:
@@ -135,7 +138,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {_told(str(error), raw)}") from error
     return _with_absolute_paths(config, path.parent)
 
 
@@ -157,16 +160,31 @@ def _override(raw: dict[str, Any], text: str) -> None:
 
 
 def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str) -> None:
-    hints = typing.get_type_hints(section)
+    kinds = typing.get_type_hints(section)
     for key, value in raw.items():
-        if key not in section.__struct_fields__:
-            near = difflib.get_close_matches(key, section.__struct_fields__, n=1, cutoff=0.5)
-            known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.__struct_fields__)}"
+        if key not in kinds:
+            near = difflib.get_close_matches(key, kinds, n=1, cutoff=0.5)
+            known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(kinds)}"
             raise UsageError(f"{where}: unknown key {key!r}; {known}")
-        kind = hints[key]
-        if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, _Section):
-            if isinstance(value, Mapping):
-                _refuse_unknown(value, kind, f"{where} [{key}]")
+        kind = kinds[key]
+        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, _Section):
+            _refuse_unknown(value, kind, f"{where} [{key}]")
+
+
+def _told(message: str, raw: Mapping[str, Any]) -> str:
+    """Name key and value in a message of msgspec.
+
+    >>> _told("Expected `int` >= 1 - at `$.train.epochs`", {"train": {"epochs": 0}})
+    'train.epochs = 0: Expected `int` >= 1'
+    """
+    match = re.fullmatch(r"(.*) - at `\$\.([\w.]+)`", message)
+    if match is None:
+        return message
+    value: Any = raw
+    for key in match[2].split("."):
+        value = value[key]
+    shown = "" if isinstance(value, Mapping) else f" = {value!r}"
+    return f"{match[2]}{shown}: {match[1]}"
 
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.frames import RESIZE_FLAG, FrameConverter
+from tsm_runtime.terminal import warn
 
 __all__ = ["CachedVideo", "cache_folder", "cache_video"]
 
@@ -83,15 +85,18 @@ def _decode_into(video: Path, target: Path, times_file: Path, size: int) -> None
         with VideoReader(video) as reader, raw.open("wb") as stream:
             end = 0.0
             for timed in reader.frames():
-                stream.write(np.ascontiguousarray(convert(timed.frame)).tobytes())
+                try:
+                    stream.write(convert(timed.frame).tobytes())
+                except VideoError as error:
+                    raise VideoError(f"{video}: {error}") from error
                 times.append(timed.start_seconds)
                 end = timed.end_seconds
         if not times:
             raise VideoError(f"{video}: no frame of the video stream could be decoded")
+        if reader.failure:
+            warn(f"{video}: breaks off after {end:.2f} s ({reader.failure}); training uses that part")
         frames = np.memmap(raw, np.uint8, "r", shape=(len(times), size, size, 3))
         np.save(Path(scratch) / "frames.npy", frames)
         np.save(Path(scratch) / "times.npy", np.array([*times, end]))
         (Path(scratch) / "times.npy").replace(times_file)
         (Path(scratch) / "frames.npy").replace(target)
-
-

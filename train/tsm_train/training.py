@@ -1,79 +1,94 @@
-"""A run: data, model, the loop (Lightning's), validation and what is written to the run's folder."""
+"""A run: data, model, the loop (Lightning's) and validation."""
 
 from __future__ import annotations
 
-import csv
 import ctypes
-import io
 import logging
 import math
+import signal
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
-import msgspec
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from tsm_runtime.annotations import GroundTruth, read_ground_truth
-from tsm_runtime.errors import RunError
-from tsm_runtime.files import write_whole
-from tsm_runtime.outputs import Result
 
-from tsm_train.checkpoint import Checkpoint, build_model, save_checkpoint
+from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_truth
+from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
+from tsm_runtime.outputs import Result
+from tsm_runtime.terminal import warn
+from tsm_train.checkpoint import Checkpoint, build_model
 from tsm_train.clip_data import NO_SCENE, ClipDataset, EpochSampler, Labels, find_video, stored_size
 from tsm_train.config import Config, TrainConfig
-from tsm_train.frame_cache import cache_folder, cache_video
+from tsm_train.frame_cache import CachedVideo, cache_folder, cache_video
 from tsm_train.model import TSM
 from tsm_train.pretrained import load_pretrained
+from tsm_train.run_folder import RunFolder
 from tsm_train.validation import predict, score_results
 
 __all__ = ["train"]
 
 Batch = tuple[Tensor, Tensor, Tensor]
+Found = Sequence[tuple[VideoAnnotation, Path]]
+"""Annotated videos with their files."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
-_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+_REFRESHES_PER_SECOND = 4
 
 
-def train(config: Config, folder: Path, *, device: str = "auto", show_progress: bool = True) -> dict[str, float]:
+def train(
+    config: Config, folder: Path, *, device: str = "auto", show_progress: bool = True
+) -> dict[str, float]:
     """Train a model and write its run folder.
 
     Args:
         config: the run.
         folder: gets best.safetensors, last.safetensors, config.json, labels.json and metrics.csv.
         device: `auto`, `cpu` or `cuda`.
-        show_progress: draw a progress bar.
+        show_progress: draw progress bars where standard error is a terminal.
 
     Returns:
         The metrics of the best epoch.
 
     Raises:
-        UsageError: the configuration, an annotation or a video does not fit.
-        RunError: the loss is not finite, or the run's folder cannot be written.
+        UsageError: the configuration or the annotations do not fit, or an annotated video is missing.
+        BackendError: the asked device is not there.
+        VideoError: no training video can be read.
+        RunError: the loss is not finite, memory does not suffice, or files cannot be written.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BackendError("--device cuda: PyTorch sees no CUDA device here; take --device cpu or auto")
+    show_progress = show_progress and sys.stderr.isatty()
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
-    truth = read_ground_truth(Path(config.data.annotations))
-    training = truth.subset(config.data.training_subset)
-    validation = truth.subset(config.data.validation_subset)
+    training, validation = _read_annotations(config)
     labels = Labels.of(training)
-    loader = _training_loader(config, training, labels)
+    # All that can be wrong with the user's files is found before hours of decoding and training.
+    training_files, validation_files = _find_all(config, training), _find_all(config, validation)
     model = build_model(config, labels)
     if config.model.pretrained:
         load_pretrained(model, config.model.pretrained)
     # Colours last in memory: 1.2 times as fast on a CPU, and what tensor cores want.
     model = model.to(memory_format=torch.channels_last)
-    run = _Run(config, labels, model, validation, folder)
-    _fit(run, loader, validation, device, show_progress)
-    return run.best_metrics
+    output = RunFolder(folder)
+    videos = _decode(config, training_files, show_progress)
+    loader = _training_loader(config, ClipDataset(videos, labels, config))
+    output.describe(config, labels)
+    _fit(_Run(config, labels, model, validation_files, output), loader, device, show_progress)
+    return output.best_metrics
 
 
 def _keep_freed_memory() -> None:
@@ -87,18 +102,52 @@ def _keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def _training_loader(config: Config, training: GroundTruth, labels: Labels) -> DataLoader[Any]:
+def _read_annotations(config: Config) -> tuple[GroundTruth, GroundTruth]:
+    """Return the training and the validation subset; both hold actions."""
+    path = Path(config.data.annotations)
+    truth = read_ground_truth(path)
+    for line in truth.warnings:
+        warn(line)
+    subsets = []
+    for name in (config.data.training_subset, config.data.validation_subset):
+        subset = truth.subset(name)
+        if not subset.action_labels:
+            raise UsageError(f"{path}: no action is annotated in subset {name!r}")
+        subsets.append(subset)
+    training, validation = subsets
+    if unknown := sorted(set(validation.action_labels) - set(training.action_labels)):
+        warn(f"{path}: in validation but not in training, so it cannot be learnt: {', '.join(unknown)}")
+    return training, validation
+
+
+def _find_all(config: Config, truth: GroundTruth) -> Found:
+    folder = Path(config.data.videos)
+    return [(video, find_video(folder, video.video_id)) for video in truth.videos]
+
+
+def _decode(config: Config, files: Found, show_progress: bool) -> list[tuple[VideoAnnotation, CachedVideo]]:
+    """Open the stored frames of all videos. One that cannot be read is named and left out."""
     folder, size = cache_folder(config.data.cache), stored_size(config.clip.size)
-    videos = [
-        (video, cache_video(find_video(Path(config.data.videos), video.video_id), folder, size))
-        for video in track(training.videos, "decoding", transient=True)
-    ]
-    dataset = ClipDataset(videos, labels, config)
+    videos = []
+    console = Console(stderr=True)
+    for video, path in track(files, "decoding", transient=True, console=console, disable=not show_progress):
+        try:
+            videos.append((video, cache_video(path, folder, size)))
+        except VideoError as error:
+            warn(f"left out: {error}")
+    if not videos:
+        raise VideoError(f"none of the {len(files)} training videos can be read")
+    if len(videos) < len(files):
+        warn(f"{len(files) - len(videos)} of {len(files)} training videos are left out")
+    return videos
+
+
+def _training_loader(config: Config, dataset: ClipDataset) -> DataLoader[Any]:
     t = config.train
     return DataLoader(
         dataset,
         batch_size=t.batch_size,
-        sampler=EpochSampler(len(dataset), t.seed),  # type: ignore[arg-type]
+        sampler=EpochSampler(len(dataset), t.seed),
         drop_last=len(dataset) >= t.batch_size,  # a short last batch would give poor batch statistics
         num_workers=t.num_workers,
         persistent_workers=t.num_workers > 0,
@@ -106,59 +155,79 @@ def _training_loader(config: Config, training: GroundTruth, labels: Labels) -> D
     )
 
 
-def _fit(
-    run: _Run, loader: DataLoader[Any], validation: GroundTruth, device: str, show_progress: bool
-) -> None:
+def _fit(run: _Run, loader: DataLoader[Any], device: str, show_progress: bool) -> None:
     _quiet_lightning()
-    trainer = lightning.Trainer(
-        max_epochs=run.config.train.epochs,
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
-        devices=1,
-        precision=_PRECISION[run.config.train.precision],  # type: ignore[arg-type]
-        gradient_clip_val=run.config.train.clip_gradient or None,
-        check_val_every_n_epoch=run.config.train.validate_every,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=show_progress,
-        callbacks=[RichProgressBar(leave=False)] if show_progress else [],
-    )
-    videos = DataLoader(range(len(validation.videos)), batch_size=None)  # type: ignore[arg-type]
+    bar = RichProgressBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(run, loader, videos)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        trainer = lightning.Trainer(
+            max_epochs=run.config.train.epochs,
+            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+            devices=1,
+            precision=_PRECISION[run.config.train.precision],
+            gradient_clip_val=run.config.train.clip_gradient or None,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=show_progress,
+            callbacks=[bar] if show_progress else [],
+        )
+        try:
+            trainer.fit(run, loader, range(run.num_validation_videos))
+        except SystemExit as error:  # what Lightning makes of Ctrl-C, after it switched Ctrl-C off
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from error
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"out of memory: lower train.batch_size (now {run.config.train.batch_size}), clip.size or"
+                " clip.num_frames"
+            ) from error
 
 
 def _quiet_lightning() -> None:
     """Lightning's hints about loggers, hardware and its other products are not about the user's run."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     for name in list(logging.root.manager.loggerDict):
-        if name.startswith("lightning."):
+        if name.startswith("lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class _Run(lightning.LightningModule):
-    """Loss, schedule, validation and the files of a run, as Lightning calls them."""
+    """Loss, schedule, validation and what is kept of them, as Lightning calls them."""
 
     def __init__(
-        self, config: Config, labels: Labels, model: TSM, validation: GroundTruth, folder: Path
+        self, config: Config, labels: Labels, model: TSM, validation: Found, output: RunFolder
     ) -> None:
         super().__init__()
         self.config = config
         self.labels = labels
         self.model = model
-        self.best_metrics: dict[str, float] = {}
         self._validation = validation
-        self._folder = folder
+        self._output = output
         self._results: dict[str, Result] = {}
+        self._failed: set[str] = set()
         self._losses: list[Tensor] = []
-        self._rows: list[dict[str, float]] = []
         self._started = time.perf_counter()
-        self._write_description()
+
+    @property
+    def num_validation_videos(self) -> int:
+        """How many videos a validation runs."""
+        return len(self._validation)
+
+    @property
+    def _epoch(self) -> int:
+        """The current epoch, counted from 1."""
+        return self.current_epoch + 1
+
+    @property
+    def _validates(self) -> bool:
+        """Whether this epoch ends with a validation; Lightning's own setting may leave out the last."""
+        t = self.config.train
+        return self._epoch % t.validate_every == 0 or self._epoch == t.epochs
+
+    def on_train_epoch_start(self) -> None:
+        """Start a new mean of the loss."""
+        self._losses.clear()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Cross entropy of both heads; clips without scene count for the actions alone."""
@@ -169,60 +238,55 @@ class _Run(lightning.LightningModule):
             scene_loss = F.cross_entropy(scene_logits, scenes, ignore_index=NO_SCENE)
             loss = loss + self.config.train.scene_loss_weight * scene_loss
         if not torch.isfinite(loss):
-            raise RunError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch + 1}; lower train.learning_rate"
-                f" (now {self.config.train.learning_rate:g}) or raise train.warmup_epochs."
-                f" What was trained until then is in {self._folder}"
-            )
+            raise self._diverged(f"the loss became {loss.item()}")
         self._losses.append(loss.detach())
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, index: Tensor | int, batch_index: int) -> None:
-        """Run one video as deployment would."""
-        video = self._validation.videos[int(index)]
-        path = find_video(Path(self.config.data.videos), video.video_id)
-        spec = self.config.clip_spec
-        self._results[video.video_id] = predict(self.model, path, video.video_id, self.labels, spec)
+    def on_validation_start(self) -> None:
+        """Refuse to judge, and to store, what the last step of the epoch ruined."""
+        if not all(value.isfinite().all() for value in self.model.state_dict().values()):
+            raise self._diverged("the weights became nan or infinite")
+
+    def validation_step(self, index: int, batch_index: int) -> None:
+        """Run one video as deployment would; one that cannot be read is named, once."""
+        if not self._validates:
+            return
+        video, path = self._validation[index]
+        try:
+            result = predict(self.model, path, video.video_id, self.labels, self.config.clip_spec)
+        except VideoError as error:
+            if video.video_id not in self._failed:
+                warn(f"validation counts this video as one where nothing is found: {error}")
+            self._failed.add(video.video_id)
+        else:
+            self._results[video.video_id] = result
 
     def on_validation_epoch_end(self) -> None:
         """Score the validation videos, write metrics and checkpoints."""
-        metrics = score_results(self._validation.videos, self._results)
+        if not self._validates:
+            return
+        metrics = score_results([video for video, _ in self._validation], self._results)
         self._results.clear()
-        epoch = self.current_epoch + 1
-        loss = float(torch.stack(self._losses).mean()) if self._losses else math.nan
-        self._losses.clear()
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        loss = float(torch.stack(self._losses).mean())
+        rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         seconds = time.perf_counter() - self._started
-        self._rows.append({"epoch": epoch, "loss": loss, "learning_rate": rate, **metrics, "seconds": seconds})
-        self._write_progress(epoch, metrics)
-        scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        self.print(f"epoch {epoch}/{self.config.train.epochs}  loss {loss:.3f}  {scores}  {seconds:.0f} s")
-
-    def _write_description(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / "config.json", msgspec.json.format(msgspec.json.encode(self.config)) + b"\n")
-        write_whole(self._folder / "labels.json", msgspec.json.format(msgspec.json.encode(self.labels)) + b"\n")
-
-    def _write_progress(self, epoch: int, metrics: dict[str, float]) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(self._rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self._rows)
-        write_whole(self._folder / "metrics.csv", table.getvalue())
         checkpoint = Checkpoint(
             config=self.config,
             labels=self.labels,
-            epoch=epoch,
+            epoch=self._epoch,
             metrics=metrics,
             weights=self.model.state_dict(),
         )
-        save_checkpoint(self._folder / "last.safetensors", checkpoint)
-        if not self.best_metrics or metrics["map"] > self.best_metrics["map"]:
-            self.best_metrics = metrics
-            save_checkpoint(self._folder / "best.safetensors", checkpoint)
+        self._output.record(checkpoint, loss, rate, seconds)
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        failed = f"  {len(self._failed)} of {len(self._validation)} videos failed" if self._failed else ""
+        warn(
+            f"epoch {self._epoch}/{self.config.train.epochs}  loss {loss:.3f}  {scores}{failed}"
+            f"  {seconds:.0f} s"
+        )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with Nesterov momentum; weight decay on the matrices only, not on biases and norms."""
         t = self.config.train
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
@@ -236,6 +300,14 @@ class _Run(lightning.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, t))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _diverged(self, what: str) -> RunError:
+        t, output = self.config.train, self._output
+        kept = f"{output.path}/last.safetensors holds epoch {output.last_epoch}"
+        return RunError(
+            f"{what} in epoch {self._epoch}; lower train.learning_rate (now {t.learning_rate:g}) or raise"
+            f" train.warmup_epochs\n{kept if output.last_epoch else 'no epoch was stored yet'}"
+        )
 
 
 def _rate(step: int, steps: int, config: TrainConfig) -> float:

@@ -1,4 +1,4 @@
-"""Validation through the runtime's own path: the same decoding, clips, merging and evaluation as deployment."""
+"""Validation through the runtime's own path: decoding, clips, merging and evaluation as in deployment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from tsm_runtime.annotations import VideoAnnotation
 from tsm_runtime.backends import Scores
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.evaluation import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, Options, run
-
 from tsm_train.clip_data import Labels
 from tsm_train.model import TSM, Probabilities
 
@@ -54,7 +54,8 @@ def score_results(truth: Sequence[VideoAnnotation], results: Mapping[str, Result
     """Score results as the challenge does.
 
     Returns:
-        `map` (mean over the thresholds), `map_0.5` and so on, and `scene_top1` where there are scenes; 0 to 1.
+        `map` (mean over the thresholds), `map_0.5` and so on, and `scene_top1` where there are scenes;
+        0 to 1.
     """
     evaluation = evaluate(
         {video.video_id: video.segments for video in truth},

@@ -12,8 +12,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tsm_runtime.segments import Segment
 
+from tsm_runtime.segments import Segment
 from tsm_train.synthetic.figure import (
     HANDS,
     HIP,

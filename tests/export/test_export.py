@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from tsm_export import cli, export, onnx_export
+from tsm_export.export import export_bundle, newest_checkpoint
+from tsm_export.onnx_export import PARITY_BATCH_SIZES, compare, export_fp32
+from tsm_runtime.bundle import load_bundle, sha256
+from tsm_runtime.errors import CheckError, UsageError
+from tsm_runtime.segments import BACKGROUND
+from tsm_train.checkpoint import Checkpoint, build_model, save_checkpoint
+from tsm_train.clip_data import Labels
+from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.model import Probabilities
+
+ACTIONS = ("walk", "wave", BACKGROUND)
+
+
+def spread_checkpoint(
+    scenes: tuple[str, ...] = ("hall", "park"),
+    clip: ClipConfig = ClipConfig(num_frames=4, size=32),  # noqa: B008
+    **model: Any,
+) -> Checkpoint:
+    """A checkpoint of random weights whose scores depend on the pictures, so that a comparison can fail."""
+    config = Config(
+        name="random",
+        data=DataConfig(annotations="truth.json", videos="videos"),
+        model=ModelConfig(**{"backbone": "mobilenet_v2", "width_mult": 0.25, **model}),
+        clip=clip,
+    )
+    labels = Labels(ACTIONS, scenes)
+    torch.manual_seed(0)
+    network = build_model(config, labels)
+    with torch.no_grad():
+        for head in (network.action_head, network.scene_head):
+            if head is not None:
+                head.weight.normal_(std=0.3)
+                head.bias.normal_()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        network.train()(
+            torch.randint(0, 256, (8, clip.num_frames, clip.size, clip.size, 3))
+        )  # batch statistics
+    weights = network.state_dict()
+    return Checkpoint(config=config, labels=labels, epoch=3, metrics={"map": 0.25}, weights=weights)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return spread_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def graph(checkpoint: Checkpoint) -> bytes:
+    return export_fp32(checkpoint)
+
+
+@pytest.fixture
+def stored(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    path = tmp_path / "runs" / "random" / "best.safetensors"
+    path.parent.mkdir(parents=True)
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+@pytest.fixture
+def quick(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph of the module's checkpoint is exported already."""
+    monkeypatch.setattr(export, "export_fp32", lambda checkpoint: graph)
+
+
+def noise(checkpoint: Checkpoint, number: int, seed: int = 5) -> npt.NDArray[np.uint8]:
+    clip = checkpoint.config.clip
+    shape = (number, clip.num_frames, clip.size, clip.size, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def scores_of(graph: bytes, frames: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"frames": frames}), strict=True))
+
+
+def shapes(values: Any) -> dict[str, tuple[int, list[int | str]]]:
+    return {
+        value.name: (
+            value.type.tensor_type.elem_type,
+            [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    }
+
+
+def tsm_export(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
+) -> tuple[int, str]:
+    """Run the entry point in this process; return exit code and standard error."""
+    monkeypatch.setattr(sys, "argv", ["tsm-export", *map(str, words)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    return int(caught.value.code or 0), shown.err
+
+
+def test_signature_of_the_graph(graph: bytes) -> None:
+    model = onnx.load_from_string(graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert shapes(model.graph.input) == {"frames": (onnx.TensorProto.UINT8, ["batch", 4, 32, 32, 3])}
+    assert shapes(model.graph.output) == {
+        "action_scores": (onnx.TensorProto.FLOAT, ["batch", 3]),
+        "scene_scores": (onnx.TensorProto.FLOAT, ["batch", 2]),
+    }
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_the_graph_says_what_the_model_says(checkpoint: Checkpoint, graph: bytes, number: int) -> None:
+    frames = noise(checkpoint, number)
+    with torch.inference_mode():
+        action, scene = Probabilities(checkpoint.model())(torch.from_numpy(frames))
+    got = scores_of(graph, frames)
+    assert got["action_scores"].sum(1) == pytest.approx(np.ones(number), abs=1e-5)
+    np.testing.assert_allclose(got["action_scores"], action.numpy(), atol=1e-4)
+    np.testing.assert_allclose(got["scene_scores"], scene.numpy(), atol=1e-4)
+    if number > 1:
+        assert action.std(0).max() > 1e-3  # the weights are such that a difference would show
+
+
+def test_the_order_of_frames_matters(checkpoint: Checkpoint, graph: bytes) -> None:
+    frames = noise(checkpoint, 1)
+    forward, backward = scores_of(graph, frames), scores_of(graph, np.ascontiguousarray(frames[:, ::-1]))
+    assert np.abs(forward["action_scores"] - backward["action_scores"]).max() > 1e-3
+
+
+def test_a_model_without_scenes_and_without_shift() -> None:
+    single = spread_checkpoint(scenes=(), shift=False)
+    graph, frames = export_fp32(single), noise(single, 5)
+    assert list(scores_of(graph, frames)) == ["action_scores"]
+    assert list(compare(single, graph, frames).max_abs_error) == ["action_scores"]
+    # The same weights with the shift say something else, and the comparison sees it.
+    model = msgspec.structs.replace(single.config.model, shift=True)
+    config = msgspec.structs.replace(single.config, model=model)
+    with pytest.raises(CheckError, match="differs from PyTorch"):
+        compare(dataclasses.replace(single, config=config), graph, frames)
+
+
+def test_efficientnet_lite0_at_64_pixels() -> None:
+    lite = spread_checkpoint(
+        backbone="efficientnet_lite0", width_mult=1.0, clip=ClipConfig(num_frames=8, size=64)
+    )
+    report = compare(lite, export_fp32(lite), noise(lite, 5))
+    assert max(report.max_abs_error.values()) < report.tolerance
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Checkpoint, graph: bytes) -> None:
+    assert export_fp32(checkpoint) == graph
+
+
+def test_nothing_of_this_machine_is_in_the_graph(graph: bytes) -> None:
+    for trace in (
+        b"/home",
+        b"/work",
+        b"/usr",
+        b"/tmp",
+        b"site-packages",
+        b".py",
+        str(Path.cwd()).encode(),
+        b"Traceback",
+    ):
+        assert trace not in graph
+    model = onnx.load_from_string(graph)
+    assert not model.functions
+    assert all(not node.doc_string and not node.metadata_props for node in model.graph.node)
+
+
+def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path: Path, quick: None) -> None:
+    written = export_bundle(stored, tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    manifest = bundle.manifest
+    assert manifest == written
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "manifest.json",
+        "model.fp32.onnx",
+    ]
+    assert bundle.model_bytes("fp32") == graph
+    assert manifest.files["model.fp32.onnx"].sha256 == sha256(graph)
+    assert (manifest.action_labels, manifest.scene_labels) == (ACTIONS, ("hall", "park"))
+    assert manifest.clip_spec == checkpoint.config.clip_spec
+    assert (manifest.head, manifest.backbone, manifest.shift) == ("softmax", "mobilenet_v2", True)
+    assert manifest.built_with.keys() == {"tsm-tal", "torch", "onnx", "onnxruntime"}
+    assert manifest.checkpoint == {
+        "name": "random",
+        "epoch": 3,
+        "sha256": sha256(stored.read_bytes()),
+        "validation_map": 0.25,
+    }
+    parity = manifest.files["model.fp32.onnx"].parity
+    assert parity is not None
+    assert len(parity.batch_sizes) >= 2
+    assert parity.batch_sizes == PARITY_BATCH_SIZES
+    assert parity.max_abs_error.keys() == {"action_scores", "scene_scores"}
+    assert all(0 <= error <= parity.tolerance for error in parity.max_abs_error.values())
+    assert parity.top1_agreement == {"action_scores": 1.0, "scene_scores": 1.0}
+
+
+def test_a_graph_with_other_weights_is_refused(
+    stored: Path,
+    tmp_path: Path,
+    graph: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = onnx.load_from_string(graph)
+    bias = next(value for value in model.graph.initializer if value.name.endswith("action_head.bias"))
+    other = onnx.numpy_helper.to_array(bias) + np.array([0.5, 0, 0], np.float32)
+    bias.CopyFrom(onnx.numpy_helper.from_array(other, bias.name))
+    monkeypatch.setattr(export, "export_fp32", lambda checkpoint: model.SerializeToString())
+    code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "bundle")
+    assert code == 6
+    assert said.startswith("tsm-export: action_scores: the exported graph differs from PyTorch by ")
+    assert said.endswith("allowed is 0.0001; nothing was written\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_bundle_stays_when_its_successor_fails(
+    stored: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle"
+    export_bundle(stored, bundle)
+    before = (bundle / "manifest.json").read_bytes()
+    monkeypatch.setattr(onnx_export, "PARITY_TOLERANCE", -1.0)
+    with pytest.raises(CheckError, match="nothing was written"):
+        export_bundle(stored, bundle)
+    assert (bundle / "manifest.json").read_bytes() == before
+    monkeypatch.undo()
+
+
+def test_a_graph_of_another_shape_is_refused(checkpoint: Checkpoint, graph: bytes) -> None:
+    for change in ("batch", "name"):
+        model = onnx.load_from_string(graph)
+        if change == "batch":
+            model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+        else:
+            model.graph.output[1].name = "scenes"
+            for node in model.graph.node:
+                node.output[:] = ["scenes" if name == "scene_scores" else name for name in node.output]
+        with pytest.raises(CheckError, match="other inputs or outputs than its checkpoint"):
+            compare(checkpoint, model.SerializeToString(), noise(checkpoint, 5))
+
+
+def test_the_command(
+    stored: Path,
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without a checkpoint the newest one is taken, and ./bundle written."""
+    monkeypatch.chdir(tmp_path)
+    older = tmp_path / "runs" / "older" / "best.safetensors"
+    older.parent.mkdir()
+    older.write_bytes(b"not looked at")
+    os.utime(older, (1, 1))
+    code, said = tsm_export(monkeypatch, capsys)
+    assert code == 0
+    first, second = said.splitlines()
+    assert first == "runs/random/best.safetensors -> bundle/model.fp32.onnx"
+    assert second.startswith("largest difference from PyTorch at batches (2, 3): action_scores ")
+    code, _ = tsm_export(monkeypatch, capsys, stored, "--engine", "fp32")  # over the existing bundle
+    assert code == 0
+    load_bundle(tmp_path / "bundle").model_bytes()
+
+
+def test_nothing_to_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = tsm_export(monkeypatch, capsys)
+    assert (code, said) == (
+        2,
+        "tsm-export: no checkpoint given and none in runs/*/best.safetensors; train one with tsm-train\n",
+    )
+    with pytest.raises(UsageError, match="none in somewhere"):
+        newest_checkpoint(Path("somewhere"))
+    code, said = tsm_export(monkeypatch, capsys, "none.safetensors")
+    assert code == 2
+    assert said.startswith("tsm-export: none.safetensors: no readable checkpoint")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_that_this_version_does_not_write(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = tsm_export(monkeypatch, capsys, stored, "--engine", "fp16")
+    assert (code, said) == (2, "tsm-export: --engine 'fp16': this version writes fp32\n")
+
+
+def test_a_folder_with_other_files_is_left_alone(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "mine")
+    assert code == 2
+    assert "holds other files" in said
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+    code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "mine" / "letter.txt")
+    assert code == 2
+    assert "is not a folder" in said
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "torch"])
+def test_an_extra_that_is_missing_is_named(
+    stored: Path, missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tsm_export.export", "tsm_export.onnx_export"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    code, said = tsm_export(monkeypatch, capsys, stored)
+    assert (code, said) == (5, f"tsm-export: {missing} is not installed: pip install 'tsm-tal[export]'\n")
+
+
+def test_help_answers_without_torch_and_onnx() -> None:
+    check = "finally: assert not {'torch', 'onnx'} & set(sys.modules)"
+    script = f"import sys; from tsm_export.cli import main\ntry: main()\n{check}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Write a bundle that tsm-run takes" in done.stdout

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tsm_runtime.annotations import VideoAnnotation, interval_label, read_ground_truth
+from tsm_runtime.decode import VideoReader
+from tsm_runtime.errors import UsageError
+from tsm_runtime.pipeline import ClipStream, Options
+from tsm_runtime.segments import BACKGROUND, Segment
+from tsm_train.clip_data import NO_SCENE, ClipDataset, EpochSampler, Labels, find_video, stored_size
+from tsm_train.config import AugmentConfig, ClipConfig, Config, DataConfig, TrainConfig
+from tsm_train.frame_cache import CachedVideo, cache_video
+
+STILL = AugmentConfig(flip=0.0, crop_scale=1.0, color=0.0, time_jitter=0.0)
+LABELS = Labels(("walk", "wave", BACKGROUND), ("hall", "park"))
+
+
+def config(augment: AugmentConfig = STILL, seed: int = 0, **clip: Any) -> Config:
+    return Config(
+        name="run",
+        data=DataConfig(annotations="", videos=""),
+        clip=ClipConfig(**{"interval_seconds": 0.5, "num_frames": 4, "size": 32, **clip}),
+        train=TrainConfig(seed=seed),
+        augment=augment,
+    )
+
+
+def clock(seconds: float, size: int = 32, rate: float = 25.0) -> CachedVideo:
+    """A video whose frame number n is a picture of the value n."""
+    count = round(seconds * rate)
+    frames = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, size, size, 3))
+    return CachedVideo(frames, np.arange(count) / rate, seconds)
+
+
+def annotated(*segments: tuple[str, float, float], scene: str | None = "park") -> VideoAnnotation:
+    return VideoAnnotation(
+        video_id="video",
+        subset="training",
+        duration_seconds=None,
+        scene=scene,
+        segments=tuple(Segment(label=n, start_seconds=a, end_seconds=b) for n, a, b in segments),
+    )
+
+
+def test_labels_come_from_the_data_background_last(drawn_data: Path) -> None:
+    truth = read_ground_truth(drawn_data / "ground_truth.json").subset("training")
+    labels = Labels.of(truth)
+    assert labels.actions == ("clapping", "putting down", "waving", BACKGROUND)
+    assert labels.scenes == tuple(sorted(labels.scenes)) != ()
+
+
+@pytest.mark.parametrize("actions", [(), (BACKGROUND,), ("walk",), (BACKGROUND, "walk")])
+def test_labels_without_an_action_or_with_background_elsewhere(actions: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="then 'background'"):
+        Labels(actions, ())
+
+
+@pytest.mark.parametrize("t", [0.1, 0.25, 0.3, 0.5, 1.0, 2.4])
+def test_every_whole_interval_is_a_sample(t: float) -> None:
+    lengths = (2.4, 1.0, 0.48, 3.32)
+    videos = [(annotated(), clock(seconds)) for seconds in lengths]
+    data = ClipDataset(videos, LABELS, config(interval_seconds=t))
+    assert len(data) == sum(math.floor(seconds / t + 1e-6) for seconds in lengths)
+
+
+def test_no_video_as_long_as_an_interval() -> None:
+    with pytest.raises(UsageError, match=r"no training video is as long as one interval of 0\.5 s"):
+        ClipDataset([(annotated(), clock(0.48))], LABELS, config())
+
+
+def test_frames_actions_and_scenes_of_the_grid() -> None:
+    videos = [
+        (annotated(("wave", 0.5, 1.0)), clock(1.6)),
+        (annotated(("walk", 0.0, 0.3), scene="hall"), clock(0.6)),
+        (annotated(scene=None), clock(0.6)),
+    ]
+    data = ClipDataset(videos, LABELS, config())
+    samples = [data[0, index] for index in range(len(data))]
+    assert [(action, scene) for _, action, scene in samples] == [
+        (2, 1),
+        (1, 1),
+        (2, 1),
+        (0, 0),
+        (2, NO_SCENE),
+    ]
+    clip = samples[1][0]
+    assert (clip.shape, clip.dtype) == ((4, 32, 32, 3), torch.uint8)
+    moments = 0.5 + (np.arange(4) + 0.5) * 0.125
+    assert clip[:, 0, 0, 0].tolist() == np.floor(moments * 25 + 1e-6).astype(int).tolist()
+
+
+def test_clips_are_those_of_the_runtime(drawn_data: Path) -> None:
+    """Stored at the model's size and unchanged, a training clip equals the deployed one, pixel by pixel."""
+    path = drawn_data / "videos" / "training_0001.mp4"
+    cached = cache_video(path, drawn_data / "cache", 48)
+    settings = config(interval_seconds=0.7, num_frames=8, size=48)
+    data = ClipDataset([(annotated(), cached)], LABELS, settings)
+    with VideoReader(path) as reader:
+        deployed = list(ClipStream(reader, settings.clip_spec, Options()))
+    assert len(deployed) == len(data) == 8
+    for index, batch in enumerate(deployed):
+        assert np.array_equal(batch.frames[0], data[0, index][0].numpy())
+
+
+def test_there_is_room_for_crops() -> None:
+    assert [stored_size(size) for size in (32, 128, 256)] == [36, 144, 288]
+
+
+def test_chance_depends_on_seed_epoch_and_sample_alone() -> None:
+    videos = [(annotated(("walk", 0.0, 3.0)), clock(6.0, size=36))]
+    first, again, other = (ClipDataset(videos, LABELS, config(AugmentConfig(), seed)) for seed in (0, 0, 1))
+    _ = again[3, 5], again[0, 0]  # what was asked before does not matter
+    assert torch.equal(first[2, 7][0], again[2, 7][0])
+    assert first[2, 7][1:] == again[2, 7][1:]
+    assert not torch.equal(first[2, 7][0], first[3, 7][0])
+    assert not torch.equal(first[2, 7][0], other[2, 7][0])
+
+
+def test_a_moved_interval_takes_its_label_along() -> None:
+    rate = 25.0
+    annotation = annotated(("walk", 0.8, 2.1), ("wave", 2.1, 3.3))
+    data = ClipDataset(
+        [(annotation, clock(4.0))], LABELS, config(AugmentConfig(flip=0, crop_scale=1, color=0))
+    )
+    starts = set()
+    for epoch in range(40):
+        for index in range(len(data)):
+            clip, action, _ = data[epoch, index]
+            start = float(clip[0, 0, 0, 0]) / rate - 0.5 * 0.5 / 4  # to within a frame
+            assert -1 / rate - 1e-6 <= start <= 3.5 + 1e-6
+            assert abs(start - index * 0.5) <= 0.25 + 1 / rate
+            starts.add(start)
+            candidates = {
+                interval_label(annotation.segments, moved, moved + 0.5)
+                for moved in np.linspace(max(start, 0.0), start + 1 / rate, 20)
+            }
+            assert LABELS.actions[action] in candidates
+    assert len(starts) > 50  # of about 88 frames
+
+
+def test_a_missing_video_is_named(drawn_data: Path, tmp_path: Path) -> None:
+    videos = drawn_data / "videos"
+    assert find_video(videos, "training_0000") == videos / "training_0000.mp4"
+    (tmp_path / "other.webm").touch()
+    assert find_video(tmp_path, "other") == tmp_path / "other.webm"
+    with pytest.raises(UsageError, match=r"lost\.\*: annotated, but there is no such video"):
+        find_video(videos, "lost")
+
+
+def test_the_sampler_goes_through_all_once_per_epoch() -> None:
+    sampler = EpochSampler(50, seed=3)
+    epochs = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        items = list(sampler)
+        assert {e for e, _ in items} == {epoch}
+        assert sorted(index for _, index in items) == list(range(50))
+        assert items == list(sampler)
+        epochs.append([index for _, index in items])
+    assert len(sampler) == 50
+    assert epochs[0] != epochs[1] != epochs[2]
+    again = EpochSampler(50, seed=3)
+    again.set_epoch(2)
+    assert [index for _, index in again] == epochs[2]
+    assert [index for _, index in EpochSampler(50, seed=4)] != epochs[0]

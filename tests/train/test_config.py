@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tsm_runtime.errors import UsageError
+from tsm_train.config import ClipConfig, Config, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALLEST = 'name = "run"\ndata = {annotations = "truth.json", videos = "videos"}\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_config(path, overrides)
+    message = str(caught.value)
+    assert message.startswith((str(path), "--set"))
+    assert "\n" not in message
+    return message
+
+
+def test_defaults_are_those_of_the_method(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, SMALLEST))
+    assert (config.clip.num_frames, config.clip.size) == (8, 256)
+    assert (config.train.learning_rate, config.model.dropout, config.model.fold_div) == (0.001, 0.5, 8)
+    assert config.clip_spec.size == config.clip.size
+    assert ClipConfig() == config.clip
+
+
+def test_paths_start_at_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    path = written(tmp_path / "configs", SMALLEST)
+    monkeypatch.chdir(tmp_path)
+    config = load_config(path, ["data.annotations=../truth.json", "model.pretrained=weights.safetensors"])
+    assert config.data.annotations == str(tmp_path / "truth.json")
+    assert config.data.videos == str(tmp_path / "configs" / "videos")
+    assert config.data.cache == ""
+    assert config.model.pretrained == str(tmp_path / "configs" / "weights.safetensors")
+    assert load_config(path, ["model.pretrained=imagenet"]).model.pretrained == "imagenet"
+    assert load_config(path, ["data.videos=~/v"]).data.videos == str((Path.home() / "v").resolve())
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "nearest"),
+    [
+        ("data", "anotations", "annotations"),
+        ("model", "backbon", "backbone"),
+        ("clip", "interval", "interval_seconds"),
+        ("train", "epoch", "epochs"),
+        ("augment", "flips", "flip"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(tmp_path: Path, section: str, key: str, nearest: str) -> None:
+    said = refusal(written(tmp_path, SMALLEST), f"{section}.{key}=1")
+    assert f"[{section}]: unknown key {key!r}; did you mean {nearest!r}?" in said
+
+
+def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
+    said = refusal(written(tmp_path, SMALLEST + "[trian]\nepochs = 3\n"))
+    assert said.endswith("unknown key 'trian'; did you mean 'train'?")
+    said = refusal(written(tmp_path, SMALLEST + "[clip]\nzzz = 3\n"))
+    assert said.endswith("[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epochs=0", "train.epochs = 0: Expected `int` >= 1"),
+        ("train.epochs=1.5", "train.epochs = 1.5: Expected `int`, got `float`"),
+        ("train.epochs=many", "train.epochs = 'many': Expected `int`, got `str`"),
+        ("train.seed=-1", "train.seed = -1: Expected `int` >= 0"),
+        ("train.learning_rate=nan", "train.learning_rate = nan: Expected `float` > 0.0"),
+        ("train.schedule=step", "train.schedule = 'step': Invalid enum value 'step'"),
+        ("model.fold_div=1", "model.fold_div = 1: Expected `int` >= 2"),
+        ("model.shift=1", "model.shift = 1: Expected `bool`, got `int`"),
+        ("model.dropout=1", "model.dropout = 1: Expected `float` < 1.0"),
+        ("clip.size=16", "clip.size = 16: Expected `int` >= 32"),
+        ("augment.crop_scale=0", "augment.crop_scale = 0: Expected `float` > 0.0"),
+        ("train=3", "train = 3: Expected `object`, got `int`"),
+        ("name=../elsewhere", "name = '../elsewhere': Expected `str` matching regex"),
+        ("name=", "name = '': Expected `str` matching regex"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(tmp_path: Path, override: str, said: str) -> None:
+    assert said in refusal(written(tmp_path, SMALLEST), override)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    assert "missing required field `name`" in refusal(written(tmp_path, SMALLEST.splitlines()[1]))
+    assert "missing required field `data`" in refusal(written(tmp_path, 'name = "run"'))
+    said = refusal(written(tmp_path, 'name = "run"\n[data]\nvideos = "v"'))
+    assert "data: " in said
+    assert "missing required field `annotations`" in said
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    assert "not valid TOML" in refusal(written(tmp_path, "name = = 3"))
+    assert "No such file" in refusal(tmp_path / "none.toml")
+    assert "directory" in refusal(tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b'name = "\xff\xfe"')
+    assert "not UTF-8" in refusal(tmp_path / "binary.toml")
+
+
+def test_overrides_replace_and_add(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALLEST + "[train]\nepochs = 3\nbatch_size = 4\n")
+    overrides = [
+        "train.epochs=5",
+        "model.backbone=resnet50",
+        "model.shift=false",
+        "augment.flip = 0",
+        "name='x'",
+    ]
+    config = load_config(path, overrides)
+    assert (config.train.epochs, config.train.batch_size) == (5, 4)
+    assert (config.model.backbone, config.model.shift) == ("resnet50", False)
+    assert (config.augment.flip, config.name) == (0.0, "x")
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "name.first=x", "train.epochs.most=3"])
+def test_bad_overrides(tmp_path: Path, override: str) -> None:
+    path = written(tmp_path, SMALLEST + "[train]\nepochs = 3\n")
+    assert refusal(path, override).startswith(f"--set {override!r}: ")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks" / "configs").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_shipped_configurations_load(path: Path) -> None:
+    assert load_config(path).name
+
+
+def test_a_configuration_survives_the_checkpoint(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, SMALLEST), ["model.width_mult=0.25"])
+    assert msgspec.json.decode(msgspec.json.encode(config), type=Config) == config
