@@ -1,4 +1,4 @@
-"""The embedded demo: a small trained bundle and a drawn video, both made by this project (`make demo-model`)."""
+"""The embedded demo: a small trained bundle and a drawn video, both made by `make demo-model`."""
 
 from __future__ import annotations
 
