@@ -1,8 +1,8 @@
 """Real footage: efficientnet_lite0 on UT-Interaction, with and without shift.
 
-Trains what is not in --runs yet and stores mAP at each tIoU, scene top-1 and seconds of training. `best` is the
-epoch that the validation videos chose, `last` the end of the training; only `last` is free of that choice. The set
-has 24 validation instances, so one more or less moves recall by 4 %.
+Trains what is not in --runs yet and stores mAP at each tIoU, scene top-1 and seconds of training. `best` is
+the epoch that the validation videos chose, `last` the end of the training; only `last` is free of that
+choice. The set has 24 validation instances, so one more or less moves recall by 4 %.
 
     python benchmarks/ut_interaction.py
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import store
+
 from tsm_train.checkpoint import load_checkpoint
 from tsm_train.config import load_config
 from tsm_train.training import train
@@ -24,7 +25,9 @@ CONFIG = Path(__file__).parent / "configs" / "ut_interaction.toml"
 
 def main() -> None:
     """Train what is missing and store the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", action="append", default=[], help="replace a key of the configuration")
