@@ -33,7 +33,7 @@ def main() -> None:
     if not (run / "best.safetensors").exists():
         train(config, run)
     folder = demo_folder()
-    export_bundle(run / "best.safetensors", folder / "bundle")
+    export_bundle(run / "last.safetensors", folder / "bundle", half_weights=True)
     truth = draw_video(folder / "video.mp4", seed=VIDEO_SEED, seconds=VIDEO_SECONDS)
     (folder / "ground_truth.json").write_text(json.dumps(describe(truth), indent=1) + "\n")
     run_demo()

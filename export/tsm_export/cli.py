@@ -23,6 +23,12 @@ def tsm_export(
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="bundle folder to write")] = Path("bundle"),
     engine: Annotated[list[str] | None, typer.Option(help="precision: fp32 [default: fp32]")] = None,
+    half_weights: Annotated[
+        bool,
+        typer.Option(
+            "--half-weights", help="store weights in half precision: half the file, same arithmetic"
+        ),
+    ] = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Write a bundle that tsm-run takes: ONNX with normalisation inside, compared with PyTorch."""
@@ -37,7 +43,7 @@ def tsm_export(
         ) from error
 
     source = checkpoint or newest_checkpoint()
-    manifest = export_bundle(source, output)
+    manifest = export_bundle(source, output, half_weights=half_weights)
     parity = manifest.files["model.fp32.onnx"].parity
     assert parity is not None  # every export is compared
     differences = ", ".join(f"{name} {error:.1e}" for name, error in parity.max_abs_error.items())

@@ -10,7 +10,14 @@ import onnx
 import onnxruntime
 import torch
 
-from tsm_export.onnx_export import PARITY_BATCH_SIZES, compare, export_fp32
+from tsm_export.onnx_export import (
+    HALF_WEIGHTS_TOLERANCE,
+    PARITY_BATCH_SIZES,
+    PARITY_TOLERANCE,
+    compare,
+    export_fp32,
+    halve_weights,
+)
 from tsm_runtime import __version__
 from tsm_runtime.bundle import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, sha256
 from tsm_runtime.errors import UsageError
@@ -36,8 +43,13 @@ def newest_checkpoint(runs: Path = Path("runs")) -> Path:
     return found[-1]
 
 
-def export_bundle(checkpoint_path: Path, bundle: Path) -> Manifest:
+def export_bundle(checkpoint_path: Path, bundle: Path, *, half_weights: bool = False) -> Manifest:
     """Write a bundle with `model.fp32.onnx`; an existing bundle is replaced once the new one is complete.
+
+    Args:
+        checkpoint_path: what to export.
+        bundle: the folder to write.
+        half_weights: store the weights in half precision; the arithmetic stays fp32.
 
     Raises:
         UsageError: no such checkpoint, or `bundle` is a folder that holds something else.
@@ -47,7 +59,10 @@ def export_bundle(checkpoint_path: Path, bundle: Path) -> Manifest:
     checkpoint = load_checkpoint(checkpoint_path)
     with whole_folder(bundle, marker=MANIFEST) as folder:
         model = export_fp32(checkpoint)
-        parity = compare(checkpoint, model, _noise_clips(checkpoint))
+        tolerance = PARITY_TOLERANCE
+        if half_weights:
+            model, tolerance = halve_weights(model), HALF_WEIGHTS_TOLERANCE
+        parity = compare(checkpoint, model, _noise_clips(checkpoint), tolerance=tolerance)
         (folder / "model.fp32.onnx").write_bytes(model)
         files = {"model.fp32.onnx": ModelFile(sha256=sha256(model), precision="fp32", parity=parity)}
         manifest = _describe(checkpoint, checkpoint_path, files)

@@ -21,7 +21,14 @@ from tsm_runtime.errors import CheckError
 from tsm_train.checkpoint import Checkpoint
 from tsm_train.model import Probabilities
 
-__all__ = ["PARITY_BATCH_SIZES", "PARITY_TOLERANCE", "compare", "export_fp32"]
+__all__ = [
+    "HALF_WEIGHTS_TOLERANCE",
+    "PARITY_BATCH_SIZES",
+    "PARITY_TOLERANCE",
+    "compare",
+    "export_fp32",
+    "halve_weights",
+]
 
 PARITY_BATCH_SIZES = (2, 3)
 """Two sizes, neither 1: a graph specialised to the example's batch passes one of them only."""
@@ -29,7 +36,13 @@ PARITY_BATCH_SIZES = (2, 3)
 PARITY_TOLERANCE = 1e-4
 """Largest difference of an fp32 probability: the two engines sum in another order, about 1e-6 each layer."""
 
+HALF_WEIGHTS_TOLERANCE = 2e-2
+"""The same where weights were rounded to half precision (eleven bits each) and computed with in fp32."""
+
 _OPSET = 20
+_SMALLEST_HALVED = 1024
+"""Elements below which a tensor keeps full precision: biases, scales and the normalisation."""
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 _MAX_BATCH = 4096
 _OUTPUTS = ("action_scores", "scene_scores")
 
@@ -76,13 +89,50 @@ def _cleaned(data: bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def compare(checkpoint: Checkpoint, onnx_bytes: bytes, frames: npt.NDArray[np.uint8]) -> ParityReport:
+def halve_weights(data: bytes) -> bytes:
+    """Store the weights of an fp32 graph in half precision: half the file, the same arithmetic.
+
+    Each large tensor is stored as float16 and cast to float32 where it enters the graph; engines fold the
+    cast when they load the model.
+
+    Raises:
+        CheckError: a weight is too large for half precision.
+    """
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _SMALLEST_HALVED:
+            continue
+        if np.abs(values).max() > _LARGEST_HALF:
+            raise CheckError(f"{tensor.name}: holds a weight beyond half precision; export without it")
+        name, stored = tensor.name, f"{tensor.name}.half"
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(
+            onnx.helper.make_node("Cast", [stored], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def compare(
+    checkpoint: Checkpoint,
+    onnx_bytes: bytes,
+    frames: npt.NDArray[np.uint8],
+    *,
+    tolerance: float = PARITY_TOLERANCE,
+) -> ParityReport:
     """Compare an ONNX file on onnxruntime with the checkpoint in PyTorch.
 
     Args:
         checkpoint: the truth.
         onnx_bytes: the file.
         frames: (N, T, size, size, 3) uint8, N at least the sum of the compared batch sizes.
+        tolerance: largest allowed difference of a probability.
 
     Raises:
         CheckError: a name or shape differs, a value is not finite, or a probability differs by more than the
@@ -106,7 +156,7 @@ def compare(checkpoint: Checkpoint, onnx_bytes: bytes, frames: npt.NDArray[np.ui
     report = ParityReport(
         batch_sizes=PARITY_BATCH_SIZES,
         max_abs_error=errors,
-        tolerance=PARITY_TOLERANCE,
+        tolerance=tolerance,
         top1_agreement={name: float(np.concatenate(same).mean()) for name, same in agreements.items()},
     )
     _require_parity(report)

@@ -15,9 +15,15 @@ import onnxruntime
 import pytest
 import torch
 
-from tsm_export import cli, export, onnx_export
+from tsm_export import cli, export
 from tsm_export.export import export_bundle, newest_checkpoint
-from tsm_export.onnx_export import PARITY_BATCH_SIZES, compare, export_fp32
+from tsm_export.onnx_export import (
+    HALF_WEIGHTS_TOLERANCE,
+    PARITY_BATCH_SIZES,
+    compare,
+    export_fp32,
+    halve_weights,
+)
 from tsm_runtime.bundle import load_bundle, sha256
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.segments import BACKGROUND
@@ -219,6 +225,36 @@ def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path
     assert parity.top1_agreement == {"action_scores": 1.0, "scene_scores": 1.0}
 
 
+def test_half_weights_halve_the_file_and_keep_the_arithmetic(
+    checkpoint: Checkpoint, graph: bytes, stored: Path, tmp_path: Path, quick: None
+) -> None:
+    written = export_bundle(stored, tmp_path / "bundle", half_weights=True)
+    halved = load_bundle(tmp_path / "bundle").model_bytes("fp32")
+    assert len(halved) < 0.6 * len(graph)
+    parity = written.files["model.fp32.onnx"].parity
+    assert parity is not None
+    assert parity.tolerance == HALF_WEIGHTS_TOLERANCE
+    full = onnx.load_from_string(graph)
+    for tensor in full.graph.initializer:  # the same weights, rounded by numpy
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= 1024:
+            rounded = values.astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, tensor.name))
+    clips = noise(checkpoint, 3)
+    expected, got = scores_of(full.SerializeToString(), clips), scores_of(halved, clips)
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, atol=1e-6)
+
+
+def test_weights_beyond_half_precision_are_refused(graph: bytes) -> None:
+    model = onnx.load_from_string(graph)
+    large = next(v for v in model.graph.initializer if np.prod(v.dims) >= 1024 and v.data_type == 1)
+    values = onnx.numpy_helper.to_array(large) * np.float32(1e7)
+    large.CopyFrom(onnx.numpy_helper.from_array(values, large.name))
+    with pytest.raises(CheckError, match="beyond half precision"):
+        halve_weights(model.SerializeToString())
+
+
 def test_a_graph_with_other_weights_is_refused(
     stored: Path,
     tmp_path: Path,
@@ -244,7 +280,7 @@ def test_a_bundle_stays_when_its_successor_fails(
     bundle = tmp_path / "bundle"
     export_bundle(stored, bundle)
     before = (bundle / "manifest.json").read_bytes()
-    monkeypatch.setattr(onnx_export, "PARITY_TOLERANCE", -1.0)
+    monkeypatch.setattr(export, "PARITY_TOLERANCE", -1.0)
     with pytest.raises(CheckError, match="nothing was written"):
         export_bundle(stored, bundle)
     assert (bundle / "manifest.json").read_bytes() == before
