@@ -19,7 +19,7 @@ from tsm_runtime.bundle import load_bundle
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.pipeline import Member, Options, run
 from tsm_runtime.segments import BACKGROUND
-from tsm_train import cli, training
+from tsm_train import cli, training, training_run
 from tsm_train.checkpoint import load_checkpoint
 from tsm_train.config import Config, load_config
 from tsm_train.model import TSM
@@ -215,7 +215,7 @@ def test_of_equal_epochs_the_later_is_the_best(
     config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.5, 0.7, 0.7, 0.2])
-    monkeypatch.setattr(training, "score_results", lambda truth, results: {"map": next(scores)})
+    monkeypatch.setattr(training_run, "score_results", lambda truth, results: {"map": next(scores)})
     assert fit(load_config(config_file, ["train.epochs=4"]), tmp_path / "run") == {"map": 0.7}
     assert load_checkpoint(tmp_path / "run" / "best.safetensors").epoch == 3
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").epoch == 4
@@ -276,14 +276,14 @@ def test_a_loss_that_becomes_nan_later_leaves_the_last_epoch(
 def test_weights_ruined_by_the_last_step_are_not_stored(
     config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = training._Run.on_validation_start
+    check = training_run.TrainingRun.on_validation_start
 
     def ruin_and_check(run: Any) -> None:
         with torch.no_grad():
             run.model.action_head.bias.fill_(float("inf"))
         check(run)
 
-    monkeypatch.setattr(training._Run, "on_validation_start", ruin_and_check)
+    monkeypatch.setattr(training_run.TrainingRun, "on_validation_start", ruin_and_check)
     with pytest.raises(RunError, match="the weights became nan or infinite in epoch 1"):
         fit(load_config(config_file), tmp_path / "run")
     assert not (tmp_path / "run" / "last.safetensors").exists()
@@ -310,7 +310,7 @@ def test_memory_that_does_not_suffice(
     def too_much(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training._Run, "training_step", too_much)
+    monkeypatch.setattr(training_run.TrainingRun, "training_step", too_much)
     with pytest.raises(RunError, match=r"lower train\.batch_size \(now 8\)"):
         fit(load_config(config_file), tmp_path / "run")
 
@@ -323,7 +323,7 @@ def test_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "predict", interrupt)
+    monkeypatch.setattr(training_run, "predict", interrupt)
     code, _ = tsm_train(monkeypatch, capsys, config_file, "-o", tmp_path / "runs", "--device", "cpu")
     assert code == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
