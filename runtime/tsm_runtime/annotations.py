@@ -39,6 +39,7 @@ class VideoAnnotation:
         segments: in the order of the file.
         empty_labels: labels of zero-length instances (see `read_ground_truth`): nothing can match them, but
             an evaluation counts them as missed.
+        empty_entries: their places in the file's list of annotations, counted from 1.
     """
 
     video_id: str
@@ -47,6 +48,7 @@ class VideoAnnotation:
     scene: str | None
     segments: tuple[Segment, ...]
     empty_labels: tuple[str, ...] = ()
+    empty_entries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +143,14 @@ def _read_video(
         raise UsageError(f'{where}: "scene" is empty; leave it out when it is unknown')
     segments = []
     empty_labels = []
+    empty_entries = []
     for number, entry in enumerate(video.annotations, start=1):
         annotation = _convert(entry, _Annotation, f"{where}, entry {number}")
         _check_annotation(annotation, f"{where}, entry {number}", count_empty)
         start, end = annotation.segment
         if start == end:
             empty_labels.append(annotation.label)
+            empty_entries.append(number)
             warnings.append(f"{where}, entry {number}: zero-length segment at {start} s counts as missed")
             continue
         segments.append(Segment(label=annotation.label, start_seconds=start, end_seconds=end))
@@ -159,6 +163,7 @@ def _read_video(
         scene=video.scene,
         segments=tuple(segments),
         empty_labels=tuple(empty_labels),
+        empty_entries=tuple(empty_entries),
     )
 
 

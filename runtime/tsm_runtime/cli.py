@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tsm_runtime.errors import TsmError, UsageError, VideoError
+from tsm_runtime.formats.names import Format
 from tsm_runtime.terminal import run_command, version_option, warn
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
@@ -28,8 +29,15 @@ def tsm_run(
         str | None, typer.Option("--output", "-o", help="file, folder (a file per video) or - for stdout")
     ] = None,
     format_: Annotated[
-        Literal["json", "csv"] | None,
+        Format | None,
         typer.Option("--format", help="[default: by the output's name, else json]"),
+    ] = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(help='class ids for kaggle, as JSON {"label": 1} [default: the 34 of 360+x]'),
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="also write the video with its labels burnt in, as .mp4, .mov or .mkv")
     ] = None,
     min_score: Annotated[float, typer.Option(help="drop segments below this score", min=0, max=1)] = 0.0,
     start: Annotated[float, typer.Option(help="begin at this second of the video", min=0)] = 0.0,
@@ -61,11 +69,15 @@ def tsm_run(
     from tsm_runtime.bundle import load_bundle
     from tsm_runtime.inputs import find_bundle, list_inputs
     from tsm_runtime.pipeline import Options
-    from tsm_runtime.sinks import check_output, open_sink
+    from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
 
     options = Options(start_seconds=start, end_seconds=end, min_score=min_score, batch_size=batch)
     inputs, errors = list_inputs(videos, video_id)
-    check_output(output, inputs)
+    check_output(output, inputs, format_)
+    if overlay is not None:
+        from tsm_runtime.overlay import check_overlay, with_overlay
+
+        check_overlay(overlay, inputs, output)
     for error in errors:
         warn(str(error))
     if not inputs:
@@ -73,7 +85,15 @@ def tsm_run(
     bundle_path, notice = find_bundle(model)
     bundle = load_bundle(bundle_path)
     member = open_member(bundle, num_threads=threads)
-    sink = open_sink(output, format_, describe_run(bundle, member, options))
+    encoding = Encoding(
+        format=choose_format(output, format_),
+        external_data=describe_run(bundle, member, options),
+        media={video.video_id: video.path for video in inputs},
+        label_ids=label_ids_for(choose_format(output, format_), label_map, member.action_labels),
+    )
+    sink = open_sink(output, format_, encoding)
+    if overlay is not None:
+        sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
     if notice:
         warn(notice)
     failures = run_all(inputs, member, options, sink, quiet=quiet)

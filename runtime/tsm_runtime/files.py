@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
 import stat
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,14 +18,21 @@ from tsm_runtime.errors import RunError, UsageError
 __all__ = ["is_folder", "read_json", "read_text", "whole_folder", "write_whole"]
 
 
+_GZIP = b"\x1f\x8b"
+"""First bytes of a gzip file; no UTF-8 text begins with them."""
+
+
 def read_text(path: Path) -> str:
-    """Text of a UTF-8 file, with or without byte order mark; line ends stay as they are.
+    """Text of a UTF-8 file, with or without byte order mark, gzipped or not; line ends stay as they are.
 
     Raises:
         UsageError: the file cannot be read or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        return (gzip.decompress(data) if data.startswith(_GZIP) else data).decode("utf-8-sig")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UsageError(f"{path}: damaged gzip file: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

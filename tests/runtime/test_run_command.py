@@ -108,6 +108,83 @@ def test_an_output_file_by_its_suffix(tsm_run: Command, video: Path) -> None:
     assert tsm_run(video, "-o", "-").out == Path("a.json").read_text()
 
 
+def test_every_format_by_its_name_or_suffix(tsm_run: Command, video: Path) -> None:
+    Path("ids.json").write_text('{"dark": 1, "bright": 2}')
+    assert tsm_run(video, "-o", "scene.json") == (0, "", "")
+    expected = [(s.label, s.start_seconds, s.end_seconds) for s in read_segments(Path("scene.json"))["scene"]]
+    for name, *flags in (
+        ("a/scene.jsonl",),
+        ("a/scene.vtt",),
+        ("a/scene.srt",),
+        ("a/scene.eaf",),
+        ("a/scene.txt",),
+        ("via/scene.json", "--format", "via"),
+        ("kaggle/scene.csv", "--format", "kaggle", "--label-map", "ids.json"),
+    ):
+        Path(name).parent.mkdir(exist_ok=True)
+        assert tsm_run(video, "-o", name, *flags, "-q").code == 0, name
+        found_there = read_segments(Path(name), label_ids={"dark": 1, "bright": 2})
+        assert list(found_there) == ["scene"], name
+        assert [(s.label, s.start_seconds, s.end_seconds) for s in found_there["scene"]] == expected, name
+    assert b"scene.mp4" in Path("a/scene.eaf").read_bytes()
+    assert json.loads(Path("via/scene.json").read_text())["file"]["1"]["fname"] == "scene.mp4"
+    assert tsm_run(video, "--format", "srt").out == Path("a/scene.srt").read_text()
+
+
+def test_a_format_for_one_video_wants_a_folder_for_two(tsm_run: Command, video: Path) -> None:
+    Path("b.mp4").write_bytes(video.read_bytes())
+    assert tsm_run(video, "b.mp4", "-o", "out.srt") == (
+        2,
+        "",
+        "tsm-run: a file of format srt holds one video, but 2 were given;"
+        " choose a folder: --output FOLDER/\n",
+    )
+    assert tsm_run(video, "b.mp4", "--format", "vtt").code == 2
+    assert tsm_run(video, "b.mp4", "-o", "out/", "--format", "srt").code == 0
+    assert names(Path("out")) == ["b.srt", "scene.srt"]
+
+
+def test_kaggle_wants_a_class_id_for_each_label(tsm_run: Command, video: Path) -> None:
+    code, out, err = tsm_run(video, "--format", "kaggle", "-o", "out.csv")
+    assert (code, out) == (2, "")
+    assert err.startswith("tsm-run: no class id for 'dark', 'bright'; give --label-map FILE")
+    assert not Path("out.csv").exists()
+    Path("ids.json").write_text('{"dark": 7, "bright": null}')
+    code, out, _ = tsm_run(video, "--format", "kaggle", "--label-map", "ids.json")
+    assert (code, out.split("[[7, 0.0, 1.0, ")[0]) == (0, 'id,prediction\nscene_0_10,"')
+    assert tsm_run(video, "--label-map", "ids.json").code == 2
+
+
+def test_an_overlay_beside_the_results(tsm_run: Command, video: Path) -> None:
+    pytest.importorskip("PIL")
+    code, out, err = tsm_run(video, "--overlay", "seen.mp4")
+    assert (code, found(out), err) == (0, {"scene": FOUND}, "")
+    import av
+
+    with av.open("seen.mp4") as container:
+        assert [frame.time for frame in container.decode(video=0)] == pytest.approx(
+            [n / 25 for n in range(75)]
+        )
+    Path("b.mp4").write_bytes(video.read_bytes())
+    for arguments, words in (
+        ((video, "b.mp4", "--overlay", "o.mp4"), "--overlay takes one video, but 2 were given"),
+        ((video, "--overlay", "o.gif"), "ends in .mp4"),
+        ((video, "--overlay", "./scene.mp4"), "would replace the video"),
+    ):
+        code, out, err = tsm_run(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert words in err
+
+
+def test_an_overlay_without_pillow_names_the_extra(
+    tsm_run: Command, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert tsm_run(video, "--overlay", "seen.mp4") == (
+        5, "", "tsm-run: --overlay needs Pillow: pip install 'tsm-tal[report]'\n"
+    )  # fmt: skip
+
+
 def test_the_batch_size_changes_nothing(tsm_run: Command, video: Path) -> None:
     def segments(batch: int) -> list[Any]:
         assert tsm_run(video, "--batch", batch, "--threads", 1, "-o", f"{batch}.json").code == 0

@@ -177,7 +177,7 @@ def random_thing(rng: np.random.Generator) -> Thing:
     """Draw an object for the hand."""
     return Thing(
         kind=str(rng.choice(["ball", "box", "bottle"])),
-        radius=rng.uniform(0.045, 0.065),
+        radius=rng.uniform(0.07, 0.09),
         colour=random_colour(rng, saturation=(0.5, 1.0), value=(0.45, 1.0)),
     )
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsm_train.synthetic.poses import ACTIONS, Manner, State, random_manner
+from tsm_train.synthetic.poses import ACTIONS, REVERSED_PAIRS, Manner, State, random_manner
 
 __all__ = ["FRAMES_PER_SECOND", "Step", "allowed_actions", "random_plan", "state_after"]
 
 FRAMES_PER_SECOND = 25
 ACTION_FRAMES = (30, 80)
+REVERSED_FRAMES = (15, 25)
+"""Of actions that only their direction tells apart: quick enough for it to show within half a second."""
 IDLE_FRAMES = (15, 62)
+_REVERSED = {action for pair in REVERSED_PAIRS for action in pair}
 # Chosen so that the classes come out about equally often, although states do not allow all of them.
 _WEIGHTS = (
     dict.fromkeys(ACTIONS, 1.0)
@@ -81,7 +84,8 @@ def random_plan(rng: np.random.Generator, frames: int) -> list[Step]:
         if last:
             return steps
         action = _choose(rng, state, done)
-        length = min(room, int(rng.integers(ACTION_FRAMES[0], ACTION_FRAMES[1] + 1)))
+        least, most = REVERSED_FRAMES if action in _REVERSED else ACTION_FRAMES
+        length = min(room, int(rng.integers(least, most + 1)))
         now = stop + length
         steps.append(Step(action=action, start=stop, stop=now, before=state, manner=random_manner(rng)))
         done[action] += 1

@@ -144,7 +144,7 @@ def _random_view(rng: np.random.Generator, stage: Stage) -> View:
     return View(
         x=rng.uniform(0.38, 0.62) * stage.width,
         y=rng.uniform(0.86, 0.94) * stage.height,
-        height=rng.uniform(0.56, 0.72) * stage.height,
+        height=rng.uniform(0.62, 0.74) * stage.height,
         yaw=math.radians(rng.uniform(12, 50)),
         mirrored=bool(rng.random() < 0.5),
     )

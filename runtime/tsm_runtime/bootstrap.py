@@ -1,0 +1,132 @@
+"""Confidence intervals of mAP by resampling videos.
+
+Matching happens within a video, so it is not repeated: a replicate in which a video is drawn w times is the
+set with w copies of that video, and its average precision follows from the hits of the whole set with weight
+w. Copies of one prediction have one score and stand together, which is one of the orders that equal scores
+allow; the envelope takes the precision behind the last of them. So this equals an evaluation of the copied
+set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.matching import Floats, Ints, Matching
+
+__all__ = ["BootstrapIntervals", "Interval", "bootstrap_map"]
+
+_BATCH = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A percentile interval, 0 to 1."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapIntervals:
+    """Percentile intervals over replicates of the videos.
+
+    Args:
+        replicates: how many.
+        seed: of the random numbers.
+        confidence: share of the replicates inside an interval.
+        average: interval of the mean over the thresholds.
+        tiou: K intervals of mAP.
+    """
+
+    replicates: int
+    seed: int
+    confidence: float
+    average: Interval
+    tiou: tuple[Interval, ...]
+
+
+def bootstrap_map(
+    matching: Matching, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> BootstrapIntervals:
+    """Percentile intervals of mAP over replicates that draw as many videos as there are, with replacement.
+
+    The mean over classes is taken over those that have an instance in the replicate, as the protocol has it.
+
+    Raises:
+        UsageError: fewer than two replicates, a confidence outside (0, 1), or fewer than two videos.
+    """
+    if replicates < 2:
+        raise UsageError(f"the bootstrap needs at least 2 replicates, got {replicates}")
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence must be between 0 and 1, got {confidence:g}")
+    if len(matching.videos) < 2:
+        raise UsageError("the bootstrap needs at least 2 videos")
+    values = np.concatenate(
+        [_map_of_replicates(matching, weight) for weight in _draw(len(matching.videos), replicates, seed)]
+    )
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.c_[values, values.mean(axis=1)], [tail, 100 - tail], axis=0)
+    intervals = [Interval(low=a, high=b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    return BootstrapIntervals(
+        replicates=replicates,
+        seed=seed,
+        confidence=confidence,
+        average=intervals[-1],
+        tiou=tuple(intervals[:-1]),
+    )
+
+
+def _draw(num_videos: int, replicates: int, seed: int) -> Iterator[Ints]:
+    """How often each video is drawn: blocks (V, up to _BATCH)."""
+    random = np.random.default_rng(seed)
+    for start in range(0, replicates, _BATCH):
+        batch = min(_BATCH, replicates - start)
+        drawn = random.integers(0, num_videos, size=(batch, num_videos))
+        flat = np.bincount((drawn + num_videos * np.arange(batch)[:, np.newaxis]).ravel())
+        counts = np.pad(flat, (0, batch * num_videos - len(flat))).reshape(batch, num_videos)
+        yield np.ascontiguousarray(counts.T)
+
+
+def _map_of_replicates(matching: Matching, weight: Ints) -> Floats:
+    """Return the mAP of B replicates at each threshold, (B, K); a replicate without instances has 0.
+
+    Args:
+        matching: the whole set.
+        weight: (V, B) how often each video was drawn.
+    """
+    total = np.zeros((weight.shape[1], len(matching.thresholds)))
+    classes = np.zeros(weight.shape[1])
+    for label in range(len(matching.labels)):
+        num_truth = _weighted_truth(matching, label, weight)
+        total += _weighted_precision(matching, label, weight) / np.maximum(num_truth, 1)[:, np.newaxis]
+        classes += num_truth > 0
+    return np.asarray(total / np.maximum(classes, 1)[:, np.newaxis])
+
+
+def _weighted_truth(matching: Matching, label: int, weight: Ints) -> Ints:
+    """Instances of a class in each replicate: (B,); an empty one of unknown video is in all."""
+    empty = matching.empty_video[matching.empty_label == label]
+    count = weight[matching.truth.video[matching.truth.rows_of(label)]].sum(axis=0)
+    return np.asarray(count + weight[empty[empty >= 0]].sum(axis=0) + np.sum(empty < 0))
+
+
+def _weighted_precision(matching: Matching, label: int, weight: Ints) -> Floats:
+    """Sum of the envelope over the hits of a class: (B, K)."""
+    rows = matching.predictions.rows_of(label)
+    hits = matching.hits[rows]
+    found = np.zeros((weight.shape[1], hits.shape[1]))
+    last = int(np.flatnonzero(hits.any(axis=1)).max(initial=-1)) + 1
+    # What comes after the last hit changes nothing, and only precision at hits enters the envelope.
+    mine = weight[matching.predictions.video[rows][:last]]
+    rank = np.cumsum(mine, axis=0)
+    for k in range(hits.shape[1]):
+        at = np.flatnonzero(hits[:last, k])
+        weights = mine[at]
+        precision = np.cumsum(weights, axis=0) / np.maximum(rank[at], 1)
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        found[:, k] = (envelope * weights).sum(axis=0)
+    return found

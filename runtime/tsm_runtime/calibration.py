@@ -1,0 +1,92 @@
+"""Calibration of a member's confidences by temperature.
+
+A score p is taken as a probability, so the temperature acts on its logit: sigmoid(log(p / (1 - p)) / T), the
+two-class case of Guo, Pleiss, Sun, Weinberger 2017 (arXiv 1706.04599). T > 1 makes an over-confident member
+more modest, T < 1 a timid one bolder; the order of its segments stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.segments import Segment
+
+__all__ = ["TEMPERATURES", "calibrate_segments", "calibrated", "fit_temperature", "negative_log_likelihood"]
+
+TEMPERATURES = (0.1, 10.0)
+"""Where a temperature is looked for."""
+
+_MARGIN = 1e-6  # scores of exactly 0 and 1 have no logit; files hold six decimals anyway
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_STEPS = 48  # of golden section: the interval shrinks to a 10^-10 of its width
+
+_Floats = npt.NDArray[np.float64]
+_Bools = npt.NDArray[np.bool_]
+
+
+def calibrated(score: _Floats, temperature: float) -> _Floats:
+    """Scores (any shape, 0 to 1, nan stays) at a temperature, rounded to six decimals as files hold them."""
+    if temperature == 1:
+        return score
+    clipped = np.clip(score, _MARGIN, 1 - _MARGIN)
+    logits = np.log(clipped / (1 - clipped)) / temperature
+    return np.asarray(np.round(1 / (1 + np.exp(-logits)), 6), dtype=np.float64)
+
+
+def calibrate_segments(
+    segments: Mapping[str, Sequence[Segment]], temperature: float
+) -> dict[str, list[Segment]]:
+    """Return the segments per video with calibrated scores.
+
+    Raises:
+        UsageError: a score is no probability.
+    """
+    calm = {}
+    for video_id, found in segments.items():
+        scores = np.array([segment.score for segment in found], dtype=np.float64)
+        if np.any((scores < 0) | (scores > 1)):
+            raise UsageError(
+                f"video {video_id!r}: score {scores[(scores < 0) | (scores > 1)][0]:g} is no probability;"
+                " a temperature takes scores from 0 to 1"
+            )
+        new = calibrated(scores, temperature).tolist()
+        calm[video_id] = [replace(segment, score=score) for segment, score in zip(found, new, strict=True)]
+    return calm
+
+
+def negative_log_likelihood(score: _Floats, hit: _Bools, temperature: float) -> float:
+    """Mean over (P,) detections of -log of the probability that a calibrated score gives to what it is."""
+    clipped = np.clip(score, _MARGIN, 1 - _MARGIN)
+    logits = np.log(clipped / (1 - clipped)) / temperature
+    return float(np.logaddexp(0.0, np.where(hit, -logits, logits)).mean())
+
+
+def fit_temperature(score: _Floats, hit: _Bools) -> float:
+    """Temperature of the least negative log likelihood of detections being true positives.
+
+    It is convex in 1 / T, so golden section finds the one minimum within `TEMPERATURES`.
+
+    Args:
+        score: (P,) from 0 to 1.
+        hit: (P,) whether a detection is a true positive.
+
+    Returns:
+        Four decimals; 1 without detections.
+    """
+    if not len(score):
+        return 1.0
+    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
+    for _ in range(_STEPS):
+        width = _GOLDEN * (high - low)
+        first, second = high - width, low + width
+        if negative_log_likelihood(score, hit, 1 / first) <= negative_log_likelihood(score, hit, 1 / second):
+            high = second
+        else:
+            low = first
+    return round(2 / (low + high), 4)

@@ -1,0 +1,157 @@
+"""ensemble.toml: members of an ensemble and how they are fused; strict, as all files a user edits."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tsm_runtime.candidates import Denominator
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import read_text
+from tsm_runtime.fusion import FusionOptions, Method
+
+__all__ = ["Ensemble", "EnsembleMember", "ensemble_to_toml", "read_ensemble"]
+
+
+class EnsembleMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One member; paths are relative to the file's folder."""
+
+    segments: str = ""
+    """File of its segments, for `tsm-fuse`."""
+    bundle: str = ""
+    """Its bundle folder, for running it; empty: only its segments are known."""
+    bundle_sha256: str = ""
+    """Hash of the manifest of the bundle that made the segments, where their file told it."""
+    weight: float = 1.0
+    temperature: float = 1.0
+    """Scores p become sigmoid(logit(p) / temperature) before they are fused."""
+
+
+class Ensemble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file. Options are those of `fusion.FusionOptions`."""
+
+    method: Method = "paper"
+    iou: float = 0.5
+    denominator: Denominator = "all"
+    min_score: float = 0.0
+    sigma: float = 0.5
+    members: tuple[EnsembleMember, ...]
+
+    @property
+    def options(self) -> FusionOptions:
+        """How to fuse.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        return FusionOptions(
+            method=self.method,
+            iou=self.iou,
+            denominator=self.denominator,
+            min_score=self.min_score,
+            sigma=self.sigma,
+        )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """One for each member."""
+        return tuple(member.weight for member in self.members)
+
+
+def read_ensemble(path: Path) -> Ensemble:
+    """Read and check an ensemble; paths in it become relative to the current folder, or absolute.
+
+    Raises:
+        UsageError: not TOML, an unknown key (the nearest known one is named), or a value out of range.
+    """
+    try:
+        raw = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    _refuse_unknown(raw, path)
+    try:
+        ensemble = msgspec.convert(raw, Ensemble)
+        _ = ensemble.options
+    except (msgspec.ValidationError, UsageError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    _check_members(ensemble, path)
+    members = tuple(
+        msgspec.structs.replace(
+            member,
+            segments=str(path.parent / member.segments) if member.segments else "",
+            bundle=str(path.parent / member.bundle) if member.bundle else "",
+        )
+        for member in ensemble.members
+    )
+    return msgspec.structs.replace(ensemble, members=members)
+
+
+def _refuse_unknown(raw: Mapping[str, object], path: Path) -> None:
+    members = raw.get("members")
+    tables: list[tuple[str, object, tuple[str, ...]]] = [(str(path), raw, Ensemble.__struct_fields__)]
+    for number, member in enumerate(members if isinstance(members, list) else [], start=1):
+        tables.append((f"{path}: member {number}", member, EnsembleMember.__struct_fields__))
+    for where, table, known in tables:
+        for key in table if isinstance(table, Mapping) else ():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise UsageError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def _check_members(ensemble: Ensemble, path: Path) -> None:
+    if not ensemble.members:
+        raise UsageError(f"{path}: no [[members]]; give each member a table with segments, bundle or both")
+    for number, member in enumerate(ensemble.members, start=1):
+        if not (member.segments or member.bundle):
+            raise UsageError(f"{path}: member {number} has neither segments nor bundle")
+        for name in ("weight", "temperature"):
+            value: float = getattr(member, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"{path}: member {number}: {name} {value:g}; expected a number above 0")
+
+
+def ensemble_to_toml(ensemble: Ensemble, folder: Path, *, comments: tuple[str, ...] = ()) -> str:
+    """TOML text of an ensemble for a file in `folder`: relative paths are made relative to it.
+
+    Args:
+        ensemble: with paths relative to the current folder, or absolute.
+        folder: where the file will lie.
+        comments: lines for its head.
+
+    Raises:
+        UsageError: a path is not text.
+    """
+    lines = [f"# {comment}".rstrip() for comment in comments]
+    lines += [f"{key} = {_value(getattr(ensemble, key))}" for key in Ensemble.__struct_fields__[:-1]]
+    defaults = EnsembleMember()
+    for member in ensemble.members:
+        lines += ["", "[[members]]"]
+        for key in EnsembleMember.__struct_fields__:
+            value = getattr(member, key)
+            if key in ("segments", "bundle"):
+                value = _relative(value, folder)
+            if key == "weight" or value != getattr(defaults, key):
+                lines.append(f"{key} = {_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _relative(path: str, folder: Path) -> str:
+    if not path or Path(path).is_absolute():
+        return path
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        if not value.isprintable():
+            raise UsageError(f"{value!r}: cannot be written into TOML; rename it")
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)

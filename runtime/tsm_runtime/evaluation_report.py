@@ -1,0 +1,291 @@
+"""Everything `tsm-eval` finds, as one value: computed here, written as JSON or as tables."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from tsm_runtime.bootstrap import BootstrapIntervals, Interval, bootstrap_map
+from tsm_runtime.diagnosis import Diagnosis, diagnose
+from tsm_runtime.eval_inputs import EvaluationInput
+from tsm_runtime.evaluation import Evaluation, scene_accuracy, score_matching
+from tsm_runtime.evaluation_modes import Mode
+from tsm_runtime.instance_traits import DEFAULT_NUM_BINS, Trait
+from tsm_runtime.matching import match_segments
+from tsm_runtime.recall import REPORTED_NUMBERS, ProposalRecall, proposal_recall
+from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.tie_range import TieRange, tie_range
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["EvaluationReport", "evaluate_input", "report_to_json", "report_to_text"]
+
+_PLAIN_WIDTH = 200
+"""Columns of a table that goes to a file or a pipe: wide enough that no line is broken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """What was found.
+
+    Args:
+        mode: by which rules.
+        subset: its name; None when all videos were taken.
+        num_videos: videos of the truth.
+        evaluation: average precisions.
+        ties: how far they could move by the order of equal scores.
+        recall: average recall of the predictions as proposals.
+        scene_top1: share of the videos with the right scene; None without scenes in both files.
+        num_scenes: videos with a true scene.
+        bootstrap: confidence intervals; None when not asked for.
+        diagnosis: kinds of error; None when not asked for.
+        warnings: one line each.
+    """
+
+    mode: Mode
+    subset: str | None
+    num_videos: int
+    evaluation: Evaluation
+    ties: TieRange
+    recall: ProposalRecall
+    scene_top1: float | None
+    num_scenes: int
+    bootstrap: BootstrapIntervals | None
+    diagnosis: Diagnosis | None
+    warnings: tuple[str, ...]
+
+
+def evaluate_input(
+    given: EvaluationInput,
+    mode: Mode,
+    tiou_thresholds: Sequence[float],
+    *,
+    replicates: int = 0,
+    seed: int = 0,
+    traits: Sequence[Trait] | None = None,
+    num_bins: int = DEFAULT_NUM_BINS,
+) -> EvaluationReport:
+    """Match once, then compute everything from the matches.
+
+    Args:
+        given: from `eval_inputs.read_evaluation_input`.
+        mode: the same as there.
+        tiou_thresholds: K numbers in (0, 1].
+        replicates: of the bootstrap; 0 leaves it out.
+        seed: of the bootstrap.
+        traits: characteristics of instances for the diagnosis; None leaves it out.
+        num_bins: bins of a characteristic whose bins are not given.
+    """
+    truth = given.truth.segments
+    matching = match_segments(
+        truth,
+        given.predictions,
+        tiou_thresholds,
+        mode.rules,
+        unknown_videos=mode.unknown_videos == "count",
+        empty_truth=given.empty_truth,
+    )
+    scenes = given.truth.scenes
+    return EvaluationReport(
+        mode=mode,
+        subset=given.subset,
+        num_videos=len(given.truth.videos),
+        evaluation=score_matching(matching, given.predictions),
+        ties=tie_range(matching),
+        recall=_recall(given, mode),
+        scene_top1=scene_accuracy(scenes, given.scenes) if scenes and given.scenes else None,
+        num_scenes=len(scenes),
+        bootstrap=bootstrap_map(matching, replicates=replicates, seed=seed) if replicates else None,
+        diagnosis=None if traits is None else diagnose(matching, traits, num_bins=num_bins),
+        warnings=given.warnings,
+    )
+
+
+def _recall(given: EvaluationInput, mode: Mode) -> ProposalRecall:
+    truth = given.truth.segments
+    empty = [video for _, video in given.empty_truth if video is not None]
+    judged = {video for video, instances in truth.items() if instances} | set(empty)
+    elsewhere = sum(len(listed) for video, listed in given.predictions.items() if video not in judged)
+    return proposal_recall(
+        truth,
+        given.predictions,
+        rules=mode.rules,
+        num_elsewhere=elsewhere if mode.unknown_videos == "count" else 0,
+        empty_truth=empty,
+    )
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def report_to_json(report: EvaluationReport) -> str:
+    """One JSON object; values 0 to 1, except AP in the mode 360x-kit; keys of tIoU as "0.5"."""
+    found = report.evaluation
+    keys = [f"{threshold:g}" for threshold in found.tiou_thresholds]
+    document: dict[str, object] = {
+        "average": found.average_map,
+        "tiou": dict(zip(keys, found.map_per_tiou, strict=True)),
+        "classes": {label: dict(zip(keys, ap, strict=True)) for label, ap in found.ap.items()},
+        "mode": report.mode.name,
+        "subset": report.subset,
+        "videos": report.num_videos,
+        "instances": found.num_truth,
+        "predictions": found.num_predictions,
+        "ignored": {
+            "labels": found.ignored_labels,
+            "videos": len(found.ignored_videos),
+            "in_videos": sum(found.ignored_videos.values()),
+        },
+        "ties": _ties_object(report.ties, keys),
+        "recall": {
+            "at": {str(number): report.recall.at(number) for number in REPORTED_NUMBERS},
+            "area": report.recall.area,
+        },
+        "scene": None
+        if report.scene_top1 is None
+        else {"top1": report.scene_top1, "videos": report.num_scenes},
+        "warnings": list(report.warnings),
+    }
+    if report.bootstrap is not None:
+        document["bootstrap"] = {
+            **asdict(report.bootstrap),
+            "tiou": dict(zip(keys, map(asdict, report.bootstrap.tiou), strict=True)),
+        }
+    if report.diagnosis is not None:
+        document["diagnosis"] = asdict(report.diagnosis)
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _ties_object(ties: TieRange, keys: Sequence[str]) -> Mapping[str, object]:
+    values = zip(keys, ties.lowest, ties.highest, ties.exact, strict=True)
+    return {
+        "tied_predictions": ties.tied_predictions,
+        "average": {"lowest": ties.lowest_average, "highest": ties.highest_average},
+        "tiou": {key: {"lowest": low, "highest": high, "exact": exact} for key, low, high, exact in values},
+    }
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def report_to_text(report: EvaluationReport, *, for_file: bool = False) -> bytes:
+    """Tables for a person, all numbers in percent.
+
+    Args:
+        report: what was found.
+        for_file: as UTF-8 and wide; else as standard output can show it.
+    """
+    from rich.console import Console
+
+    encoding = "utf-8" if for_file or sys.stdout is None else sys.stdout.encoding
+    width = shutil.get_terminal_size().columns if not for_file and is_terminal(sys.stdout) else _PLAIN_WIDTH
+    buffer = io.BytesIO()
+    with io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace", newline="\n") as file:
+        console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+        _print_report(report, console)
+        file.flush()
+        return buffer.getvalue()
+
+
+def _print_report(report: EvaluationReport, console: Console) -> None:
+    found = report.evaluation
+    subset = f"subset {report.subset}, " if report.subset else ""
+    console.print(f"mode {report.mode.name}: {report.mode.summary}", soft_wrap=True)
+    console.print(
+        f"{printable(subset)}{report.num_videos} videos, {found.num_truth} instances of {len(found.ap)} "
+        f"classes, {found.num_predictions} predictions judged",
+        soft_wrap=True,
+    )
+    headings = [f"{threshold:g}" for threshold in found.tiou_thresholds]
+    table = _table("AP % at tIoU", ["class", *headings, "mean"])
+    for label, ap in found.ap.items():
+        table.add_row(printable(label), *_percents(ap), _percent(sum(ap) / len(ap)))
+    table.add_section()
+    for name, values, average in _summary_rows(report):
+        table.add_row(name, *values, average)
+    console.print(table)
+    for line in _lines(report):
+        console.print(line, soft_wrap=True)
+    if report.diagnosis is not None:
+        _print_diagnosis(report.diagnosis, console)
+
+
+def _summary_rows(report: EvaluationReport) -> Iterable[tuple[str, list[str], str]]:
+    found, ties, intervals = report.evaluation, report.ties, report.bootstrap
+    yield "all classes (mAP)", _percents(found.map_per_tiou), _percent(found.average_map)
+    if intervals is not None:
+        name = f"{100 * intervals.confidence:g} % interval"
+        yield name, [_interval(i) for i in intervals.tiou], _interval(intervals.average)
+    if ties.tied_predictions:
+        yield "lowest by order of ties", _percents(ties.lowest), _percent(ties.lowest_average)
+        yield "highest by order of ties", _percents(ties.highest), _percent(ties.highest_average)
+
+
+def _lines(report: EvaluationReport) -> Iterable[str]:
+    ties = report.ties
+    if ties.tied_predictions:
+        exact = [f"{t:g}" for t, e in zip(report.evaluation.tiou_thresholds, ties.exact, strict=True) if e]
+        every = len(exact) == len(ties.exact)
+        which = "every tIoU" if every else f"tIoU {', '.join(exact)}" if exact else "no tIoU"
+        yield (
+            f"{ties.tied_predictions} predictions share a score with another of their class; some order "
+            f"reaches the lowest and highest mAP at {which}; elsewhere and for the mean no order goes beyond"
+        )
+    recall = "  ".join(f"@{number} {_percent(report.recall.at(number))}" for number in REPORTED_NUMBERS)
+    yield f"average recall % at average number of proposals: {recall}  area {_percent(report.recall.area)}"
+    if report.scene_top1 is not None:
+        yield f"scene top-1 {_percent(report.scene_top1)} % of {report.num_scenes} videos"
+    drawn = report.bootstrap
+    if drawn is not None:
+        yield f"intervals: {drawn.replicates} replicates of the videos, seed {drawn.seed}"
+
+
+def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
+    profile = diagnosis.profile
+    table = _table("Kinds of prediction, %, mean over tIoU", ["predictions", *profile.kinds])
+    for number, shares in enumerate(profile.shares, start=1):
+        table.add_row(f"{number} G" if number == 1 else f"{number - 1} G to {number} G", *_percents(shares))
+    console.print(table)
+    table = _table("Gain in % when a kind of error is removed", ["kind", "mAP", "normalised mAP"])
+    for gain in diagnosis.gains:
+        table.add_row(gain.kind, _percent(gain.average_map), _percent(gain.normalised_map))
+    console.print(table)
+    table = _table(
+        f"Normalised mAP % ({_percent(diagnosis.normalised_map)} over all) and missed instances",
+        ["characteristic", "bin", "instances", "normalised mAP", "missed"],
+    )
+    for trait in diagnosis.traits:
+        for found in trait.bins:
+            numbers = (found.normalised_map, found.missed)
+            table.add_row(trait.name, printable(found.name), str(found.instances), *_percents(numbers))
+        table.add_section()
+    console.print(table)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    table = RichTable(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for position, name in enumerate(columns):
+        table.add_column(name, justify="right" if position else "left", overflow="fold")
+    return table
+
+
+def _percents(values: Iterable[float]) -> list[str]:
+    return [_percent(value) for value in values]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{_percent(interval.low)} to {_percent(interval.high)}"

@@ -1,0 +1,100 @@
+"""The plain CSV `video,label,start,end,score`, and CSV cells and rows for the other CSV formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.result import Result, check_ids, rounded, segment_at
+from tsm_runtime.segments import Segment
+
+__all__ = ["CSV_COLUMNS", "csv_cell", "csv_rows", "read_csv", "results_to_csv", "without_apostrophe"]
+
+CSV_COLUMNS = ("video", "label", "start", "end", "score")
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""Start of a cell that a spreadsheet would run as a formula, or of one that was already made harmless."""
+
+
+def results_to_csv(results: Sequence[Result]) -> str:
+    """One line per segment: `video,label,start,end,score`; times in seconds, six decimals.
+
+    A video id or label that a spreadsheet would run as a formula gets an apostrophe in front, which
+    `read_segments` takes away again. A video without segments leaves no trace.
+
+    Raises:
+        ValueError: two results have the same video id.
+    """
+    check_ids(results)
+    lines = [",".join(CSV_COLUMNS)]
+    for result in results:
+        for segment in result.segments:
+            numbers = (segment.start_seconds, segment.end_seconds, segment.score)
+            texts = (csv_cell(result.video_id), csv_cell(segment.label))
+            lines.append(",".join((*texts, *(repr(rounded(number)) for number in numbers))))
+    return "\n".join(lines) + "\n"
+
+
+def csv_cell(text: str) -> str:
+    """Return a text as a cell: harmless in a spreadsheet, quoted where it must be."""
+    # By hand: with "\n" line ends the csv module of Python 3.11 leaves a carriage return unquoted.
+    harmless = f"'{text}" if _FORMULA.match(text) else text
+    if re.search(r'[,"\r\n]', harmless) or harmless != harmless.strip():
+        return '"' + harmless.replace('"', '""') + '"'
+    return harmless
+
+
+def without_apostrophe(cell: str) -> str:
+    """Undo what `csv_cell` did to a formula."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def csv_rows(path: Path, text: str, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the place ("FILE, line 2") and the cells by column name of each row; empty lines are left out.
+
+    Raises:
+        UsageError: a column is missing, a row has another number of cells, or it is no CSV.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        missing = [name for name in columns if name not in header]
+        if missing:
+            expected = ",".join(columns)
+            raise UsageError(f"{path}: no column {', '.join(missing)}; expected the header {expected}")
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UsageError(f"{where}: {len(row)} cells, the header has {len(header)}")
+            yield where, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+
+
+def read_csv(path: Path, text: str) -> dict[str, list[Segment]]:
+    """Segments per video; columns may come in any order, others are ignored.
+
+    Raises:
+        UsageError: names file and line.
+    """
+    found: dict[str, list[Segment]] = {}
+    for place, cells in csv_rows(path, text, CSV_COLUMNS):
+        video_id = without_apostrophe(cells["video"])
+        found.setdefault(video_id, []).append(_read_row(f"{place} (video {video_id!r})", cells))
+    return found
+
+
+def _read_row(where: str, cells: Mapping[str, str]) -> Segment:
+    numbers = []
+    for name in ("start", "end", "score"):
+        try:
+            numbers.append(float(cells[name]))
+        except ValueError:
+            raise UsageError(f"{where}: {name} is {cells[name]!r}; expected a number") from None
+    return segment_at(where, without_apostrophe(cells["label"]), *numbers)

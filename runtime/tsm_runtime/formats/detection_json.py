@@ -1,0 +1,118 @@
+"""ActivityNet detection JSON: every evaluator in the field reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded, segment_at
+from tsm_runtime.segments import Segment
+
+__all__ = ["detection", "provenance", "read_detection", "read_detections", "results_to_json"]
+
+_VERSION = "tsm-tal 1"
+_LINE_LENGTH = 110
+
+
+class _Detection(msgspec.Struct):
+    label: str
+    segment: tuple[float, float]
+    score: float
+
+
+def results_to_json(results: Sequence[Result], external_data: Mapping[str, object]) -> bytes:
+    """ActivityNet detection JSON, the same bytes for the same results.
+
+    Args:
+        results: videos in the order they shall have in the file.
+        external_data: JSON values that tell where the results come from; "videos" is added to it.
+
+    Returns:
+        UTF-8; times and scores rounded to six decimals; scenes by falling score.
+
+    Raises:
+        ValueError: two results have the same video id, or a number is not finite.
+    """
+    check_ids(results)
+    document = {
+        "version": _VERSION,
+        "results": {r.video_id: [detection(segment) for segment in r.segments] for r in results},
+        "scenes": {
+            r.video_id: [{"label": s.label, "score": rounded(s.score)} for s in ranked_scenes(r.scenes)]
+            for r in results
+        },
+        "external_data": {**external_data, "videos": {r.video_id: provenance(r) for r in results}},
+    }
+    # A video id may hold lone surrogates (a file name that is not UTF-8): their escape is valid JSON.
+    return (_layout(document, 0) + "\n").encode("utf-8", "backslashreplace")
+
+
+def detection(segment: Segment) -> dict[str, object]:
+    """One segment as a JSON object."""
+    bounds = [rounded(segment.start_seconds), rounded(segment.end_seconds)]
+    return {"label": segment.label, "segment": bounds, "score": rounded(segment.score)}
+
+
+def provenance(result: Result) -> dict[str, object]:
+    """What was analysed of a video, as a JSON object."""
+    return {
+        "duration": rounded(result.duration_seconds),
+        "intervals": result.num_intervals,
+        "complete": result.complete,
+        "gaps": [[rounded(start), rounded(end)] for start, end in result.gaps],
+        "corrupt_frames": result.corrupt_frames,
+    }
+
+
+def _layout(value: object, depth: int) -> str:
+    """JSON text that breaks a list or object over lines only when it does not fit on one."""
+    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = " " * (depth + 1)
+    if depth > 0 and len(flat) + depth <= _LINE_LENGTH:
+        return flat
+    if isinstance(value, Mapping) and value:
+        keys = [json.dumps(str(key), ensure_ascii=False) for key in value]
+        values = [_layout(item, depth + 1) for item in value.values()]
+        lines = [f"{inner}{key}: {text}" for key, text in zip(keys, values, strict=True)]
+        return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
+    if isinstance(value, list | tuple) and value:
+        lines = [inner + _layout(item, depth + 1) for item in value]
+        return "[\n" + ",\n".join(lines) + "\n" + " " * depth + "]"
+    return flat
+
+
+def read_detections(path: Path, content: object) -> dict[str, list[Segment]]:
+    """Segments of a detection JSON of any ActivityNet tool; a video without any has an empty list.
+
+    Raises:
+        UsageError: names file, video and entry, counted from 1.
+    """
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict):
+        raise UsageError(f'{path}: no "results" object; expected ActivityNet detections')
+    found = {}
+    for video_id, entries in results.items():
+        where = f"{path}: video {video_id!r}"
+        if not isinstance(entries, list):
+            raise UsageError(f"{where}: expected a list of detections")
+        found[video_id] = [
+            read_detection(f"{where}, entry {n}", entry) for n, entry in enumerate(entries, start=1)
+        ]
+    return found
+
+
+def read_detection(where: str, raw: object) -> Segment:
+    """Return the segment of one JSON object.
+
+    Raises:
+        UsageError: `where` begins the message.
+    """
+    try:
+        entry = msgspec.convert(raw, _Detection)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise UsageError(f"{where}: {error}") from error
+    return segment_at(where, entry.label, *entry.segment, entry.score)

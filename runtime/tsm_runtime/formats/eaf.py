@@ -1,0 +1,229 @@
+"""ELAN annotation files (.eaf, format 3.0: https://www.mpi.nl/tools/elan/EAFv3.0.xsd)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+from xml.parsers import expat
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.result import (
+    Result,
+    hide,
+    lanes,
+    milliseconds,
+    one_result,
+    ranked_scenes,
+    reveal,
+    segment_at,
+)
+from tsm_runtime.segments import Segment
+
+__all__ = ["read_eaf", "results_to_eaf"]
+
+_TIER = "actions"
+_ACTION_TYPE = "action"
+_SCORE_TYPE = "tsm-tal score"
+_VIDEO_PROPERTY = "tsm-tal video"
+_SCENE_PROPERTY = "tsm-tal scene"
+
+_NOT_IN_XML = re.compile("[\\x00-\\x08\\x0b-\\x1f\\ud800-\\udfff\\ufffe\\uffff]")
+"""What XML 1.0 cannot hold, and the carriage return, which its readers take for a line end."""
+
+_MIME_TYPES = {".mp4": "video/mp4", ".mov": "video/quicktime", ".mpg": "video/mpeg", ".mpeg": "video/mpeg"}
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def results_to_eaf(results: Sequence[Result], media: Path | None = None) -> bytes:
+    r"""ELAN document with the segments of one video as annotations on the tier "actions".
+
+    Annotations of one tier may not overlap, so overlapping segments go to "actions 2", "actions 3" and so on.
+    The text is the label; its score is a dependent annotation on the tier "actions score". Times in
+    milliseconds. The scene is a property in the header. Characters that XML cannot hold are written as
+    \u0001, which `read_segments` turns back.
+
+    Args:
+        results: one.
+        media: the video file, which ELAN shall open.
+
+    Raises:
+        UsageError: not exactly one video.
+    """
+    result = one_result(results, "eaf")
+    # The date is required; a fixed one keeps the bytes the same for the same result.
+    root = Element(
+        "ANNOTATION_DOCUMENT",
+        {"AUTHOR": "tsm-tal", "DATE": "1970-01-01T00:00:00+00:00", "FORMAT": "3.0", "VERSION": "3.0"},
+    )
+    _add_header(root, result, media)
+    spans = [milliseconds(segment) for segment in result.segments]
+    times = SubElement(root, "TIME_ORDER")
+    for number, time in enumerate((time for span in spans for time in span), start=1):
+        SubElement(times, "TIME_SLOT", TIME_SLOT_ID=f"ts{number}", TIME_VALUE=str(time))
+    chosen = lanes(spans)
+    for lane in range(max(chosen, default=0) + 1):
+        numbers = [n for n, its_lane in enumerate(chosen) if its_lane == lane]
+        _add_tiers(root, _TIER if lane == 0 else f"{_TIER} {lane + 1}", result.segments, numbers)
+    _add_types(root)
+    ElementTree.indent(root)
+    text: str = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+
+
+def _add_header(root: Element, result: Result, media: Path | None) -> None:
+    header = SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
+    if media is not None:
+        SubElement(
+            header,
+            "MEDIA_DESCRIPTOR",
+            MEDIA_URL=media.absolute().as_uri(),
+            MIME_TYPE=_MIME_TYPES.get(media.suffix.lower(), "video/*"),
+            RELATIVE_MEDIA_URL=f"./{hide(media.name, _NOT_IN_XML)}",
+        )
+    SubElement(header, "PROPERTY", NAME=_VIDEO_PROPERTY).text = hide(result.video_id, _NOT_IN_XML)
+    if result.scenes:
+        best = ranked_scenes(result.scenes)[0]
+        text = f"{hide(best.label, _NOT_IN_XML)} ({best.score:.2f})"
+        SubElement(header, "PROPERTY", NAME=_SCENE_PROPERTY).text = text
+
+
+def _add_tiers(root: Element, name: str, segments: Sequence[Segment], numbers: Sequence[int]) -> None:
+    """Add the tier of the segments with these numbers, and the one with their scores."""
+    tier = SubElement(root, "TIER", LINGUISTIC_TYPE_REF=_ACTION_TYPE, TIER_ID=name)
+    scores = SubElement(
+        root, "TIER", LINGUISTIC_TYPE_REF=_SCORE_TYPE, PARENT_REF=name, TIER_ID=f"{name} score"
+    )
+    for n in numbers:
+        annotation = SubElement(
+            SubElement(tier, "ANNOTATION"),
+            "ALIGNABLE_ANNOTATION",
+            ANNOTATION_ID=f"a{n + 1}",
+            TIME_SLOT_REF1=f"ts{2 * n + 1}",
+            TIME_SLOT_REF2=f"ts{2 * n + 2}",
+        )
+        SubElement(annotation, "ANNOTATION_VALUE").text = hide(segments[n].label, _NOT_IN_XML)
+        score = SubElement(
+            SubElement(scores, "ANNOTATION"),
+            "REF_ANNOTATION",
+            ANNOTATION_ID=f"s{n + 1}",
+            ANNOTATION_REF=f"a{n + 1}",
+        )
+        SubElement(score, "ANNOTATION_VALUE").text = f"{segments[n].score:.6f}"
+
+
+def _add_types(root: Element) -> None:
+    stereotype = "Symbolic_Association"
+    for name, more in (
+        (_ACTION_TYPE, {"TIME_ALIGNABLE": "true"}),
+        (_SCORE_TYPE, {"TIME_ALIGNABLE": "false", "CONSTRAINTS": stereotype}),
+    ):
+        SubElement(
+            root, "LINGUISTIC_TYPE", {"LINGUISTIC_TYPE_ID": name, "GRAPHIC_REFERENCES": "false", **more}
+        )
+    SubElement(
+        root,
+        "CONSTRAINT",
+        DESCRIPTION="1-1 association with a parent annotation",
+        STEREOTYPE=stereotype,
+    )
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """`times`: milliseconds by slot (a slot may have none); `scores`: by the annotation they belong to."""
+
+    root: Element
+    times: dict[str, str | None]
+    scores: dict[str, str]
+
+
+def read_eaf(path: Path, text: str) -> dict[str, list[Segment]]:
+    """Segments of an ELAN document of any origin: the annotations of all tiers that depend on no other.
+
+    An annotation without text is labelled by its tier. Scores are those that we wrote, else 1.0; the video's
+    id is the one we wrote, else the file's stem.
+
+    Raises:
+        UsageError: names file and annotation; also for a document type declaration, which ELAN never writes
+            and which could make a short file fill the memory.
+    """
+    root = _parse(path, text)
+    if root.tag != "ANNOTATION_DOCUMENT":
+        raise UsageError(f"{path}: the root element is <{root.tag}>; expected <ANNOTATION_DOCUMENT> of ELAN")
+    units = next((h.get("TIME_UNITS", "milliseconds") for h in root.iter("HEADER")), "milliseconds")
+    if units != "milliseconds":
+        raise UsageError(f"{path}: times are in {units}; save it with a newer ELAN, in milliseconds")
+    named = next((p.text for p in root.iter("PROPERTY") if p.get("NAME") == _VIDEO_PROPERTY), None)
+    document = _Document(
+        root,
+        {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")},
+        dict(_scores(root)),
+    )
+    tiers = [tier for tier in root.iter("TIER") if tier.get("PARENT_REF") is None]
+    segments = [
+        _segment(path, document, tier, annotation)
+        for tier in tiers
+        for annotation in tier.iter("ALIGNABLE_ANNOTATION")
+    ]
+    segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
+    return {reveal(named) if named else path.stem: segments}
+
+
+def _parse(path: Path, text: str) -> Element:
+    """Return the root of an XML text that declares no document type, so has no entities of its own."""
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+
+    def refuse(*_: object) -> NoReturn:
+        line = parser.CurrentLineNumber
+        raise UsageError(f"{path}, line {line}: declares a document type or entities; remove the declaration")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(text.encode("utf-8", "surrogatepass"), True)
+    except expat.ExpatError as error:
+        raise UsageError(f"{path}, line {error.lineno}: not XML: {expat.ErrorString(error.code)}") from error
+    return builder.close()
+
+
+def _scores(root: Element) -> list[tuple[str, str]]:
+    tiers = [tier for tier in root.iter("TIER") if tier.get("LINGUISTIC_TYPE_REF") == _SCORE_TYPE]
+    return [
+        (annotation.get("ANNOTATION_REF", ""), annotation.findtext("ANNOTATION_VALUE") or "")
+        for tier in tiers
+        for annotation in tier.iter("REF_ANNOTATION")
+    ]
+
+
+def _segment(path: Path, document: _Document, tier: Element, annotation: Element) -> Segment:
+    identity = annotation.get("ANNOTATION_ID", "")
+    where = f"{path}: annotation {identity!r} on tier {tier.get('TIER_ID', '')!r}"
+    bounds = []
+    for end in ("TIME_SLOT_REF1", "TIME_SLOT_REF2"):
+        value = document.times.get(annotation.get(end, ""))
+        try:
+            bounds.append(int(value or "") / 1000)
+        except (ValueError, OverflowError):
+            raise UsageError(f"{where}: its {end} has no time in milliseconds") from None
+    try:
+        score = float(document.scores.get(identity, "1"))
+    except ValueError:
+        raise UsageError(f"{where}: score is {document.scores[identity]!r}; expected a number") from None
+    text = annotation.findtext("ANNOTATION_VALUE") or ""
+    label = reveal(text if text.strip() else tier.get("TIER_ID", ""))
+    return segment_at(where, label, bounds[0], bounds[1], score)

@@ -1,0 +1,65 @@
+"""JSON lines: a line about each video, then one per segment; for `jq`, logs and data frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.detection_json import detection, provenance, read_detection
+from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded
+from tsm_runtime.segments import Segment
+
+__all__ = ["read_json_lines", "results_to_json_lines", "segment_line"]
+
+
+def results_to_json_lines(results: Sequence[Result]) -> bytes:
+    """One JSON object per line; a line with "label" is a segment, one without tells about its video.
+
+    >>> line = {"video": "v", "label": "hug", "segment": [0.0, 1.5], "score": 0.9}
+
+    Raises:
+        ValueError: two results have the same video id.
+    """
+    check_ids(results)
+    lines = []
+    for result in results:
+        scenes = [{"label": s.label, "score": rounded(s.score)} for s in ranked_scenes(result.scenes)]
+        lines.append(_line({"video": result.video_id, **provenance(result), "scenes": scenes}))
+        lines += [segment_line(result.video_id, segment) for segment in result.segments]
+    return "".join(lines).encode("utf-8", "backslashreplace")  # as in results_to_json
+
+
+def segment_line(video_id: str, segment: Segment) -> str:
+    """One segment as a line, with its line end."""
+    return _line({"video": video_id, **detection(segment)})
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
+    """Segments per video; a video that has only its own line is there with an empty list.
+
+    Raises:
+        UsageError: names file and line.
+    """
+    found: dict[str, list[Segment]] = {}
+    # Not splitlines(): it also splits at separators that JSON leaves alone inside strings.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where}: not JSON: {error}") from error
+        video_id = entry.get("video") if isinstance(entry, dict) else None
+        if not isinstance(video_id, str):
+            raise UsageError(f'{where}: expected an object with "video"')
+        segments = found.setdefault(video_id, [])
+        if "label" in entry:
+            segments.append(read_detection(f"{where} (video {video_id!r})", entry))
+    return found

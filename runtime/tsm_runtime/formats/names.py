@@ -1,0 +1,45 @@
+"""The formats by name, and which one a file name means. Loads nothing, as the command line imports it."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Literal
+
+__all__ = ["PER_VIDEO", "SUFFIXES", "Format", "format_of"]
+
+Format = Literal["json", "csv", "jsonl", "vtt", "srt", "eaf", "via", "audacity", "kaggle"]
+
+SUFFIXES: dict[Format, str] = {
+    "json": ".json",
+    "csv": ".csv",
+    "jsonl": ".jsonl",
+    "vtt": ".vtt",
+    "srt": ".srt",
+    "eaf": ".eaf",
+    "via": ".json",
+    "audacity": ".txt",
+    "kaggle": ".csv",
+}
+"""Suffix of the files that are written into a folder."""
+
+PER_VIDEO: frozenset[Format] = frozenset({"vtt", "srt", "eaf", "audacity"})
+"""Formats whose file belongs to one video: several videos need a folder."""
+
+_BY_SUFFIX: dict[str, Format] = {
+    ".json": "json",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".vtt": "vtt",
+    ".srt": "srt",
+    ".eaf": "eaf",
+    ".txt": "audacity",
+}
+
+
+def format_of(name: str) -> Format | None:
+    """Return the format that a file name asks for by its suffix; None where it asks for none.
+
+    VIA and Kaggle files share the suffixes of the plain JSON and CSV, so they must be named.
+    """
+    return _BY_SUFFIX.get(PurePath(name).suffix.lower())

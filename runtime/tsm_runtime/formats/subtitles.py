@@ -1,0 +1,190 @@
+"""WebVTT and SRT: each segment is a subtitle in any player."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.result import (
+    Result,
+    hide,
+    milliseconds,
+    one_result,
+    ranked_scenes,
+    reveal,
+    segment_at,
+)
+from tsm_runtime.segments import Segment
+
+__all__ = ["read_srt", "read_vtt", "results_to_srt", "results_to_vtt"]
+
+_CLOCK = r"(?:([0-9]{1,9}):)?([0-9]{1,2}):([0-9]{1,2})[.,]([0-9]{1,3})"
+_TIMING = re.compile(rf"[ \t]*{_CLOCK}[ \t]*-->[ \t]*{_CLOCK}(?:[ \t].*)?")
+_TAG = re.compile(r"<[^>]*>")
+_SCORE = re.compile(r"\d+ score=(\S+)")
+_NOT_IN_SRT = re.compile(r"[\r\n]|(?<=--)>")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    """`name` is the line above the times, "" where there is none; `line` is where its times stand, from 1."""
+
+    line: int
+    name: str
+    start_seconds: float
+    end_seconds: float
+    text: str
+
+
+# --- WebVTT (https://www.w3.org/TR/webvtt1/) ------------------------------------------------------
+
+
+def results_to_vtt(results: Sequence[Result]) -> str:
+    """WebVTT: a cue per segment, in order of time; notes name the video and its best scene.
+
+    Times in milliseconds. The text is the label alone; the score is in the cue's name, which players do not
+    show. Overlapping segments are overlapping cues: players put them above one another.
+
+    Raises:
+        UsageError: not exactly one video.
+    """
+    result = one_result(results, "vtt")
+    blocks = ["WEBVTT", f"NOTE video: {_vtt_text(result.video_id)}"]
+    if result.scenes:
+        best = ranked_scenes(result.scenes)[0]
+        blocks.append(f"NOTE scene: {_vtt_text(best.label)} ({best.score:.2f})")
+    for number, segment in enumerate(_by_time(result.segments), start=1):
+        name = f"{number} score={segment.score:.6f}"
+        blocks.append(f"{name}\n{_timing(segment, '.')}\n{_vtt_text(segment.label)}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _vtt_text(text: str) -> str:
+    # quote=False: quotes mean nothing here. Line ends would end the line, or the cue.
+    return html.escape(text, quote=False).replace("\r", "&#13;").replace("\n", "&#10;")
+
+
+def read_vtt(path: Path, text: str) -> dict[str, list[Segment]]:
+    """Segments of a WebVTT file of any tool; tags are left out, a cue of several lines is one label.
+
+    The video's id is that of our note, else the file's stem; the score that of our cue name, else 1.0.
+
+    Raises:
+        UsageError: names file and line.
+    """
+    if not re.match(r"WEBVTT(?:[ \t\r\n]|$)", text):
+        raise UsageError(f"{path}, line 1: no WEBVTT header; expected a WebVTT file")
+    noted = re.search(r"^NOTE video: (.*)$", text.replace("\r\n", "\n"), re.MULTILINE)
+    video_id = html.unescape(noted[1]) if noted else path.stem
+    segments = []
+    for cue in _cues(path, text, no_cue=re.compile("WEBVTT|NOTE|STYLE|REGION")):
+        where = f"{path}, line {cue.line} (video {video_id!r})"
+        label = html.unescape(_TAG.sub("", cue.text))
+        segments.append(segment_at(where, label, cue.start_seconds, cue.end_seconds, _score(cue.name)))
+    return {video_id: segments}
+
+
+def _score(name: str) -> float:
+    match = _SCORE.fullmatch(name)
+    try:
+        return float(match[1]) if match else 1.0
+    except ValueError:
+        return 1.0  # somebody else's name
+
+
+# --- SRT ------------------------------------------------------------------------------------------
+
+
+def results_to_srt(results: Sequence[Result]) -> str:
+    r"""SRT: a cue per segment, in order of time, with the label as its text.
+
+    Times in milliseconds. There is no place for scores, scenes and the video's id: read back, scores are 1.0
+    and the id is the file's stem. SRT has no escapes: line ends in a label, and the arrow `-->`, are written
+    with \u000a and \u003e, which `read_segments` turns back. Overlapping segments are overlapping cues:
+    VLC, mpv and browsers show them above one another, simple players only one of them.
+
+    Raises:
+        UsageError: not exactly one video.
+    """
+    segments = _by_time(one_result(results, "srt").segments)
+    blocks = [
+        f"{number}\n{_timing(segment, ',')}\n{hide(segment.label, _NOT_IN_SRT)}\n"
+        for number, segment in enumerate(segments, start=1)
+    ]
+    return "\n".join(blocks)
+
+
+def read_srt(path: Path, text: str) -> dict[str, list[Segment]]:
+    """Segments of an SRT file of any tool, with score 1.0; the video's id is the file's stem.
+
+    Raises:
+        UsageError: names file and line.
+    """
+    return {
+        path.stem: [
+            segment_at(f"{path}, line {cue.line}", reveal(cue.text), cue.start_seconds, cue.end_seconds)
+            for cue in _cues(path, text)
+        ]
+    }
+
+
+# --- what both share ------------------------------------------------------------------------------
+
+
+def _by_time(segments: Sequence[Segment]) -> list[Segment]:
+    """In the order of the milliseconds that are written; players want it."""
+    return sorted(segments, key=milliseconds)
+
+
+def _timing(segment: Segment, point: str) -> str:
+    start, end = milliseconds(segment)
+    return f"{_clock(start, point)} --> {_clock(end, point)}"
+
+
+def _clock(milliseconds: int, point: str) -> str:
+    """Hours with two digits or more.
+
+    >>> _clock(3_600_001, ".")
+    '01:00:00.001'
+    """
+    seconds, thousandths = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{thousandths:03}"
+
+
+def _cues(path: Path, text: str, no_cue: re.Pattern[str] | None = None) -> Iterator[_Cue]:
+    """Yield the cues; empty lines part them. A block without times must begin like `no_cue`."""
+    for first_line, lines in _blocks(text):
+        matches = [_TIMING.fullmatch(line) for line in lines[:2]]
+        place, match = next(((n, m) for n, m in enumerate(matches) if m is not None), (0, None))
+        if match is not None:
+            yield _Cue(
+                line=first_line + place,
+                name=lines[0] if place else "",
+                start_seconds=_seconds(match.groups()[:4]),
+                end_seconds=_seconds(match.groups()[4:]),
+                text="\n".join(lines[place + 1 :]),
+            )
+        elif no_cue is None or not no_cue.match(lines[0]):
+            raise UsageError(f"{path}, line {first_line}: expected a cue with times, got {lines[0][:40]!r}")
+
+
+def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield runs of lines that are not empty, with the number of the first, from 1."""
+    block: list[str] = []
+    # Not splitlines(): a label may hold the other separators of Unicode.
+    for number, line in enumerate([*re.split(r"\r\n|\r|\n", text), ""], start=1):
+        if line:
+            block.append(line)
+        elif block:
+            yield number - len(block), block
+            block = []
+
+
+def _seconds(parts: Sequence[str | None]) -> float:
+    hours, minutes, seconds, fraction = parts
+    whole = (int(hours or 0) * 60 + int(minutes or 0)) * 60 + int(seconds or 0)
+    return (whole * 1000 + int((fraction or "").ljust(3, "0"))) / 1000

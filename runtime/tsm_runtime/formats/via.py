@@ -1,0 +1,205 @@
+"""JSON of the VGG video annotator VIA 3, as the 360+x data set uses it, in both of its spellings.
+
+Attribute "1" of an entry is the action. VIA itself writes `{"vid", "z": [start, end], "av": {"1": label}}`;
+the published 360+x files write `{"duration": [start, end], "action": {"1": label}}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded, segment_at
+from tsm_runtime.inputs import VIDEO_SUFFIXES
+from tsm_runtime.segments import Segment
+
+__all__ = ["read_via", "results_to_via"]
+
+_ACTION, _SCORE = "1", "2"
+_ON_SEGMENTS = "FILE1_Z2_XY0"
+_TEXT, _SELECT = 1, 4
+_VIDEO, _LOCAL = 4, 1
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def results_to_via(results: Sequence[Result], media: Mapping[str, Path] | None = None) -> bytes:
+    """A VIA 3 project with a view per video, that the annotator opens: Load, then point it to the videos.
+
+    Labels are attribute "1", so 360+x tools read the file too; scores are attribute "2". The best scene is
+    the description ("desc") of a file, which VIA keeps but does not show.
+
+    Args:
+        results: any number; their files are numbered from 1.
+        media: video file by id, for its name; without it the id is the name.
+
+    Raises:
+        ValueError: two results have the same video id.
+    """
+    check_ids(results)
+    numbered = {str(number): result for number, result in enumerate(results, start=1)}
+    labels = dict.fromkeys(segment.label for result in results for segment in result.segments)
+    project = {
+        "project": {
+            "pid": "__VIA_PROJECT_ID__",
+            "rev": "__VIA_PROJECT_REV_ID__",
+            "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__",
+            "pname": results[0].video_id if len(results) == 1 else "tsm-tal",
+            "creator": "tsm-tal",
+            "created": 0,
+            "data_format_version": "3.1.1",
+            "vid_list": list(numbered),
+        },
+        "config": {
+            "file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}},
+            "ui": {
+                "file_content_align": "center",
+                "file_metadata_editor_visible": True,
+                "spatial_metadata_editor_visible": True,
+                "temporal_segment_metadata_editor_visible": True,
+                "spatial_region_label_attribute_id": "",
+                "gtimeline_visible_row_count": "4",
+            },
+        },
+        "attribute": {
+            _ACTION: _attribute("TEMPORAL-SEGMENTS", _SELECT, {label: label for label in labels}),
+            _SCORE: _attribute("score", _TEXT, {}),
+        },
+        "file": {
+            fid: _file(fid, result, (media or {}).get(result.video_id)) for fid, result in numbered.items()
+        },
+        "metadata": {
+            f"{vid}_{number}": _entry(vid, segment)
+            for vid, result in numbered.items()
+            for number, segment in enumerate(result.segments, start=1)
+        },
+        "view": {vid: {"fid_list": [vid]} for vid in numbered},
+    }
+    text = json.dumps(project, ensure_ascii=False, allow_nan=False, indent=1)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def _attribute(name: str, kind: int, options: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "aname": name,
+        "anchor_id": _ON_SEGMENTS,
+        "type": kind,
+        "desc": "",
+        "options": options,
+        "default_option_id": "",
+    }
+
+
+def _file(fid: str, result: Result, media: Path | None) -> dict[str, object]:
+    name = media.name if media is not None else result.video_id
+    scene = ranked_scenes(result.scenes)[0].label if result.scenes else ""
+    identity = {"fid": fid, "fname": name, "type": _VIDEO, "loc": _LOCAL, "src": name}
+    return {**identity, "video_id": result.video_id, "desc": scene}
+
+
+def _entry(vid: str, segment: Segment) -> dict[str, object]:
+    bounds = [rounded(segment.start_seconds), rounded(segment.end_seconds)]
+    values = {_ACTION: segment.label, _SCORE: str(rounded(segment.score))}
+    return {"vid": vid, "flg": 0, "z": bounds, "xy": [], "av": values}
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+class _Attribute(msgspec.Struct):
+    aname: str = ""
+    options: dict[str, Any] = {}
+
+
+class _File(msgspec.Struct):
+    fname: str = ""
+    video_id: str | None = None
+
+
+class _View(msgspec.Struct):
+    fid_list: list[Any] = []
+
+
+class _Entry(msgspec.Struct):
+    vid: Any = None
+    z: list[float] | None = None
+    duration: list[float] | None = None
+    av: dict[str, Any] | None = None
+    action: dict[str, Any] | None = None
+
+
+class _Project(msgspec.Struct):
+    metadata: dict[str, Any]
+    attribute: dict[str, _Attribute] = {}
+    file: dict[str, _File] = {}
+    view: dict[str, _View] = {}
+
+
+def read_via(path: Path, content: object) -> dict[str, list[Segment]]:
+    """Segments per video, in order of time; a file that is `metadata` alone is one video, named by its stem.
+
+    In a whole project a video's id is the stem of its file's name. Entries that are not a segment with an
+    action (a scene, a point in time, a region) are left out, as the tools of 360+x do. Scores are those that
+    we wrote, else 1.0.
+
+    Raises:
+        UsageError: names file and entry.
+    """
+    try:
+        project = msgspec.convert(content, _Project)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise UsageError(f"{path}: not a VIA 3 project: {error}") from error
+    names = {vid: _video_id(project, vid) or path.stem for vid in project.view}
+    found: dict[str, list[Segment]] = {name: [] for name in names.values()} or {path.stem: []}
+    if len(found) < len(names):
+        raise UsageError(f"{path}: two of its files have the same name; give each video a project of its own")
+    for key, raw in project.metadata.items():
+        where = f"{path}: entry {key!r}"
+        try:
+            entry = msgspec.convert(raw, _Entry)
+        except (msgspec.ValidationError, OverflowError) as error:
+            raise UsageError(f"{where}: {error}") from error
+        segment = _segment(where, project.attribute, entry)
+        if segment is not None:
+            name = names.get(str(entry.vid), next(iter(found)) if len(found) == 1 else path.stem)
+            found.setdefault(name, []).append(segment)
+    for segments in found.values():
+        segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
+    return found
+
+
+def _video_id(project: _Project, vid: str) -> str | None:
+    files = [project.file[str(fid)] for fid in project.view[vid].fid_list if str(fid) in project.file]
+    if not files:
+        return None
+    if files[0].video_id is not None:
+        return files[0].video_id
+    name = PurePosixPath(files[0].fname.replace("\\", "/"))
+    return name.stem if name.suffix.lower() in VIDEO_SUFFIXES else files[0].fname or None
+
+
+def _segment(where: str, attributes: Mapping[str, _Attribute], entry: _Entry) -> Segment | None:
+    bounds = entry.z if entry.z is not None else entry.duration
+    values = entry.av if entry.av is not None else entry.action
+    if bounds is None or len(bounds) != 2 or values is None or _ACTION not in values:
+        return None
+    label = _text(values[_ACTION])
+    if _ACTION in attributes:  # VIA stores the number of an option that was chosen from a list
+        label = _text(attributes[_ACTION].options.get(label, label))
+    score = 1.0
+    if _SCORE in values and _SCORE in attributes and attributes[_SCORE].aname == "score":
+        try:
+            score = float(values[_SCORE])
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(f"{where}: score is {values[_SCORE]!r}; expected a number") from None
+    return segment_at(where, label, bounds[0], bounds[1], score)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,288 @@
+"""Fusion of members: the segments and scenes that several models found in one video become one list.
+
+The paper's ensemble (section 3.3): a candidate is a distinct (class, start, end), its confidence the weighted
+mean sum(w_i c_i) / sum(w_i) over the members; then segments of one class whose temporal IoU exceeds a
+threshold become their union with the maximum confidence. Four named alternatives replace the second step or
+both, see `Method`.
+
+Nothing depends on the order of members (their weights permuted with them) or of segments:
+
+- Bounds are whole microseconds and scores have six decimals, as files hold them. Equal keys are equal
+  integers, and a temporal IoU, a quotient of integers, compares exactly with the threshold. So fusing in
+  memory and fusing the members' files is the same.
+- Sums run over sorted terms: floats added in another order may give another last digit.
+- Merging works on the set of spans in the order of (start, end), never on scores; every other method visits
+  by falling score and breaks ties by (start, end). Classes do not touch each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.candidates import (
+    MICROSECONDS,
+    Candidates,
+    Denominator,
+    Fused,
+    chain_overlapping,
+    gather_candidates,
+    merge_clusters,
+    unite,
+    weighted_confidence,
+)
+from tsm_runtime.errors import UsageError
+from tsm_runtime.outputs import Result, SceneScore, ranked_scenes
+from tsm_runtime.segments import Segment
+from tsm_runtime.suppression import decay_gaussian, decay_linear, soft_suppress, suppress, weighted_boxes
+
+__all__ = [
+    "FusionOptions",
+    "Method",
+    "checked_weights",
+    "fuse_candidates",
+    "fuse_results",
+    "fuse_scenes",
+    "fuse_segments",
+    "union_gaps",
+]
+
+Method = Literal["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"]
+"""What happens to overlapping segments of one class (tIoU strictly greater than the threshold).
+
+- paper: they become their union with the maximum confidence, again and again until no pair is left.
+- wbf: weighted boxes fusion (Solovyev, Wang, Gabruseva 2021, arXiv 1910.13302) in one dimension. Segments are
+  visited by falling w_i c_i; each joins the cluster whose fused span it overlaps most, or founds one. A fused
+  bound is the mean of the cluster's T bounds weighted by w_i c_i; the confidence is their mean w_i c_i times
+  min(T, N) / sum(w_i) for N members (denominator all), or their weighted mean (present).
+- nms: of the paper's candidates, visited by falling confidence, each drops those that overlap it.
+- soft-nms-linear, soft-nms-gaussian (Bodla, Singh, Chellappa, Davis 2017, arXiv 1704.04503): as nms, but the
+  overlapping ones only lose confidence: times 1 - tIoU where it exceeds the threshold, or, for every overlap,
+  times exp(-tIoU^2 / sigma). Use a minimum score (0.001 in the source's code) to end the long tail.
+"""
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionOptions:
+    """How to fuse.
+
+    Args:
+        method: see `Method`.
+        iou: temporal IoU that a pair must exceed to count as overlapping, 0 to 1; 1 merges nothing.
+        denominator: see `candidates.Denominator`.
+        min_score: candidates of lower confidence are dropped before they can widen or weaken others (not by
+            wbf, whose confidences are known only at the end), and so are fused segments.
+        sigma: width of soft-nms-gaussian.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    method: Method = "paper"
+    iou: float = 0.5
+    denominator: Denominator = "all"
+    min_score: float = 0.0
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.iou <= 1:
+            raise UsageError(f"iou {self.iou:g}: expected 0 to 1")
+        if not 0 <= self.min_score <= 1:
+            raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
+        if not 0 < self.sigma < math.inf:
+            raise UsageError(f"sigma {self.sigma:g}: expected a number above 0")
+
+
+def checked_weights(weights: Sequence[float] | None, num_members: int) -> tuple[float, ...]:
+    """Weights of members, 1 each when None.
+
+    Raises:
+        UsageError: not one weight for each member, or one that is not a finite number above 0.
+    """
+    if weights is None:
+        return (1.0,) * num_members
+    if len(weights) != num_members:
+        raise UsageError(
+            f"{len(weights)} weights for {num_members} members; give one for each, in their order"
+        )
+    for weight in weights:
+        if not 0 < weight < math.inf:
+            raise UsageError(f"weight {weight:g}: expected a number above 0; leave out a member instead")
+    return tuple(map(float, weights))
+
+
+# --- one video ------------------------------------------------------------------------------------
+
+
+def fuse_segments(
+    members: Sequence[Sequence[Segment] | None],
+    weights: Sequence[float] | None = None,
+    options: FusionOptions | None = None,
+) -> list[Segment]:
+    """Fuse what members found in one video.
+
+    A segment that one member names twice (same class, start and end) counts once, with its highest score: a
+    member has one voice. One shorter than half a microsecond vanishes, as it does in files.
+
+    Args:
+        members: segments of each, in any order; None for a member that has not seen the video, which is left
+            out of the denominator, while an empty sequence is a member that found nothing.
+        weights: one for each member, above 0; None: equal.
+        options: None: the paper's ensemble.
+
+    Returns:
+        Fused segments in order of (start, end, label).
+
+    Raises:
+        UsageError: the weights do not fit.
+    """
+    options = options or FusionOptions()
+    voices = checked_weights(weights, len(members))
+    labels, candidates = gather_candidates([{} if found is None else {"": found} for found in members])
+    fused = fuse_candidates(candidates, np.array(voices), options)
+    segments = [
+        Segment(
+            label=labels[group][1],
+            start_seconds=start / MICROSECONDS,
+            end_seconds=end / MICROSECONDS,
+            score=score,
+        )
+        for group, start, end, score in zip(
+            fused.group.tolist(), fused.start.tolist(), fused.end.tolist(), fused.score.tolist(), strict=True
+        )
+    ]
+    return sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds, s.label, -s.score))
+
+
+def fuse_scenes(
+    members: Sequence[Iterable[SceneScore] | None], weights: Sequence[float] | None = None
+) -> tuple[SceneScore, ...]:
+    """Weighted mean of scene scores over the members that have some; best first.
+
+    A scene that such a member does not name has the score 0 there, since scene scores are one distribution.
+
+    Raises:
+        UsageError: the weights do not fit.
+    """
+    voices = checked_weights(weights, len(members))
+    tables = [_scene_table(scenes or ()) for scenes in members]
+    voted = [(table, weight) for table, weight in zip(tables, voices, strict=True) if table]
+    total = math.fsum(weight for _, weight in voted)
+    fused = {
+        label: math.fsum(weight * table.get(label, 0.0) for table, weight in voted) / total
+        for label in sorted(set().union(*(table for table, _ in voted)))
+    }
+    return tuple(ranked_scenes(SceneScore(label=label, score=score) for label, score in fused.items()))
+
+
+def _scene_table(scenes: Iterable[SceneScore]) -> dict[str, float]:
+    table: dict[str, float] = {}
+    for scene in scenes:
+        table[scene.label] = max(round(scene.score, 6), table.get(scene.label, -math.inf))
+    return table
+
+
+def fuse_results(
+    results: Sequence[Result | None],
+    weights: Sequence[float] | None = None,
+    options: FusionOptions | None = None,
+) -> Result:
+    """Fuse the results of members for one video.
+
+    What is told about the video is the most careful of what the members tell: complete only if all are, every
+    gap of any member, the most corrupt frames; interval length and number are those of the finest grid.
+
+    Args:
+        results: one for each member; None for a member that gave none.
+        weights: as `fuse_segments` takes them.
+        options: as `fuse_segments` takes them.
+
+    Raises:
+        ValueError: there is no result, or they are of different videos.
+        UsageError: the weights do not fit.
+    """
+    there = [result for result in results if result is not None]
+    ids = {result.video_id for result in there}
+    if len(ids) != 1:
+        raise ValueError(f"expected results of one video, got {sorted(ids)}")
+    return Result(
+        video_id=there[0].video_id,
+        segments=tuple(fuse_segments([r.segments if r else None for r in results], weights, options)),
+        scenes=fuse_scenes([r.scenes if r else None for r in results], weights),
+        interval_seconds=min(result.interval_seconds for result in there),
+        num_intervals=max(result.num_intervals for result in there),
+        duration_seconds=max(result.duration_seconds for result in there),
+        complete=all(result.complete for result in there),
+        gaps=union_gaps(result.gaps for result in there),
+        corrupt_frames=max(result.corrupt_frames for result in there),
+        warnings=tuple(dict.fromkeys(line for result in there for line in result.warnings)),
+    )
+
+
+def union_gaps(gaps: Iterable[Sequence[tuple[float, float]]]) -> tuple[tuple[float, float], ...]:
+    """Union of several lists of [start, end) in order of time.
+
+    >>> union_gaps([[(5.0, 7.0)], [(1.0, 2.0), (6.0, 8.0)]])
+    ((1.0, 2.0), (5.0, 8.0))
+    """
+    union: list[tuple[float, float]] = []
+    for start, end in sorted((start, end) for spans in gaps for start, end in spans):
+        if union and start <= union[-1][1]:
+            union[-1] = (union[-1][0], max(union[-1][1], end))
+        else:
+            union.append((start, end))
+    return tuple(union)
+
+
+def fuse_candidates(candidates: Candidates, weights: _Floats, options: FusionOptions) -> Fused:
+    """Fuse a table of candidates of M members, group by group, with (M,) weights above 0."""
+    score = weighted_confidence(candidates, weights, options.denominator)
+    if options.method != "wbf":
+        strong = score >= options.min_score
+        candidates, score = candidates.take(strong), score[strong]
+    if options.method == "paper":
+        return unite(candidates, score, merge_clusters(candidates, options.iou))
+    first, size = chain_overlapping(candidates)
+    alone = first[size == 1]
+    parts = [(candidates.group[alone], candidates.start[alone], candidates.end[alone], score[alone])]
+    for begin, count in zip(first[size > 1].tolist(), size[size > 1].tolist(), strict=True):
+        rows = slice(begin, begin + count)
+        columns = _without_overlap(candidates.take(rows), score[rows], weights, options)
+        parts.append((np.full(len(columns[0]), candidates.group[begin]), *columns))
+    group, start, end, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    strong = score >= options.min_score
+    return Fused(group[strong], start[strong], end[strong], score[strong])
+
+
+def _without_overlap(
+    candidates: Candidates, score: _Floats, weights: _Floats, options: FusionOptions
+) -> tuple[_Floats, _Floats, _Floats]:
+    """Start, end and score of what a method other than the paper's makes of one group's rows."""
+    start, end = candidates.start, candidates.end
+    match options.method:
+        case "nms":
+            kept = suppress(start, end, score, options.iou)
+            return start[kept], end[kept], score[kept]
+        case "soft-nms-linear":
+            factors = partial(decay_linear, iou=options.iou)
+            return start, end, soft_suppress(start, end, score, factors, options.min_score)
+        case "soft-nms-gaussian":
+            factors = partial(decay_gaussian, sigma=options.sigma)
+            return start, end, soft_suppress(start, end, score, factors, options.min_score)
+    return weighted_boxes(
+        start,
+        end,
+        candidates.confidence,
+        candidates.has_video[0],
+        weights,
+        options.iou,
+        options.denominator,
+    )

@@ -1,0 +1,286 @@
+"""Weights, tIoU threshold and minimum score of an ensemble from validation videos, and what that is worth.
+
+The search maximises the average mAP of `evaluation.evaluate`. It evaluates no files: candidates are gathered
+once, and which of them merge and which true instances the merged ones reach is kept for every (threshold, set
+of candidates), so that another set of weights costs little more than sorting its confidences.
+
+What is told is honest about the search: "cross-validated" fits on all folds but one, fuses the videos of that
+one, and evaluates all videos so fused together. Its difference to the best single member and to equal weights
+comes with a 95 % interval of a bootstrap over videos, paired: both sides see the same resampled videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.calibration import fit_temperature
+from tsm_runtime.candidates import Fused, merge_clusters, unite, weighted_confidence
+from tsm_runtime.errors import UsageError
+from tsm_runtime.fit_table import (
+    FitTable,
+    Gain,
+    Pairs,
+    find_pairs,
+    gain_over,
+    judge,
+    mean_ap,
+    resampled_maps,
+)
+from tsm_runtime.fusion import FusionOptions, fuse_candidates
+
+__all__ = ["IOUS", "MIN_SCORES", "Fit", "Setting", "Trials", "fit_ensemble", "fuse_at", "search"]
+
+IOUS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+MIN_SCORES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+_RANDOM_WEIGHTS = 32
+_FACTORS = (0.5, 0.8, 1.25, 2.0)
+_ROUNDS = 3
+_LEAST_WEIGHT = 0.01
+_LEAST_GAIN = 1e-9
+
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the search chooses; temperatures are 1 unless members are calibrated."""
+
+    weights: tuple[float, ...]
+    iou: float
+    min_score: float
+    temperatures: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Outcome of a fit; all mAPs are averages over the tIoU thresholds, 0 to 1.
+
+    Args:
+        setting: found on all videos.
+        member_maps: of each member alone, its file as it is.
+        equal: of equal weights with the threshold and minimum score the search started from.
+        in_sample: of `setting` on the videos it was chosen on: too high.
+        cross_validated: of settings chosen without the videos they are judged on.
+        over_best: cross_validated less the best member (best on these same videos, which favours it).
+        over_equal: cross_validated less equal.
+        num_videos, num_instances, num_folds: what it rests on.
+    """
+
+    setting: Setting
+    member_maps: tuple[float, ...]
+    equal: float
+    in_sample: float
+    cross_validated: float
+    over_best: Gain
+    over_equal: Gain
+    num_videos: int
+    num_instances: int
+    num_folds: int
+
+
+# --- search ---------------------------------------------------------------------------------------
+
+
+class Trials:
+    """Average mAP of settings on one table; remembers what a setting shares with earlier ones."""
+
+    def __init__(self, table: FitTable, options: FusionOptions) -> None:
+        self.table, self.options = table, options
+        self._merged: dict[tuple[float, bytes], tuple[_Ints, Pairs]] = {}
+
+    def value(self, setting: Setting) -> float:
+        """Average mAP, 0 to 1."""
+        if self.options.method != "paper":
+            return mean_ap(self.table, fuse_at(self.table, setting, self.options))
+        candidates = self.table.candidates
+        weights = np.array(setting.weights)
+        score = weighted_confidence(candidates, weights, self.options.denominator)
+        strong = score >= setting.min_score
+        kept, score = candidates.take(strong), score[strong]
+        key = setting.iou, np.packbits(strong).tobytes()
+        if key not in self._merged:
+            cluster = merge_clusters(kept, setting.iou)
+            self._merged[key] = cluster, find_pairs(self.table, unite(kept, score, cluster))
+        cluster, pairs = self._merged[key]
+        judged = judge(self.table, unite(kept, score, cluster), pairs)
+        return float(resampled_maps(self.table, judged, np.ones((self.table.num_videos, 1)))[0])
+
+
+def fuse_at(table: FitTable, setting: Setting, options: FusionOptions) -> Fused:
+    """Fuse a table, whose confidences are calibrated already, by a setting."""
+    chosen = replace(options, iou=setting.iou, min_score=setting.min_score)
+    return fuse_candidates(table.candidates, np.array(setting.weights), chosen)
+
+
+def search(
+    table: FitTable,
+    options: FusionOptions,
+    *,
+    seed: int = 0,
+    ious: Sequence[float] = IOUS,
+    min_scores: Sequence[float] = MIN_SCORES,
+    calibrate: bool = False,
+) -> tuple[Setting, FitTable]:
+    """Find the setting of the highest average mAP by turns: threshold and minimum score, then weights.
+
+    Weights start from equal ones and are tried in proportion to each member's own mAP (the paper's choice,
+    with its public scores), with one member foremost, at random, and then step by step around the best. Of
+    equal values the one tried first stays, so nothing leaves its start without a gain.
+
+    Args:
+        table: V videos.
+        options: method and denominator, and the threshold and minimum score to start from.
+        seed: of the random weights.
+        ious: thresholds to try.
+        min_scores: minimum scores to try.
+        calibrate: fit a temperature for each member first.
+
+    Returns:
+        The setting, and the table at its temperatures.
+    """
+    temperatures = _temperatures(table) if calibrate else (1.0,) * table.hit.shape[1]
+    table = table.at_temperatures(temperatures)
+    trials = Trials(table, options)
+    num_members = table.hit.shape[1]
+    best = Setting(
+        weights=_normal(np.ones(num_members)),
+        iou=options.iou,
+        min_score=options.min_score,
+        temperatures=temperatures,
+    )
+    value = trials.value(best)
+    weights = _first_weights(table, np.random.default_rng(seed))
+    for _ in range(_ROUNDS):
+        before = value
+        grid = [replace(best, iou=iou, min_score=least) for iou in ious for least in min_scores]
+        best, value = _best_of(trials, grid, best, value)
+        best, value = _best_of(trials, [replace(best, weights=each) for each in weights], best, value)
+        while True:
+            step, higher = _best_of(trials, _around(best), best, value)
+            if higher <= value:
+                break
+            best, value = step, higher
+        if value <= before + _LEAST_GAIN:
+            break
+    return best, table
+
+
+def _best_of(
+    trials: Trials, settings: Iterable[Setting], best: Setting, value: float
+) -> tuple[Setting, float]:
+    for setting in settings:
+        found = trials.value(setting)
+        if found > value + _LEAST_GAIN:
+            best, value = setting, found
+    return best, value
+
+
+def _first_weights(table: FitTable, rng: np.random.Generator) -> list[tuple[float, ...]]:
+    num_members = table.hit.shape[1]
+    maps = np.array([mean_ap(table, table.member(number)) for number in range(num_members)])
+    foremost = [np.where(np.arange(num_members) == number, 4.0, 1.0) for number in range(num_members)]
+    drawn = rng.dirichlet(np.ones(num_members), size=_RANDOM_WEIGHTS)
+    return [_normal(weights) for weights in (np.ones(num_members), maps, *foremost, *drawn)]
+
+
+def _around(setting: Setting) -> list[Setting]:
+    around = []
+    for number in range(len(setting.weights)):
+        for factor in _FACTORS:
+            weights = np.array(setting.weights)
+            weights[number] *= factor
+            around.append(replace(setting, weights=_normal(weights)))
+    return around
+
+
+def _normal(weights: _Floats) -> tuple[float, ...]:
+    """Weights of sum 1 and four decimals, none of them 0."""
+    total = weights.sum()
+    shares = weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
+    floored = np.maximum(shares, _LEAST_WEIGHT)
+    return tuple(np.round(floored / floored.sum(), 4).tolist())
+
+
+def _temperatures(table: FitTable) -> tuple[float, ...]:
+    found = []
+    for number in range(table.hit.shape[1]):
+        rows = ~np.isnan(table.candidates.confidence[:, number])
+        found.append(fit_temperature(table.candidates.confidence[rows, number], table.hit[rows, number]))
+    return tuple(found)
+
+
+# --- the whole fit --------------------------------------------------------------------------------
+
+
+def fit_ensemble(
+    table: FitTable,
+    options: FusionOptions,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    ious: Sequence[float] = IOUS,
+    min_scores: Sequence[float] = MIN_SCORES,
+    calibrate: bool = False,
+) -> Fit:
+    """Search on all videos, and tell by cross-validation and bootstrap what the search is worth.
+
+    Args:
+        table: V videos, at least two.
+        options: see `search`.
+        folds: parts of the videos, as equal as can be; V at most.
+        seed: of the folds, the random weights and the bootstrap.
+        ious: see `search`.
+        min_scores: see `search`.
+        calibrate: see `search`.
+
+    Raises:
+        UsageError: there are fewer than two videos, or folds.
+    """
+    if table.num_videos < 2:
+        raise UsageError("one video only: weights fitted to it could not be checked; give at least two")
+    if folds < 2:
+        raise UsageError(f"folds {folds}: expected 2 or more")
+    folds = min(folds, table.num_videos)
+    rng = np.random.default_rng(seed)
+
+    def searched(part: FitTable) -> tuple[Setting, FitTable]:
+        return search(part, options, seed=seed, ious=ious, min_scores=min_scores, calibrate=calibrate)
+
+    setting, calm = searched(table)
+    held_out = []
+    for fold in np.array_split(rng.permutation(table.num_videos), folds):
+        outside = np.isin(np.arange(table.num_videos), fold)
+        chosen, _ = searched(table.take(~outside))
+        held_out.append(fuse_at(table.take(outside).at_temperatures(chosen.temperatures), chosen, options))
+    singles = [judge(table, table.member(number)) for number in range(table.hit.shape[1])]
+    ones = np.ones((table.num_videos, 1))
+    maps = [float(resampled_maps(table, single, ones)[0]) for single in singles]
+    crossed = judge(table, _concatenated(held_out))
+    even = fuse_candidates(table.candidates, np.ones(table.hit.shape[1]), options)
+    over_best = gain_over(table, crossed, singles[int(np.argmax(maps))], rng)
+    return Fit(
+        setting=setting,
+        member_maps=tuple(maps),
+        equal=mean_ap(table, even),
+        in_sample=mean_ap(calm, fuse_at(calm, setting, options)),
+        cross_validated=max(maps) + over_best.value,
+        over_best=over_best,
+        over_equal=gain_over(table, crossed, judge(table, even), rng),
+        num_videos=table.num_videos,
+        num_instances=len(table.truth_group),
+        num_folds=folds,
+    )
+
+
+def _concatenated(parts: Sequence[Fused]) -> Fused:
+    return Fused(
+        np.concatenate([part.group for part in parts]),
+        np.concatenate([part.start for part in parts]),
+        np.concatenate([part.end for part in parts]),
+        np.concatenate([part.score for part in parts]),
+    )

@@ -1,0 +1,346 @@
+"""Matching of predicted segments with true ones by the ActivityNet protocol.
+
+Per class the predictions of all videos are visited by falling score. Each one looks at the instances of its
+class in its video by falling tIoU; at every threshold it takes the first that reaches the threshold and is
+still free, else it is a false positive. So a duplicate is false, and a prediction whose best instance is
+taken falls through to the next one (unlike VOC). Source: eval_detection.py of activitynet/ActivityNet.
+
+What the protocol leaves open (equal scores, equal tIoUs) and what evaluators change is in
+`evaluation_modes.MatchRules`. Everything that is computed from matches (average precision, its range over
+tie orders, bootstrap, diagnosis) starts from the `Matching` that is made here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.evaluation_modes import CutGrid, MatchRules
+from tsm_runtime.segments import Segment
+
+__all__ = [
+    "Bools",
+    "Floats",
+    "Ints",
+    "Matching",
+    "Pairs",
+    "SegmentTable",
+    "blocks",
+    "checked_thresholds",
+    "listing_order",
+    "match_segments",
+    "pairwise_tiou",
+    "to_table",
+]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_BLOCK_PAIRS = 1 << 20
+"""Pairs of prediction and instance that are compared at once: memory does not grow with the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTable:
+    """Segments as columns, each (N,): numbers of label and video, seconds, score."""
+
+    label: Ints
+    video: Ints
+    start: Floats
+    end: Floats
+    score: Floats
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, rows: Ints | slice) -> SegmentTable:
+        """Return some of the rows."""
+        return SegmentTable(
+            self.label[rows], self.video[rows], self.start[rows], self.end[rows], self.score[rows]
+        )
+
+    def rows_of(self, label: int) -> slice:
+        """Rows of one label; they are neighbours."""
+        start, stop = np.searchsorted(self.label, [label, label + 1])
+        return slice(int(start), int(stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs of one class and video that reach the lowest threshold, each column (M,).
+
+    In the order of the protocol: by prediction, then by falling tIoU.
+    """
+
+    prediction: Ints
+    instance: Ints
+    tiou: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """Which prediction found which instance.
+
+    Args:
+        labels: C classes of the truth, sorted.
+        videos: V judged videos, sorted.
+        thresholds: (K,) tIoU thresholds.
+        truth: T instances by label and video.
+        predictions: P predictions by label, then in the order in which they are visited.
+        pairs: see there.
+        instance: (P, K) row of the instance that a prediction found, -1 where it is a false positive.
+        empty_label: (E,) label of each instance of length zero, which nothing can find.
+        empty_video: (E,) its video, -1 where that is not known.
+        rules: the rules of matching.
+    """
+
+    labels: tuple[str, ...]
+    videos: tuple[str, ...]
+    thresholds: Floats
+    truth: SegmentTable
+    predictions: SegmentTable
+    pairs: Pairs
+    instance: npt.NDArray[np.int32]
+    empty_label: Ints
+    empty_video: Ints
+    rules: MatchRules
+
+    @property
+    def hits(self) -> Bools:
+        """(P, K) whether a prediction is a true positive."""
+        return self.instance >= 0
+
+    @property
+    def num_truth(self) -> Ints:
+        """(C,) instances per class, zero-length ones included: the denominators of recall."""
+        count = len(self.labels)
+        return np.asarray(
+            np.bincount(self.truth.label, minlength=count) + np.bincount(self.empty_label, minlength=count)
+        )
+
+    def reached(self, threshold: float) -> Bools:
+        """(M,) which pairs reach a threshold."""
+        return np.asarray(self.pairs.tiou >= threshold - self.rules.tiou_tolerance)
+
+
+def match_segments(
+    truth: Mapping[str, Sequence[Segment]],
+    predictions: Mapping[str, Sequence[Segment]],
+    thresholds: Sequence[float],
+    rules: MatchRules | None = None,
+    *,
+    unknown_videos: bool = False,
+    empty_truth: Sequence[tuple[str, str | None]] = (),
+) -> Matching:
+    """Match predictions with instances at each threshold.
+
+    Args:
+        truth: instances per video id; a video without instances is given as an empty sequence, so that
+            predictions in it are false positives.
+        predictions: predicted segments per video id; those with a label that the truth does not have are
+            left out.
+        thresholds: K numbers in (0, 1].
+        rules: by default those of the mode "tsm".
+        unknown_videos: judge predictions in videos that the truth does not have; else they are left out.
+        empty_truth: (label, video id or None) of each instance of length zero.
+
+    Raises:
+        UsageError: there is no instance in the truth, or a threshold is out of range.
+    """
+    chosen = rules or MatchRules()
+    levels = checked_thresholds(thresholds)
+    names = sorted({s.label for segments in truth.values() for s in segments} | {x for x, _ in empty_truth})
+    if not names:
+        raise UsageError("the ground truth holds no action instance: nothing to evaluate against")
+    labels = {name: index for index, name in enumerate(names)}
+    judged = sorted(set(truth) | (set(predictions) if unknown_videos else set()))
+    videos = {name: index for index, name in enumerate(judged)}
+    true = _truth_order(to_table(truth, labels, videos), chosen)
+    predicted = _visiting_order(to_table(predictions, labels, videos), chosen)
+    if chosen.cut is not None:
+        true, predicted = _cut_truth(true, chosen.cut, judged), _cut_predictions(predicted, chosen.cut)
+    pairs = _find_pairs(true, predicted, float(levels.min()) - chosen.tiou_tolerance)
+    return Matching(
+        labels=tuple(names),
+        videos=tuple(judged),
+        thresholds=levels,
+        truth=true,
+        predictions=predicted,
+        pairs=pairs,
+        instance=_match(pairs, len(predicted), len(true), levels, chosen),
+        empty_label=np.array([labels[label] for label, _ in empty_truth], dtype=np.int64),
+        empty_video=np.array([videos.get(v, -1) if v else -1 for _, v in empty_truth], dtype=np.int64),
+        rules=chosen,
+    )
+
+
+def checked_thresholds(thresholds: Sequence[float]) -> Floats:
+    """Thresholds as (K,).
+
+    Raises:
+        UsageError: there is none, or one is not in (0, 1].
+    """
+    values = np.array([float(value) for value in thresholds])
+    if values.size == 0 or not bool(np.all((values > 0) & (values <= 1))):
+        raise UsageError(f"tIoU thresholds must be one or more numbers in (0, 1], got {list(thresholds)}")
+    return values
+
+
+def pairwise_tiou(first_start: Floats, first_end: Floats, second_start: Floats, second_end: Floats) -> Floats:
+    """Temporal intersection over union, elementwise; arrays broadcast; not both may be empty."""
+    overlap = np.minimum(first_end, second_end) - np.maximum(first_start, second_start)
+    intersection = np.maximum(overlap, 0.0)
+    union = (first_end - first_start) + (second_end - second_start) - intersection
+    return np.asarray(intersection / union, dtype=np.float64)
+
+
+# --- tables and their order -----------------------------------------------------------------------
+
+
+def to_table(
+    segments: Mapping[str, Sequence[Segment]], labels: Mapping[str, int], videos: Mapping[str, int]
+) -> SegmentTable:
+    """Columns of the segments whose label and video are known, in the order of listing.
+
+    Args:
+        segments: per video id.
+        labels: number of each label.
+        videos: number of each video id.
+    """
+    known = [
+        (labels[s.label], videos[video_id], s.start_seconds, s.end_seconds, s.score)
+        for video_id, listed in segments.items()
+        if video_id in videos
+        for s in listed
+        if s.label in labels
+    ]
+    columns = np.array(known, dtype=np.float64).reshape(-1, 5).T
+    return SegmentTable(
+        columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2], columns[3], columns[4]
+    )
+
+
+def listing_order(table: SegmentTable, rules: MatchRules) -> tuple[npt.NDArray[np.generic], ...]:
+    """Keys for `numpy.lexsort`, least important first, that settle the order of equal scores."""
+    listed = np.arange(len(table))
+    if rules.ties == "time":
+        return table.end, table.start, table.video
+    return (listed if rules.ties == "first_listed" else -listed,)
+
+
+def _truth_order(table: SegmentTable, rules: MatchRules) -> SegmentTable:
+    """By label and video; within them the instance that gets the prediction on equal tIoU comes first."""
+    keys = (table.end, table.start) if rules.ties == "time" else (-np.arange(len(table)),)
+    return table.take(np.lexsort((*keys, table.video, table.label)))
+
+
+def _visiting_order(table: SegmentTable, rules: MatchRules) -> SegmentTable:
+    return table.take(np.lexsort((*listing_order(table, rules), -table.score, table.label)))
+
+
+# --- bounds inside a cut --------------------------------------------------------------------------
+
+
+def _cut_truth(table: SegmentTable, cut: CutGrid, videos: Sequence[str]) -> SegmentTable:
+    start = np.clip(np.round(table.start, cut.decimals), 0.0, cut.seconds)
+    end = np.clip(np.round(table.end, cut.decimals), 0.0, cut.seconds)
+    empty = np.flatnonzero(end <= start)
+    if empty.size:
+        row = empty[0]
+        bounds = f"[{table.start[row]:g}, {table.end[row]:g}]"
+        raise UsageError(
+            f"video {videos[table.video[row]]!r}: nothing of instance {bounds} is in [0, {cut.seconds:g}] s\n"
+            f"this mode is for videos cut to {cut.seconds:g} s; cut them, or use another mode"
+        )
+    return SegmentTable(table.label, table.video, start, end, table.score)
+
+
+def _cut_predictions(table: SegmentTable, cut: CutGrid) -> SegmentTable:
+    start = np.clip(np.round(table.start, cut.decimals), 0.0, cut.seconds)
+    end = np.clip(np.round(table.end, cut.decimals), 0.0, cut.seconds)
+    start = np.where(start < cut.snap_seconds, 0.0, start)
+    end = np.where(end > cut.seconds - cut.snap_seconds, cut.seconds, end)
+    return SegmentTable(table.label, table.video, start, end, table.score)
+
+
+# --- matching -------------------------------------------------------------------------------------
+
+
+def _find_pairs(true: SegmentTable, predicted: SegmentTable, least_tiou: float) -> Pairs:
+    num_videos = 1 + max(true.video.max(initial=0), predicted.video.max(initial=0))
+    true_key = true.label * num_videos + true.video
+    key = predicted.label * num_videos + predicted.video
+    first = np.searchsorted(true_key, key, side="left")
+    count = np.searchsorted(true_key, key, side="right") - first
+    found = [_pairs_of(true, predicted, first, count, rows, least_tiou) for rows in blocks(count)]
+    if not found:
+        none = np.zeros(0, dtype=np.int64)
+        return Pairs(none, none, np.zeros(0))
+    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def blocks(count: Ints) -> Iterator[Ints]:
+    """Rows with a count, in blocks whose counts sum to about `_BLOCK_PAIRS`."""
+    rows = np.flatnonzero(count)
+    total = np.cumsum(count[rows])
+    start = 0
+    while start < len(rows):
+        done = total[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, done + _BLOCK_PAIRS, side="right")))
+        yield rows[start:stop]
+        start = stop
+
+
+def _pairs_of(
+    true: SegmentTable, predicted: SegmentTable, first: Ints, count: Ints, rows: Ints, least_tiou: float
+) -> tuple[Ints, Ints, Floats]:
+    """Pairs of some predictions; `first` and `count` tell the instances of each one's class and video."""
+    counts = count[rows]
+    prediction = np.repeat(rows, counts)
+    within = np.arange(len(prediction)) - np.repeat(np.cumsum(counts) - counts, counts)
+    instance = np.repeat(first[rows], counts) + within
+    overlap = pairwise_tiou(
+        predicted.start[prediction], predicted.end[prediction], true.start[instance], true.end[instance]
+    )
+    near = np.flatnonzero(overlap >= least_tiou)
+    order = near[np.lexsort((instance[near], -overlap[near], prediction[near]))]
+    return prediction[order], instance[order], overlap[order]
+
+
+def _match(
+    pairs: Pairs, num_predictions: int, num_instances: int, thresholds: Floats, rules: MatchRules
+) -> npt.NDArray[np.int32]:
+    found = np.full((num_predictions, len(thresholds)), -1, dtype=np.int32)
+    take = _take_free if rules.one_to_one else _take_best
+    for k, threshold in enumerate(thresholds):
+        reached = pairs.tiou >= threshold - rules.tiou_tolerance
+        prediction, instance = take(pairs.prediction[reached], pairs.instance[reached], num_instances)
+        found[prediction, k] = instance
+    return found
+
+
+def _take_free(prediction: Ints, instance: Ints, num_instances: int) -> tuple[list[int], list[int]]:
+    """Pair by pair, a prediction that has none takes an instance that is free."""
+    matched: list[int] = []
+    taken: list[int] = []
+    last_matched = -1
+    locked = bytearray(num_instances)
+    for p, i in zip(prediction.tolist(), instance.tolist(), strict=True):
+        # The pairs of one prediction are neighbours: it is enough to remember the last that got an instance.
+        if p != last_matched and not locked[i]:
+            locked[i] = 1
+            matched.append(p)
+            taken.append(i)
+            last_matched = p
+    return matched, taken
+
+
+def _take_best(prediction: Ints, instance: Ints, num_instances: int) -> tuple[Ints, Ints]:
+    """Every prediction takes its best instance, free or not."""
+    matched, first = np.unique(prediction, return_index=True)
+    return matched, instance[first]

@@ -1,0 +1,105 @@
+"""Labels of members that name the same things differently: a table to rename them, and a refusal without."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import read_json, read_text
+from tsm_runtime.fusion_files import MemberFile, some
+from tsm_runtime.segments import Segment
+
+__all__ = ["check_labels", "read_labels", "rename_labels"]
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Read a table {"from": "to"} of labels, JSON or (by its suffix) TOML.
+
+    Raises:
+        UsageError: it cannot be read or is no such table.
+    """
+    if path.suffix.lower() == ".toml":
+        try:
+            content: object = tomllib.loads(read_text(path))
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{path}: not TOML: {error}") from error
+    else:
+        content = read_json(path)
+    try:
+        table = msgspec.convert(content, dict[str, str])
+    except msgspec.ValidationError as error:
+        raise UsageError(f'{path}: expected a table {{"from": "to"}} of labels: {error}') from error
+    for source, label in table.items():
+        if not label.strip():
+            raise UsageError(f"{path}: {source!r} would become an empty label")
+    return table
+
+
+def rename_labels(member: MemberFile, table: Mapping[str, str]) -> MemberFile:
+    """Return the member with the table's names for its actions and scenes."""
+    if not table:
+        return member
+    return replace(
+        member,
+        segments={
+            video_id: [_renamed(segment, table) for segment in found]
+            for video_id, found in member.segments.items()
+        },
+        scenes={
+            video_id: [replace(scene, label=table.get(scene.label, scene.label)) for scene in scenes]
+            for video_id, scenes in member.scenes.items()
+        },
+    )
+
+
+def _renamed(segment: Segment, table: Mapping[str, str]) -> Segment:
+    label = table.get(segment.label)
+    return segment if label is None else replace(segment, label=label)
+
+
+def check_labels(members: Sequence[MemberFile], meant: Iterable[str] = ()) -> None:
+    """Refuse members that name the same things differently: fused, they would support each other nowhere.
+
+    Args:
+        members: with their labels already renamed.
+        meant: labels that stay as they are, whatever they resemble: those that the user's table names.
+
+    Raises:
+        UsageError: a label differs from another member's in case or spaces only, or a member has no label in
+            common with all others.
+    """
+    known = set(meant)
+    for kind in ("labels", "scene_labels"):
+        sets: list[set[str]] = [getattr(member, kind) - known for member in members]
+        full: list[set[str]] = [getattr(member, kind) for member in members]
+        for number, member in enumerate(members):
+            others = set().union(*(labels for i, labels in enumerate(full) if i != number))
+            _check_spelling(member.path, sets[number], others)
+            if sets[number] and others and not full[number] & others:
+                raise UsageError(
+                    f"{member.path}: none of its labels ({some(sets[number])}) is a label of another member"
+                    f' ({some(others)})\nmap them with --labels TABLE, a JSON {{"from": "to"}} (a label to'
+                    " itself: keep it)"
+                )
+
+
+def _check_spelling(path: Path, labels: Iterable[str], others: set[str]) -> None:
+    folded = {_folded(label): label for label in sorted(others, reverse=True)}
+    for label in sorted(labels):
+        other = folded.get(_folded(label))
+        if other is not None and label not in others:
+            table = json.dumps({label: other}, ensure_ascii=False)
+            raise UsageError(
+                f"{path}: label {label!r} is {other!r} in another member; map it with --labels TABLE,"
+                f" a JSON file such as {table}"
+            )
+
+
+def _folded(label: str) -> str:
+    return "".join(label.casefold().replace("_", " ").replace("-", " ").split())

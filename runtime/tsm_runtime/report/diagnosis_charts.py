@@ -1,0 +1,40 @@
+"""A diagnosis of errors as the bar charts of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tsm_runtime.diagnosis import Diagnosis, TraitBins
+
+__all__ = ["diagnosis_charts"]
+
+Chart = Mapping[str, Mapping[str, float]]
+
+
+def diagnosis_charts(diagnosis: Diagnosis) -> dict[str, Chart]:
+    """Charts by title, as `EvaluationCharts.diagnosis` takes them.
+
+    They are: kinds of prediction by rank; what removing each kind of error would gain; and per characteristic
+    of the instances the normalised mAP and the share that is missed.
+    """
+    profile = diagnosis.profile
+    slices = enumerate(zip(profile.predictions, profile.shares, strict=True), start=1)
+    charts: dict[str, Chart] = {
+        "Kinds of prediction by rank (G: true instances of a class)": {
+            f"{n} G ({count})": dict(zip(profile.kinds, shares, strict=True)) for n, (count, shares) in slices
+        },
+        "Gain in average mAP without one kind of error": {
+            gain.kind: {"gain": max(0.0, gain.average_map)} for gain in diagnosis.gains
+        },
+    }
+    for trait in diagnosis.traits:
+        charts[f"Normalised mAP by {trait.name}"] = _bars(trait, "normalised mAP")
+        charts[f"Share of missed instances by {trait.name}"] = _bars(trait, "missed")
+    return charts
+
+
+def _bars(trait: TraitBins, part: str) -> Chart:
+    return {
+        f"{each.name} ({each.instances})": {part: each.missed if part == "missed" else each.normalised_map}
+        for each in trait.bins
+    }

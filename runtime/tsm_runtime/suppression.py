@@ -1,0 +1,134 @@
+"""Alternatives to the paper's merging: non-maximum suppression, soft-NMS, weighted boxes fusion.
+
+All take candidates of one class in one video, sorted by (start, end), with bounds in whole microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.candidates import Denominator
+from tsm_runtime.evaluation import pairwise_tiou
+
+__all__ = ["decay_gaussian", "decay_linear", "soft_suppress", "suppress", "weighted_boxes"]
+
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
+_Bools = npt.NDArray[np.bool_]
+
+
+def suppress(start: _Floats, end: _Floats, score: _Floats, iou: float) -> _Ints:
+    """Rows that non-maximum suppression keeps: each kept one drops those whose tIoU with it exceeds `iou`."""
+    waiting = np.lexsort((end, start, -score))
+    kept = []
+    while len(waiting):
+        best, waiting = waiting[:1], waiting[1:]
+        kept.append(best)
+        waiting = waiting[pairwise_tiou(start[best], end[best], start[waiting], end[waiting]) <= iou]
+    return np.concatenate(kept)
+
+
+def soft_suppress(
+    start: _Floats, end: _Floats, score: _Floats, decay: Callable[[_Floats], _Floats], min_score: float
+) -> _Floats:
+    """Scores after soft-NMS (Bodla et al. 2017).
+
+    Args:
+        start: (K,).
+        end: (K,).
+        score: (K,).
+        decay: factors for the tIoUs with the segment that was just kept.
+        min_score: where the best that is left falls below it, the rest is of no interest.
+
+    Returns:
+        (K,) scores; one below the minimum may have lost less than it should.
+    """
+    score = score.copy()
+    waiting = np.arange(len(score))
+    while len(waiting):
+        position = int(np.argmax(score[waiting]))  # the first of equal ones, by (start, end)
+        best = waiting[position : position + 1]
+        if score[best[0]] < min_score:
+            break
+        waiting = np.delete(waiting, position)
+        score[waiting] *= decay(pairwise_tiou(start[best], end[best], start[waiting], end[waiting]))
+    return score
+
+
+def decay_linear(tiou: _Floats, iou: float) -> _Floats:
+    """1 - tIoU where it exceeds the threshold, else 1."""
+    return np.where(tiou > iou, 1 - tiou, 1.0)
+
+
+def decay_gaussian(tiou: _Floats, sigma: float) -> _Floats:
+    """exp(-tIoU^2 / sigma)."""
+    return np.asarray(np.exp(-(tiou**2) / sigma), dtype=np.float64)
+
+
+def weighted_boxes(
+    start: _Floats,
+    end: _Floats,
+    confidence: _Floats,
+    has_video: _Bools,
+    weights: _Floats,
+    iou: float,
+    denominator: Denominator,
+) -> tuple[_Floats, _Floats, _Floats]:
+    """Start, end and confidence of the clusters of weighted boxes fusion (Solovyev et al. 2021).
+
+    Args:
+        start: (K,).
+        end: (K,).
+        confidence: (K, M), nan where a member does not have the candidate.
+        has_video: (M,) whether a member has the video.
+        weights: (M,).
+        iou: tIoU with a cluster's fused span that a segment must exceed to join it.
+        denominator: "all": as in the source; "present": the cluster's own weighted mean.
+    """
+    row, member = np.nonzero(~np.isnan(confidence))
+    weight = weights[member]
+    voice = confidence[row, member] * weight
+    order = np.lexsort((weight, end[row], start[row], -voice))
+    clusters: list[_Cluster] = []
+    for i in order.tolist():
+        box = (float(start[row[i]]), float(end[row[i]]), float(voice[i]), float(weight[i]))
+        overlaps = [cluster.tiou(box[0], box[1]) for cluster in clusters]
+        best = max(overlaps, default=0.0)
+        if best > iou:
+            clusters[overlaps.index(best)].add(*box)
+        else:
+            clusters.append(_Cluster(*box))
+    num_members, total = int(has_video.sum()), float(np.sort(weights[has_video]).sum())
+    scores = [
+        cluster.voice / cluster.weight
+        if denominator == "present"
+        else cluster.voice * min(1.0, num_members / cluster.count) / total
+        for cluster in clusters
+    ]
+    starts = np.round([cluster.start for cluster in clusters])
+    ends = np.maximum(np.round([cluster.end for cluster in clusters]), starts + 1)
+    return starts, ends, np.round(scores, 9)
+
+
+class _Cluster:
+    """Segments that become one; `start` and `end` are the fused bounds, `voice` the sum of w_i c_i."""
+
+    def __init__(self, start: float, end: float, voice: float, weight: float) -> None:
+        self.start, self.end = start, end
+        self.voice, self.weight, self.count = voice, weight, 1
+
+    def add(self, start: float, end: float, voice: float, weight: float) -> None:
+        self.voice += voice
+        self.weight += weight
+        self.count += 1
+        share = voice / self.voice if self.voice else 0.0  # of scores 0 the first one's bounds stay
+        self.start += share * (start - self.start)
+        self.end += share * (end - self.end)
+
+    def tiou(self, start: float, end: float) -> float:
+        overlap = max(0.0, min(self.end, end) - max(self.start, start))
+        # Rounded: fused bounds are not whole, and their last digit must not decide between clusters.
+        return round(overlap / (self.end - self.start + end - start - overlap), 9)
