@@ -12,7 +12,7 @@ __all__ = ["FRAMES_PER_SECOND", "Step", "allowed_actions", "random_plan", "state
 
 FRAMES_PER_SECOND = 25
 ACTION_FRAMES = (30, 80)
-REVERSED_FRAMES = (15, 25)
+REVERSED_FRAMES = (18, 30)
 """Of actions that only their direction tells apart: quick enough for it to show within half a second."""
 IDLE_FRAMES = (15, 62)
 _REVERSED = {action for pair in REVERSED_PAIRS for action in pair}

@@ -118,6 +118,10 @@ def random_manner(rng: np.random.Generator) -> Manner:
     )
 
 
+GRASP = 0.25
+"""Moment of picking up at which the object enters the hand: reaching is quick, lifting takes its time."""
+
+
 def _ease(progress: float) -> float:
     """Smooth step from 0 to 1, the same in reversed time."""
     return progress * progress * (3.0 - 2.0 * progress)
@@ -192,11 +196,14 @@ def _sit(progress: float, setting: Setting, before: State, manner: Manner) -> Po
     return pose
 
 
+def _reach(progress: float) -> float:
+    """How far down the hand is while picking up: 0 at both ends, 1 when it grasps the object."""
+    return progress / GRASP if progress < GRASP else (1.0 - progress) / (1.0 - GRASP)
+
+
 def _pick(progress: float, setting: Setting, before: State, manner: Manner) -> Pose:
-    upright = State(seated=False, holding=progress >= 0.5)
-    pose = rest_pose(setting, upright)
-    down = _ease(1.0 - abs(2.0 * progress - 1.0))
-    return pose + (_grasp_pose(setting) - pose) * down
+    pose = rest_pose(setting, State(seated=False, holding=progress >= GRASP))
+    return pose + (_grasp_pose(setting) - pose) * _ease(_reach(progress))
 
 
 def _ramp(progress: float, seconds: float, ramp_seconds: float = 0.35) -> float:
@@ -299,12 +306,14 @@ def holding_at(action: str, progress: float, before: State) -> bool:
     """Whether the object is in the hand at a moment of an action."""
     if action in _FORWARD:
         action, progress = _FORWARD[action], 1.0 - progress
-    return progress >= 0.5 if action == "picking up" else before.holding
+    return progress >= GRASP if action == "picking up" else before.holding
 
 
 def stillness_at(action: str, progress: float) -> float:
     """Share of idle movement to leave out, 1 while the hand is at the object so that they do not part."""
-    return 1.0 - abs(2.0 * progress - 1.0) if action in REVERSED_PAIRS[1] else 0.0
+    if action not in REVERSED_PAIRS[1]:
+        return 0.0
+    return _reach(1.0 - progress if action in _FORWARD else progress)
 
 
 _SWAY_SIZE = np.array(
