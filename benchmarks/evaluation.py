@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 from _common import machine, store
 
-from tsm_runtime.bootstrap import bootstrap_map
-from tsm_runtime.diagnosis import diagnose
-from tsm_runtime.evaluation import evaluate
-from tsm_runtime.matching import match_segments
-from tsm_runtime.recall import proposal_recall
+from tsm_runtime.evaluation.bootstrap import bootstrap_map
+from tsm_runtime.evaluation.diagnosis import diagnose
+from tsm_runtime.evaluation.matching import match_segments
+from tsm_runtime.evaluation.protocol import evaluate
+from tsm_runtime.evaluation.recall import proposal_recall
+from tsm_runtime.evaluation.tie_range import tie_range
 from tsm_runtime.segments import Segment
-from tsm_runtime.tie_range import tie_range
 
 Videos = dict[str, list[Segment]]
 

@@ -26,10 +26,10 @@ import numpy as np
 from _common import store
 
 from tsm_runtime.annotations import read_ground_truth
-from tsm_runtime.evaluation import evaluate
-from tsm_runtime.fit_table import gather_fit_table
-from tsm_runtime.fusion import FusionOptions, Method, fuse_segments
-from tsm_runtime.fusion_fit import fit_ensemble
+from tsm_runtime.evaluation.protocol import evaluate
+from tsm_runtime.fusion.fit import fit_ensemble
+from tsm_runtime.fusion.fit_table import gather_fit_table
+from tsm_runtime.fusion.fuse import FusionOptions, Method, fuse_segments
 from tsm_runtime.segments import Segment
 
 Videos = dict[str, list[Segment]]

@@ -20,7 +20,7 @@ from typing import Any
 from _common import store
 
 from tsm_runtime.annotations import read_ground_truth
-from tsm_runtime.evaluation import evaluate
+from tsm_runtime.evaluation.protocol import evaluate
 from tsm_train.checkpoint import load_checkpoint
 from tsm_train.clip_data import find_video
 from tsm_train.config import load_config

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation_modes import MODES, describe_modes
+from tsm_runtime.evaluation.modes import MODES, describe_modes
 from tsm_runtime.terminal import run_command, version_option, warn, write_stdout
 
 # Imports of numpy and rich wait until they are needed: --help answers at once.
@@ -68,10 +68,10 @@ def tsm_eval(
         raise UsageError("--bins is for --diagnose; give both")
     if output != "-" and not Path(output).parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {Path(output).parent}")
-    from tsm_runtime.eval_inputs import parse_thresholds, read_evaluation_input
-    from tsm_runtime.evaluation_report import evaluate_input, report_to_json, report_to_text
+    from tsm_runtime.evaluation.inputs import parse_thresholds, read_evaluation_input
+    from tsm_runtime.evaluation.instance_traits import parse_bins, read_traits
+    from tsm_runtime.evaluation.summary import evaluate_input, report_to_json, report_to_text
     from tsm_runtime.files import write_whole
-    from tsm_runtime.instance_traits import parse_bins, read_traits
 
     rules = MODES[mode]
     thresholds = parse_thresholds(tiou or rules.thresholds)

@@ -94,7 +94,7 @@ def tsm_fuse(
 
     Members that have not seen a video are left out of its denominator.
     """
-    from tsm_runtime.fuse_command import FitRequest, FuseRequest, fit_and_write, fuse_and_write
+    from tsm_runtime.fusion.command import FitRequest, FuseRequest, fit_and_write, fuse_and_write
 
     request = FuseRequest(
         files=tuple(members or ()),

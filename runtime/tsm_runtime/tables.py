@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tsm_runtime.evaluation import Evaluation, tiou
+from tsm_runtime.evaluation.protocol import Evaluation, tiou
 from tsm_runtime.outputs import Result, ranked_scenes
 from tsm_runtime.segments import Segment
 

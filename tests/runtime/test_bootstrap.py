@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsm_runtime import bootstrap
-from tsm_runtime.bootstrap import bootstrap_map
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation import evaluate
-from tsm_runtime.matching import match_segments
+from tsm_runtime.evaluation import bootstrap
+from tsm_runtime.evaluation.bootstrap import bootstrap_map
+from tsm_runtime.evaluation.matching import match_segments
+from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.segments import Segment
 
 Videos = dict[str, list[Segment]]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tsm_runtime.annotations import read_ground_truth
-from tsm_runtime.diagnosis import KINDS, classify_predictions, diagnose
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation_modes import MODES
-from tsm_runtime.instance_traits import DETAD_BORDERS, Trait, parse_bins, read_traits
-from tsm_runtime.matching import Matching, match_segments
+from tsm_runtime.evaluation.diagnosis import KINDS, classify_predictions, diagnose
+from tsm_runtime.evaluation.instance_traits import DETAD_BORDERS, Trait, parse_bins, read_traits
+from tsm_runtime.evaluation.matching import Matching, match_segments
+from tsm_runtime.evaluation.modes import MODES
 from tsm_runtime.segments import Segment
 
 

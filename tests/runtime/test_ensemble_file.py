@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tsm_runtime.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion import FusionOptions
+from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
+from tsm_runtime.fusion.fuse import FusionOptions
 
 WHOLE = """
 method = "soft-nms-gaussian"

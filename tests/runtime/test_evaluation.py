@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tsm_runtime.annotations import read_ground_truth
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation import evaluate, scene_accuracy, tiou
+from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy, tiou
 from tsm_runtime.outputs import read_segments
 from tsm_runtime.segments import Segment
 
@@ -270,6 +270,6 @@ def test_pairs_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     truth, predictions = drawn(40), drawn(200)
     whole = evaluate(truth, predictions, TENTHS)
-    monkeypatch.setattr("tsm_runtime.matching._BLOCK_PAIRS", 7)
+    monkeypatch.setattr("tsm_runtime.evaluation.matching._BLOCK_PAIRS", 7)
     assert evaluate(truth, predictions, TENTHS) == whole
     assert 0 < whole.average_map < 1

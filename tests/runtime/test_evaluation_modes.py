@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.eval_inputs import read_evaluation_input
-from tsm_runtime.evaluation_modes import MODES, describe_modes
-from tsm_runtime.evaluation_report import EvaluationReport, evaluate_input
+from tsm_runtime.evaluation.inputs import read_evaluation_input
+from tsm_runtime.evaluation.modes import MODES, describe_modes
+from tsm_runtime.evaluation.summary import EvaluationReport, evaluate_input
 
 Entry = tuple[float, float] | tuple[float, float, str] | tuple[float, float, str, int]
 

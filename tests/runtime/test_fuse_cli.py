@@ -15,10 +15,10 @@ from fakes import result_of, seg
 
 from tsm_runtime import __version__
 from tsm_runtime.bundle import sha256
-from tsm_runtime.ensemble_file import read_ensemble
-from tsm_runtime.evaluation import evaluate
+from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.fuse_cli import main
-from tsm_runtime.fusion import fuse_results
+from tsm_runtime.fusion.ensemble_file import read_ensemble
+from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.outputs import SceneScore, read_segments, results_to_json
 from tsm_runtime.segments import Segment
 

@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation import tiou
-from tsm_runtime.fusion import (
+from tsm_runtime.evaluation.protocol import tiou
+from tsm_runtime.fusion.fuse import (
     FusionOptions,
     Method,
     fuse_results,

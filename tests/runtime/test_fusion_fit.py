@@ -12,12 +12,17 @@ from fakes import seg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsm_runtime.calibration import calibrate_segments, calibrated, fit_temperature, negative_log_likelihood
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation import evaluate
-from tsm_runtime.fit_table import FitTable, gain_over, gather_fit_table, judge, mean_ap, resampled_maps
-from tsm_runtime.fusion import FusionOptions, fuse_segments
-from tsm_runtime.fusion_fit import Setting, Trials, fit_ensemble, search
+from tsm_runtime.evaluation.protocol import evaluate
+from tsm_runtime.fusion.calibration import (
+    calibrate_segments,
+    calibrated,
+    fit_temperature,
+    negative_log_likelihood,
+)
+from tsm_runtime.fusion.fit import Setting, Trials, fit_ensemble, search
+from tsm_runtime.fusion.fit_table import FitTable, gain_over, gather_fit_table, judge, mean_ap, resampled_maps
+from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
 from tsm_runtime.segments import Segment
 
 Videos = dict[str, list[Segment]]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.recall import proposal_recall
+from tsm_runtime.evaluation.recall import proposal_recall
 from tsm_runtime.segments import Segment
 
 Videos = dict[str, list[Segment]]

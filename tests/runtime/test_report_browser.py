@@ -20,7 +20,7 @@ from fakes import result_of, seg
 from media import counted, write_video
 
 from tsm_runtime.annotations import VideoAnnotation
-from tsm_runtime.matching import match_segments
+from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.outputs import SceneScore
 from tsm_runtime.report import (
     MemberSegments,

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsm_runtime.annotations import VideoAnnotation
-from tsm_runtime.bootstrap import bootstrap_map
-from tsm_runtime.diagnosis import Diagnosis, ErrorProfile, Gain, TraitBin, TraitBins
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation import evaluate
-from tsm_runtime.matching import Matching, match_segments
+from tsm_runtime.evaluation.bootstrap import bootstrap_map
+from tsm_runtime.evaluation.diagnosis import Diagnosis, ErrorProfile, Gain, TraitBin, TraitBins
+from tsm_runtime.evaluation.matching import Matching, match_segments
+from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.report import (
     Confusion,
     PrecisionRecall,

@@ -9,7 +9,7 @@ import pytest
 from fakes import result_of, seg
 from rich.console import Console
 
-from tsm_runtime.evaluation import evaluate
+from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.outputs import SceneScore
 from tsm_runtime.segments import Segment
 from tsm_runtime.tables import align_segments, print_comparison, print_table

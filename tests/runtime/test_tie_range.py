@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsm_runtime.annotations import read_ground_truth
-from tsm_runtime.average_precision import class_average_precision
-from tsm_runtime.matching import match_segments
+from tsm_runtime.evaluation.average_precision import class_average_precision
+from tsm_runtime.evaluation.matching import match_segments
+from tsm_runtime.evaluation.tie_range import class_tie_range, tie_range
 from tsm_runtime.outputs import read_segments
 from tsm_runtime.segments import Segment
-from tsm_runtime.tie_range import class_tie_range, tie_range
 
 Videos = dict[str, list[Segment]]
 Spans = dict[str, list[tuple[float, float, float]]]

@@ -12,7 +12,7 @@ import torch
 from tsm_runtime.annotations import VideoAnnotation
 from tsm_runtime.backends import Scores
 from tsm_runtime.clips import ClipSpec
-from tsm_runtime.evaluation import evaluate, scene_accuracy
+from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, Options, run
 from tsm_train.clip_data import Labels

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tsm_runtime.annotations import VideoAnnotation
-from tsm_runtime.bootstrap import BootstrapIntervals
-from tsm_runtime.evaluation import Evaluation
+from tsm_runtime.evaluation.bootstrap import BootstrapIntervals
+from tsm_runtime.evaluation.protocol import Evaluation
 from tsm_runtime.outputs import Result
 from tsm_runtime.segments import IntervalScores, Segment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tsm_runtime.diagnosis import Diagnosis, TraitBins
+from tsm_runtime.evaluation.diagnosis import Diagnosis, TraitBins
 
 __all__ = ["diagnosis_charts"]
 

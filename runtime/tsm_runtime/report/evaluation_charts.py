@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tsm_runtime.annotations import VideoAnnotation
-from tsm_runtime.bootstrap import BootstrapIntervals
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation import score_matching
-from tsm_runtime.matching import Bools, Floats, Ints, Matching, pairwise_tiou
+from tsm_runtime.evaluation.bootstrap import BootstrapIntervals
+from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching, pairwise_tiou
+from tsm_runtime.evaluation.protocol import score_matching
 from tsm_runtime.outputs import Result
 from tsm_runtime.report.content import Confusion, EvaluationCharts, PrecisionRecall, VideoReport
 from tsm_runtime.segments import Segment

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation_modes import MatchRules
-from tsm_runtime.matching import (
+from tsm_runtime.evaluation.matching import (
     Floats,
     Ints,
     SegmentTable,
@@ -25,6 +24,7 @@ from tsm_runtime.matching import (
     pairwise_tiou,
     to_table,
 )
+from tsm_runtime.evaluation.modes import MatchRules
 from tsm_runtime.segments import Segment
 
 __all__ = ["REPORTED_NUMBERS", "ProposalRecall", "proposal_recall"]

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.calibration import fit_temperature
-from tsm_runtime.candidates import Fused, merge_clusters, unite, weighted_confidence
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fit_table import (
+from tsm_runtime.fusion.calibration import fit_temperature
+from tsm_runtime.fusion.candidates import Fused, merge_clusters, unite, weighted_confidence
+from tsm_runtime.fusion.fit_table import (
     FitTable,
     Gain,
     Pairs,
@@ -30,7 +30,7 @@ from tsm_runtime.fit_table import (
     mean_ap,
     resampled_maps,
 )
-from tsm_runtime.fusion import FusionOptions, fuse_candidates
+from tsm_runtime.fusion.fuse import FusionOptions, fuse_candidates
 
 __all__ = ["IOUS", "MIN_SCORES", "Fit", "Setting", "Trials", "fit_ensemble", "fuse_at", "search"]
 

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsm_runtime.average_precision import average_precision
-from tsm_runtime.matching import Bools, Floats, Ints, Matching
+from tsm_runtime.evaluation.average_precision import average_precision
+from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching
 
 __all__ = ["TieRange", "class_tie_range", "tie_range"]
 

@@ -26,7 +26,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.candidates import (
+from tsm_runtime.errors import UsageError
+from tsm_runtime.fusion.candidates import (
     MICROSECONDS,
     Candidates,
     Denominator,
@@ -37,10 +38,15 @@ from tsm_runtime.candidates import (
     unite,
     weighted_confidence,
 )
-from tsm_runtime.errors import UsageError
+from tsm_runtime.fusion.suppression import (
+    decay_gaussian,
+    decay_linear,
+    soft_suppress,
+    suppress,
+    weighted_boxes,
+)
 from tsm_runtime.outputs import Result, SceneScore, ranked_scenes
 from tsm_runtime.segments import Segment
-from tsm_runtime.suppression import decay_gaussian, decay_linear, soft_suppress, suppress, weighted_boxes
 
 __all__ = [
     "FusionOptions",

@@ -10,16 +10,14 @@ from typing import Literal
 from msgspec import structs
 
 from tsm_runtime.annotations import read_ground_truth
-from tsm_runtime.calibration import calibrate_segments
-from tsm_runtime.candidates import Denominator
-from tsm_runtime.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder, write_whole
-from tsm_runtime.fit_table import Gain, gather_fit_table
 from tsm_runtime.formats.kaggle import ACTION_IDS, read_label_map
 from tsm_runtime.formats.names import format_of
-from tsm_runtime.fusion import FusionOptions, Method, checked_weights
-from tsm_runtime.fusion_files import (
+from tsm_runtime.fusion.calibration import calibrate_segments
+from tsm_runtime.fusion.candidates import Denominator
+from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
+from tsm_runtime.fusion.files import (
     MemberFile,
     check_members,
     encode_fused,
@@ -27,8 +25,10 @@ from tsm_runtime.fusion_files import (
     fused_to_json,
     read_member,
 )
-from tsm_runtime.fusion_fit import IOUS, MIN_SCORES, Fit, fit_ensemble
-from tsm_runtime.member_labels import check_labels, read_labels, rename_labels
+from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
+from tsm_runtime.fusion.fit_table import Gain, gather_fit_table
+from tsm_runtime.fusion.fuse import FusionOptions, Method, checked_weights
+from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
 
 __all__ = ["FitRequest", "FuseRequest", "fit_and_write", "fuse_and_write"]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from tsm_runtime.candidates import Denominator
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_text
-from tsm_runtime.fusion import FusionOptions, Method
+from tsm_runtime.fusion.candidates import Denominator
+from tsm_runtime.fusion.fuse import FusionOptions, Method
 
 __all__ = ["Ensemble", "EnsembleMember", "ensemble_to_toml", "read_ensemble"]
 

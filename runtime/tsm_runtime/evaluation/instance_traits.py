@@ -13,8 +13,8 @@ import numpy as np
 
 from tsm_runtime.annotations import GroundTruth, VideoAnnotation
 from tsm_runtime.errors import UsageError
+from tsm_runtime.evaluation.matching import Ints, Matching
 from tsm_runtime.files import read_json
-from tsm_runtime.matching import Ints, Matching
 
 __all__ = ["DEFAULT_NUM_BINS", "DETAD_BORDERS", "InstanceKey", "Trait", "parse_bins", "read_traits"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.matching import Floats, Ints, Matching
+from tsm_runtime.evaluation.matching import Floats, Ints, Matching
 
 __all__ = ["BootstrapIntervals", "Interval", "bootstrap_map"]
 

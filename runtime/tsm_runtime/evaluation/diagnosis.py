@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.average_precision import average_precision, precision_at_ranks
 from tsm_runtime.errors import UsageError
-from tsm_runtime.instance_traits import DEFAULT_NUM_BINS, Trait
-from tsm_runtime.matching import Bools, Floats, Ints, Matching, blocks, pairwise_tiou
+from tsm_runtime.evaluation.average_precision import average_precision, precision_at_ranks
+from tsm_runtime.evaluation.instance_traits import DEFAULT_NUM_BINS, Trait
+from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching, blocks, pairwise_tiou
 
 __all__ = [
     "KINDS",

@@ -13,7 +13,7 @@ import numpy as np
 
 from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_truth
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation_modes import Mode
+from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.files import read_json, read_text
 from tsm_runtime.outputs import SceneScore, ranked_scenes, read_segments
 from tsm_runtime.segments import Segment

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.calibration import calibrated
-from tsm_runtime.candidates import MICROSECONDS, Candidates, Fused, gather_candidates
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation import DEFAULT_TIOU_THRESHOLDS, pairwise_tiou
+from tsm_runtime.evaluation.protocol import DEFAULT_TIOU_THRESHOLDS, pairwise_tiou
+from tsm_runtime.fusion.calibration import calibrated
+from tsm_runtime.fusion.candidates import MICROSECONDS, Candidates, Fused, gather_candidates
 from tsm_runtime.segments import Segment
 
 __all__ = [

@@ -18,7 +18,7 @@ from tsm_runtime.files import read_json
 from tsm_runtime.formats.detection_json import detection
 from tsm_runtime.formats.kaggle import ACTION_IDS
 from tsm_runtime.formats.result import rounded
-from tsm_runtime.fusion import FusionOptions, fuse_scenes, fuse_segments, union_gaps
+from tsm_runtime.fusion.fuse import FusionOptions, fuse_scenes, fuse_segments, union_gaps
 from tsm_runtime.outputs import Result, SceneScore, encode_results, ranked_scenes, read_segments
 from tsm_runtime.segments import Segment
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation_modes import CutGrid, MatchRules
+from tsm_runtime.evaluation.modes import CutGrid, MatchRules
 from tsm_runtime.segments import Segment
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tsm_runtime.matching import Bools, Floats, Matching
+from tsm_runtime.evaluation.matching import Bools, Floats, Matching
 
 __all__ = ["average_precision", "class_average_precision", "precision_at_ranks"]
 

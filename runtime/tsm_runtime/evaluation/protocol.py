@@ -4,7 +4,7 @@ Written once for training and runtime. Where each rule stands:
 
 - matching, who finds which instance: `matching`
 - average precision: `average_precision`
-- equal scores, and what other evaluators do differently: `evaluation_modes`
+- equal scores, and what other evaluators do differently: `modes`
 - how far the order of equal scores moves the result: `tie_range`
 - average recall of proposals: `recall`; confidence intervals: `bootstrap`; kinds of error: `diagnosis`
 
@@ -23,10 +23,10 @@ from typing import Literal
 
 import numpy as np
 
-from tsm_runtime.average_precision import class_average_precision
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation_modes import DEFAULT_TIOU_THRESHOLDS
-from tsm_runtime.matching import Matching, match_segments, pairwise_tiou
+from tsm_runtime.evaluation.average_precision import class_average_precision
+from tsm_runtime.evaluation.matching import Matching, match_segments, pairwise_tiou
+from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
 from tsm_runtime.segments import Segment
 
 __all__ = [

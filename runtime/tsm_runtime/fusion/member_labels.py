@@ -12,7 +12,7 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json, read_text
-from tsm_runtime.fusion_files import MemberFile, some
+from tsm_runtime.fusion.files import MemberFile, some
 from tsm_runtime.segments import Segment
 
 __all__ = ["check_labels", "read_labels", "rename_labels"]

@@ -1,0 +1,1 @@
+"""Fusion of an ensemble: members' segments become one list, and weights are fitted to a ground truth."""
