@@ -39,6 +39,13 @@ def tsm_run(
     overlay: Annotated[
         Path | None, typer.Option(help="also write the video with its labels burnt in, as .mp4, .mov or .mkv")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="also write a page (.html) with the video, a timeline and all scores")
+    ] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="put the videos into the report's page")] = False,
+    truth: Annotated[
+        Path | None, typer.Option(help="annotations to show beside what was found, in the report")
+    ] = None,
     min_score: Annotated[float, typer.Option(help="drop segments below this score", min=0, max=1)] = 0.0,
     start: Annotated[float, typer.Option(help="begin at this second of the video", min=0)] = 0.0,
     end: Annotated[
@@ -78,6 +85,9 @@ def tsm_run(
         from tsm_runtime.overlay import check_overlay, with_overlay
 
         check_overlay(overlay, inputs, output)
+    from tsm_runtime.report.sink import report_request, with_report
+
+    page = report_request(report, embed, truth, inputs, output)
     for error in errors:
         warn(str(error))
     if not inputs:
@@ -94,6 +104,8 @@ def tsm_run(
     sink = open_sink(output, format_, encoding)
     if overlay is not None:
         sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
+    if page is not None:
+        sink = with_report(sink, page, member.action_labels)
     if notice:
         warn(notice)
     failures = run_all(inputs, member, options, sink, quiet=quiet)

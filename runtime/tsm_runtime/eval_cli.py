@@ -58,6 +58,10 @@ def tsm_eval(
         ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="one JSON object, values 0 to 1")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", help="also write a page (.html): curves, confusion, diagnosis, timelines"),
+    ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="file, or - for stdout")] = "-",
     version: Annotated[bool, version_option()] = False,
 ) -> None:
@@ -68,6 +72,8 @@ def tsm_eval(
         raise UsageError("--bins is for --diagnose; give both")
     if output != "-" and not Path(output).parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {Path(output).parent}")
+    if page is not None and not page.parent.is_dir():
+        raise UsageError(f"--report {page}: there is no folder {page.parent}")
     from tsm_runtime.evaluation.inputs import parse_thresholds, read_evaluation_input
     from tsm_runtime.evaluation.instance_traits import parse_bins, read_traits
     from tsm_runtime.evaluation.summary import evaluate_input, report_to_json, report_to_text
@@ -87,6 +93,10 @@ def tsm_eval(
     report = evaluate_input(
         given, rules, thresholds, replicates=bootstrap, seed=seed, traits=traits, num_bins=num_bins
     )
+    if page is not None:
+        from tsm_runtime.report.evaluation_page import write_evaluation_page
+
+        write_evaluation_page(page, given, report)
     to_file = output != "-"
     data = report_to_json(report).encode() if json_ else report_to_text(report, for_file=to_file)
     if to_file:

@@ -24,12 +24,11 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.decode import TimedFrame, VideoReader
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
-from tsm_runtime.files import is_folder
 from tsm_runtime.formats.result import Result, lanes
 from tsm_runtime.frames import _upright as upright
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.segments import Segment
-from tsm_runtime.sinks import Sink
+from tsm_runtime.sinks import Sink, check_second_output
 from tsm_runtime.terminal import printable, warn
 
 if TYPE_CHECKING:
@@ -65,13 +64,7 @@ def check_overlay(path: Path, inputs: Sequence[VideoInput], output: str | None) 
     """
     if len(inputs) > 1:
         raise UsageError(f"--overlay takes one video, but {len(inputs)} were given")
-    if path.suffix.lower() not in OVERLAY_SUFFIXES:
-        raise UsageError(f"--overlay {path}: expected a name that ends in {', '.join(OVERLAY_SUFFIXES)}")
-    if is_folder(path) or not is_folder(path.parent):
-        raise UsageError(f"--overlay {path}: is a folder, or there is no folder {path.parent}")
-    taken = [video.path for video in inputs] + ([] if output in (None, "-", "") else [Path(str(output))])
-    if any(path.resolve() == other.resolve() for other in taken):
-        raise UsageError(f"--overlay {path}: would replace the video or --output; choose another name")
+    check_second_output("--overlay", path, OVERLAY_SUFFIXES, inputs, output)
     _load_font(_SMALLEST_FONT)
 
 

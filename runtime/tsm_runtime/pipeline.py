@@ -117,6 +117,7 @@ def run(
         gaps=tuple(clips.builder.gaps),
         corrupt_frames=reader.corrupt_frames,
         warnings=tuple(clips.warnings()),
+        scores=intervals,
     )
 
 

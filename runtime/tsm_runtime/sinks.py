@@ -24,7 +24,16 @@ from tsm_runtime.segments import BACKGROUND
 from tsm_runtime.tables import print_table
 from tsm_runtime.terminal import is_terminal, warn, write_stdout
 
-__all__ = ["Encoding", "Format", "Sink", "check_output", "choose_format", "label_ids_for", "open_sink"]
+__all__ = [
+    "Encoding",
+    "Format",
+    "Sink",
+    "check_output",
+    "check_second_output",
+    "choose_format",
+    "label_ids_for",
+    "open_sink",
+]
 
 
 class Sink(Protocol):
@@ -120,6 +129,23 @@ def check_output(output: str | None, inputs: Sequence[VideoInput], format_: Form
         raise UsageError(f"--output {output}: there is no folder {path.parent}")
     if any(path.resolve() == video.path.resolve() for video in inputs):
         raise UsageError(f"--output {output}: would replace the video; choose another name")
+
+
+def check_second_output(
+    flag: str, path: Path, suffixes: Sequence[str], inputs: Sequence[VideoInput], output: str | None
+) -> None:
+    """Check the name of a file that is written besides `--output`, before any work is done for it.
+
+    Raises:
+        UsageError: another suffix, no such folder, or a name that is taken by a video or by `--output`.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{flag} {path}: expected a name that ends in {', '.join(suffixes)}")
+    if is_folder(path) or not is_folder(path.parent):
+        raise UsageError(f"{flag} {path}: is a folder, or there is no folder {path.parent}")
+    taken = [video.path for video in inputs] + ([] if output in (None, "-", "") else [Path(str(output))])
+    if any(path.resolve() == other.resolve() for other in taken):
+        raise UsageError(f"{flag} {path}: would replace the video or --output; choose another name")
 
 
 def _check_one_file(output: str | None, num_videos: int, format_: Format) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,20 @@ def test_output_files(tsm_eval: Command) -> None:
     code, out, err = tsm_eval(*files, "-o", "missing/scores.txt")
     assert (code, out) == (2, "")
     assert "there is no folder missing" in err
+
+
+def test_a_report(tsm_eval: Command) -> None:
+    code, out, err = tsm_eval(*write(scenes=SCENES), "--report", "page.html", "--diagnose")
+    assert (code, err) == (0, "")
+    assert "run" in out
+    page = re.search(r'id="data">(.*?)</script>', Path("page.html").read_text(), re.DOTALL)
+    assert page is not None
+    data = json.loads(page[1])
+    assert [video["id"] for video in data["videos"]] == ["v", "w"]
+    assert data["evaluation"]["diagnosis"]
+    code, out, err = tsm_eval(*write(), "--report", "nowhere/page.html")
+    assert (code, out) == (2, "")
+    assert "there is no folder nowhere" in err
 
 
 def test_gzipped_files(tsm_eval: Command) -> None:

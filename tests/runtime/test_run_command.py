@@ -185,6 +185,48 @@ def test_an_overlay_without_pillow_names_the_extra(
     )  # fmt: skip
 
 
+def page_data(path: str) -> dict[str, Any]:
+    """What a report's script reads."""
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', Path(path).read_text(), re.S
+    )
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_a_report_beside_the_results(tsm_run: Command, video: Path) -> None:
+    database = {"scene": {"annotations": [{"label": "dark", "segment": [0.25, 1.0]}]}}
+    Path("truth.json").write_text(json.dumps({"database": database}))
+    code, out, err = tsm_run(video, "--report", "page.html", "--truth", "truth.json")
+    assert (code, found(out), err) == (0, {"scene": FOUND}, "")
+    data = page_data("page.html")
+    (shown,) = data["videos"]
+    segments = [(data["labels"][label], s, e) for label, s, e, *_ in shown["members"][0]["segments"]]
+    assert segments == FOUND
+    assert shown["media"]["src"] == "scene.mp4"
+    assert [entry[1:3] for entry in shown["truth"]["segments"]] == [[0.25, 1.0]]
+    assert shown["strip"] is not None
+    assert tsm_run(video, "--report", "page.html", "--embed").code == 0
+    assert page_data("page.html")["videos"][0]["media"]["src"].startswith("data:video/mp4;base64,")
+
+
+def test_wrong_usage_of_the_report(tsm_run: Command, video: Path) -> None:
+    Path("other.json").write_text('{"database": {"somewhere": {"annotations": []}}}')
+    for arguments, words in (
+        (("--embed",), "--embed is for --report"),
+        (("--truth", "other.json"), "--truth is for --report"),
+        (("--report", "page.txt"), "ends in .html"),
+        (("--report", "nowhere/page.html"), "there is no folder nowhere"),
+        (("--report", "p.html", "-o", "p.html"), "would replace"),
+        (("--report", "p.html", "--truth", "other.json"), "annotates none of the videos; their ids: scene"),
+    ):
+        code, out, err = tsm_run(video, *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert words in err
+    assert not Path("p.html").exists()
+
+
 def test_the_batch_size_changes_nothing(tsm_run: Command, video: Path) -> None:
     def segments(batch: int) -> list[Any]:
         assert tsm_run(video, "--batch", batch, "--threads", 1, "-o", f"{batch}.json").code == 0

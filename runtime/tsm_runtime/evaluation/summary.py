@@ -14,7 +14,7 @@ from tsm_runtime.evaluation.bootstrap import BootstrapIntervals, Interval, boots
 from tsm_runtime.evaluation.diagnosis import Diagnosis, diagnose
 from tsm_runtime.evaluation.inputs import EvaluationInput
 from tsm_runtime.evaluation.instance_traits import DEFAULT_NUM_BINS, Trait
-from tsm_runtime.evaluation.matching import match_segments
+from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.evaluation.protocol import Evaluation, scene_accuracy, score_matching
 from tsm_runtime.evaluation.recall import REPORTED_NUMBERS, ProposalRecall, proposal_recall
@@ -37,6 +37,7 @@ class EvaluationReport:
 
     Args:
         mode: by which rules.
+        matching: which prediction found which instance; all figures but the recall come from it.
         subset: its name; None when all videos were taken.
         num_videos: videos of the truth.
         evaluation: average precisions.
@@ -50,6 +51,7 @@ class EvaluationReport:
     """
 
     mode: Mode
+    matching: Matching
     subset: str | None
     num_videos: int
     evaluation: Evaluation
@@ -95,6 +97,7 @@ def evaluate_input(
     scenes = given.truth.scenes
     return EvaluationReport(
         mode=mode,
+        matching=matching,
         subset=given.subset,
         num_videos=len(given.truth.videos),
         evaluation=score_matching(matching, given.predictions),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments import Segment
+from tsm_runtime.segments import IntervalScores, Segment
 
 __all__ = [
     "Result",
@@ -53,6 +53,8 @@ class Result:
         gaps: [start, end) in seconds where the video has no frame for longer than t.
         corrupt_frames: frames that the decoder marked as damaged.
         warnings: one line each, for a person.
+        scores: of the classified intervals; None where segments were read back from a file. Not written to
+            files, and not part of what makes two results equal.
     """
 
     video_id: str
@@ -65,6 +67,7 @@ class Result:
     gaps: tuple[tuple[float, float], ...]
     corrupt_frames: int
     warnings: tuple[str, ...]
+    scores: IntervalScores | None = field(default=None, compare=False, repr=False)
 
 
 def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:
