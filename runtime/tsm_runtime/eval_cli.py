@@ -74,9 +74,10 @@ def tsm_eval(
         raise UsageError(f"--output {output}: there is no folder {Path(output).parent}")
     if page is not None and not page.parent.is_dir():
         raise UsageError(f"--report {page}: there is no folder {page.parent}")
-    from tsm_runtime.evaluation.inputs import parse_thresholds, read_evaluation_input
+    from tsm_runtime.evaluation.inputs import read_evaluation_input
     from tsm_runtime.evaluation.instance_traits import parse_bins, read_traits
     from tsm_runtime.evaluation.summary import evaluate_input, report_to_json, report_to_text
+    from tsm_runtime.evaluation.thresholds import parse_thresholds
     from tsm_runtime.files import write_whole
 
     rules = MODES[mode]

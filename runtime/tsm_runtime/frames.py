@@ -17,7 +17,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from tsm_runtime.errors import VideoError
 
-__all__ = ["RESIZE_FLAG", "FrameConverter"]
+__all__ = ["RESIZE_FLAG", "FrameConverter", "upright"]
 
 RESIZE_FLAG = "bilinear"
 """The swscale flag of every resize; stored in the bundle, and a bundle with another one is refused."""
@@ -55,11 +55,11 @@ class FrameConverter:
             kind = f"{frame.width} x {frame.height} {frame.format.name}"
             raise VideoError(f"pictures of {kind} cannot be converted to RGB") from error
         # The target is square, so turning after the resize gives the same picture and moves fewer bytes.
-        return _upright(np.asarray(resized.to_ndarray(), dtype=np.uint8), frame)
+        return upright(np.asarray(resized.to_ndarray(), dtype=np.uint8), frame)
 
 
-def _upright(picture: Picture, frame: VideoFrame) -> Picture:
-    """Return a square picture turned and mirrored as the display matrix asks, to the nearest quarter turn.
+def upright(picture: Picture, frame: VideoFrame) -> Picture:
+    """Return a picture turned and mirrored as the display matrix asks, to the nearest quarter turn.
 
     The matrix (a, b, u, c, d, v, x, y, w) takes column p and row q to column a*p + c*q and row b*p + d*q
     (ISO/IEC 14496-12, 8.3.2); `frame.rotation` would tell the turn but not a mirroring.

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from tsm_runtime.decode import TimedFrame, VideoReader
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.formats.result import Result, lanes
-from tsm_runtime.frames import _upright as upright
+from tsm_runtime.frames import upright
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.segments import Segment
 from tsm_runtime.sinks import Sink, check_second_output

@@ -15,7 +15,7 @@ import pytest
 from tsm_runtime import __version__
 from tsm_runtime.errors import UsageError
 from tsm_runtime.eval_cli import main
-from tsm_runtime.evaluation.inputs import parse_thresholds
+from tsm_runtime.evaluation.thresholds import parse_thresholds
 
 
 class Outcome(NamedTuple):

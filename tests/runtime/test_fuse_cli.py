@@ -271,7 +271,7 @@ def test_scene_labels_are_checked_and_mapped_too(tsm_fuse: Command, two: tuple[P
         (["a.json", "other.json"], 'other.json: no "results" object'),
         (["a.json", "empty.json"], "empty.json: holds no video"),
         (["a.json", "negative.json"], "'walk' has the score -1.5; fusion takes confidences of 0 or more"),
-        (["a.json", "scenes.json"], "scenes.json: \"scenes\" of video 'u'"),
+        (["a.json", "scenes.json"], "scenes.json: scenes of video 'u', entry 1"),
         (["a.json", "a.json"], "a.json is given twice; to let it count for more, give it a higher weight"),
         (["a.json", "link.json"], "link.json is given twice"),
         (["a.json", "elsewhere.json"], "no video is in two members, so there is nothing to fuse"),

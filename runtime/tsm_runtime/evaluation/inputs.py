@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_truth
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.files import read_json, read_text
-from tsm_runtime.outputs import SceneScore, ranked_scenes, read_segments
+from tsm_runtime.formats.detection_json import read_scenes
+from tsm_runtime.outputs import read_segments
 from tsm_runtime.segments import Segment
 
 __all__ = [
     "EvaluationInput",
     "choose_subset",
-    "parse_thresholds",
     "prepare_predictions",
     "prepare_truth",
     "read_evaluation_input",
-    "read_scenes",
 ]
 
 _DEFAULT_SUBSET = "validation"
@@ -317,86 +314,12 @@ def _class_ids(path: Path) -> dict[str, int]:
     return ids
 
 
-# --- scenes ---------------------------------------------------------------------------------------
-
-
-def read_scenes(path: Path) -> dict[str, list[SceneScore]]:
-    """Scene scores per video id, best first, from detection JSON; other files have none.
-
-    Raises:
-        UsageError: names file, video and entry of the first fault.
-    """
+def _best_scenes(path: Path) -> dict[str, str]:
     try:
         content = json.loads(read_text(path))
     except ValueError:  # one of the other formats that `outputs.read_segments` takes: they have no scenes
         return {}
-    scenes = content.get("scenes", {}) if isinstance(content, dict) else {}
-    if not isinstance(scenes, dict):
-        raise UsageError(f'{path}: "scenes" is no object; expected a list of scenes per video id')
-    return {video: _video_scenes(f"{path}: scenes of video {video!r}", raw) for video, raw in scenes.items()}
-
-
-class _Scene(msgspec.Struct):
-    label: str
-    score: float
-
-
-def _video_scenes(where: str, raw: object) -> list[SceneScore]:
-    if not isinstance(raw, list):
-        raise UsageError(f"{where}: expected a list")
-    scenes = []
-    for number, entry in enumerate(raw, start=1):
-        try:
-            read = msgspec.convert(entry, _Scene)
-            scenes.append(SceneScore(label=read.label, score=read.score))
-        except (ValueError, OverflowError) as error:  # msgspec.ValidationError is a ValueError
-            raise UsageError(f"{where}, entry {number}: {error}") from error
-    return ranked_scenes(scenes)
-
-
-def _best_scenes(path: Path) -> dict[str, str]:
-    return {video: scenes[0].label for video, scenes in read_scenes(path).items() if scenes}
-
-
-# --- words and thresholds -------------------------------------------------------------------------
-
-
-def parse_thresholds(text: str) -> list[float]:
-    """Numbers and ranges first:step:last, separated by commas.
-
-    >>> parse_thresholds("0.5:0.25:1,0.3")
-    [0.5, 0.75, 1.0, 0.3]
-
-    Raises:
-        UsageError: something else, a number outside (0, 1], or one that is given twice.
-    """
-    values: list[float] = []
-    for part in text.split(","):
-        try:
-            numbers = [float(number) for number in part.split(":")]
-        except ValueError:
-            numbers = []
-        if len(numbers) not in (1, 3) or not all(math.isfinite(number) for number in numbers):
-            raise UsageError(
-                f"--tiou: {part.strip()!r} is no number and no range; as in 0.5,0.75 or 0.5:0.05:0.95"
-            )
-        values += numbers if len(numbers) == 1 else _range(*numbers)
-    for position, value in enumerate(values):
-        if not 0 < value <= 1:
-            raise UsageError(f"--tiou: {value:g} is not in (0, 1]")
-        if f"{value:g}" in (f"{other:g}" for other in values[:position]):
-            raise UsageError(f"--tiou: {value:g} is given twice")
-    return values
-
-
-def _range(first: float, step: float, last: float) -> list[float]:
-    if step <= 0 or last < first or (last - first) / step > 1e4:
-        raise UsageError(f"--tiou: {first:g}:{step:g}:{last:g} is no range; as in 0.5:0.05:0.95")
-    steps = round((last - first) / step)
-    if abs(first + steps * step - last) > 1e-9:
-        raise UsageError(f"--tiou: {first:g}:{step:g}:{last:g} does not end at {last:g} in whole steps")
-    # As the official code makes them: a tIoU on a threshold may depend on its last digit.
-    return [float(value) for value in np.linspace(first, last, steps + 1)]
+    return {video: scenes[0].label for video, scenes in read_scenes(path, content).items() if scenes}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,10 +9,18 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded, segment_at
+from tsm_runtime.formats.result import Result, SceneScore, check_ids, ranked_scenes, rounded, segment_at
 from tsm_runtime.segments import Segment
 
-__all__ = ["detection", "provenance", "read_detection", "read_detections", "results_to_json"]
+__all__ = [
+    "detection",
+    "detections_to_json",
+    "provenance",
+    "read_detection",
+    "read_detections",
+    "read_scenes",
+    "results_to_json",
+]
 
 _VERSION = "tsm-tal 1"
 _LINE_LENGTH = 110
@@ -38,14 +46,31 @@ def results_to_json(results: Sequence[Result], external_data: Mapping[str, objec
         ValueError: two results have the same video id, or a number is not finite.
     """
     check_ids(results)
+    return detections_to_json(
+        {r.video_id: r.segments for r in results},
+        {r.video_id: r.scenes for r in results},
+        {**external_data, "videos": {r.video_id: provenance(r) for r in results}},
+    )
+
+
+def detections_to_json(
+    segments: Mapping[str, Sequence[Segment]],
+    scenes: Mapping[str, Sequence[SceneScore]],
+    external_data: Mapping[str, object],
+) -> bytes:
+    """Write the document that `results_to_json` writes, from its parts per video id.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     document = {
         "version": _VERSION,
-        "results": {r.video_id: [detection(segment) for segment in r.segments] for r in results},
+        "results": {video: [detection(segment) for segment in found] for video, found in segments.items()},
         "scenes": {
-            r.video_id: [{"label": s.label, "score": rounded(s.score)} for s in ranked_scenes(r.scenes)]
-            for r in results
+            video: [{"label": s.label, "score": rounded(s.score)} for s in ranked_scenes(found)]
+            for video, found in scenes.items()
         },
-        "external_data": {**external_data, "videos": {r.video_id: provenance(r) for r in results}},
+        "external_data": external_data,
     }
     # A video id may hold lone surrogates (a file name that is not UTF-8): their escape is valid JSON.
     return (_layout(document, 0) + "\n").encode("utf-8", "backslashreplace")
@@ -116,3 +141,33 @@ def read_detection(where: str, raw: object) -> Segment:
     except (msgspec.ValidationError, OverflowError) as error:
         raise UsageError(f"{where}: {error}") from error
     return segment_at(where, entry.label, *entry.segment, entry.score)
+
+
+def read_scenes(path: Path, content: object) -> dict[str, list[SceneScore]]:
+    """Scene scores per video id, best first, of a detection JSON of ours; other tools' files have none.
+
+    Raises:
+        UsageError: names file, video and entry of the first fault.
+    """
+    scenes = content.get("scenes", {}) if isinstance(content, dict) else {}
+    if not isinstance(scenes, dict):
+        raise UsageError(f'{path}: "scenes" is no object; expected a list of scenes per video id')
+    return {video: _video_scenes(f"{path}: scenes of video {video!r}", raw) for video, raw in scenes.items()}
+
+
+class _Scene(msgspec.Struct):
+    label: str
+    score: float
+
+
+def _video_scenes(where: str, raw: object) -> list[SceneScore]:
+    if not isinstance(raw, list):
+        raise UsageError(f"{where}: expected a list")
+    scenes = []
+    for number, entry in enumerate(raw, start=1):
+        try:
+            read = msgspec.convert(entry, _Scene)
+            scenes.append(SceneScore(label=read.label, score=read.score))
+        except (ValueError, OverflowError) as error:  # msgspec.ValidationError is a ValueError
+            raise UsageError(f"{where}, entry {number}: {error}") from error
+    return ranked_scenes(scenes)

@@ -20,14 +20,12 @@ from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_
 from tsm_runtime.fusion.files import (
     MemberFile,
     check_members,
-    encode_fused,
-    fuse_files,
-    fused_to_json,
     read_member,
 )
 from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
 from tsm_runtime.fusion.fit_table import Gain, gather_fit_table
 from tsm_runtime.fusion.fuse import FusionOptions, Method, checked_weights
+from tsm_runtime.fusion.fused_file import encode_fused, fuse_files, fused_to_json
 from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
 
