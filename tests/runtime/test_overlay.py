@@ -22,7 +22,8 @@ from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.outputs import Result
-from tsm_runtime.overlay import Painter, check_overlay, with_overlay, write_overlay
+from tsm_runtime.overlay import check_overlay, with_overlay, write_overlay
+from tsm_runtime.painter import Painter
 from tsm_runtime.segments import Segment
 
 pytest.importorskip("PIL")
