@@ -5,12 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from entry import Command, command
 
 from tsm_runtime import __version__
 from tsm_runtime.errors import UsageError
@@ -18,31 +17,13 @@ from tsm_runtime.eval_cli import main
 from tsm_runtime.evaluation.thresholds import parse_thresholds
 
 
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture
 def tsm_eval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Command:
+    """The command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["tsm-eval", *map(str, arguments)])
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capfdbinary.readouterr()
-        assert b"Traceback" not in captured.err
-        return Outcome(int(left.value.code or 0), captured.out.decode(), captured.err.decode())
-
-    return call
+    return command("tsm-eval", main, monkeypatch, capfdbinary)
 
 
 def video(*annotations: tuple[float, float, str], **more: object) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from entry import Command, command
 from fakes import result_of, seg
 
 from tsm_runtime import __version__
@@ -23,30 +22,13 @@ from tsm_runtime.outputs import SceneScore, read_segments, results_to_json
 from tsm_runtime.segments import Segment
 
 
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture
-def tsm_fuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+def tsm_fuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Command:
     """The command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["tsm-fuse", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return Outcome(int(left.value.code or 0), captured.out, captured.err)
-
-    return call
+    return command("tsm-fuse", main, monkeypatch, capfdbinary)
 
 
 def write(path: str, videos: dict[str, list[Segment]], **more: Any) -> Path:

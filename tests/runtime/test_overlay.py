@@ -134,6 +134,7 @@ def test_any_label_on_any_size(label: str, size: tuple[int, int]) -> None:
     painter = Painter(*size, found, 2.0)
     for seconds in (0.0, 0.5, 1.0, 2.0, 5.0):
         painter.paint(picture, seconds)
+    assert (picture != 99).any()  # the time line at least
 
 
 @pytest.mark.parametrize("size", [(2, 2), (33, 17), (6, 201), (201, 6)])

@@ -12,12 +12,12 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from entry import Command, Outcome, command
 from media import counted, cut, plain, write_levels, write_video
 
 from tsm_runtime import __version__
@@ -29,33 +29,17 @@ SCENE = [(DARK, 1.0), (GREY, 0.5), (BRIGHT, 1.5)]
 MAIN = "from tsm_runtime.cli import main; main()"
 
 
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture
 def tsm_run(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
 ) -> Command:
     """The command with the tiny model, in an empty folder."""
     monkeypatch.setenv("TSM_MODEL", str(tiny_bundle))
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["tsm-run", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return Outcome(int(left.value.code or 0), captured.out, captured.err)
-
-    return call
+    return command("tsm-run", main, monkeypatch, capfdbinary)
 
 
 @pytest.fixture(scope="module")

@@ -295,7 +295,9 @@ def draw_frames(
 def _encode(path: Path, frames: Iterator[npt.NDArray[np.uint8]], width: int, height: int, crf: int) -> None:
     """Write frames as H.264; one thread, so that processes do not compete."""
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": str(crf)})
+        # x264's macroblock tree reads memory that it never wrote: with it, equal pictures give unequal files.
+        options = {"crf": str(crf), "x264-params": "mbtree=0"}
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, FRAMES_PER_SECOND)
         stream.codec_context.thread_count = 1
