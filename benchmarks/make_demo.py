@@ -22,19 +22,21 @@ ROOT = Path(__file__).parents[1]
 DATA_SEED = 1
 VIDEO_SEED = 20_000
 VIDEO_SECONDS = 30.0
+SIZE = 144
+"""Width and height of all videos, in pixels."""
 
 
 def main() -> None:
     """Write runtime/tsm_runtime/demo/ and show what `tsm-run --demo` then prints."""
     config = load_config(ROOT / "benchmarks" / "configs" / "drawn.toml")
     if not (ROOT / "drawn" / "ground_truth.json").exists():
-        draw_dataset(ROOT / "drawn", seed=DATA_SEED, training=128, validation=24, width=144, height=144)
+        draw_dataset(ROOT / "drawn", seed=DATA_SEED, training=128, validation=24, width=SIZE, height=SIZE)
     run = ROOT / "runs" / config.name
     if not (run / "best.safetensors").exists():
         train(config, run)
     folder = demo_folder()
     export_bundle(run / "last.safetensors", folder / "bundle", half_weights=True)
-    truth = draw_video(folder / "video.mp4", seed=VIDEO_SEED, seconds=VIDEO_SECONDS)
+    truth = draw_video(folder / "video.mp4", seed=VIDEO_SEED, seconds=VIDEO_SECONDS, width=SIZE, height=SIZE)
     (folder / "ground_truth.json").write_text(json.dumps(describe(truth), indent=1) + "\n")
     run_demo()
 
