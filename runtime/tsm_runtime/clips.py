@@ -84,6 +84,11 @@ class ClipBatch:
         if self.frames.shape != expected or self.frames.dtype != np.uint8:
             raise ValueError(f"expected uint8 {expected}, got {self.frames.dtype} {self.frames.shape}")
 
+    @property
+    def end_seconds(self) -> float:
+        """End of the last interval."""
+        return (int(self.indices[-1]) + 1) * self.spec.interval_seconds
+
 
 @dataclass(slots=True)
 class ClipBuilder:

@@ -118,8 +118,7 @@ def run(
                     if member.spec == batch.spec:
                         kept.add(batch, _checked(member.backend.infer(batch.frames), video))
                 if progress is not None:
-                    end_seconds = (int(batch.indices[-1]) + 1) * batch.spec.interval_seconds
-                    reached_seconds = max(reached_seconds, end_seconds)
+                    reached_seconds = max(reached_seconds, batch.end_seconds)  # grids take turns
                     progress(reached_seconds, reader.claimed_seconds)
     if not any(kept.indices for kept in scored):
         raise VideoError(f"{video}: {clips.why_nothing(min(clips.specs, key=lambda s: s.interval_seconds))}")

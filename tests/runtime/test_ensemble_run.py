@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from fakes import ACTION_CENTRES, ACTIONS, SCENES, BrightnessBackend, brightness_member
-from media import write_levels
+from media import cut, write_levels, write_video
 
 from tsm_runtime import cli, fuse_cli
 from tsm_runtime.backends import Scores
@@ -23,7 +23,9 @@ from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_results
+from tsm_runtime.outputs import read_segments
 from tsm_runtime.pipeline import ClipStream, Member, Options, run
+from tsm_runtime.segments import Segment
 
 LEVELS = [(20, 1.0), (128, 0.5), (235, 1.5), (20, 0.5), (100, 1.0), (235, 0.6)]
 
@@ -174,7 +176,33 @@ def test_batches_of_several_specs_are_those_of_each_alone(video: Path) -> None:
         assert all(np.array_equal(a.frames, b.frames) for a, b in zip(own, alone, strict=True))
 
 
-def test_a_cancelled_stream_ends_and_holds_little(video: Path) -> None:
+def test_gaps_and_breaks_are_those_of_each_grid(tmp_path: Path) -> None:
+    """Dark, but nothing new between 0.8 and 2.2 s and between 3.0 and 3.6 s; then the file breaks off."""
+    pts = [*range(0, 801, 40), *range(2200, 3001, 40), *range(3600, 8001, 40)]
+    noise = np.random.default_rng(0).integers(0, 60, (len(pts), 48, 64, 3), dtype=np.uint8)
+    path = cut(write_video(tmp_path / "v.mkv", noise, pts=pts), 0.8)
+    members = [brightness_member(0.5), other_member(1.0), other_member(0.25)]
+    alone = [run(path, member) for member in members]
+    result = run(path, members)
+    assert result == fuse_results(alone)
+    assert result.members == tuple(alone)
+    assert [own.gaps for own in alone] == [((0.8, 2.2), (3.0, 3.6)), ((0.8, 2.2),), ((0.8, 2.2), (3.0, 3.6))]
+    assert not result.complete
+    assert [line[:6] for line in result.warnings] == ["breaks", "2 gaps", "1 gap ", "2 gaps"]
+
+
+def test_a_stream_for_several_specs_holds_few_clips(video: Path) -> None:
+    held: list[int] = []
+    with VideoReader(video) as reader:
+        specs = [brightness_member(t).spec for t in (0.25, 0.5)]
+        clips = ClipStream(reader, specs, Options(batch_size=2))
+        for _ in clips:
+            held.append(sum(len(b._ready) + len(b._filling) for b in clips.builders.values()))
+    assert len(held) == 10 + 5
+    assert max(held) <= 2 * 3
+
+
+def test_a_cancelled_stream_ends(video: Path) -> None:
     with VideoReader(video) as reader:
         clips = ClipStream(reader, [brightness_member(t).spec for t in (0.25, 0.5)], Options())
         batches = iter(clips)
@@ -230,6 +258,8 @@ class Outcome(NamedTuple):
 
 
 Command = Callable[..., Outcome]
+
+AB = ("-m", "a", "-m", "b")
 
 
 @pytest.fixture
@@ -345,6 +375,18 @@ def test_a_report_shows_the_members_beside_their_fusion(call: Command) -> None:
         assert drawn == [(d["label"], d["segment"], d["score"]) for d in alone]
 
 
+def test_other_formats_hold_the_fused_segments(call: Command) -> None:
+    expected = read_segments_of(call("tsm-run", "scene.mp4", *AB, "-o", "out.json"), "out.json")
+    assert expected
+    for name in ("out.jsonl", "out.csv"):
+        assert read_segments_of(call("tsm-run", "scene.mp4", *AB, "-o", name), name) == expected
+
+
+def read_segments_of(done: Outcome, name: str) -> list[Segment]:
+    assert done == (0, "", "")
+    return read_segments(Path(name))["scene"]
+
+
 # --- ensemble.toml --------------------------------------------------------------------------------
 
 
@@ -381,8 +423,6 @@ def test_another_bundle_than_the_file_means(call: Command) -> None:
 
 
 # --- wrong usage ----------------------------------------------------------------------------------
-
-AB = ("-m", "a", "-m", "b")
 
 
 @pytest.mark.parametrize(
