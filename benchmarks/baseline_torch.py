@@ -22,8 +22,8 @@ import torch
 from _common import store
 from av.video.reformatter import VideoReformatter
 
-from tsm_runtime.batch_run import open_member
 from tsm_runtime.bundle import load_bundle
+from tsm_runtime.members import open_member
 from tsm_runtime.pipeline import Options, run
 from tsm_train.checkpoint import load_checkpoint
 from tsm_train.model import Probabilities

@@ -9,53 +9,65 @@ import av
 import numpy as np
 
 from tsm_runtime import __version__
-from tsm_runtime.backends import open_backend
 from tsm_runtime.bundle import Bundle
 from tsm_runtime.errors import VideoError
+from tsm_runtime.fusion.given import describe_fusion
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.pipeline import Member, Options, run
 from tsm_runtime.progress import progress_bar
 from tsm_runtime.sinks import Sink
 from tsm_runtime.terminal import printable, warn
 
-__all__ = ["describe_run", "open_member", "run_all"]
+__all__ = ["describe_run", "run_all"]
 
 
-def open_member(bundle: Bundle, *, num_threads: int | None = None) -> Member:
-    """Open a bundle's model on this machine."""
-    manifest = bundle.manifest
-    return Member(
-        backend=open_backend(bundle, num_threads=num_threads),
-        spec=manifest.clip_spec,
-        action_labels=manifest.action_labels,
-        scene_labels=manifest.scene_labels,
-    )
+def describe_run(bundles: Sequence[Bundle], members: Sequence[Member], options: Options) -> dict[str, object]:
+    """Return where results come from, for `external_data`: models, options and versions.
 
-
-def describe_run(bundle: Bundle, member: Member, options: Options) -> dict[str, object]:
-    """Return where results come from: model, options and versions, for `external_data`."""
+    Of one model "model" and "options"; of an ensemble those of each of its "members", with weight and
+    temperature, and the "fusion".
+    """
+    told = [
+        {"model": _describe_model(bundle, member), "options": _describe_options(options)}
+        for bundle, member in zip(bundles, members, strict=True)
+    ]
+    versions = {"tsm-tal": __version__, "av": av.__version__, "numpy": np.__version__}
+    if len(told) == 1:
+        return {**told[0], "versions": versions}
     return {
-        "model": {
-            "bundle_sha256": bundle.manifest_sha256,
-            "backbone": bundle.manifest.backbone,
-            "backend": member.backend.name,
-            "interval_seconds": bundle.manifest.interval_seconds,
-            "num_frames": bundle.manifest.num_frames,
-            "size": bundle.manifest.size,
-        },
-        "options": {
-            "start": options.start_seconds,
-            "end": options.end_seconds,
-            "min_score": options.min_score,
-        },
-        "versions": {"tsm-tal": __version__, "av": av.__version__, "numpy": np.__version__},
+        "fusion": describe_fusion(options.fusion),
+        "members": [
+            {"weight": member.weight, "temperature": member.temperature, **each}
+            for member, each in zip(members, told, strict=True)
+        ],
+        "versions": versions,
     }
 
 
+def _describe_model(bundle: Bundle, member: Member) -> dict[str, object]:
+    return {
+        "bundle_sha256": bundle.manifest_sha256,
+        "backbone": bundle.manifest.backbone,
+        "backend": member.backend.name,
+        "interval_seconds": bundle.manifest.interval_seconds,
+        "num_frames": bundle.manifest.num_frames,
+        "size": bundle.manifest.size,
+    }
+
+
+def _describe_options(options: Options) -> dict[str, object]:
+    return {"start": options.start_seconds, "end": options.end_seconds, "min_score": options.min_score}
+
+
 def run_all(
-    videos: Sequence[VideoInput], member: Member, options: Options, sink: Sink, *, quiet: bool = False
+    videos: Sequence[VideoInput],
+    members: Sequence[Member],
+    options: Options,
+    sink: Sink,
+    *,
+    quiet: bool = False,
 ) -> int:
-    """Run videos and hand their results to the sink.
+    """Run videos, each decoded once for all members, and hand their results to the sink.
 
     Returns:
         How many videos gave no result; each was told on standard error.
@@ -65,7 +77,7 @@ def run_all(
         show_progress = nullcontext(None) if quiet else progress_bar(video.path.name, options)
         try:
             with show_progress as progress:
-                result = run(video.path, member, options, video_id=video.video_id, progress=progress)
+                result = run(video.path, members, options, video_id=video.video_id, progress=progress)
         except VideoError as error:
             failures += 1
             warn(printable(str(error)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,8 +22,35 @@ def tsm_run(
         list[Path] | None, typer.Argument(help="video files, or folders that hold some", show_default=False)
     ] = None,
     model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="bundle folder [default: $TSM_MODEL, ./bundle, the demo model]"),
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="bundle folder; given several times: an ensemble, which decodes once"
+            " [default: $TSM_MODEL, ./bundle, the demo model]",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="of several models: w1,w2,... in their order, above 0 [default: equal]")
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(help="of several models: segments whose temporal IoU exceeds it overlap [default: 0.5]"),
+    ] = None,
+    denominator: Annotated[
+        Literal["all", "present"] | None,
+        typer.Option(
+            help="of several models: whose weights divide the weighted sum of confidences: of all, or of"
+            " those that found the segment [default: all]"
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"] | None,
+        typer.Option(help="of several models: what becomes of overlapping segments [default: paper]"),
+    ] = None,
+    ensemble: Annotated[
+        Path | None, typer.Option(help="ensemble.toml: bundles, weights and options, as tsm-fuse reads it")
     ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="file, folder (a file per video) or - for stdout")
@@ -46,7 +73,15 @@ def tsm_run(
     truth: Annotated[
         Path | None, typer.Option(help="annotations to show beside what was found, in the report")
     ] = None,
-    min_score: Annotated[float, typer.Option(help="drop segments below this score", min=0, max=1)] = 0.0,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            help="drop segments below this score; of several models candidates and fused segments, as"
+            " tsm-fuse [default: 0]",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     start: Annotated[float, typer.Option(help="begin at this second of the video", min=0)] = 0.0,
     end: Annotated[
         float | None, typer.Option(help="stop at this second [default: the video's end]", min=0)
@@ -72,13 +107,31 @@ def tsm_run(
         return
     if not videos:
         raise UsageError("no video given; try: tsm-run VIDEO, or tsm-run --demo")
-    from tsm_runtime.batch_run import describe_run, open_member, run_all
-    from tsm_runtime.bundle import load_bundle
-    from tsm_runtime.inputs import find_bundle, list_inputs
+    from tsm_runtime.batch_run import describe_run, run_all
+    from tsm_runtime.inputs import list_inputs
+    from tsm_runtime.members import ModelRequest, choose_models, load_bundles, open_members
     from tsm_runtime.pipeline import Options
     from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
 
-    options = Options(start_seconds=start, end_seconds=end, min_score=min_score, batch_size=batch)
+    chosen, notice = choose_models(
+        ModelRequest(
+            models=tuple(model or ()),
+            ensemble=ensemble,
+            weights=weights,
+            iou=iou,
+            denominator=denominator,
+            method=method,
+            min_score=min_score,
+        )
+    )
+    options = Options(
+        start_seconds=start,
+        end_seconds=end,
+        # An ensemble drops after weighing, as tsm-fuse does: weak segments support those of other members.
+        min_score=chosen.min_score if len(chosen.members) == 1 else 0.0,
+        batch_size=batch,
+        fusion=chosen.options,
+    )
     inputs, errors = list_inputs(videos, video_id)
     check_output(output, inputs, format_)
     if overlay is not None:
@@ -92,23 +145,23 @@ def tsm_run(
         warn(str(error))
     if not inputs:
         raise typer.Exit(VideoError.exit_code)
-    bundle_path, notice = find_bundle(model)
-    bundle = load_bundle(bundle_path)
-    member = open_member(bundle, num_threads=threads)
+    bundles = load_bundles(chosen)
+    members = open_members(chosen, bundles, num_threads=threads)
+    action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
     encoding = Encoding(
         format=choose_format(output, format_),
-        external_data=describe_run(bundle, member, options),
+        external_data=describe_run(bundles, members, options),
         media={video.video_id: video.path for video in inputs},
-        label_ids=label_ids_for(choose_format(output, format_), label_map, member.action_labels),
+        label_ids=label_ids_for(choose_format(output, format_), label_map, action_labels),
     )
     sink = open_sink(output, format_, encoding)
     if overlay is not None:
         sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
     if page is not None:
-        sink = with_report(sink, page, member.action_labels)
+        sink = with_report(sink, page, members)
     if notice:
         warn(notice)
-    failures = run_all(inputs, member, options, sink, quiet=quiet)
+    failures = run_all(inputs, members, options, sink, quiet=quiet)
     if failures == len(inputs):
         raise typer.Exit(VideoError.exit_code)
     if failures or errors:

@@ -71,17 +71,23 @@ class ClipBatch:
     Args:
         indices: (N,) int64 interval numbers, increasing.
         frames: (N, T, size, size, 3) uint8 RGB.
+        spec: T, size, and the length of the intervals.
     """
 
     indices: npt.NDArray[np.int64]
     frames: npt.NDArray[np.uint8]
+    spec: ClipSpec
 
     def __post_init__(self) -> None:
-        if self.frames.ndim != 5 or len(self.frames) != len(self.indices) or self.frames.dtype != np.uint8:
-            raise ValueError(
-                f"expected uint8 ({len(self.indices)}, T, size, size, 3), got "
-                f"{self.frames.dtype} {self.frames.shape}"
-            )
+        size = self.spec.size
+        expected = (len(self.indices), self.spec.num_frames, size, size, 3)
+        if self.frames.shape != expected or self.frames.dtype != np.uint8:
+            raise ValueError(f"expected uint8 {expected}, got {self.frames.dtype} {self.frames.shape}")
+
+    @property
+    def end_seconds(self) -> float:
+        """End of the last interval."""
+        return (int(self.indices[-1]) + 1) * self.spec.interval_seconds
 
 
 @dataclass(slots=True)
@@ -177,7 +183,7 @@ class ClipBuilder:
     def _pop_batch(self, size: int) -> ClipBatch:
         taken, self._ready = self._ready[:size], self._ready[size:]
         indices, clips = zip(*taken, strict=True)
-        return ClipBatch(np.array(indices, np.int64), np.stack(clips))
+        return ClipBatch(np.array(indices, np.int64), np.stack(clips), self.spec)
 
 
 def frame_indices(times: npt.NDArray[np.float64], moments: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -153,7 +153,9 @@ def test_a_spec_and_a_batch_check_themselves() -> None:
     for wrong in ({"interval_seconds": 0.0}, {"interval_seconds": -1.0}, {"interval_seconds": math.nan}):
         with pytest.raises(ValueError, match="positive"):
             ClipSpec(**wrong)
-    with pytest.raises(
-        ValueError, match=r"expected uint8 \(2, T, size, size, 3\), got uint8 \(1, 1, 1, 1, 3\)"
-    ):
-        ClipBatch(np.array([0, 1]), np.zeros((1, 1, 1, 1, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"expected uint8 \(2, 1, 1, 1, 3\), got uint8 \(1, 1, 1, 1, 3\)"):
+        ClipBatch(
+            np.array([0, 1]),
+            np.zeros((1, 1, 1, 1, 3), np.uint8),
+            ClipSpec(interval_seconds=1, num_frames=1, size=1),
+        )

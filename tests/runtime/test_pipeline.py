@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from media import counted, cut, plain, write_levels, write_video
 
 from tsm_runtime.backends import Scores
-from tsm_runtime.clips import ClipBatch
+from tsm_runtime.clips import ClipBatch, ClipSpec
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.frames import FrameConverter
@@ -292,9 +292,10 @@ def test_scores_that_are_no_numbers_are_a_failed_run(video: Path) -> None:
 
 
 def batches(count: int, stopped: threading.Event | None = None) -> Iterator[ClipBatch]:
+    dot = ClipSpec(interval_seconds=1.0, num_frames=1, size=1)
     try:
         for number in range(count):
-            yield ClipBatch(np.array([number]), np.zeros((1, 1, 1, 1, 3), np.uint8))
+            yield ClipBatch(np.array([number]), np.zeros((1, 1, 1, 1, 3), np.uint8), dot)
     finally:
         if stopped is not None:
             stopped.set()

@@ -25,7 +25,10 @@ class Backend(Protocol):
     name: str
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
-        """Score a (N, T, size, size, 3) uint8 batch; N may differ from call to call."""
+        """Score a (N, T, size, size, 3) uint8 batch; N may differ from call to call.
+
+        The batch is to be left as it is: the members of an ensemble share it.
+        """
         ...
 
 

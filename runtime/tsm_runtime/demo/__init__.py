@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsm_runtime.annotations import read_ground_truth
-from tsm_runtime.batch_run import open_member
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.evaluation.protocol import Evaluation, evaluate
 from tsm_runtime.inputs import demo_folder
+from tsm_runtime.members import open_member
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import run
 from tsm_runtime.segments import Segment

@@ -83,8 +83,10 @@ def detection(segment: Segment) -> dict[str, object]:
 
 
 def provenance(result: Result) -> dict[str, object]:
-    """What was analysed of a video, as a JSON object."""
+    """What was analysed of a video, as a JSON object; of an ensemble also which members (from 1) have it."""
+    there = [number for number, member in enumerate(result.members, start=1) if member is not None]
     return {
+        **({"members": there} if there else {}),
         "duration": rounded(result.duration_seconds),
         "intervals": result.num_intervals,
         "complete": result.complete,

@@ -55,6 +55,8 @@ class Result:
         warnings: one line each, for a person.
         scores: of the classified intervals; None where segments were read back from a file. Not written to
             files, and not part of what makes two results equal.
+        members: of an ensemble, what each member found, before fusion; None for one without a result. Kept as
+            `scores` are; empty for a single model.
     """
 
     video_id: str
@@ -68,6 +70,7 @@ class Result:
     corrupt_frames: int
     warnings: tuple[str, ...]
     scores: IntervalScores | None = field(default=None, compare=False, repr=False)
+    members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
 
 
 def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:

@@ -24,8 +24,9 @@ from tsm_runtime.fusion.files import (
 )
 from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
 from tsm_runtime.fusion.fit_table import Gain, gather_fit_table
-from tsm_runtime.fusion.fuse import FusionOptions, Method, checked_weights
+from tsm_runtime.fusion.fuse import Method
 from tsm_runtime.fusion.fused_file import encode_fused, fuse_files, fused_to_json
+from tsm_runtime.fusion.given import describe_fusion, given_options, given_weights
 from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
 
@@ -88,8 +89,14 @@ def fuse_and_write(request: FuseRequest) -> None:
 def _ensemble(request: FuseRequest) -> Ensemble:
     """Members and options, of the ensemble's file or of the command line."""
     if request.ensemble is None:
-        options = _options(request)
-        weights = _parsed_weights(request.weights, len(request.files))
+        options = given_options(
+            method=request.method,
+            iou=request.iou,
+            denominator=request.denominator,
+            min_score=request.min_score,
+            sigma=request.sigma,
+        )
+        weights = given_weights(request.weights, len(request.files))
         return Ensemble(
             method=options.method,
             iou=options.iou,
@@ -122,35 +129,6 @@ def _ensemble(request: FuseRequest) -> Ensemble:
                 " there, or give the files on the command line"
             )
     return ensemble
-
-
-def _options(request: FuseRequest) -> FusionOptions:
-    default = FusionOptions()
-    try:
-        return FusionOptions(
-            method=request.method or default.method,
-            iou=default.iou if request.iou is None else request.iou,
-            denominator=request.denominator or default.denominator,
-            min_score=default.min_score if request.min_score is None else request.min_score,
-            sigma=default.sigma if request.sigma is None else request.sigma,
-        )
-    except UsageError as error:
-        raise UsageError(f"--{error}") from error
-
-
-def _parsed_weights(text: str | None, num_members: int) -> tuple[float, ...]:
-    if text is None:
-        return checked_weights(None, num_members)
-    weights = []
-    for part in text.split(","):
-        try:
-            weights.append(float(part))
-        except ValueError:
-            raise UsageError(f"--weights {text}: {part!r} is no number; expected e.g. 0.6,0.4") from None
-    try:
-        return checked_weights(weights, num_members)
-    except UsageError as error:
-        raise UsageError(f"--weights {text}: {error}") from error
 
 
 def _check_output(request: FuseRequest) -> None:
@@ -202,14 +180,7 @@ def _calibrated(member: MemberFile, temperature: float) -> MemberFile:
 
 
 def _told_fusion(ensemble: Ensemble, table: dict[str, str]) -> dict[str, object]:
-    told: dict[str, object] = {
-        "method": ensemble.method,
-        "iou": ensemble.iou,
-        "denominator": ensemble.denominator,
-        "min_score": ensemble.min_score,
-    }
-    if ensemble.method == "soft-nms-gaussian":
-        told["sigma"] = ensemble.sigma
+    told = describe_fusion(ensemble.options)
     return {**told, "labels": table} if table else told
 
 

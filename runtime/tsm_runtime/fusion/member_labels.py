@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -15,7 +16,26 @@ from tsm_runtime.files import read_json, read_text
 from tsm_runtime.fusion.files import MemberFile, some
 from tsm_runtime.segments import Segment
 
-__all__ = ["check_labels", "read_labels", "rename_labels"]
+__all__ = ["Labelled", "check_labels", "read_labels", "rename_labels"]
+
+
+class Labelled(Protocol):
+    """A member by what it may name: a file of segments, or a bundle."""
+
+    @property
+    def path(self) -> Path:
+        """To name it by."""
+        ...
+
+    @property
+    def labels(self) -> set[str]:
+        """Of actions."""
+        ...
+
+    @property
+    def scene_labels(self) -> set[str]:
+        """Of scenes."""
+        ...
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -63,12 +83,15 @@ def _renamed(segment: Segment, table: Mapping[str, str]) -> Segment:
     return segment if label is None else replace(segment, label=label)
 
 
-def check_labels(members: Sequence[MemberFile], meant: Iterable[str] = ()) -> None:
+def check_labels(
+    members: Sequence[Labelled], meant: Iterable[str] = (), *, remedy: str = "map them with --labels TABLE"
+) -> None:
     """Refuse members that name the same things differently: fused, they would support each other nowhere.
 
     Args:
         members: with their labels already renamed.
         meant: labels that stay as they are, whatever they resemble: those that the user's table names.
+        remedy: the next step that errors name, before the form of the table.
 
     Raises:
         UsageError: a label differs from another member's in case or spaces only, or a member has no label in
@@ -80,23 +103,22 @@ def check_labels(members: Sequence[MemberFile], meant: Iterable[str] = ()) -> No
         full: list[set[str]] = [getattr(member, kind) for member in members]
         for number, member in enumerate(members):
             others = set().union(*(labels for i, labels in enumerate(full) if i != number))
-            _check_spelling(member.path, sets[number], others)
+            _check_spelling(member.path, sets[number], others, remedy)
             if sets[number] and others and not full[number] & others:
                 raise UsageError(
                     f"{member.path}: none of its labels ({some(sets[number])}) is a label of another member"
-                    f' ({some(others)})\nmap them with --labels TABLE, a JSON {{"from": "to"}} (a label to'
-                    " itself: keep it)"
+                    f' ({some(others)})\n{remedy}, a JSON {{"from": "to"}} (a label to itself: keep it)'
                 )
 
 
-def _check_spelling(path: Path, labels: Iterable[str], others: set[str]) -> None:
+def _check_spelling(path: Path, labels: Iterable[str], others: set[str], remedy: str) -> None:
     folded = {_folded(label): label for label in sorted(others, reverse=True)}
     for label in sorted(labels):
         other = folded.get(_folded(label))
         if other is not None and label not in others:
             table = json.dumps({label: other}, ensure_ascii=False)
             raise UsageError(
-                f"{path}: label {label!r} is {other!r} in another member; map it with --labels TABLE,"
+                f"{path}: label {label!r} is {other!r} in another member; {remedy},"
                 f" a JSON file such as {table}"
             )
 

@@ -10,7 +10,8 @@ from tsm_runtime.annotations import VideoAnnotation, read_ground_truth
 from tsm_runtime.errors import UsageError
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.outputs import Result
-from tsm_runtime.report.content import Report, ScoreStrip, VideoReport
+from tsm_runtime.pipeline import Member
+from tsm_runtime.report.content import MemberSegments, Report, ScoreStrip, VideoReport
 from tsm_runtime.report.page import write_report
 from tsm_runtime.sinks import Sink, check_second_output
 
@@ -62,16 +63,22 @@ def report_request(
     return ReportRequest(path=path, embed=embed, videos=videos, truth=known)
 
 
-def with_report(sink: Sink, request: ReportRequest, action_labels: Sequence[str]) -> Sink:
-    """Return a sink that hands on to `sink` and, when that has written, writes the page."""
-    return _ReportSink(sink, request, tuple(action_labels))
+def with_report(sink: Sink, request: ReportRequest, members: Sequence[Member]) -> Sink:
+    """Return a sink that hands on to `sink` and, when that has written, writes the page.
+
+    Args:
+        sink: takes the results first.
+        request: what to write.
+        members: that the results come from; those of an ensemble are shown beside their fusion.
+    """
+    return _ReportSink(sink, request, tuple(members))
 
 
 @dataclass(slots=True)
 class _ReportSink:
     sink: Sink
     request: ReportRequest
-    action_labels: tuple[str, ...]
+    members: tuple[Member, ...]
     videos: list[VideoReport] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
@@ -79,6 +86,7 @@ class _ReportSink:
             VideoReport(
                 result=result,
                 video=self.request.videos[result.video_id],
+                members=self._beside(result),
                 truth=self.request.truth.get(result.video_id),
                 strip=self._strip(result),
             )
@@ -93,9 +101,16 @@ class _ReportSink:
             report = Report(title=title, videos=tuple(self.videos))
             write_report(self.request.path, report, embed=self.request.embed)
 
+    def _beside(self, result: Result) -> tuple[MemberSegments, ...]:
+        """What each member found; nothing for a single model."""
+        pairs = zip(self.members, result.members, strict=True) if result.members else ()
+        return tuple(MemberSegments(name=m.name, segments=own.segments) for m, own in pairs if own)
+
     def _strip(self, result: Result) -> ScoreStrip | None:
         if result.scores is None:
             return None
         return ScoreStrip(
-            scores=result.scores, labels=self.action_labels, interval_seconds=result.interval_seconds
+            scores=result.scores,
+            labels=self.members[0].action_labels,
+            interval_seconds=result.interval_seconds,
         )

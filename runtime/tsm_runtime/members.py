@@ -1,0 +1,169 @@
+"""Which models a command runs: one, or the members of an ensemble, with their weights and their fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tsm_runtime.backends import open_backend
+from tsm_runtime.bundle import MANIFEST, Bundle, load_bundle
+from tsm_runtime.errors import BundleError, UsageError
+from tsm_runtime.fusion.candidates import Denominator
+from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, read_ensemble
+from tsm_runtime.fusion.fuse import Method
+from tsm_runtime.fusion.given import given_options, given_weights
+from tsm_runtime.fusion.member_labels import check_labels
+from tsm_runtime.inputs import find_bundle
+from tsm_runtime.pipeline import Member
+from tsm_runtime.segments import BACKGROUND
+
+__all__ = ["ModelRequest", "choose_models", "load_bundles", "open_member", "open_members"]
+
+_FOR_SEVERAL = ("weights", "iou", "denominator", "method")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """Options of the command as given; None where not."""
+
+    models: tuple[Path, ...] = ()
+    ensemble: Path | None = None
+    weights: str | None = None
+    iou: float | None = None
+    denominator: Denominator | None = None
+    method: Method | None = None
+    min_score: float | None = None
+
+
+def choose_models(request: ModelRequest) -> tuple[Ensemble, str | None]:
+    """Return the models as members of an ensemble, which may be one alone, before any is opened.
+
+    Returns:
+        The ensemble, and a line that says so where its only member is the embedded demo model.
+
+    Raises:
+        UsageError: options that do not go together, a wrong value, or a model given twice.
+    """
+    if request.ensemble is not None:
+        return _of_file(request, request.ensemble), None
+    if len(request.models) > 1:
+        ensemble = _of_options(request, given_weights(request.weights, len(request.models)))
+        _check_distinct(ensemble, "give it a higher weight (--weights)")
+        return ensemble, None
+    for name in _FOR_SEVERAL:
+        if getattr(request, name) is not None:
+            raise UsageError(f"--{name} is for several models: give --model twice or more, or leave it out")
+    path, notice = find_bundle(request.models[0] if request.models else None)
+    return _of_options(ModelRequest(models=(path,), min_score=request.min_score), (1.0,)), notice
+
+
+def _of_options(request: ModelRequest, weights: Sequence[float]) -> Ensemble:
+    options = given_options(
+        method=request.method,
+        iou=request.iou,
+        denominator=request.denominator,
+        min_score=request.min_score,
+    )
+    return Ensemble(
+        method=options.method,
+        iou=options.iou,
+        denominator=options.denominator,
+        min_score=options.min_score,
+        members=tuple(
+            EnsembleMember(bundle=str(path), weight=weight)
+            for path, weight in zip(request.models, weights, strict=True)
+        ),
+    )
+
+
+def _of_file(request: ModelRequest, path: Path) -> Ensemble:
+    if request.models:
+        raise UsageError(f"--model beside --ensemble: {path} names its bundles; change them there")
+    for name in (*_FOR_SEVERAL, "min_score"):
+        if getattr(request, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} beside --ensemble: {path} says it; change it there")
+    ensemble = read_ensemble(path)
+    for number, member in enumerate(ensemble.members, start=1):
+        if not member.bundle:
+            raise UsageError(
+                f'{path}: member {number} ({member.segments}) names no bundle; write bundle = "FOLDER" there,'
+                " or fuse files of segments with tsm-fuse"
+            )
+    if len(ensemble.members) < 2:
+        raise UsageError(f"{path}: one member; fusion takes two or more: run a single model with --model")
+    _check_distinct(ensemble, f"give it a higher weight in {path}")
+    return ensemble
+
+
+def _check_distinct(ensemble: Ensemble, remedy: str) -> None:
+    folders = [Path(member.bundle) for member in ensemble.members]
+    for number, folder in enumerate(folders):
+        if any(folder.resolve() == other.resolve() for other in folders[:number]):
+            raise UsageError(f"model {folder} is given twice; to let it count for more, {remedy}")
+
+
+# --- bundles --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What a bundle may name, for `check_labels`."""
+
+    path: Path
+    labels: set[str]
+    scene_labels: set[str]
+
+
+def load_bundles(ensemble: Ensemble) -> list[Bundle]:
+    """Read the manifest of every member.
+
+    Raises:
+        BundleError: one cannot be used, or is not the one that the ensemble's file means.
+        UsageError: members name the same things differently.
+    """
+    bundles = [load_bundle(Path(member.bundle)) for member in ensemble.members]
+    for bundle, member in zip(bundles, ensemble.members, strict=True):
+        if member.bundle_sha256 and member.bundle_sha256.lower() != bundle.manifest_sha256:
+            raise BundleError(
+                f"{bundle.path / MANIFEST}: its SHA-256 {bundle.manifest_sha256} is not the one that the"
+                f" ensemble's file tells, {member.bundle_sha256}\n"
+                "put that bundle there, or fit the ensemble anew with this one"
+            )
+    if len(bundles) > 1:
+        labels = [
+            _Labels(b.path, {*b.manifest.action_labels} - {BACKGROUND}, {*b.manifest.scene_labels})
+            for b in bundles
+        ]
+        check_labels(
+            labels, remedy="run each model alone and map the labels of its file with tsm-fuse --labels TABLE"
+        )
+    return bundles
+
+
+def open_member(bundle: Bundle, *, num_threads: int | None = None) -> Member:
+    """Open a bundle's model on this machine."""
+    manifest = bundle.manifest
+    return Member(
+        backend=open_backend(bundle, num_threads=num_threads),
+        spec=manifest.clip_spec,
+        action_labels=manifest.action_labels,
+        scene_labels=manifest.scene_labels,
+    )
+
+
+def open_members(
+    ensemble: Ensemble, bundles: Sequence[Bundle], *, num_threads: int | None = None
+) -> list[Member]:
+    """Open every model; a member is called by its folder's name, or its path where two names are equal."""
+    names = [bundle.path.resolve().name for bundle in bundles]
+    return [
+        replace(
+            open_member(bundle, num_threads=num_threads),
+            name=name if names.count(name) == 1 else str(bundle.path),
+            weight=member.weight,
+            temperature=member.temperature,
+        )
+        for bundle, member, name in zip(bundles, ensemble.members, names, strict=True)
+    ]
