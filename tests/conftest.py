@@ -32,7 +32,7 @@ def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tsm_train.synthetic import draw_dataset
 
     folder = tmp_path_factory.mktemp("drawn")
-    draw_dataset(folder, seed=1, training=3, validation=1, seconds=6.0, width=96, height=72, processes=1)
+    draw_dataset(folder, seed=2, training=3, validation=1, seconds=6.0, width=96, height=72, processes=1)
     return folder
 
 
