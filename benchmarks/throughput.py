@@ -21,11 +21,12 @@ import numpy as np
 from _common import store
 
 from tsm_runtime.bundle import load_bundle
+from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.clips import ClipBatch
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.inputs import find_bundle
 from tsm_runtime.members import open_member
-from tsm_runtime.pipeline import ClipStream, Member, Options, run
+from tsm_runtime.pipeline import Member, Options, run
 from tsm_runtime.segments import IntervalScores, merge_intervals
 
 

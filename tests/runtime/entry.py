@@ -17,6 +17,9 @@ class Outcome(NamedTuple):
 
 Command = Callable[..., Outcome]
 
+PEAK_KILOBYTES = "next(int(line.split()[1]) for line in open('/proc/self/status') if 'VmHWM' in line)"
+"""Expression for a process of its own; ru_maxrss would start at the memory of the process that began it."""
+
 
 def command(
     name: str,

@@ -19,12 +19,13 @@ from media import cut, write_levels, write_video
 from tsm_runtime import cli, fuse_cli
 from tsm_runtime.backends import Scores
 from tsm_runtime.bundle import load_bundle
+from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_results
 from tsm_runtime.outputs import read_segments
-from tsm_runtime.pipeline import ClipStream, Member, Options, run
+from tsm_runtime.pipeline import Member, Options, run
 from tsm_runtime.segments import Segment
 
 LEVELS = [(20, 1.0), (128, 0.5), (235, 1.5), (20, 0.5), (100, 1.0), (235, 0.6)]

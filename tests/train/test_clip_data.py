@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tsm_runtime.annotations import VideoAnnotation, interval_label, read_ground_truth
+from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import UsageError
-from tsm_runtime.pipeline import ClipStream, Options
+from tsm_runtime.pipeline import Options
 from tsm_runtime.segments import BACKGROUND, Segment
 from tsm_train.clip_data import NO_SCENE, ClipDataset, EpochSampler, Labels, find_video, stored_size
 from tsm_train.config import AugmentConfig, ClipConfig, Config, DataConfig, TrainConfig
