@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -19,7 +18,7 @@ from tsm_export.onnx_export import (
     halve_weights,
 )
 from tsm_runtime import __version__
-from tsm_runtime.bundle import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, sha256
+from tsm_runtime.bundle import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import whole_folder
 from tsm_train.checkpoint import Checkpoint, load_checkpoint
@@ -66,8 +65,7 @@ def export_bundle(checkpoint_path: Path, bundle: Path, *, half_weights: bool = F
         (folder / "model.fp32.onnx").write_bytes(model)
         files = {"model.fp32.onnx": ModelFile(sha256=sha256(model), precision="fp32", parity=parity)}
         manifest = _describe(checkpoint, checkpoint_path, files)
-        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-        (folder / MANIFEST).write_bytes(text + b"\n")
+        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     return manifest
 
 

@@ -18,15 +18,21 @@ from tsm_runtime.segments import BACKGROUND
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "AccuracyReport",
     "Bundle",
+    "EngineInfo",
+    "FileVerification",
     "Manifest",
     "ModelFile",
     "ParityReport",
+    "Verification",
+    "encode_manifest",
     "load_bundle",
     "sha256",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 since models carry an engine, an accuracy or a verification."""
 MANIFEST = "manifest.json"
 
 
@@ -41,12 +47,80 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Per output, 0 to 1."""
 
 
-class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model file scores on annotated videos, beside what the fp32 model scores on the same ones."""
+
+    subset: str
+    num_videos: int
+    num_clips: int
+    scores: dict[str, float]
+    """Keys as in `tsm_train.validation.score_results`, 0 to 1."""
+    fp32_scores: dict[str, float]
+    top1_agreement: dict[str, float]
+    """Per output: share of clips on which both models say the same, 0 to 1."""
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What built a plan, and where it can run. A plan is native code of one library and one kind of GPU."""
+
+    library: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    gpu: str = ""
+    """Name of the GPU it was built on; empty: built without one."""
+    compute_capabilities: tuple[str, ...] = ()
+    """As "9.0"; several where it was built for several; empty: the library's default."""
+    batch: tuple[int, int, int]
+    """Least, best and most clips of one call."""
+    onnx_sha256: str
+    """Of the ONNX file that it was built from, which is in the same bundle."""
+    layer_types: dict[str, int] = {}
+    """How many outputs of the engine's layers have which data type, as the engine inspector tells."""
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    stripped: bool = False
+    """The plan holds no weights; they are put in from the ONNX file when it is loaded."""
+
+
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One model of the bundle."""
 
     sha256: str
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
     parity: ParityReport | None = None
+    accuracy: AccuracyReport | None = None
+    engine: EngineInfo | None = None
+    """Of a plan."""
+
+
+class FileVerification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model file on one machine compared with the fp32 ONNX file on onnxruntime's CPU provider."""
+
+    file: str
+    sha256: str
+    backend: str
+    """What ran it: library, version, device."""
+    input: str
+    """`noise`, or the name of the video whose frames were taken."""
+    num_clips: int
+    max_abs_error: dict[str, float]
+    """Per output, over probabilities."""
+    max_rel_error: dict[str, float]
+    top1_agreement: dict[str, float]
+    """Per output, 0 to 1."""
+    segment_agreement: float | None = None
+    """Share of either model's segments that the other has too (tIoU over 0.5, same label). None for noise."""
+    tolerance: float
+    passed: bool
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run of tsm-verify."""
+
+    date: str
+    machine: str
+    files: tuple[FileVerification, ...]
+    not_run: dict[str, str] = {}
+    """File to the reason why this machine cannot run it."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +142,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     built_with: dict[str, str] = {}
     checkpoint: dict[str, str | float | int] = {}
     """Where the weights come from: run name, epoch, validation scores, SHA-256 of the checkpoint."""
+    verifications: tuple[Verification, ...] = ()
+    """What tsm-verify found, the newest last. Not part of the bundle's identity."""
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -75,7 +151,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return ClipSpec(interval_seconds=self.interval_seconds, num_frames=self.num_frames, size=self.size)
 
 
-_KNOWN_KEYS = [key for struct in (Manifest, ModelFile, ParityReport) for key in struct.__struct_fields__]
+_STRUCTS = (Manifest, ModelFile, ParityReport, AccuracyReport, EngineInfo, Verification, FileVerification)
+_KNOWN_KEYS = [key for struct in _STRUCTS for key in struct.__struct_fields__]
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +161,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     manifest_sha256: str
+    """Of the manifest without its verifications, so that verifying a bundle does not make it another one."""
 
     def model_bytes(self, precision: str = "fp32", *, suffix: str = ".onnx") -> bytes:
         """Return the bytes of a model after comparing their SHA-256 with the manifest.
@@ -115,6 +193,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the text of `manifest.json`."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
 def load_bundle(path: Path) -> Bundle:
     """Read and check the manifest of a bundle.
 
@@ -133,6 +216,8 @@ def load_bundle(path: Path) -> Bundle:
         ) from error
     manifest = _decode(data, path / MANIFEST)
     _check(manifest, path / MANIFEST)
+    if manifest.verifications:
+        data = encode_manifest(msgspec.structs.replace(manifest, verifications=()))
     return Bundle(path=path, manifest=manifest, manifest_sha256=sha256(data))
 
 

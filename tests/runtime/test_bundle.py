@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from fakes import ACTIONS, SCENES, BrightnessBackend
+from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.backends import open_backend
-from tsm_runtime.bundle import load_bundle
+from tsm_runtime.bundle import Verification, encode_manifest, load_bundle, sha256
 from tsm_runtime.errors import BackendError, BundleError
 
 MANIFEST: dict[str, Any] = {
@@ -70,10 +72,10 @@ def test_a_manifest_is_read_with_its_defaults(tmp_path: Path) -> None:
         ({k: v for k, v in MANIFEST.items() if k != "size"}, "missing required field `size`"),
         (MANIFEST | {"size": "128"}, "Expected `int`, got `str` - at `$.size`"),
         (
-            MANIFEST | {"format_version": 2, "new": 1},
-            "format 2 is newer than this program's 1; update tsm-tal",
+            MANIFEST | {"format_version": 3, "new": 1},
+            "format 3 is newer than this program's 2; update tsm-tal",
         ),
-        (MANIFEST | {"format_version": 0}, "format_version 0; expected 1 to 1"),
+        (MANIFEST | {"format_version": 0}, "format_version 0; expected 1 to 2"),
         (MANIFEST | {"resize": "bicubic"}, "resize 'bicubic', but this program resizes by 'bilinear'"),
         (MANIFEST | {"head": "sigmoid"}, "Invalid enum value 'sigmoid'"),
         (MANIFEST | {"action_labels": ["background"]}, "at least one action and then 'background'"),
@@ -227,3 +229,18 @@ def test_weights_outside_the_model_are_refused(tmp_path: Path, monkeypatch: pyte
     message = refused(lambda: open_backend(load_bundle(folder)))
     assert "does not load" in message
     assert "External data" in message or "external" in message
+
+
+def test_a_verification_does_not_make_it_another_bundle(tmp_path: Path) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle"))
+    plain = encode_manifest(bundle.manifest)
+    (bundle.path / "manifest.json").write_bytes(plain)
+    identity = load_bundle(bundle.path).manifest_sha256
+    assert identity == sha256(plain)
+    verified = msgspec.structs.replace(
+        bundle.manifest, verifications=(Verification(date="2026-11-23", machine="this one", files=()),)
+    )
+    (bundle.path / "manifest.json").write_bytes(encode_manifest(verified))
+    again = load_bundle(bundle.path)
+    assert again.manifest == verified
+    assert again.manifest_sha256 == identity
