@@ -163,13 +163,12 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     manifest_sha256: str
     """Of the manifest without its verifications, so that verifying a bundle does not make it another one."""
 
-    def model_bytes(self, precision: str = "fp32", *, suffix: str = ".onnx") -> bytes:
-        """Return the bytes of a model after comparing their SHA-256 with the manifest.
+    def model_bytes(self, name: str) -> bytes:
+        """Return the bytes of a model file, `model.fp16.onnx` for one, whose SHA-256 is that of the manifest.
 
         Raises:
             BundleError: there is no such model, its file is missing, or its hash is another one.
         """
-        name = f"model.{precision}{suffix}"
         entry = self.manifest.files.get(name)
         if entry is None:
             has = ", ".join(sorted(self.manifest.files)) or "no model"

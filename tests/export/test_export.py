@@ -204,7 +204,7 @@ def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path
         "manifest.json",
         "model.fp32.onnx",
     ]
-    assert bundle.model_bytes("fp32") == graph
+    assert bundle.model_bytes("model.fp32.onnx") == graph
     assert manifest.files["model.fp32.onnx"].sha256 == sha256(graph)
     assert (manifest.action_labels, manifest.scene_labels) == (ACTIONS, ("hall", "park"))
     assert manifest.clip_spec == checkpoint.config.clip_spec
@@ -229,7 +229,7 @@ def test_half_weights_halve_the_file_and_keep_the_arithmetic(
     checkpoint: Checkpoint, graph: bytes, stored: Path, tmp_path: Path, quick: None
 ) -> None:
     written = export_bundle(stored, tmp_path / "bundle", half_weights=True)
-    halved = load_bundle(tmp_path / "bundle").model_bytes("fp32")
+    halved = load_bundle(tmp_path / "bundle").model_bytes("model.fp32.onnx")
     assert len(halved) < 0.6 * len(graph)
     parity = written.files["model.fp32.onnx"].parity
     assert parity is not None
@@ -320,7 +320,7 @@ def test_the_command(
     assert second.startswith("largest difference from PyTorch at batches (2, 3): action_scores ")
     code, _ = tsm_export(monkeypatch, capsys, stored, "--engine", "fp32")  # over the existing bundle
     assert code == 0
-    load_bundle(tmp_path / "bundle").model_bytes()
+    load_bundle(tmp_path / "bundle").model_bytes("model.fp32.onnx")
 
 
 def test_nothing_to_export(

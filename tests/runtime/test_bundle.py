@@ -123,15 +123,17 @@ def test_what_is_no_bundle_is_told(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     bundle = load_bundle(write_manifest(tmp_path / "bundle", MANIFEST))
-    message = refused(lambda: bundle.model_bytes("fp32"))
+    message = refused(lambda: bundle.model_bytes("model.fp32.onnx"))
     assert "model.fp32.onnx: named in the manifest but not readable (No such file or directory)" in message
-    assert "has no model.int8.onnx (it has model.fp32.onnx)" in refused(lambda: bundle.model_bytes("int8"))
+    assert "has no model.int8.onnx (it has model.fp32.onnx)" in refused(
+        lambda: bundle.model_bytes("model.int8.onnx")
+    )
 
 
 def test_an_altered_model_is_refused(tmp_path: Path) -> None:
     bundle = load_bundle(write_manifest(tmp_path / "bundle", MANIFEST))
     (bundle.path / "model.fp32.onnx").write_bytes(b"another")
-    assert "SHA-256 differs from the manifest" in refused(lambda: bundle.model_bytes("fp32"))
+    assert "SHA-256 differs from the manifest" in refused(lambda: bundle.model_bytes("model.fp32.onnx"))
 
 
 def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tsm_runtime.bundle import Bundle
 
-__all__ = ["Backend", "Scores", "open_backend"]
+__all__ = ["Backend", "Scores", "open_backend", "open_model"]
 
 
 class Scores(NamedTuple):
@@ -33,12 +33,26 @@ class Backend(Protocol):
 
 
 def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> Backend:
-    """Open the bundle's model on this machine's CPU with onnxruntime.
+    """Open the bundle's model of a precision on this machine's CPU with onnxruntime.
 
     Raises:
         BundleError: the model is missing or altered.
         BackendError: onnxruntime is not installed.
     """
+    return open_model(bundle, f"model.{precision}.onnx", num_threads=num_threads)
+
+
+def open_model(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+    """Open one model file of a bundle with what runs files of its kind: onnxruntime, or TensorRT for a plan.
+
+    Raises:
+        BundleError: the model is missing or altered, or a plan is for another machine or version.
+        BackendError: what runs it is not installed or finds no GPU.
+    """
+    if name.endswith(".plan"):
+        from tsm_runtime.backends.tensorrt import TensorrtBackend
+
+        return TensorrtBackend(bundle, name)
     from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
 
-    return OnnxruntimeBackend(bundle, precision, num_threads=num_threads)
+    return OnnxruntimeBackend(bundle, name, num_threads=num_threads)

@@ -23,7 +23,7 @@ class OnnxruntimeBackend:
 
     Args:
         bundle: where the model and its labels come from.
-        precision: which of the bundle's models.
+        name: which of the bundle's models, `model.fp32.onnx` for one.
         num_threads: threads of the convolutions; default: all cores that this process may use.
 
     Raises:
@@ -31,10 +31,12 @@ class OnnxruntimeBackend:
         BundleError: the model is missing, altered, not loadable, or does not fit the manifest.
     """
 
-    def __init__(self, bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, name: str = "model.fp32.onnx", *, num_threads: int | None = None
+    ) -> None:
         ort = _onnxruntime()
-        model = bundle.model_bytes(precision)
-        what = f"{bundle.path}: model.{precision}.onnx"
+        model = bundle.model_bytes(name)
+        what = f"{bundle.path}: {name}"
         try:
             self._session = ort.InferenceSession(
                 model, _options(ort, num_threads or _num_cores()), providers=["CPUExecutionProvider"]
@@ -45,7 +47,7 @@ class OnnxruntimeBackend:
             ) from error
         _check_model(self._session, bundle.manifest, what)
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.name = f"onnxruntime {ort.__version__} CPU, {precision}"
+        self.name = f"onnxruntime {ort.__version__} CPU, {bundle.manifest.files[name].precision}"
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         """Score a (N, T, size, size, 3) uint8 batch.
