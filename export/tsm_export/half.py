@@ -44,10 +44,13 @@ def to_half(data: bytes) -> bytes:
         node.output[:] = [renamed.get(name, name) for name in node.output]
     _insert(graph, body[0], helper.make_node("Cast", [entry], [renamed[entry]], to=TensorProto.FLOAT16))
     after = helper.make_node("Cast", [renamed[leaving]], [leaving], to=TensorProto.FLOAT)
-    _insert(graph, _first_reader(graph, leaving), after)
+    _insert(graph, next(node for node in graph.node if leaving in node.input), after)
     graph.initializer.extend(_in_half(weights[name], new_name) for name, new_name in sorted(halved.items()))
     _drop_unused_weights(graph)
-    del graph.value_info[:]  # their types are those of float32
+    inside = {name for node in body for name in node.output}
+    for value in graph.value_info:  # shapes stay known: engines join what they know to be alike
+        if value.name in inside and value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -75,7 +78,7 @@ def _leaving(graph: onnx.GraphProto, body: list[onnx.NodeProto]) -> str:
     leaving = made & read
     if len(leaving) != 1:
         raise CheckError(f"fp16: expected one tensor to leave the body, got {sorted(leaving)}")
-    return leaving.pop()
+    return str(leaving.pop())
 
 
 def _halved_weights(body: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]) -> dict[str, str]:
@@ -94,10 +97,6 @@ def _in_half(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
 def _insert(graph: onnx.GraphProto, before: onnx.NodeProto, node: onnx.NodeProto) -> None:
     position = next(i for i, other in enumerate(graph.node) if other is before or other == before)
     graph.node.insert(position, node)
-
-
-def _first_reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto:
-    return next(node for node in graph.node if name in node.input)
 
 
 def _drop_unused_weights(graph: onnx.GraphProto) -> None:
