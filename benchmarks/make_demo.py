@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from tsm_export.export import export_bundle
+from tsm_export.request import ExportRequest
 from tsm_runtime.demo import run_demo
 from tsm_runtime.inputs import demo_folder
 from tsm_train.config import load_config
@@ -35,7 +36,7 @@ def main() -> None:
     if not (run / "best.safetensors").exists():
         train(config, run)
     folder = demo_folder()
-    export_bundle(run / "last.safetensors", folder / "bundle", half_weights=True)
+    export_bundle(run / "last.safetensors", folder / "bundle", ExportRequest(half_weights=True))
     truth = draw_video(folder / "video.mp4", seed=VIDEO_SEED, seconds=VIDEO_SECONDS, width=SIZE, height=SIZE)
     (folder / "ground_truth.json").write_text(json.dumps(describe(truth), indent=1) + "\n")
     run_demo()
