@@ -31,7 +31,7 @@ def main() -> None:
     """Write runtime/tsm_runtime/demo/ and show what `tsm-run --demo` then prints."""
     config = load_config(ROOT / "benchmarks" / "configs" / "drawn.toml")
     if not (ROOT / "drawn" / "ground_truth.json").exists():
-        draw_dataset(ROOT / "drawn", seed=DATA_SEED, training=128, validation=24, width=SIZE, height=SIZE)
+        draw_dataset(ROOT / "drawn", seed=DATA_SEED, training=176, validation=24, width=SIZE, height=SIZE)
     run = ROOT / "runs" / config.name
     if not (run / "best.safetensors").exists():
         train(config, run)
