@@ -123,7 +123,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """File to the reason why this machine cannot run it."""
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All that is needed to run the models and to read their outputs."""
 
     format_version: int
@@ -161,7 +161,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     manifest_sha256: str
-    """Of the manifest without its verifications, so that verifying a bundle does not make it another one."""
+    """Of what the manifest says, verifications left out: verifying a bundle does not make it another one, nor
+    does a later program that knows more keys."""
 
     def model_bytes(self, name: str) -> bytes:
         """Return the bytes of a model file, `model.fp16.onnx` for one, whose SHA-256 is that of the manifest.
@@ -215,9 +216,8 @@ def load_bundle(path: Path) -> Bundle:
         ) from error
     manifest = _decode(data, path / MANIFEST)
     _check(manifest, path / MANIFEST)
-    if manifest.verifications:
-        data = encode_manifest(msgspec.structs.replace(manifest, verifications=()))
-    return Bundle(path=path, manifest=manifest, manifest_sha256=sha256(data))
+    identity = encode_manifest(msgspec.structs.replace(manifest, verifications=()))
+    return Bundle(path=path, manifest=manifest, manifest_sha256=sha256(identity))
 
 
 def _decode(data: bytes, path: Path) -> Manifest:

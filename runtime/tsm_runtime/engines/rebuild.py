@@ -1,0 +1,57 @@
+"""A bundle's plan, built anew on this machine from the ONNX file beside it."""
+
+from __future__ import annotations
+
+from tsm_runtime.bundle import Bundle, EngineInfo
+from tsm_runtime.engines.build import BuiltPlan, build_plan
+from tsm_runtime.engines.options import options_of
+from tsm_runtime.engines.progress import BuildProgress
+from tsm_runtime.errors import BundleError
+
+__all__ = ["rebuild_plan", "source_graph"]
+
+
+def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = None) -> BuiltPlan:
+    """Build one of a bundle's plans for this machine and the installed version; nothing is written.
+
+    Args:
+        bundle: with the plan's entry and the ONNX file that it was built from.
+        name: of the plan, `model.fp16.plan` for one. Its file may be missing.
+        progress: as of `build_plan`.
+
+    Raises:
+        BundleError: there is no such plan, or its ONNX file is missing or altered.
+        BackendError, CheckError, KeyboardInterrupt: as of `build_plan`.
+    """
+    engine = _engine(bundle, name)
+    return build_plan(
+        source_graph(bundle, name),
+        options_of(engine),
+        library=engine.library,
+        precision=bundle.manifest.files[name].precision,
+        progress=progress,
+    )
+
+
+def source_graph(bundle: Bundle, name: str) -> bytes:
+    """Return the ONNX file that a plan was built from: for building it anew, or for its weights.
+
+    Raises:
+        BundleError: there is no such plan, or the bundle does not hold that file unaltered.
+    """
+    wanted = _engine(bundle, name).onnx_sha256.lower()
+    for candidate, entry in bundle.manifest.files.items():
+        if entry.engine is None and entry.sha256.lower() == wanted:
+            return bundle.model_bytes(candidate)
+    raise BundleError(
+        f"{bundle.path}: holds no longer the ONNX file that {name} was built from; export it again with"
+        " tsm-export"
+    )
+
+
+def _engine(bundle: Bundle, name: str) -> EngineInfo:
+    entry = bundle.manifest.files.get(name)
+    if entry is None or entry.engine is None:
+        plans = ", ".join(key for key, file in bundle.manifest.files.items() if file.engine) or "no plan"
+        raise BundleError(f"{bundle.path}: has no plan {name} (it has {plans}); export it with tsm-export")
+    return entry.engine
