@@ -15,21 +15,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from _common import machine, store
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from shift_graph import checkpoint, noise
 
 from tsm_export.half import to_half
 from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.onnx_export import export_fp32
+from tsm_export.quantize import calibrate, quantize
 from tsm_runtime.engines.build import build_plan
 from tsm_runtime.engines.inspector import Precision
 from tsm_runtime.engines.library import import_library
@@ -38,7 +37,7 @@ from tsm_runtime.errors import TsmError
 
 BACKBONES = ("resnext101_32x8d", "resnext101_64x4d", "resnet50", "mobilenet_v2", "efficientnet_lite0")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8-trt")
-NUM_CALIBRATION_CLIPS = 2
+NUM_CALIBRATION_CLIPS = 3
 MIB = 2**20
 
 
@@ -110,39 +109,8 @@ def build(graph: bytes, precision: Precision, options: BuildOptions) -> dict[str
 
 
 def symmetric_int8(graph: bytes, clips: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    """Explicit Q/DQ around every convolution, zero points 0, ranges from `clips`."""
-    with TemporaryDirectory() as folder:
-        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(graph)
-        quantize_static(
-            source,
-            target,
-            Clips(clips),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=["Conv"],
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "AddQDQPairToWeight": True,
-                "QuantizeBias": False,
-            },
-        )
-        return target.read_bytes()
-
-
-class Clips(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out clips one by one."""
-
-    def __init__(self, clips: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        self._clips = iter(clips)
-
-    def get_next(self) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]] | None:
-        """Return the next input, None after the last."""
-        clip = next(self._clips, None)
-        return None if clip is None else {"frames": clip[None]}
+    """Return the graph as TensorRT takes it in INT8, with no layer left out."""
+    return quantize(calibrate(graph, clips), target="trt", max_noise=math.inf).data
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from tsm_export.onnx_files import onnx_files
-from tsm_export.plans import NewPlan, plans
+from tsm_export.plans import NewPlan, plan_libraries, plans
 from tsm_export.request import ExportRequest
 from tsm_runtime import __version__
 from tsm_runtime.bundle import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
@@ -71,11 +71,12 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
     problems: list[TsmError] = []
     warnings: list[str] = []
     with whole_folder(bundle, marker=MANIFEST) as folder:
-        models = onnx_files(checkpoint, request)
+        libraries = plan_libraries(request)
+        models = onnx_files(checkpoint, request, for_plans=bool(libraries))
         files = {name: file for name, (_, file) in models.items()}
         for name, (data, _) in models.items():
             (folder / name).write_bytes(data)
-        for plan in plans(models, request):
+        for plan in plans(models, request, libraries):
             problem = plan.problem or _store(folder, plan)
             if problem is not None:
                 problems.append(problem)

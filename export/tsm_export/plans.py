@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tsm_export.onnx_files import OnnxFiles
@@ -42,7 +42,7 @@ def plan_libraries(request: ExportRequest) -> list[Library]:
     return ["tensorrt"]
 
 
-def plans(models: OnnxFiles, request: ExportRequest) -> Iterator[NewPlan]:
+def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library]) -> Iterator[NewPlan]:
     """Build a plan of each asked precision with each library.
 
     What one library refuses does not stop the others: the problem is told with the plan's name.
@@ -50,8 +50,9 @@ def plans(models: OnnxFiles, request: ExportRequest) -> Iterator[NewPlan]:
     Args:
         models: bytes and entry of each ONNX file of the bundle, by file name.
         request: what was asked.
+        libraries: see `plan_libraries`.
     """
-    for library in plan_libraries(request):
+    for library in libraries:
         for engine in dict.fromkeys(request.engines):
             onnx, _ = models[f"model.{'int8-trt' if engine == 'int8' else engine}.onnx"]
             yield _plan(engine, onnx, library, request)

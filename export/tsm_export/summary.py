@@ -16,7 +16,9 @@ def describe(source: Path, bundle: Path, exported: Exported) -> str:
     lines = [f"{source} -> {bundle}"]
     for name, file in files.items():
         size = (bundle / name).stat().st_size / 1e6
-        lines.append(f"  {name} ({size:.1f} MB){_parity(file)}{_accuracy(file)}{_engine(file.engine)}")
+        lines.append(
+            f"  {name} ({size:.1f} MB){_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file.engine)}"
+        )
     return "\n".join(lines)
 
 
@@ -27,6 +29,17 @@ def _parity(file: ModelFile) -> str:
     return (
         f": largest difference from PyTorch at batches {file.parity.batch_sizes}: {differences}"
         f" (allowed {file.parity.tolerance:g})"
+    )
+
+
+def _quantization(file: ModelFile) -> str:
+    report = file.quantization
+    if report is None:
+        return ""
+    left_out = f", left in fp32: {', '.join(report.left_out)}" if report.left_out else ""
+    return (
+        f"; ranges from {report.num_clips} clips, noise of the logits {report.noise:.3f} on"
+        f" {report.num_held_out} others{left_out}"
     )
 
 
