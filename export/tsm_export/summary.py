@@ -16,9 +16,8 @@ def describe(source: Path, bundle: Path, exported: Exported) -> str:
     lines = [f"{source} -> {bundle}"]
     for name, file in files.items():
         size = (bundle / name).stat().st_size / 1e6
-        lines.append(
-            f"  {name} ({size:.1f} MB){_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file.engine)}"
-        )
+        told = f"{_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file.engine)}"
+        lines.append(f"  {name} ({size:.1f} MB){told}")
     return "\n".join(lines)
 
 

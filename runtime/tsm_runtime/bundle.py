@@ -25,6 +25,7 @@ __all__ = [
     "Manifest",
     "ModelFile",
     "ParityReport",
+    "QuantizationReport",
     "Verification",
     "encode_manifest",
     "load_bundle",
@@ -60,6 +61,22 @@ class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Per output: share of clips on which both models say the same, 0 to 1."""
 
 
+class QuantizationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an INT8 file came about."""
+
+    num_clips: int
+    """Real clips that the ranges of activations are from."""
+    num_held_out: int
+    """Further clips, on which `noise` was measured."""
+    range_rule: str
+    noise: float
+    """Of the logits, relative to their own spread."""
+    noise_before: float
+    """The same before layers were left out."""
+    left_out: tuple[str, ...] = ()
+    """Layers that stay in fp32, because the held-out clips showed the need."""
+
+
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What built a plan, and where it can run. A plan is native code of one library and one kind of GPU."""
 
@@ -88,6 +105,8 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
+    quantization: QuantizationReport | None = None
+    """Of an INT8 ONNX file."""
     engine: EngineInfo | None = None
     """Of a plan."""
 
@@ -151,7 +170,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return ClipSpec(interval_seconds=self.interval_seconds, num_frames=self.num_frames, size=self.size)
 
 
-_STRUCTS = (Manifest, ModelFile, ParityReport, AccuracyReport, EngineInfo, Verification, FileVerification)
+_STRUCTS = (
+    Manifest,
+    ModelFile,
+    ParityReport,
+    AccuracyReport,
+    QuantizationReport,
+    EngineInfo,
+    Verification,
+    FileVerification,
+)
 _KNOWN_KEYS = [key for struct in _STRUCTS for key in struct.__struct_fields__]
 
 

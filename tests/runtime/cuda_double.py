@@ -137,6 +137,8 @@ class FakeDevice:
         self.live: dict[str, list[Any]] = {}
         self.faults: dict[str, DeviceError] = {}
         """Call to what it raises once: `allocate`, `pin`, `upload`, `download`."""
+        self.calls_until_fault: int | None = None
+        """How many calls succeed before one fails; None: all."""
         self.broken: DeviceError | None = None
         self.closed = 0
         self._streams: list[FakeStream] = []
@@ -291,6 +293,11 @@ class FakeDevice:
 
     def _called(self, call: str) -> None:
         self.require_active(call)
+        if self.calls_until_fault is not None:
+            self.calls_until_fault -= 1
+            if self.calls_until_fault < 0:
+                self.calls_until_fault = None
+                raise DeviceError(f"{call} failed: unknown error")
         if call in self.faults:
             raise self.faults.pop(call)
         self.raise_broken()

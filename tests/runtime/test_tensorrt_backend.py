@@ -207,10 +207,13 @@ def test_the_batch_is_left_as_it_is(machine: Machine) -> None:
 def test_a_small_batch_is_filled_up_with_black_clips(machine: Machine) -> None:
     machine.put_plan(plan_for(machine.double.version, batch=(6, 6, 8)).encode(), batch=(6, 6, 8))
     with machine.open() as backend:
-        for number in (8, 8, 2, 2):
-            assert_scores(backend.infer(clips(number, seed=number)), clips(number, seed=number))
+        for number in (8, 2):
+            pending = [backend.submit(clips(number, seed=number)) for _ in range(2)]  # one in each slot
+            for batch in pending:
+                assert_scores(backend.result(batch), clips(number, seed=number))
         buffers = [buffer for buffer in machine.device.live["device memory"] if buffer.num_bytes > 1000]
         assert machine.double.runs == [8, 8, 6, 6]
+        assert len(buffers) == 2
         for buffer in buffers:
             left = buffer.data.reshape(8, -1)
             np.testing.assert_array_equal(left[:2], clips(2, seed=2).reshape(2, -1))
@@ -499,6 +502,44 @@ def test_another_fault_of_the_gpu_at_the_start_is_told(machine: Machine) -> None
     )
 
 
+CALLS_TO_OPEN = 2 + 2 * (2 + 3 + 3)
+"""Two streams; in each slot events, pinned memory, and memory of the GPU."""
+
+
+@pytest.mark.parametrize("number", range(CALLS_TO_OPEN))
+def test_each_call_at_the_start_may_fail(machine: Machine, number: int) -> None:
+    machine.device.calls_until_fault = number
+    assert "failed: unknown error" in machine.refused(BackendError)
+    assert not any(machine.device.live.values())
+
+
+def test_no_other_call_is_made_at_the_start(machine: Machine) -> None:
+    machine.device.calls_until_fault = CALLS_TO_OPEN
+    with machine.open() as backend, pytest.raises(RunError, match="upload failed: unknown error"):
+        backend.infer(clips(1))
+
+
+@pytest.mark.parametrize("number", range(0, 18, 2))
+def test_each_call_of_a_run_may_fail(machine: Machine, number: int) -> None:
+    """Eighteen: six parts, each with a copy to the GPU and two back."""
+    batches = [clips(size, seed=size) for size in (8, 19, 3, 8)]
+    with machine.open() as backend:
+        machine.device.calls_until_fault = number
+        with pytest.raises(RunError, match="failed: unknown error"):
+            _ = [backend.submit(frames) for frames in batches]
+        for frames in batches:
+            assert_scores(backend.infer(frames), frames)
+
+
+def test_a_batch_of_another_backend_is_refused(make_machine: Callable[..., Machine]) -> None:
+    with make_machine().open() as first:
+        pending = first.submit(clips(3))
+        with make_machine().open() as second, pytest.raises(ValueError, match="to another backend"):
+            second.result(pending)
+        assert_scores(first.result(pending), clips(3))
+    assert_scores(first.result(pending), clips(3))  # there already, so closing does not matter
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -539,7 +580,7 @@ def test_a_lack_of_memory_in_a_run_is_told(machine: Machine) -> None:
     with machine.open() as backend:
         machine.device.faults["upload"] = DeviceError("cuMemcpy failed: out of memory", out_of_memory=True)
         with pytest.raises(
-            RunError, match="out of memory; free some of it .nvidia-smi tells who holds it.*--batch"
+            RunError, match=r"out of memory; free some of it .nvidia-smi tells who holds it.*--batch"
         ):
             backend.infer(clips(3))
 

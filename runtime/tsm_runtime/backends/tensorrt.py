@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import traceback
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ from tsm_runtime.engines.library import import_library
 from tsm_runtime.engines.logger import Heard, listening
 from tsm_runtime.errors import BackendError, BundleError, RunError
 from tsm_runtime.gpu.memory import DeviceError, DeviceMemory, open_device
-from tsm_runtime.gpu.plan import SMALLER, TensorShapes, load_plan, tensor_shapes
+from tsm_runtime.gpu.plan import SMALLER, TensorShapes, letting_go, load_plan, tensor_shapes
 from tsm_runtime.gpu.plan_fit import REBUILD, other_model, require_fit
-from tsm_runtime.gpu.slots import Slot, make_slot
+from tsm_runtime.gpu.slots import Slot, hold, make_slot
 
 __all__ = ["SubmittedBatch", "TensorrtBackend"]
 
@@ -135,9 +134,9 @@ class TensorrtBackend:
         Raises:
             RunError: the GPU broke off while this batch was in flight.
         """
-        with self._working():
-            while batch.num_missing and batch.failure is None:
-                self._collect_oldest()
+        if batch.num_missing and batch.failure is None:
+            with self._working():
+                self._collect(batch)
         if batch.failure is not None:
             raise batch.failure
         return batch.scores
@@ -159,10 +158,9 @@ class TensorrtBackend:
         require_fit(info, version=str(self._trt.__version__), gpu=gpu, what=what)
         shapes = tensor_shapes(bundle.manifest, info)
         try:
-            with self._memory.active(), _letting_go(), listening(self._trt) as heard:
-                self._copies, self._work = self._memory.stream(), self._memory.stream()
-                self._held.callback(self._copies.free)
-                self._held.callback(self._work.free)
+            with self._memory.active(), letting_go(), listening(self._trt) as heard:
+                self._copies = hold(self._held, self._memory.stream())
+                self._work = hold(self._held, self._memory.stream())
                 self._slots = [make_slot(self._memory, shapes, self._held) for _ in range(_NUM_SLOTS)]
                 self._free = list(self._slots)
                 self._plan = load_plan(bundle, name, data, info, self._trt, heard)
@@ -179,7 +177,7 @@ class TensorrtBackend:
             if not self._close.alive:
                 raise ValueError(f"{self.name}: closed")
             try:
-                with self._memory.active(), _letting_go(), listening(self._trt) as heard:
+                with self._memory.active(), letting_go(), listening(self._trt) as heard:
                     try:
                         yield heard
                     except BaseException as error:
@@ -197,6 +195,12 @@ class TensorrtBackend:
         self._plan.enqueue(num_clips, slot.addresses, self._work.handle, heard)
         slot.download(num_clips, self._memory, self._work)
         self._in_flight.append(_Part(slot, batch, start, len(clips)))
+
+    def _collect(self, batch: SubmittedBatch) -> None:
+        if batch.num_missing and not any(part.batch is batch for part in self._in_flight):
+            raise ValueError(f"{self.name}: this batch was submitted to another backend")
+        while batch.num_missing:
+            self._collect_oldest()
 
     def _collect_oldest(self) -> None:
         part = self._in_flight[0]
@@ -217,16 +221,6 @@ class TensorrtBackend:
             part.batch.failure = RunError(f"{self.name}: lost when another batch broke off ({error})")
         self._in_flight.clear()
         self._free = list(self._slots)
-
-
-@contextmanager
-def _letting_go() -> Iterator[None]:
-    """Clear the frames of an error: they would keep TensorRT's objects alive after the GPU was left."""
-    try:
-        yield
-    except BaseException as error:
-        traceback.clear_frames(error.__traceback__)
-        raise
 
 
 def _words(error: DeviceError) -> str:

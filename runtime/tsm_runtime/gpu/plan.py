@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ from tsm_runtime.engines.refit import refit_engine
 from tsm_runtime.errors import BackendError, BundleError, RunError
 from tsm_runtime.gpu.plan_fit import REBUILD
 
-__all__ = ["INPUT", "SMALLER", "Plan", "TensorShapes", "load_plan", "tensor_shapes"]
+__all__ = ["INPUT", "SMALLER", "Plan", "TensorShapes", "letting_go", "load_plan", "tensor_shapes"]
 
 INPUT = "frames"
 SMALLER = "free some of it (nvidia-smi tells who holds it), or build the plan for smaller batches (--batch)"
@@ -120,6 +122,19 @@ def load_plan(bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any
     if context is None:
         raise _not_loaded(heard, what)
     return Plan(runtime, engine, context, shapes)
+
+
+@contextmanager
+def letting_go() -> Iterator[None]:
+    """Clear the frames of an error that leaves the block, while the GPU is still active.
+
+    What they hold of the library would otherwise live on with the error, beyond the hold on the GPU.
+    """
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 def _runtime(trt: Any, heard: Heard) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,14 @@ import numpy.typing as npt
 from tsm_runtime.gpu.memory import DeviceEvent, DeviceMemory, DeviceStream, PinnedBuffer
 from tsm_runtime.gpu.plan import INPUT, TensorShapes
 
-__all__ = ["Slot", "make_slot"]
+__all__ = ["Slot", "hold", "make_slot"]
+
+
+class _Freeable(Protocol):
+    def free(self) -> None: ...
+
+
+_Taken = TypeVar("_Taken", bound=_Freeable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,12 @@ class Slot:
         return {name: output.array[:num_clips] for name, output in self.outputs.items()}
 
 
+def hold(held: ExitStack, taken: _Taken) -> _Taken:
+    """Let `held` give something back, and return it."""
+    held.callback(taken.free)
+    return taken
+
+
 def make_slot(memory: DeviceMemory, shapes: TensorShapes, held: ExitStack) -> Slot:
     """Take the memory of one slot; `held` gives it back, that of the GPU first.
 
@@ -76,17 +89,8 @@ def make_slot(memory: DeviceMemory, shapes: TensorShapes, held: ExitStack) -> Sl
     most = shapes.most
     sizes: dict[str, tuple[tuple[int, ...], Any]] = {INPUT: ((most, *shapes.frames), np.uint8)}
     sizes |= {name: ((most, number), np.float32) for name, number in shapes.outputs.items()}
-    events = [memory.event() for _ in range(2)]
-    for event in events:
-        held.callback(event.free)
-    pinned = {}
-    for name, (shape, dtype) in sizes.items():
-        pinned[name] = memory.pin(shape, dtype)
-        held.callback(pinned[name].free)
-    addresses = {}
-    for name, host in pinned.items():
-        buffer = memory.allocate(host.array.nbytes)
-        held.callback(buffer.free)
-        addresses[name] = buffer.address
+    events = [hold(held, memory.event()) for _ in range(2)]
+    pinned = {name: hold(held, memory.pin(shape, dtype)) for name, (shape, dtype) in sizes.items()}
+    addresses = {name: hold(held, memory.allocate(p.array.nbytes)).address for name, p in pinned.items()}
     frames = pinned.pop(INPUT)
     return Slot(frames=frames, outputs=pinned, addresses=addresses, uploaded=events[0], done=events[1])
