@@ -110,6 +110,7 @@ def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -
         size=config.clip.size,
         backbone=config.model.backbone,
         shift=config.model.shift,
+        shift_direction=config.model.shift_direction,
         files=files,
         built_with={
             "tsm-tal": __version__,

@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 import onnxscript  # noqa: F401 - torch's exporter needs it: missed here, not in the middle of an export
 import torch
 
+from tsm_export.parity import (
+    PARITY_BATCH_SIZES,
+    Signature,
+    name_outputs,
+    open_session,
+    parity_batches,
+    report_parity,
+    require_signature,
+)
 from tsm_runtime.bundle import ParityReport
 from tsm_runtime.errors import CheckError
 from tsm_train.checkpoint import Checkpoint
@@ -27,11 +35,11 @@ __all__ = [
     "PARITY_TOLERANCE",
     "compare",
     "export_fp32",
+    "export_graph",
+    "free_axis",
     "halve_weights",
+    "score_outputs",
 ]
-
-PARITY_BATCH_SIZES = (2, 3)
-"""Two sizes, neither 1: a graph specialised to the example's batch passes one of them only."""
 
 PARITY_TOLERANCE = 1e-4
 """Largest difference of an fp32 probability: the two engines sum in another order, about 1e-6 each layer."""
@@ -56,18 +64,41 @@ def export_fp32(checkpoint: Checkpoint) -> bytes:
     model = Probabilities(checkpoint.model()).eval()
     clip = checkpoint.config.clip
     example = torch.zeros((2, clip.num_frames, clip.size, clip.size, 3), dtype=torch.uint8)
-    outputs = _OUTPUTS[: 2 if checkpoint.labels.scenes else 1]
+    return export_graph(model, (example,), ["frames"], list(score_outputs(checkpoint)), (free_axis("batch"),))
+
+
+def free_axis(name: str) -> dict[int, Any]:
+    """Return the dynamic shape of a tensor whose first size, here called `name`, is free."""
+    return {0: torch.export.Dim(name, min=1, max=_MAX_BATCH)}
+
+
+def export_graph(
+    module: torch.nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic_shapes: Any,
+) -> bytes:
+    """Return the checked ONNX file of a module in evaluation mode.
+
+    Args:
+        module: its forward takes tensors and returns a tuple of them.
+        arguments: examples; a size of 1 or 0 would be taken for fixed.
+        inputs: names, in order.
+        outputs: names, in order.
+        dynamic_shapes: see `torch.onnx.export`.
+    """
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         path = Path(scratch) / "model.onnx"
         torch.onnx.export(
-            model,
-            (example,),
+            module,
+            arguments,
             path,
-            input_names=["frames"],
+            input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=_MAX_BATCH)},),
+            dynamic_shapes=dynamic_shapes,
             opset_version=_OPSET,
             external_data=False,
             dynamo=True,
@@ -138,66 +169,21 @@ def compare(
         CheckError: a name or shape differs, a value is not finite, or a probability differs by more than the
             tolerance.
     """
-    session: Any = ort.InferenceSession(  # type: ignore[attr-defined]
-        onnx_bytes, providers=["CPUExecutionProvider"]
-    )
-    _require_signature(session, checkpoint)
+    session, outputs = open_session(onnx_bytes), score_outputs(checkpoint)
+    clip = checkpoint.config.clip
+    frames_shape = [clip.num_frames, clip.size, clip.size, 3]
+    require_signature(session, {"frames": ("tensor(uint8)", frames_shape), **outputs})
     model = Probabilities(checkpoint.model()).eval()
-    names = [output.name for output in session.get_outputs()]
-    errors = dict.fromkeys(names, 0.0)
-    agreements: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in names}
-    for batch in _batches(frames, PARITY_BATCH_SIZES):
+    pairs = []
+    for batch in parity_batches(frames):
         with torch.inference_mode():
-            expected = [output.numpy() for output in model(torch.from_numpy(batch))]
-        got = [np.asarray(value) for value in session.run(names, {"frames": batch})]
-        for name, want, value in zip(names, expected, got, strict=True):
-            errors[name] = max(errors[name], _max_error(name, want, value))
-            agreements[name].append(want.argmax(1) == value.argmax(1))
-    report = ParityReport(
-        batch_sizes=PARITY_BATCH_SIZES,
-        max_abs_error=errors,
-        tolerance=tolerance,
-        top1_agreement={name: float(np.concatenate(same).mean()) for name, same in agreements.items()},
-    )
-    _require_parity(report)
-    return report
+            expected = model(torch.from_numpy(batch))
+        got = session.run(list(outputs), {"frames": batch})
+        pairs.append((name_outputs(outputs, expected), name_outputs(outputs, got)))
+    return report_parity(pairs, tolerance=tolerance)
 
 
-def _require_signature(session: Any, checkpoint: Checkpoint) -> None:
-    clip, labels = checkpoint.config.clip, checkpoint.labels
-    sizes = dict(zip(_OUTPUTS, (len(labels.actions), len(labels.scenes)), strict=True))
-    expected = {"frames": ("tensor(uint8)", True, [clip.num_frames, clip.size, clip.size, 3])}
-    expected |= {name: ("tensor(float)", True, [size]) for name, size in sizes.items() if size}
-    got = {
-        value.name: (value.type, isinstance(value.shape[0], str), value.shape[1:])
-        for value in (*session.get_inputs(), *session.get_outputs())
-    }
-    if got != expected:
-        raise CheckError(
-            "the exported graph has other inputs or outputs than its checkpoint; name, type, dynamic batch"
-            f" and shape: expected {expected}, got {got}; nothing was written"
-        )
-
-
-def _batches(frames: npt.NDArray[np.uint8], sizes: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
-    if len(frames) < sum(sizes):
-        raise ValueError(f"expected at least {sum(sizes)} clips, got {len(frames)}")
-    ends = np.cumsum(sizes)
-    return [frames[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-
-
-def _max_error(name: str, expected: npt.NDArray[np.float32], got: npt.NDArray[np.float32]) -> float:
-    if expected.shape != got.shape:
-        raise CheckError(f"{name}: PyTorch gives shape {expected.shape}, the exported graph {got.shape}")
-    if not np.isfinite(got).all():
-        raise CheckError(f"{name}: the exported graph gives values that are not finite; nothing was written")
-    return float(np.abs(expected - got).max())
-
-
-def _require_parity(report: ParityReport) -> None:
-    for name, error in report.max_abs_error.items():
-        if error > report.tolerance:
-            raise CheckError(
-                f"{name}: the exported graph differs from PyTorch by {error:.2e}, allowed is"
-                f" {report.tolerance:g}; nothing was written"
-            )
+def score_outputs(checkpoint: Checkpoint) -> Signature:
+    """Return the signature of the scores that a checkpoint's graphs give."""
+    sizes = (len(checkpoint.labels.actions), len(checkpoint.labels.scenes))
+    return {name: ("tensor(float)", [size]) for name, size in zip(_OUTPUTS, sizes, strict=True) if size}

@@ -15,17 +15,19 @@ from tsm_export.calibration import calibration_clips
 from tsm_export.footage import Validation, calibration_videos, validation_videos
 from tsm_export.half import FP16_TOLERANCE, to_half
 from tsm_export.moved_channels import separate_moved_channels
+from tsm_export.online_export import compare_online, export_online
 from tsm_export.onnx_export import (
     HALF_WEIGHTS_TOLERANCE,
-    PARITY_BATCH_SIZES,
     PARITY_TOLERANCE,
     compare,
     export_fp32,
     halve_weights,
 )
+from tsm_export.parity import PARITY_BATCH_SIZES
 from tsm_export.quantize import QuantizedModel, calibrate, quantize
 from tsm_export.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
+from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle import ModelFile, QuantizationReport, sha256
 from tsm_train.checkpoint import Checkpoint
 
@@ -71,7 +73,20 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     if calibration:
         clips = calibration_clips(calibration, checkpoint.config.clip_spec)
         files |= _quantised(checkpoint, plain, clips, ("cpu", "trt") if for_plans else ("cpu",))
-    return files if validation is None else _with_accuracy(files, checkpoint, validation)
+    if validation is not None:
+        files = _with_accuracy(files, checkpoint, validation)
+    if _runs_online(checkpoint):
+        online = export_online(checkpoint)
+        parity = compare_online(checkpoint, online, noise)
+        files[ONLINE_MODEL] = (
+            online,
+            ModelFile(sha256=sha256(online), precision="fp32", kind="online", parity=parity),
+        )
+    return files
+
+
+def _runs_online(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config.model.shift and checkpoint.config.model.shift_direction == "past"
 
 
 def _calibration_videos(checkpoint: Checkpoint, request: ExportRequest) -> list[Path]:

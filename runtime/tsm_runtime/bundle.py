@@ -26,6 +26,7 @@ __all__ = [
     "ModelFile",
     "ParityReport",
     "QuantizationReport",
+    "ShiftDirection",
     "Verification",
     "encode_manifest",
     "load_bundle",
@@ -35,6 +36,9 @@ __all__ = [
 FORMAT_VERSION = 2
 """2 since models carry an engine, an accuracy or a verification."""
 MANIFEST = "manifest.json"
+
+ShiftDirection = Literal["both", "past"]
+"""Which frames a shifted channel comes from: the next and the previous one, or the previous one alone."""
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +107,8 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     sha256: str
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
+    kind: Literal["clips", "online"] = "clips"
+    """What a call takes: whole clips, or one frame of each and what the model kept of the frames before."""
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
     quantization: QuantizationReport | None = None
@@ -157,6 +163,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     resize: str = RESIZE_FLAG
     backbone: str
     shift: bool = True
+    shift_direction: ShiftDirection = "both"
     files: dict[str, ModelFile]
     built_with: dict[str, str] = {}
     checkpoint: dict[str, str | float | int] = {}

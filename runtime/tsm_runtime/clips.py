@@ -126,15 +126,22 @@ class ClipBuilder:
         Yields:
             Batches that became full.
         """
-        slots = [
-            slot
-            for part in self._slot_ranges(start_seconds, end_seconds)
-            for slot in range(max(part.start, self._first_slot), min(part.stop, self._stop_slot))
-        ]
+        slots = self.take_slots(start_seconds, end_seconds)
         if slots:
             self._fill(slots, picture())
         self._known_seconds = max(self._known_seconds, end_seconds)
         yield from self._full_batches()
+
+    def take_slots(self, start_seconds: float, end_seconds: float) -> list[int]:
+        """Return the slots of asked intervals that show a frame, and note gaps; part of `push`.
+
+        Alone it is for whom pictures go elsewhere than into clips: once per frame, in order of time.
+        """
+        return [
+            slot
+            for part in self._slot_ranges(start_seconds, end_seconds)
+            for slot in range(max(part.start, self._first_slot), min(part.stop, self._stop_slot))
+        ]
 
     def finish(self) -> Iterator[ClipBatch]:
         """Give out what is complete but did not fill a batch; an interval cut off by the end is dropped."""

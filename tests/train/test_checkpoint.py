@@ -82,6 +82,22 @@ def test_a_model_without_scenes(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "a.safetensors").model().scene_head is None
 
 
+def test_a_checkpoint_without_shift_direction_shifts_both_ways(saved: Path) -> None:
+    """As all did before there was a choice."""
+    with safetensors.safe_open(saved, framework="pt") as stream:
+        config = stream.metadata()["config"]
+    old = load_checkpoint(rewritten(saved, config=config.replace(',"shift_direction":"both"', "")))
+    with safetensors.safe_open(saved, framework="pt") as stream:
+        assert "shift_direction" not in stream.metadata()["config"]
+    assert old.config == small_checkpoint().config
+    frames = torch.randint(0, 256, (1, 4, 32, 32, 3), dtype=torch.uint8)
+    past = build_model(small_checkpoint(shift_direction="past").config, old.labels).eval()
+    past.load_state_dict(dict(old.weights))
+    with torch.inference_mode():
+        features = old.model().frame_features(frames)
+        assert (features[:, 0] - past.frame_features(frames)[:, 0]).abs().max() > 1e-3 * features.abs().max()
+
+
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     assert "no readable checkpoint (No such file" in refusal(tmp_path / "none.safetensors")
     assert "no readable checkpoint" in refusal(tmp_path)

@@ -81,6 +81,7 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
         ("train.schedule=step", "train.schedule = 'step': Invalid enum value 'step'"),
         ("model.fold_div=1", "model.fold_div = 1: Expected `int` >= 2"),
         ("model.shift=1", "model.shift = 1: Expected `bool`, got `int`"),
+        ("model.shift_direction=future", "model.shift_direction = 'future': Invalid enum value 'future'"),
         ("model.dropout=1", "model.dropout = 1: Expected `float` < 1.0"),
         ("clip.size=16", "clip.size = 16: Expected `int` >= 32"),
         ("augment.crop_scale=0", "augment.crop_scale = 0: Expected `float` > 0.0"),

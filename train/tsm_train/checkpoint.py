@@ -62,6 +62,7 @@ def build_model(config: Config, labels: Labels) -> TSM:
         len(labels.scenes),
         num_frames=config.clip.num_frames,
         shift=m.shift,
+        shift_direction=m.shift_direction,
         fold_div=m.fold_div,
         width_mult=m.width_mult,
         dropout=m.dropout,

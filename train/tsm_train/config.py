@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tsm_runtime.bundle import ShiftDirection
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_text
@@ -51,6 +52,8 @@ class ModelConfig(_Section, frozen=True):
     pretrained: str = ""
     """`imagenet`, a file, or empty for random weights."""
     shift: bool = True
+    shift_direction: ShiftDirection = "both"
+    """`past`: no frame sees a later one, so that the model can also be exported for one frame at a time."""
     fold_div: Annotated[int, msgspec.Meta(ge=2)] = 8
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
 

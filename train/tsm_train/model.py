@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tsm_runtime.bundle import ShiftDirection
 from tsm_train.backbones import build_backbone
 from tsm_train.shift import FOLD_DIV, ShiftedConv2d
 
@@ -23,7 +24,7 @@ class TSM(nn.Module):
         num_scenes: S, outputs of the scene head; 0 for a model without one.
         num_frames: T, frames per clip.
         shift: False gives the same network without any exchange between frames (TSN).
-        fold_div: see `shift.temporal_shift`.
+        shift_direction, fold_div: see `shift.temporal_shift`.
         width_mult: see `backbones.build_backbone`.
         dropout: probability, on each frame's pooled features.
 
@@ -43,6 +44,7 @@ class TSM(nn.Module):
         *,
         num_frames: int = 8,
         shift: bool = True,
+        shift_direction: ShiftDirection = "both",
         fold_div: int = FOLD_DIV,
         width_mult: float = 1.0,
         dropout: float = 0.5,
@@ -60,7 +62,8 @@ class TSM(nn.Module):
         self.feature_dim = built.feature_dim
         self.backbone = built.features
         if shift:
-            _insert_shift(self.backbone, built.shifted_convs, num_frames, fold_div)
+            for name in built.shifted_convs:
+                _insert_shift(self.backbone, name, num_frames, fold_div, shift_direction)
         # Not persistent: they belong to the architecture, and a checkpoint must not be able to change them.
         self.register_buffer("mean", torch.tensor(built.mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(built.std).reshape(3, 1, 1), persistent=False)
@@ -80,7 +83,10 @@ class TSM(nn.Module):
         Raises:
             ValueError: the shape is not (N, T, H, W, 3) with this model's T.
         """
-        features = self.dropout(self.frame_features(frames)).mean(1)
+        return self.classify(self.dropout(self.frame_features(frames)).mean(1))
+
+    def classify(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return action logits (N, A) and scene logits (N, S) or None of clip features (N, feature_dim)."""
         scene_logits = self.scene_head(features) if self.scene_head is not None else None
         return self.action_head(features), scene_logits
 
@@ -100,12 +106,17 @@ class TSM(nn.Module):
             )
         _, _, height, width, _ = frames.shape
         # The cast comes first: TensorRT accepts a uint8 input only into a cast.
-        pixels = frames.float().reshape(-1, height, width, 3).permute(0, 3, 1, 2)
+        pictures = frames.float().reshape(-1, height, width, 3)
+        return self.picture_features(pictures).reshape(-1, self.num_frames, self.feature_dim)
+
+    def picture_features(self, pictures: Tensor) -> Tensor:
+        """Pooled features (B, feature_dim) of pictures (B, H, W, 3), the frames of all clips in a row."""
+        pixels = pictures.float().permute(0, 3, 1, 2)
         normalised = (pixels - self.mean) / self.std
         # `backbone` alone may be half precision; normalisation, pooling and heads stay in float32.
         maps: Tensor = self.backbone(normalised.to(next(self.backbone.parameters()).dtype))
         # A float16 sum over a feature map loses digits, and TensorRT keeps the type that it gets.
-        return maps.float().mean((2, 3)).reshape(-1, self.num_frames, self.feature_dim)
+        return maps.float().mean((2, 3))
 
 
 class Probabilities(nn.Module):
@@ -123,17 +134,21 @@ class Probabilities(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Score clips (N, T, H, W, 3): action scores (N, A) and, with a scene head, scene scores (N, S)."""
-        action, scene = self.model(frames)
+        return self.scores(*self.model(frames))
+
+    def scores(self, action: Tensor, scene: Tensor | None) -> tuple[Tensor, ...]:
+        """Turn the logits of `TSM.forward` into scores."""
         action_scores = action.float().sigmoid() if self.sigmoid else action.float().softmax(1)
         return (action_scores,) if scene is None else (action_scores, scene.float().softmax(1))
 
 
-def _insert_shift(backbone: nn.Module, names: tuple[str, ...], num_frames: int, fold_div: int) -> None:
-    for name in names:
-        conv = backbone.get_submodule(name)
-        if not isinstance(conv, nn.Conv2d):
-            raise TypeError(f"{name}: only a torch.nn.Conv2d can be shifted, got {type(conv).__name__}")
-        backbone.set_submodule(name, ShiftedConv2d.from_conv(conv, num_frames, fold_div))
+def _insert_shift(
+    backbone: nn.Module, name: str, num_frames: int, fold_div: int, direction: ShiftDirection
+) -> None:
+    conv = backbone.get_submodule(name)
+    if not isinstance(conv, nn.Conv2d):
+        raise TypeError(f"{name}: only a torch.nn.Conv2d can be shifted, got {type(conv).__name__}")
+    backbone.set_submodule(name, ShiftedConv2d.from_conv(conv, num_frames, fold_div, direction))
 
 
 def _head(in_features: int, out_features: int) -> nn.Linear:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tsm_runtime.bundle import ShiftDirection
 
 __all__ = ["FOLD_DIV", "ShiftedConv2d", "temporal_shift"]
 
@@ -14,23 +16,30 @@ FOLD_DIV = 8
 """The original's share: one channel in eight looks forward, one in eight looks back."""
 
 
-def temporal_shift(x: Tensor, num_frames: int, fold_div: int = FOLD_DIV) -> Tensor:
+def temporal_shift(
+    x: Tensor, num_frames: int, fold_div: int = FOLD_DIV, direction: ShiftDirection = "both"
+) -> Tensor:
     """Exchange channels between neighbouring frames of a clip.
 
     With f = C // fold_div: channels [0, f) come from the next frame, channels [f, 2f) from the previous
     one, the rest stay. Where a clip ends, zeros come in; nothing passes between two clips of a batch.
+    With direction "past" channels [0, f) come from the previous frame and all others stay (the online
+    model of the paper's section 4.2, channel for channel as in the original's online_demo).
 
     Args:
         x: (N*T, C, H, W), the T frames of a clip consecutive.
         num_frames: T.
         fold_div: at least 2.
+        direction: which frames the shifted channels come from.
 
     Returns:
         A tensor of the same shape.
 
     Raises:
-        ValueError: N*T is not a multiple of `num_frames`, or `fold_div` is below 2.
+        ValueError: N*T is not a multiple of `num_frames`, `fold_div` is below 2, or there is no such
+            direction.
     """
+    _check_direction(direction)
     batch, channels, height, width = x.shape
     if batch % num_frames:
         raise ValueError(f"expected a multiple of {num_frames} frames (N*T), got {batch}")
@@ -40,10 +49,15 @@ def temporal_shift(x: Tensor, num_frames: int, fold_div: int = FOLD_DIV) -> Tens
     if not torch.compiler.is_exporting() and x.is_contiguous(memory_format=torch.channels_last):
         # Channels last in memory, as training has it: shifting along the last axis needs no transposition.
         pixels = x.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
-        return _shift(pixels, fold, axis=3).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        return _shift(pixels, fold, 3, direction).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
     # -1 stands on the batch axis alone, so that an exported graph keeps every other size constant.
     clips = x.reshape(-1, num_frames, channels, height * width)
-    return _shift(clips, fold, axis=2).reshape(-1, channels, height, width)
+    return _shift(clips, fold, 2, direction).reshape(-1, channels, height, width)
+
+
+def _check_direction(direction: str) -> None:
+    if direction not in get_args(ShiftDirection):
+        raise ValueError(f"direction: expected one of {get_args(ShiftDirection)}, got {direction!r}")
 
 
 def _fold(channels: int, fold_div: int) -> int:
@@ -52,17 +66,25 @@ def _fold(channels: int, fold_div: int) -> int:
     return channels // fold_div
 
 
-def _shift(clips: Tensor, fold: int, axis: int) -> Tensor:
+def _shift(clips: Tensor, fold: int, axis: int, direction: ShiftDirection) -> Tensor:
     """Shift a (N, T, ., .) tensor whose channels lie on `axis`.
 
     Split, slice, pad and cat, because these export as four plain operators. Writing into slices of a
     tensor of zeros becomes a constant in TensorRT, and a multiplied border mask lets Inf * 0 = NaN pass
     from one clip into the next.
     """
-    following, preceding, still = torch.split(clips, [fold, fold, clips.shape[axis] - 2 * fold], axis)
+    channels = clips.shape[axis]
+    if direction == "past":
+        preceding, still = torch.split(clips, [fold, channels - fold], axis)
+        return torch.cat([_delayed(preceding), still], axis)
+    following, preceding, still = torch.split(clips, [fold, fold, channels - 2 * fold], axis)
     following = F.pad(following[:, 1:], (0, 0, 0, 0, 0, 1))
-    preceding = F.pad(preceding[:, :-1], (0, 0, 0, 0, 1, 0))
-    return torch.cat([following, preceding, still], axis)
+    return torch.cat([following, _delayed(preceding), still], axis)
+
+
+def _delayed(clips: Tensor) -> Tensor:
+    """Move a (N, T, ., .) tensor one frame later; zeros come in."""
+    return F.pad(clips[:, :-1], (0, 0, 0, 0, 1, 0))
 
 
 class ShiftedConv2d(nn.Conv2d):
@@ -74,18 +96,33 @@ class ShiftedConv2d(nn.Conv2d):
     Args:
         *args: as for `nn.Conv2d`.
         num_frames: T.
-        fold_div: see `temporal_shift`.
+        fold_div, direction: see `temporal_shift`.
         **kwargs: as for `nn.Conv2d`.
     """
 
-    def __init__(self, *args: Any, num_frames: int, fold_div: int = FOLD_DIV, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        num_frames: int,
+        fold_div: int = FOLD_DIV,
+        direction: ShiftDirection = "both",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        _fold(self.in_channels, fold_div)
+        _check_direction(direction)
+        self.fold = _fold(self.in_channels, fold_div)
         self.num_frames = num_frames
         self.fold_div = fold_div
+        self.direction = direction
 
     @classmethod
-    def from_conv(cls, conv: nn.Conv2d, num_frames: int, fold_div: int = FOLD_DIV) -> Self:
+    def from_conv(
+        cls,
+        conv: nn.Conv2d,
+        num_frames: int,
+        fold_div: int = FOLD_DIV,
+        direction: ShiftDirection = "both",
+    ) -> Self:
         """Return a shifted convolution that shares `conv`'s parameters.
 
         Raises:
@@ -106,6 +143,7 @@ class ShiftedConv2d(nn.Conv2d):
             device="meta",  # no memory and no random numbers for weights that are replaced at once
             num_frames=num_frames,
             fold_div=fold_div,
+            direction=direction,
         )
         shifted.weight = conv.weight
         shifted.bias = conv.bias
@@ -113,9 +151,9 @@ class ShiftedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shift and convolve (N*T, C, H, W)."""
-        return super().forward(temporal_shift(x, self.num_frames, self.fold_div))
+        return super().forward(temporal_shift(x, self.num_frames, self.fold_div, self.direction))
 
     def extra_repr(self) -> str:
         """Name the shift beside the convolution's own settings."""
         plain = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{plain}, num_frames={self.num_frames}, fold_div={self.fold_div}"
+        return f"{plain}, num_frames={self.num_frames}, fold_div={self.fold_div}, direction={self.direction}"

@@ -45,6 +45,8 @@ def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | 
 def open_model(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
     """Open one model file of a bundle with what runs files of its kind: onnxruntime, or TensorRT for a plan.
 
+    An online model is driven frame by frame and gives the scores of whole clips, as the others do.
+
     Raises:
         BundleError: the model is missing or altered, or a plan is for another machine or version.
         BackendError: what runs it is not installed or finds no GPU.
@@ -53,6 +55,11 @@ def open_model(bundle: Bundle, name: str, *, num_threads: int | None = None) -> 
         from tsm_runtime.backends.tensorrt import TensorrtBackend
 
         return TensorrtBackend(bundle, name)
+    entry = bundle.manifest.files.get(name)
+    if entry is not None and entry.kind == "online":
+        from tsm_runtime.backends.online import OnlineBackend, OnlineModel
+
+        return OnlineBackend(OnlineModel(bundle, name, num_threads=num_threads))
     from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
 
     return OnnxruntimeBackend(bundle, name, num_threads=num_threads)

@@ -12,7 +12,7 @@ from tsm_runtime.backends import Scores
 from tsm_runtime.bundle import Bundle, Manifest
 from tsm_runtime.errors import BackendError, BundleError, RunError
 
-__all__ = ["OnnxruntimeBackend"]
+__all__ = ["OnnxruntimeBackend", "describe_session", "one_line", "open_session"]
 
 _NO_FOLDER = f"{os.devnull}/"
 """Where weights outside the model file are looked for: a place that holds none, as no hash covers them."""
@@ -34,20 +34,10 @@ class OnnxruntimeBackend:
     def __init__(
         self, bundle: Bundle, name: str = "model.fp32.onnx", *, num_threads: int | None = None
     ) -> None:
-        ort = _onnxruntime()
-        model = bundle.model_bytes(name)
-        what = f"{bundle.path}: {name}"
-        try:
-            self._session = ort.InferenceSession(
-                model, _options(ort, num_threads or _num_cores()), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise BundleError(
-                f"{what} does not load in onnxruntime {ort.__version__}: {_line(error)}"
-            ) from error
-        _check_model(self._session, bundle.manifest, what)
+        self._session = open_session(bundle, name, num_threads=num_threads)
+        _check_model(self._session, bundle.manifest, f"{bundle.path}: {name}")
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.name = f"onnxruntime {ort.__version__} CPU, {bundle.manifest.files[name].precision}"
+        self.name = describe_session(bundle, name)
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         """Score a (N, T, size, size, 3) uint8 batch.
@@ -57,10 +47,29 @@ class OnnxruntimeBackend:
         """
         try:
             outputs = self._session.run(None, {"frames": frames})
-        except Exception as error:  # as above
-            raise RunError(f"{self.name} failed on a batch of {len(frames)}: {_line(error)}") from error
+        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
+            raise RunError(f"{self.name} failed on a batch of {len(frames)}: {one_line(error)}") from error
         values = dict(zip(self._outputs, outputs, strict=True))
         return Scores(values["action_scores"], values.get("scene_scores"))
+
+
+def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Any:
+    """Open an ONNX file of a bundle on the CPU; arguments and errors as of `OnnxruntimeBackend`."""
+    ort = _onnxruntime()
+    model = bundle.model_bytes(name)
+    try:
+        return ort.InferenceSession(
+            model, _options(ort, num_threads or _num_cores()), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # as above
+        raise BundleError(
+            f"{bundle.path}: {name} does not load in onnxruntime {ort.__version__}: {one_line(error)}"
+        ) from error
+
+
+def describe_session(bundle: Bundle, name: str) -> str:
+    """Tell a person what runs a model file."""
+    return f"onnxruntime {_onnxruntime().__version__} CPU, {bundle.manifest.files[name].precision}"
 
 
 def _onnxruntime() -> Any:
@@ -103,5 +112,6 @@ def _check_model(session: Any, manifest: Manifest, what: str) -> None:
         raise BundleError(f"{what} takes one number of clips only; export it again with a free first axis")
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return an error's message as one line of bearable length."""
     return " ".join(str(error).split())[:300]

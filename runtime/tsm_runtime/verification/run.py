@@ -145,7 +145,7 @@ def _line(error: TsmError) -> str:
 
 def _takes_clips(name: str, entry: ModelFile) -> bool:
     # Entries tell their kind since bundles hold online models.
-    return name not in _OTHER_KINDS and getattr(entry, "kind", "clips") == "clips"
+    return name not in _OTHER_KINDS and entry.kind == "clips"
 
 
 def _require_this_machine(name: str, entry: ModelFile) -> None:
