@@ -17,7 +17,7 @@ from tsm_export.ranges import Grid, Target
 from tsm_export.recognise import Normalisation, Shift
 from tsm_export.stored_parts import StoredPart, exact_grid, stored_pixels, stored_shift
 
-__all__ = ["Network", "stored_tensors", "write_quantized"]
+__all__ = ["Network", "stored_tensors", "weight_scales", "write_quantized"]
 
 _INT32_MAX = 2**31 - 1
 _CLIP_SLACK = 1e-5
@@ -164,7 +164,7 @@ class _Writer:
         values = self.index.array(weight).astype(np.float64)
         bias = self.index.array(biases[0]).astype(np.float64) if biases else np.zeros(len(values))
         input_scale = float(self._grid(self.index.source(layer.inputs[0])).scale)
-        scales = _weight_scales(values, bias, input_scale)
+        scales = weight_scales(values, bias, input_scale)
         steps = np.round(values / scales.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)))
         read = [self._stored_constant(weight, np.clip(steps, -127, 127).astype(np.int8), scales)]
         if self.target == "trt":  # its parser takes no 32-bit bias
@@ -260,7 +260,7 @@ class _Writer:
         self.nodes.append(copy)
 
 
-def _weight_scales(
+def weight_scales(
     values: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], input_scale: float
 ) -> npt.NDArray[np.float32]:
     """Return a scale per output channel: to the largest weight, and such that the bias fits into 32 bits."""

@@ -196,8 +196,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     manifest_sha256: str
-    """Of what the manifest says, verifications left out: verifying a bundle does not make it another one, nor
-    does a later program that knows more keys."""
+    """Of what the manifest says but for verifications and plans: verifying a bundle, or building its plans
+    for another machine, does not make it another one."""
 
     def model_bytes(self, name: str) -> bytes:
         """Return the bytes of a model file, `model.fp16.onnx` for one, whose SHA-256 is that of the manifest.
@@ -251,8 +251,12 @@ def load_bundle(path: Path) -> Bundle:
         ) from error
     manifest = _decode(data, path / MANIFEST)
     _check(manifest, path / MANIFEST)
-    identity = encode_manifest(msgspec.structs.replace(manifest, verifications=()))
-    return Bundle(path=path, manifest=manifest, manifest_sha256=sha256(identity))
+    return Bundle(path=path, manifest=manifest, manifest_sha256=_identity(manifest))
+
+
+def _identity(manifest: Manifest) -> str:
+    models = {name: file for name, file in manifest.files.items() if file.engine is None}
+    return sha256(encode_manifest(msgspec.structs.replace(manifest, files=models, verifications=())))
 
 
 def _decode(data: bytes, path: Path) -> Manifest:

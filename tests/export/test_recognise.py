@@ -19,7 +19,7 @@ Constants = dict[str, Any]
 
 
 def index_of(nodes: Nodes, constants: Constants) -> GraphIndex:
-    """frames (N, 4, 6, 6, 3) -> x (N*T, 3, 6, 6) -> conv -> y (N*T, 10, 6, 6) -> the nodes -> z, the output."""
+    """frames (N, 4, 6, 6, 3) -> x (N*T, 3, 6, 6) -> conv -> y (N*T, 10, 6, 6) -> the nodes -> z."""
     weight = np.random.default_rng(0).normal(size=(C, 3, 1, 1)).astype(np.float32)
     stored = {"w": weight, "picture": np.array([-1, SIZE, SIZE, 3]), **constants}
     first = [

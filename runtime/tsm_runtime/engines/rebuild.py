@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from tsm_runtime.bundle import Bundle, EngineInfo
+import msgspec
+
+from tsm_runtime.bundle import (
+    MANIFEST,
+    Bundle,
+    EngineInfo,
+    encode_manifest,
+    load_bundle,
+    sha256,
+)
 from tsm_runtime.engines.build import BuiltPlan, build_plan
 from tsm_runtime.engines.options import options_of
 from tsm_runtime.engines.progress import BuildProgress
 from tsm_runtime.errors import BundleError
+from tsm_runtime.files import write_whole
 
-__all__ = ["rebuild_plan", "source_graph"]
+__all__ = ["rebuild_plan", "source_graph", "store_plan"]
 
 
 def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = None) -> BuiltPlan:
@@ -31,6 +41,30 @@ def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = 
         precision=bundle.manifest.files[name].precision,
         progress=progress,
     )
+
+
+def store_plan(bundle: Bundle, name: str, built: BuiltPlan) -> Bundle:
+    """Put a plan in the place of another one in its bundle, which stays the same bundle.
+
+    Returns:
+        The bundle as it is now.
+
+    Raises:
+        RunError: the bundle cannot be written.
+    """
+    entry = msgspec.structs.replace(
+        bundle.manifest.files[name],
+        sha256=sha256(built.plan),
+        engine=built.engine,
+        parity=None,
+        accuracy=None,
+    )
+    files = {**bundle.manifest.files, name: entry}
+    manifest = msgspec.structs.replace(bundle.manifest, files=files)
+    # Broken off between the two, the plan's hash is not the manifest's: it is not loaded, and built again.
+    write_whole(bundle.path / name, built.plan)
+    write_whole(bundle.path / MANIFEST, encode_manifest(manifest))
+    return load_bundle(bundle.path)
 
 
 def source_graph(bundle: Bundle, name: str) -> bytes:
