@@ -53,7 +53,7 @@ class FakePlan:
 
 
 def open_plans_of(version: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let plans of one version open, and others be refused as the real backend does; return what was tried."""
+    """Let plans of one version open, and no others, as the real backend does; return what was tried."""
     tried: list[str] = []
     real = choice.open_model
 

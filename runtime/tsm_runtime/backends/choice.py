@@ -24,8 +24,8 @@ class BackendRequest:
     """How a bundle is to run.
 
     Args:
-        backend: `auto` takes a plan where the bundle has one that runs here, else onnxruntime; one that is named
-            is taken, or is an error.
+        backend: `auto` takes a plan where the bundle has one that runs here, else onnxruntime; one that is
+            named is taken, or is an error.
         precision: None: fp16 of plans, fp32 on onnxruntime.
         rebuild: build a plan anew that does not fit this machine, and keep it in the bundle.
         num_threads: of onnxruntime; None: all cores.
