@@ -15,7 +15,7 @@ from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.options import Options
 from tsm_runtime.terminal import warn
 
-__all__ = ["NUM_CLIPS", "calibration_clips"]
+__all__ = ["NUM_CLIPS", "calibration_clips", "spread_places"]
 
 NUM_CLIPS = 160
 """Clips that are asked for: 252 MB of frames at T = 8 and 256 pixels."""
@@ -54,7 +54,7 @@ def calibration_clips(
         chosen = [chosen[i] for i in sorted(rng.permutation(len(chosen))[:_MOST_VIDEOS])]
     counts = [_count_intervals(video, spec) for video in chosen]
     starts = np.cumsum(counts) - counts
-    places = _places(int(np.sum(counts)), number, float(rng.random()))
+    places = spread_places(int(np.sum(counts)), number, float(rng.random()))
     clips: list[npt.NDArray[np.uint8]] = []
     for video, start, count in zip(chosen, starts, counts, strict=True):
         inside = places[(start <= places) & (places < start + count)] - start
@@ -67,10 +67,10 @@ def calibration_clips(
     return np.stack(clips)
 
 
-def _places(total: int, number: int, start: float) -> npt.NDArray[np.int64]:
+def spread_places(total: int, number: int, start: float) -> npt.NDArray[np.int64]:
     """Return at most `number` different whole numbers below `total`, evenly spaced.
 
-    >>> _places(10, 4, 0.5)
+    >>> spread_places(10, 4, 0.5)
     array([1, 3, 6, 8])
     """
     wanted = min(number, total)

@@ -21,6 +21,9 @@ _CHANNELS_LAST_FROM = 128
 have them. Fewer make short copies, and turning the tensor around twice costs less (measured with 8 frames).
 """
 
+_SAME = 1e-6
+"""Share by which numbers may differ that were found from float32 values and are meant to be the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
@@ -33,12 +36,12 @@ class StoredPart:
 def exact_grid(normalisation: Normalisation) -> Grid | None:
     """Return the grid on which every normalised pixel lies exactly, if there is one for all three colours."""
     scale, offset = normalisation.scale, normalisation.offset
-    if np.ptp(scale) > 1e-9 * scale[0] or np.ptp(offset) > 1e-9 or scale[0] <= 0:
+    zeros = -offset / scale
+    alike = np.ptp(scale) <= _SAME * abs(scale[0]) and np.ptp(zeros) <= _SAME * 255
+    zero = round(float(zeros.mean()))
+    if not alike or scale[0] <= 0 or abs(zeros.mean() - zero) > _SAME * 255 or not 0 <= zero <= 255:
         return None
-    zero = -offset[0] / scale[0]
-    if abs(zero - round(zero)) > 1e-4 or not 0 <= round(zero) <= 255:
-        return None
-    return Grid(np.float32(scale[0]), round(zero), np.uint8)
+    return Grid(np.float32(scale.mean()), zero, np.uint8)
 
 
 def stored_pixels(normalisation: Normalisation, frames: str, grid_inputs: Sequence[str]) -> StoredPart:

@@ -81,11 +81,14 @@ def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -
 
 def _open_plan(bundle: Bundle, name: str, *, rebuild: bool) -> Backend:
     try:
-        return open_model(bundle, name)
+        backend = open_model(bundle, name)
     except BundleError as error:
         if not rebuild:
             raise
         warn(f"building {name} anew: {error}")
-    with build_bar(name) as progress:
-        built = rebuild_plan(bundle, name, progress=progress)
-    return open_model(store_plan(bundle, name, built), name)
+        with build_bar(name) as progress:
+            built = rebuild_plan(bundle, name, progress=progress)
+        backend = open_model(store_plan(bundle, name, built), name)
+    for notice in getattr(backend, "notices", ()):
+        warn(notice)
+    return backend
