@@ -97,7 +97,7 @@ def test_a_video_that_ends_before_its_header_says(tmp_path: Path) -> None:
 def test_no_clip_at_all(tmp_path: Path) -> None:
     short = write_video(tmp_path / "short.mp4", levels(4, 20), rate=10)
     with pytest.raises(
-        UsageError, match="no clip of 0.5 s for calibration in 1 videos; give others: --calibrate"
+        UsageError, match=r"no clip of 0\.5 s for calibration in 1 videos; give others: --calibrate"
     ):
         calibration_clips([short], SPEC)
     with pytest.raises(UsageError, match="in 0 videos"):
@@ -170,7 +170,7 @@ def test_what_to_give_when_the_data_are_gone(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"--calibrate .*empty: no video in this folder"):
         calibration_videos(gone, tmp_path / "empty")
-    with pytest.raises(UsageError, match="none.mp4: there is no such file or folder"):
+    with pytest.raises(UsageError, match=r"none\.mp4: there is no such file or folder"):
         calibration_videos(gone, tmp_path / "none.mp4")
 
 
