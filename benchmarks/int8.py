@@ -28,7 +28,6 @@ from torch import nn
 from tsm_export.accuracy import OnnxBackend, compare_results, mean_differences, run_models
 from tsm_export.calibration import calibration_clips
 from tsm_export.footage import calibration_videos, validation_videos
-from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.onnx_export import export_fp32
 from tsm_export.onnx_session import Clips
 from tsm_export.quantize import MAX_NOISE, QuantizedModel, calibrate, quantize
@@ -78,8 +77,7 @@ def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) ->
     # Noise of random weights says nothing: all layers are quantised, as those of a trained network may be.
     most = MAX_NOISE if checkpoint.config.model.backbone == trained.config.model.backbone else float("inf")
     quantized = quantize(calibrate(plain, clips), target="cpu", max_noise=most)
-    fp32 = separate_moved_channels(plain)
-    times = interleaved(fp32, quantized.data, clips[:1], options.threads, options.rounds)
+    times = interleaved(plain, quantized.data, clips[:1], options.threads, options.rounds)
     ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
     row = {
         "backbone": name,
@@ -90,7 +88,7 @@ def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) ->
         "target": TARGETS.get(name),
         "fp32_ms": round(1000 * statistics.median(times[0]), 2),
         "int8_ms": round(1000 * statistics.median(times[1]), 2),
-        "fp32_mb": round(len(fp32) / 1e6, 2),
+        "fp32_mb": round(len(plain) / 1e6, 2),
         "int8_mb": round(len(quantized.data) / 1e6, 2),
         **told(quantized),
     }

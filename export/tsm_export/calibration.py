@@ -74,6 +74,7 @@ def spread_places(total: int, number: int, start: float) -> npt.NDArray[np.int64
     array([1, 3, 6, 8])
     """
     wanted = min(number, total)
+    start = min(start, 1 - 1e-6)  # nearer to 1, a sum with a place would be rounded up
     return ((start + np.arange(wanted)) * total / max(wanted, 1)).astype(np.int64)
 
 

@@ -14,6 +14,7 @@ from tsm_export.accuracy import OnnxBackend, accuracy_reports
 from tsm_export.calibration import calibration_clips
 from tsm_export.footage import Validation, calibration_videos, validation_videos
 from tsm_export.half import FP16_TOLERANCE, to_half
+from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.online_export import compare_online, export_online
 from tsm_export.onnx_export import (
     HALF_WEIGHTS_TOLERANCE,
@@ -60,7 +61,7 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     plain = export_fp32(checkpoint)
     noise = noise_clips(checkpoint)
     files: OnnxFiles = {}
-    fp32, tolerance = plain, PARITY_TOLERANCE
+    fp32, tolerance = separate_moved_channels(plain), PARITY_TOLERANCE
     if request.half_weights:
         fp32, tolerance = halve_weights(fp32), HALF_WEIGHTS_TOLERANCE
     parity = compare(checkpoint, fp32, noise, tolerance=tolerance)
