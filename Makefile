@@ -4,7 +4,7 @@ DEMO_ENV := .venv-demo
 ENV := .venv
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test lint typecheck unit demo-model clean
+.PHONY: demo test lint typecheck unit conformance demo-model clean
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -21,9 +21,13 @@ typecheck: $(ENV)/.complete
 	$(ENV)/bin/mypy
 
 unit: $(ENV)/.complete
-	$(ENV)/bin/pytest
+	TSM_BINDINGS=$(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensorrt-11 $(ENV)/bin/pytest
 
-# Makes the embedded demo anew: drawn videos, training, export, and the demo video (about half an hour on two cores).
+# Parses and builds every backbone at full size with TensorRT for RTX, which needs no GPU (about an hour).
+conformance: $(ENV)/.complete
+	$(ENV)/bin/python benchmarks/conformance.py
+
+# Makes the embedded demo anew: drawn videos, training, export, and the demo video (about 45 minutes on one core).
 demo-model: $(ENV)/.complete
 	$(ENV)/bin/python benchmarks/make_demo.py
 
@@ -32,10 +36,13 @@ $(DEMO_ENV)/.complete: pyproject.toml
 	$(DEMO_ENV)/bin/pip install $(PIP_FLAGS) --editable '.[cpu]'
 	@touch $@
 
+# The bindings of two versions of TensorRT, without its libraries: what they offer is compared with what is used.
 # --constraint: the versions these tests are known to pass with; other versions may be used.
 $(ENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(ENV)
 	$(ENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
+	$(ENV)/bin/pip install $(PIP_FLAGS) --no-deps --target $(ENV)/tensorrt-10 tensorrt-cu13-bindings==10.16.1.11
+	$(ENV)/bin/pip install $(PIP_FLAGS) --no-deps --target $(ENV)/tensorrt-11 tensorrt-cu13-bindings==11.4.0.106
 	@touch $@
 
 clean:

@@ -22,6 +22,7 @@ import torch
 from _common import store
 from av.video.reformatter import VideoReformatter
 
+from tsm_runtime.backends.choice import BackendRequest
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.members import open_member
 from tsm_runtime.pipeline import Options, run
@@ -46,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     checkpoint = load_checkpoint(options.checkpoint)
     clip = checkpoint.config.clip
-    member = open_member(load_bundle(options.bundle), num_threads=options.threads)
+    member = open_member(load_bundle(options.bundle), BackendRequest(num_threads=options.threads))
 
     variants = {}
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from tsm_export.export import export_bundle
+from tsm_export.request import ExportRequest
 from tsm_runtime.demo import run_demo
 from tsm_runtime.inputs import demo_folder
 from tsm_train.config import load_config
@@ -30,12 +31,12 @@ def main() -> None:
     """Write runtime/tsm_runtime/demo/ and show what `tsm-run --demo` then prints."""
     config = load_config(ROOT / "benchmarks" / "configs" / "drawn.toml")
     if not (ROOT / "drawn" / "ground_truth.json").exists():
-        draw_dataset(ROOT / "drawn", seed=DATA_SEED, training=128, validation=24, width=SIZE, height=SIZE)
+        draw_dataset(ROOT / "drawn", seed=DATA_SEED, training=176, validation=24, width=SIZE, height=SIZE)
     run = ROOT / "runs" / config.name
     if not (run / "best.safetensors").exists():
         train(config, run)
     folder = demo_folder()
-    export_bundle(run / "last.safetensors", folder / "bundle", half_weights=True)
+    export_bundle(run / "last.safetensors", folder / "bundle", ExportRequest(half_weights=True))
     truth = draw_video(folder / "video.mp4", seed=VIDEO_SEED, seconds=VIDEO_SECONDS, width=SIZE, height=SIZE)
     (folder / "ground_truth.json").write_text(json.dumps(describe(truth), indent=1) + "\n")
     run_demo()

@@ -5,7 +5,7 @@ exact time reversal, and scores fresh drawings. Read the `pairs` numbers: AP at 
 actions; with shift all should be at least 0.8, without shift at most 0.6. Runs that are already in --runs are
 not trained again, so an interrupted benchmark goes on where it was.
 
-    python -m tsm_train.synthetic drawn --training 128 --validation 24 --seed 1 --size 144x144
+    python -m tsm_train.synthetic drawn --training 176 --validation 24 --seed 1 --size 144x144
     python benchmarks/shift.py
 """
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from _common import store
 
+from tsm_runtime.backends.choice import BackendRequest
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.clips import ClipBatch
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--name", default="throughput", help="results/NAME.json")
     options = parser.parse_args()
     bundle = load_bundle(find_bundle(options.model)[0])
-    member = open_member(bundle, num_threads=options.threads)
+    member = open_member(bundle, BackendRequest(num_threads=options.threads))
     settings = Options(batch_size=options.batch)
     result = run(options.video, member, settings)
     stages = measure_stages(options.video, member, settings, options.runs)

@@ -1,31 +1,39 @@
-"""Checkpoint to bundle: export, compare, describe, write whole."""
+"""Checkpoint to bundle: export, compare, build, describe, write whole."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
 
-from tsm_export.onnx_export import (
-    HALF_WEIGHTS_TOLERANCE,
-    PARITY_BATCH_SIZES,
-    PARITY_TOLERANCE,
-    compare,
-    export_fp32,
-    halve_weights,
-)
+from tsm_export.onnx_files import onnx_files
+from tsm_export.plans import NewPlan, plan_libraries, plans
+from tsm_export.request import ExportRequest
 from tsm_runtime import __version__
 from tsm_runtime.bundle import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
-from tsm_runtime.errors import UsageError
+from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_train.checkpoint import Checkpoint, load_checkpoint
 
-__all__ = ["export_bundle", "newest_checkpoint"]
+__all__ = ["Exported", "export_bundle", "newest_checkpoint"]
 
-_NOISE_SEED = 0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A bundle that was written.
+
+    Args:
+        manifest: of the bundle.
+        problems: why plans that were asked for are not in it, an error for each.
+        warnings: one line each.
+    """
+
+    manifest: Manifest
+    problems: tuple[TsmError, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def newest_checkpoint(runs: Path = Path("runs")) -> Path:
@@ -42,40 +50,53 @@ def newest_checkpoint(runs: Path = Path("runs")) -> Path:
     return found[-1]
 
 
-def export_bundle(checkpoint_path: Path, bundle: Path, *, half_weights: bool = False) -> Manifest:
-    """Write a bundle with `model.fp32.onnx`; an existing bundle is replaced once the new one is complete.
+def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | None = None) -> Exported:
+    """Write a bundle; an existing one is replaced once the new one is complete.
+
+    A plan that cannot be built or stored does not cost the ONNX files: the bundle is written without it, and
+    what was wrong is told.
 
     Args:
         checkpoint_path: what to export.
         bundle: the folder to write.
-        half_weights: store the weights in half precision; the arithmetic stays fp32.
+        request: what to write; default: `model.fp32.onnx`, and its plan where TensorRT is.
 
     Raises:
         UsageError: no such checkpoint, or `bundle` is a folder that holds something else.
-        CheckError: the exported graph does not say what the checkpoint says.
+        CheckError: an exported graph does not say what the checkpoint says.
         RunError: the bundle cannot be written.
     """
+    request = request or ExportRequest()
     checkpoint = load_checkpoint(checkpoint_path)
+    problems: list[TsmError] = []
+    warnings: list[str] = []
     with whole_folder(bundle, marker=MANIFEST) as folder:
-        model = export_fp32(checkpoint)
-        tolerance = PARITY_TOLERANCE
-        if half_weights:
-            model, tolerance = halve_weights(model), HALF_WEIGHTS_TOLERANCE
-        parity = compare(checkpoint, model, _noise_clips(checkpoint), tolerance=tolerance)
-        (folder / "model.fp32.onnx").write_bytes(model)
-        files = {"model.fp32.onnx": ModelFile(sha256=sha256(model), precision="fp32", parity=parity)}
+        libraries = plan_libraries(request)
+        models = onnx_files(checkpoint, request, for_plans=bool(libraries))
+        files = {name: file for name, (_, file) in models.items()}
+        for name, (data, _) in models.items():
+            (folder / name).write_bytes(data)
+        for plan in plans(models, request, libraries):
+            problem = plan.problem or _store(folder, plan)
+            if problem is not None:
+                problems.append(problem)
+            elif plan.built is not None and plan.file is not None:
+                files[plan.name] = plan.file
+                warnings += [f"{plan.name}: {line}" for line in plan.built.warnings]
         manifest = _describe(checkpoint, checkpoint_path, files)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
-    return manifest
+    return Exported(manifest=manifest, problems=tuple(problems), warnings=tuple(warnings))
 
 
-def _noise_clips(checkpoint: Checkpoint) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Seeded clips that are no two alike and not flat: noise over a random plain colour per frame."""
-    clip = checkpoint.config.clip
-    rng = np.random.default_rng(_NOISE_SEED)
-    shape = (sum(PARITY_BATCH_SIZES), clip.num_frames, clip.size, clip.size, 3)
-    plain = rng.integers(0, 192, (*shape[:2], 1, 1, 3))
-    return (plain + rng.integers(0, 64, shape)).astype(np.uint8)
+def _store(folder: Path, plan: NewPlan) -> RunError | None:
+    """Write a plan; one for which there is no room is left out whole."""
+    assert plan.built is not None  # no problem was told
+    try:
+        (folder / plan.name).write_bytes(plan.built.plan)
+    except OSError as error:
+        (folder / plan.name).unlink(missing_ok=True)
+        return RunError(f"cannot write {plan.name}: {error.strerror or error}")
+    return None
 
 
 def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -> Manifest:
@@ -89,6 +110,7 @@ def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -
         size=config.clip.size,
         backbone=config.model.backbone,
         shift=config.model.shift,
+        shift_direction=config.model.shift_direction,
         files=files,
         built_with={
             "tsm-tal": __version__,

@@ -25,6 +25,7 @@ __all__ = [
     "Manifest",
     "ModelFile",
     "ParityReport",
+    "QuantizationReport",
     "ShiftDirection",
     "Verification",
     "encode_manifest",
@@ -64,6 +65,22 @@ class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Per output: share of clips on which both models say the same, 0 to 1."""
 
 
+class QuantizationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an INT8 file came about."""
+
+    num_clips: int
+    """Real clips that the ranges of activations are from."""
+    num_held_out: int
+    """Further clips, on which `noise` was measured."""
+    range_rule: str
+    noise: float
+    """Of the logits, relative to their own spread."""
+    noise_before: float
+    """The same before layers were left out."""
+    left_out: tuple[str, ...] = ()
+    """Layers that stay in fp32, because the held-out clips showed the need."""
+
+
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What built a plan, and where it can run. A plan is native code of one library and one kind of GPU."""
 
@@ -94,6 +111,8 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What a call takes: whole clips, or one frame of each and what the model kept of the frames before."""
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
+    quantization: QuantizationReport | None = None
+    """Of an INT8 ONNX file."""
     engine: EngineInfo | None = None
     """Of a plan."""
 
@@ -129,7 +148,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """File to the reason why this machine cannot run it."""
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All that is needed to run the models and to read their outputs."""
 
     format_version: int
@@ -158,7 +177,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return ClipSpec(interval_seconds=self.interval_seconds, num_frames=self.num_frames, size=self.size)
 
 
-_STRUCTS = (Manifest, ModelFile, ParityReport, AccuracyReport, EngineInfo, Verification, FileVerification)
+_STRUCTS = (
+    Manifest,
+    ModelFile,
+    ParityReport,
+    AccuracyReport,
+    QuantizationReport,
+    EngineInfo,
+    Verification,
+    FileVerification,
+)
 _KNOWN_KEYS = [key for struct in _STRUCTS for key in struct.__struct_fields__]
 
 
@@ -168,7 +196,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     manifest_sha256: str
-    """Of the manifest without its verifications, so that verifying a bundle does not make it another one."""
+    """Of what the manifest says but for verifications and plans: verifying a bundle, or building its plans
+    for another machine, does not make it another one."""
 
     def model_bytes(self, name: str) -> bytes:
         """Return the bytes of a model file, `model.fp16.onnx` for one, whose SHA-256 is that of the manifest.
@@ -222,9 +251,12 @@ def load_bundle(path: Path) -> Bundle:
         ) from error
     manifest = _decode(data, path / MANIFEST)
     _check(manifest, path / MANIFEST)
-    if manifest.verifications:
-        data = encode_manifest(msgspec.structs.replace(manifest, verifications=()))
-    return Bundle(path=path, manifest=manifest, manifest_sha256=sha256(data))
+    return Bundle(path=path, manifest=manifest, manifest_sha256=_identity(manifest))
+
+
+def _identity(manifest: Manifest) -> str:
+    models = {name: file for name, file in manifest.files.items() if file.engine is None}
+    return sha256(encode_manifest(msgspec.structs.replace(manifest, files=models, verifications=())))
 
 
 def _decode(data: bytes, path: Path) -> Manifest:

@@ -93,6 +93,18 @@ def tsm_run(
     threads: Annotated[
         int | None, typer.Option(help="threads of the model [default: all cores]", min=1)
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(help="which of the bundle's models [default: fp16 on a GPU, fp32 on the CPU]"),
+    ] = None,
+    backend: Annotated[
+        Literal["auto", "onnxruntime", "tensorrt"],
+        typer.Option(help="what runs it; auto: a plan of the bundle where it runs here, else onnxruntime"),
+    ] = "auto",
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
+    ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="run the embedded model on the embedded video")
     ] = False,
@@ -107,6 +119,7 @@ def tsm_run(
         return
     if not videos:
         raise UsageError("no video given; try: tsm-run VIDEO, or tsm-run --demo")
+    from tsm_runtime.backends.choice import BackendRequest
     from tsm_runtime.batch_run import describe_run, run_all
     from tsm_runtime.inputs import list_inputs
     from tsm_runtime.members import ModelRequest, choose_models, load_bundles, open_members
@@ -146,7 +159,8 @@ def tsm_run(
     if not inputs:
         raise typer.Exit(VideoError.exit_code)
     bundles = load_bundles(chosen)
-    members = open_members(chosen, bundles, num_threads=threads)
+    request = BackendRequest(backend=backend, precision=precision, rebuild=rebuild, num_threads=threads)
+    members = open_members(chosen, bundles, request)
     action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
     encoding = Encoding(
         format=choose_format(output, format_),

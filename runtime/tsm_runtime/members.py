@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsm_runtime.backends import open_backend
+from tsm_runtime.backends.choice import BackendRequest, open_requested
 from tsm_runtime.bundle import MANIFEST, Bundle, load_bundle
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.fusion.candidates import Denominator
@@ -142,11 +142,11 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
     return bundles
 
 
-def open_member(bundle: Bundle, *, num_threads: int | None = None) -> Member:
+def open_member(bundle: Bundle, request: BackendRequest | None = None) -> Member:
     """Open a bundle's model on this machine."""
     manifest = bundle.manifest
     return Member(
-        backend=open_backend(bundle, num_threads=num_threads),
+        backend=open_requested(bundle, request or BackendRequest()),
         spec=manifest.clip_spec,
         action_labels=manifest.action_labels,
         scene_labels=manifest.scene_labels,
@@ -154,13 +154,13 @@ def open_member(bundle: Bundle, *, num_threads: int | None = None) -> Member:
 
 
 def open_members(
-    ensemble: Ensemble, bundles: Sequence[Bundle], *, num_threads: int | None = None
+    ensemble: Ensemble, bundles: Sequence[Bundle], request: BackendRequest | None = None
 ) -> list[Member]:
     """Open every model; a member is called by its folder's name, or its path where two names are equal."""
     names = [bundle.path.resolve().name for bundle in bundles]
     return [
         replace(
-            open_member(bundle, num_threads=num_threads),
+            open_member(bundle, request),
             name=name if names.count(name) == 1 else str(bundle.path),
             weight=member.weight,
             temperature=member.temperature,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import onnxruntime
 import pytest
 import torch
 
-from tsm_export import cli, export
+from tsm_export import cli, onnx_files, plans
 from tsm_export.export import export_bundle, newest_checkpoint
+from tsm_export.half import FP16_TOLERANCE, to_half
 from tsm_export.onnx_export import (
     HALF_WEIGHTS_TOLERANCE,
     PARITY_BATCH_SIZES,
@@ -24,7 +26,9 @@ from tsm_export.onnx_export import (
     export_fp32,
     halve_weights,
 )
-from tsm_runtime.bundle import load_bundle, sha256
+from tsm_export.request import ExportRequest
+from tsm_runtime.bundle import EngineInfo, load_bundle, sha256
+from tsm_runtime.engines.build import BuiltPlan
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.segments import BACKGROUND
 from tsm_train.checkpoint import Checkpoint, build_model, save_checkpoint
@@ -33,6 +37,9 @@ from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
 from tsm_train.model import Probabilities
 
 ACTIONS = ("walk", "wave", BACKGROUND)
+ENGINE = EngineInfo(
+    library="tensorrt_rtx", version="1.7", batch=(1, 2, 4), onnx_sha256="0" * 64, layer_types={"Float": 1}
+)
 
 
 def spread_checkpoint(
@@ -86,7 +93,7 @@ def stored(checkpoint: Checkpoint, tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph of the module's checkpoint is exported already."""
-    monkeypatch.setattr(export, "export_fp32", lambda checkpoint: graph)
+    monkeypatch.setattr(onnx_files, "export_fp32", lambda checkpoint: graph)
 
 
 def noise(checkpoint: Checkpoint, number: int, seed: int = 5) -> npt.NDArray[np.uint8]:
@@ -196,7 +203,7 @@ def test_nothing_of_this_machine_is_in_the_graph(graph: bytes) -> None:
 
 
 def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path: Path, quick: None) -> None:
-    written = export_bundle(stored, tmp_path / "bundle")
+    written = export_bundle(stored, tmp_path / "bundle").manifest
     bundle = load_bundle(tmp_path / "bundle")
     manifest = bundle.manifest
     assert manifest == written
@@ -228,7 +235,7 @@ def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path
 def test_half_weights_halve_the_file_and_keep_the_arithmetic(
     checkpoint: Checkpoint, graph: bytes, stored: Path, tmp_path: Path, quick: None
 ) -> None:
-    written = export_bundle(stored, tmp_path / "bundle", half_weights=True)
+    written = export_bundle(stored, tmp_path / "bundle", ExportRequest(half_weights=True)).manifest
     halved = load_bundle(tmp_path / "bundle").model_bytes("model.fp32.onnx")
     assert len(halved) < 0.6 * len(graph)
     parity = written.files["model.fp32.onnx"].parity
@@ -266,7 +273,7 @@ def test_a_graph_with_other_weights_is_refused(
     bias = next(value for value in model.graph.initializer if value.name.endswith("action_head.bias"))
     other = onnx.numpy_helper.to_array(bias) + np.array([0.5, 0, 0], np.float32)
     bias.CopyFrom(onnx.numpy_helper.from_array(other, bias.name))
-    monkeypatch.setattr(export, "export_fp32", lambda checkpoint: model.SerializeToString())
+    monkeypatch.setattr(onnx_files, "export_fp32", lambda checkpoint: model.SerializeToString())
     code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "bundle")
     assert code == 6
     assert said.startswith("tsm-export: action_scores: the exported graph differs from PyTorch by ")
@@ -280,7 +287,7 @@ def test_a_bundle_stays_when_its_successor_fails(
     bundle = tmp_path / "bundle"
     export_bundle(stored, bundle)
     before = (bundle / "manifest.json").read_bytes()
-    monkeypatch.setattr(export, "PARITY_TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx_files, "PARITY_TOLERANCE", -1.0)
     with pytest.raises(CheckError, match="nothing was written"):
         export_bundle(stored, bundle)
     assert (bundle / "manifest.json").read_bytes() == before
@@ -316,8 +323,9 @@ def test_the_command(
     code, said = tsm_export(monkeypatch, capsys)
     assert code == 0
     first, second = said.splitlines()
-    assert first == "runs/random/best.safetensors -> bundle/model.fp32.onnx"
-    assert second.startswith("largest difference from PyTorch at batches (2, 3): action_scores ")
+    assert first == "runs/random/best.safetensors -> bundle"
+    assert second.startswith("  model.fp32.onnx (")
+    assert "largest difference from PyTorch at batches (2, 3): action_scores " in second
     code, _ = tsm_export(monkeypatch, capsys, stored, "--engine", "fp32")  # over the existing bundle
     assert code == 0
     load_bundle(tmp_path / "bundle").model_bytes("model.fp32.onnx")
@@ -340,11 +348,95 @@ def test_nothing_to_export(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_engine_that_this_version_does_not_write(
-    stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_fp16_beside_fp32(
+    stored: Path,
+    tmp_path: Path,
+    graph: bytes,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, said = tsm_export(monkeypatch, capsys, stored, "--engine", "fp16")
-    assert (code, said) == (2, "tsm-export: --engine 'fp16': this version writes fp32\n")
+    code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "bundle", "--engine", "fp16")
+    assert code == 0
+    assert [line.split()[0] for line in said.splitlines()[1:]] == ["model.fp32.onnx", "model.fp16.onnx"]
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.model_bytes("model.fp32.onnx") == graph
+    assert bundle.model_bytes("model.fp16.onnx") == to_half(graph)
+    half = bundle.manifest.files["model.fp16.onnx"]
+    assert half.precision == "fp16"
+    assert half.parity is not None
+    assert 1e-6 < max(half.parity.max_abs_error.values()) < half.parity.tolerance == FP16_TOLERANCE
+
+
+def test_a_target_that_is_not_possible_here_does_not_cost_the_onnx_files(
+    stored: Path,
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    words = (stored, "-o", tmp_path / "bundle", "--engine", "fp16", "--target", "all")
+    code, said = tsm_export(monkeypatch, capsys, *words)
+    assert code == 5
+    assert "pip install 'tsm-tal[tensorrt]'" in said
+    assert sorted(load_bundle(tmp_path / "bundle").manifest.files) == ["model.fp16.onnx", "model.fp32.onnx"]
+
+
+def test_a_plan_for_which_there_is_no_room_is_left_out(
+    stored: Path,
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    built = BuiltPlan(plan=b"plan", engine=ENGINE, evidence="graph", num_layers=1)
+    monkeypatch.setattr(plans, "build_plan", lambda *_, **__: built)
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.suffix == ".plan":
+            write(path, data[:2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    words = (stored, "-o", tmp_path / "bundle", "--target", "tensorrt-rtx")
+    code, said = tsm_export(monkeypatch, capsys, *words)
+    assert code == 0
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.model_bytes("model.fp32.rtx.plan") == b"plan"
+    assert bundle.manifest.files["model.fp32.rtx.plan"].engine == ENGINE
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, said = tsm_export(monkeypatch, capsys, *words)
+    monkeypatch.undo()
+    assert code == 7
+    assert said.splitlines()[-1] == "tsm-export: cannot write model.fp32.rtx.plan: No space left on device"
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "manifest.json",
+        "model.fp32.onnx",
+    ]
+    assert list(load_bundle(tmp_path / "bundle").manifest.files) == ["model.fp32.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--engine", "fp8"), "--engine 'fp8': expected fp32, fp16, int8"),
+        (("--target", "coreml"), "--target 'coreml': expected onnx, tensorrt, tensorrt-rtx, all"),
+        (("--calibrate", "videos"), "--calibrate is for --engine int8"),
+        (("--batch", "4,2,8"), "expected MIN,OPT,MAX"),
+    ],
+)
+def test_wrong_usage(
+    words: tuple[str, ...],
+    message: str,
+    stored: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, said = tsm_export(monkeypatch, capsys, stored, *words)
+    assert code == 2
+    assert message in said
 
 
 def test_a_folder_with_other_files_is_left_alone(
@@ -365,7 +457,7 @@ def test_a_folder_with_other_files_is_left_alone(
 def test_an_extra_that_is_missing_is_named(
     stored: Path, missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("tsm_export.export", "tsm_export.onnx_export"):
+    for name in ("tsm_export.export", "tsm_export.onnx_files", "tsm_export.onnx_export"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     code, said = tsm_export(monkeypatch, capsys, stored)

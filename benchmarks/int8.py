@@ -1,0 +1,189 @@
+"""INT8 against fp32 on this machine's CPU: how much faster, and what it costs.
+
+For each backbone the fp32 ONNX file that tsm-export writes and its INT8 form take turns on the same clip, in
+onnxruntime with --threads threads. Read `times_as_fast`: the median over rounds of fp32's time over INT8's in
+that round. efficientnet_lite0 takes the weights of a training run (--run), and is also scored on that run's
+validation videos at the run's own picture size: mAP, scene top-1, top-1 agreement with fp32, and the
+probability that passes from one label to another, mean over clips. The others have random weights whose batch
+statistics were taken from real frames: their speed is that of trained ones (without statistics, activations
+shrink to denormal numbers, which are slow), their accuracy means nothing and is not measured.
+
+    python benchmarks/int8.py --run runs/ut-shift-s0
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from _common import store
+from torch import nn
+
+from tsm_export.accuracy import OnnxBackend, compare_results, mean_differences, run_models
+from tsm_export.calibration import calibration_clips
+from tsm_export.footage import calibration_videos, validation_videos
+from tsm_export.moved_channels import separate_moved_channels
+from tsm_export.onnx_export import export_fp32
+from tsm_export.onnx_session import Clips
+from tsm_export.quantize import MAX_NOISE, QuantizedModel, calibrate, quantize
+from tsm_train.checkpoint import Checkpoint, build_model, load_checkpoint
+
+TRAINED = "efficientnet_lite0"
+TARGETS = {"resnet50": 3.0, "efficientnet_lite0": 2.2, "mobilenet_v2": 2.2}
+"""Least `times_as_fast` on two cores."""
+
+PAUSE_SECONDS = 0.01
+"""Between two runs: the threads of the one before spin for a moment."""
+
+
+def main() -> None:
+    """Measure, print a line per network, store the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, required=True, help=f"run folder of a trained {TRAINED}")
+    parser.add_argument("--backbones", nargs="+", default=list(TARGETS))
+    parser.add_argument("--size", type=int, default=256, help="edge of the timed pictures")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--clips", type=int, default=40, help="calibration clips of the timed networks")
+    parser.add_argument("--no-accuracy", action="store_true", help="time only")
+    parser.add_argument("--name", default="int8", help="results/NAME.json")
+    options = parser.parse_args()
+    trained = load_checkpoint(options.run / "best.safetensors")
+    rows = [one_backbone(name, trained, options) for name in options.backbones]
+    table: dict[str, Any] = {
+        "settings": {"size": options.size, "threads": options.threads, "rounds": options.rounds},
+        "speed": rows,
+    }
+    if not options.no_accuracy:
+        table["accuracy"] = measure_accuracy(trained)
+    store(options.name, table)
+
+
+def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) -> dict[str, Any]:
+    """Quantise one network and time both forms."""
+    checkpoint = resized(trained, name, options.size)
+    videos = calibration_videos(checkpoint.config.data)
+    clips = calibration_clips(videos, checkpoint.config.clip_spec, number=options.clips)
+    if name != trained.config.model.backbone:
+        checkpoint = dataclasses.replace(checkpoint, weights=calibrated_weights(checkpoint, clips[:4]))
+    plain = export_fp32(checkpoint)
+    # Noise of random weights says nothing: all layers are quantised, as those of a trained network may be.
+    most = MAX_NOISE if checkpoint.config.model.backbone == trained.config.model.backbone else float("inf")
+    quantized = quantize(calibrate(plain, clips), target="cpu", max_noise=most)
+    fp32 = separate_moved_channels(plain)
+    times = interleaved(fp32, quantized.data, clips[:1], options.threads, options.rounds)
+    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+    row = {
+        "backbone": name,
+        "weights": "trained"
+        if name == trained.config.model.backbone
+        else "random, batch statistics of frames",
+        "times_as_fast": round(ratio, 3),
+        "target": TARGETS.get(name),
+        "fp32_ms": round(1000 * statistics.median(times[0]), 2),
+        "int8_ms": round(1000 * statistics.median(times[1]), 2),
+        "fp32_mb": round(len(fp32) / 1e6, 2),
+        "int8_mb": round(len(quantized.data) / 1e6, 2),
+        **told(quantized),
+    }
+    print(row, flush=True)
+    return row
+
+
+def resized(trained: Checkpoint, backbone: str, size: int) -> Checkpoint:
+    """Return the checkpoint with another picture size and backbone, whose weights are then random."""
+    config = msgspec.structs.replace(
+        trained.config,
+        model=msgspec.structs.replace(trained.config.model, backbone=backbone, pretrained=""),
+        clip=msgspec.structs.replace(trained.config.clip, size=size),
+    )
+    same = backbone == trained.config.model.backbone
+    torch.manual_seed(0)
+    weights = trained.weights if same else build_model(config, trained.labels).state_dict()
+    return dataclasses.replace(trained, config=config, weights=weights)
+
+
+def calibrated_weights(checkpoint: Checkpoint, clips: Clips) -> dict[str, torch.Tensor]:
+    """Return random weights whose batch statistics are those of real clips."""
+    model = checkpoint.model()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all calls
+            module.reset_running_stats()
+    model.train()
+    with torch.no_grad():
+        for clip in clips:
+            model(torch.from_numpy(clip[None]))
+    return model.state_dict()
+
+
+def interleaved(
+    fp32: bytes, int8: bytes, clip: Clips, threads: int, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Return the seconds of each form in each round, after a warm-up."""
+    backends = [OnnxBackend(data, threads) for data in (fp32, int8)]
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 3):
+        for backend, column in zip(backends, times, strict=True):
+            time.sleep(PAUSE_SECONDS)
+            started = time.perf_counter()
+            backend.infer(clip)
+            if number >= 3:
+                column.append(time.perf_counter() - started)
+    return times
+
+
+def measure_accuracy(trained: Checkpoint) -> dict[str, Any]:
+    """Score the trained network in fp32 and in both INT8 forms on its validation videos."""
+    config, labels = trained.config, trained.labels
+    plain = export_fp32(trained)
+    started = time.perf_counter()
+    clips = calibration_clips(calibration_videos(config.data), config.clip_spec)
+    measured = calibrate(plain, clips)
+    seconds = {"clips_and_ranges": round(time.perf_counter() - started, 1)}
+    models = {"fp32": OnnxBackend(plain)}
+    quantized: dict[str, QuantizedModel] = {}
+    for name, target in (("int8", "cpu"), ("int8-trt", "trt")):
+        started = time.perf_counter()
+        quantized[name] = quantize(measured, target=target)  # type: ignore[arg-type]
+        seconds[name] = round(time.perf_counter() - started, 1)
+        models[name] = OnnxBackend(quantized[name].data)
+    validation = validation_videos(config.data)
+    results = run_models(models, labels, config.clip_spec, validation)
+    reports = compare_results(results, validation)
+    return {
+        "run": config.name,
+        "size": config.clip.size,
+        "instances": sum(len(video.segments) for video, _ in validation.videos),
+        "calibration_seconds": seconds,
+        "models": {
+            name: {
+                **msgspec.to_builtins(report),
+                "moved_probability": mean_differences(results["fp32"], results[name]),
+                **told(quantized[name]),
+            }
+            for name, report in reports.items()
+        },
+    }
+
+
+def told(quantized: QuantizedModel) -> dict[str, Any]:
+    """Return what a quantised model tells of itself."""
+    return {
+        "left_out": quantized.left_out,
+        "range_rule": quantized.range_rule,
+        "noise": round(quantized.noise, 4),
+        "noise_before": round(quantized.noise_before, 4),
+    }
+
+
+if __name__ == "__main__":
+    main()

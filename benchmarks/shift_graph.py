@@ -1,0 +1,308 @@
+"""Which way of writing the temporal shift makes the fastest graph.
+
+Exports one network with each form of the shift, checks every form against PyTorch and for leaks between the
+clips of a batch, counts layers after TensorRT's parser (TensorRT-RTX, which needs no GPU), and times them all
+interleaved in onnxruntime. Read `over_no_shift`: the median over rounds of a form's time over the time of the
+same network without any shift in that round. `--provider cuda` times the half-precision graphs on a GPU.
+
+    python benchmarks/shift_graph.py
+    python benchmarks/shift_graph.py --provider cuda --backbones resnext101_64x4d --size 256 --batch 32
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+import torch.nn.functional as F
+from _common import store
+from torch import Tensor
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tsm_export.half import to_half
+from tsm_export.onnx_export import export_fp32
+from tsm_runtime.segments import BACKGROUND
+from tsm_train import shift as shift_module
+from tsm_train.checkpoint import Checkpoint, build_model
+from tsm_train.clip_data import Labels
+from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.model import TSM, Probabilities
+from tsm_train.shift import ShiftedConv2d
+
+NO_SHIFT = "no shift"
+TWO_CONVS = "two convs"
+TIME_MAJOR = "time-major"
+TOLERANCE = 1e-4
+PROVIDERS: dict[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"prefer_nhwc": "1"})],
+}
+
+
+def split_pad(x: Tensor, t: int, f: int) -> Tensor:
+    """Split, slice and pad on [N, T, C, H*W]."""
+    _, c, h, w = x.shape
+    a, b, r = x.reshape(-1, t, c, h * w).split([f, f, c - 2 * f], 2)
+    a = F.pad(a[:, 1:], (0, 0, 0, 0, 0, 1))
+    b = F.pad(b[:, :-1], (0, 0, 0, 0, 1, 0))
+    return torch.cat([a, b, r], 2).reshape(-1, c, h, w)
+
+
+def slice_concat(x: Tensor, t: int, f: int) -> Tensor:
+    """Slice and concat with zeros in 5-D."""
+    _, c, h, w = x.shape
+    clips = x.reshape(-1, t, c, h, w)
+    zeros = torch.zeros_like(clips[:, :1, :f])
+    a = torch.cat([clips[:, 1:, :f], zeros], 1)
+    b = torch.cat([zeros, clips[:, :-1, f : 2 * f]], 1)
+    return torch.cat([a, b, clips[:, :, 2 * f :]], 2).reshape(-1, c, h, w)
+
+
+def gather(x: Tensor, t: int, f: int) -> Tensor:
+    """One Gather over (frame, channel) rows of a clip with a row of zeros after them."""
+    _, c, h, w = x.shape
+    rows = F.pad(x.reshape(-1, t * c, h * w), (0, 0, 0, 1))
+    frame, channel = np.mgrid[0:t, 0:c]
+    source = frame + np.where(channel < f, 1, np.where(channel < 2 * f, -1, 0))
+    index = np.where((source < 0) | (source >= t), t * c, source * c + channel)
+    return rows[:, torch.from_numpy(index.ravel())].reshape(-1, c, h, w)
+
+
+def _rolled(x: Tensor, f: int) -> tuple[Tensor, Tensor, Tensor]:
+    a, b, r = x.split([f, f, x.shape[1] - 2 * f], 1)
+    return torch.cat([a[1:], a[:1]]), torch.cat([b[-1:], b[:-1]]), r
+
+
+def _inside(x: Tensor, t: int, step: int) -> Tensor:
+    frame = torch.arange(x.shape[0]) % t
+    return ((frame + step >= 0) & (frame + step < t)).reshape(-1, 1, 1, 1)
+
+
+def mask_4d(x: Tensor, t: int, f: int) -> Tensor:
+    """In 4-D, the frames rolled, borders multiplied by 0: leaks Inf into the neighbouring clip."""
+    a, b, r = _rolled(x, f)
+    return torch.cat([a * _inside(x, t, 1), b * _inside(x, t, -1), r], 1)
+
+
+def where_4d(x: Tensor, t: int, f: int) -> Tensor:
+    """In 4-D, the frames rolled, borders chosen by Where."""
+    a, b, r = _rolled(x, f)
+    zero = torch.zeros((), dtype=x.dtype)
+    return torch.cat([torch.where(_inside(x, t, 1), a, zero), torch.where(_inside(x, t, -1), b, zero), r], 1)
+
+
+def time_major(x: Tensor, t: int, f: int) -> Tensor:
+    """In 4-D, frames in the order of time, then clip: a shift by one frame is a shift by N rows."""
+    n = x.shape[0] // t
+    a, b, r = x.split([f, f, x.shape[1] - 2 * f], 1)
+    zeros = x.new_zeros((n, f, *x.shape[2:]))
+    return torch.cat([torch.cat([a[n:], zeros]), torch.cat([zeros, b[:-n]]), r], 1)
+
+
+FORMS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
+    "split+pad": split_pad,
+    "slice+concat": slice_concat,
+    "gather": gather,
+    "4-D mask": mask_4d,
+    "4-D where": where_4d,
+    TIME_MAJOR: time_major,
+}
+
+
+def two_convs(conv: ShiftedConv2d, x: Tensor) -> Tensor:
+    """Shift a quarter of the channels only, and let a convolution of their own add what they contribute."""
+    t, f = conv.num_frames, x.shape[1] // conv.fold_div
+    # The still channels' weights stay where they are, so that the convolution reads x as it lies in memory.
+    still = conv.weight.clone()
+    still[:, : 2 * f] = 0
+    moved = split_pad(x[:, : 2 * f], t, f)
+    return F.conv2d(x, still, conv.bias, conv.stride) + F.conv2d(
+        moved, conv.weight[:, : 2 * f], stride=conv.stride
+    )
+
+
+def time_major_features(model: TSM, frames: Tensor) -> Tensor:
+    """As `TSM.frame_features`, with the frames of a batch in the order of time first."""
+    _, t, height, width, _ = frames.shape
+    pixels = frames.float().transpose(0, 1).reshape(-1, height, width, 3).permute(0, 3, 1, 2)
+    maps = model.backbone((pixels - model.mean) / model.std)
+    return maps.mean((2, 3)).reshape(t, -1, model.feature_dim).transpose(0, 1)
+
+
+@contextmanager
+def written_as(form: str) -> Iterator[None]:
+    """Let the model compute its shift in a form."""
+    kept = shift_module.temporal_shift, ShiftedConv2d.forward, TSM.frame_features
+    try:
+        if form == TWO_CONVS:
+            ShiftedConv2d.forward = two_convs  # type: ignore[method-assign]
+        elif form != NO_SHIFT:
+            shift_module.temporal_shift = lambda x, t, fold_div=8: FORMS[form](x, t, x.shape[1] // fold_div)
+        if form == TIME_MAJOR:
+            TSM.frame_features = time_major_features  # type: ignore[method-assign]
+        yield
+    finally:
+        shift_module.temporal_shift, ShiftedConv2d.forward, TSM.frame_features = kept
+
+
+def leaks(form: Callable[[Tensor, int, int], Tensor], order: str) -> bool:
+    """Whether an infinite clip makes its neighbour anything but what it is alone."""
+    clips = torch.rand(3, 4, 16, 2, 2)
+    clips[1] = torch.inf
+    rows = clips.transpose(0, 1) if order == TIME_MAJOR else clips
+    shifted = form(rows.reshape(-1, 16, 2, 2), 4, 2).reshape(rows.shape)
+    neighbours = (shifted.transpose(0, 1) if order == TIME_MAJOR else shifted)[[0, 2]]
+    return not bool(neighbours.isfinite().all())
+
+
+def checkpoint(backbone: str, size: int, num_frames: int, shift: bool) -> Checkpoint:
+    """A network of random weights whose statistics are those of a batch, so that there are no denormals."""
+    config = Config(
+        name="graph",
+        data=DataConfig(annotations="-", videos="-"),
+        model=ModelConfig(backbone=backbone, shift=shift),
+        clip=ClipConfig(num_frames=num_frames, size=size),
+    )
+    labels = Labels(("a", "b", "c", BACKGROUND), ("x", "y"))
+    torch.manual_seed(0)
+    model = build_model(config, labels)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    torch.nn.init.normal_(model.action_head.weight, std=0.1)
+    with torch.no_grad():
+        model.train()(torch.from_numpy(noise(2, num_frames, size)))
+    return Checkpoint(config=config, labels=labels, epoch=1, metrics={}, weights=model.state_dict())
+
+
+def noise(clips: int, num_frames: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Seeded clips that are no two alike and not flat."""
+    rng = np.random.default_rng(0)
+    plain = rng.integers(0, 192, (clips, num_frames, 1, 1, 3))
+    return (plain + rng.integers(0, 64, (clips, num_frames, size, size, 3))).astype(np.uint8)
+
+
+def folded(model: TSM) -> TSM:
+    """Fold batch normalisation into the shifted convolutions, so that two of them may be summed after it."""
+    for parent in list(model.modules()):
+        for (name, conv), (after, norm) in itertools.pairwise(list(parent.named_children())):
+            if isinstance(conv, ShiftedConv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, after, getattr(norm, "act", torch.nn.Identity()))
+    return model
+
+
+def exported(form: str, made: Checkpoint) -> bytes:
+    """Export a checkpoint with its shift in a form."""
+    with written_as(form):
+        if form == TWO_CONVS:
+            kept = Checkpoint.model
+            try:
+                Checkpoint.model = lambda self: folded(kept(self))  # type: ignore[method-assign]
+                return export_fp32(made)
+            finally:
+                Checkpoint.model = kept  # type: ignore[method-assign]
+        return export_fp32(made)
+
+
+def parsed_layers(data: bytes) -> int | None:
+    """Layers after TensorRT-RTX's parser, or None where it is not installed."""
+    try:
+        import tensorrt_rtx as trt
+    except ImportError:
+        return None
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(data) or parser.num_errors:
+        return None
+    return int(network.num_layers)
+
+
+def session(data: bytes, provider: str, threads: int) -> Any:
+    """Open a graph, in half precision on a GPU, and make sure that the asked provider is used."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    opened = ort.InferenceSession(
+        to_half(data) if provider == "cuda" else data, options, providers=PROVIDERS[provider]
+    )
+    wanted = "CUDAExecutionProvider" if provider == "cuda" else "CPUExecutionProvider"
+    if opened.get_providers()[0] != wanted:
+        raise SystemExit(f"{wanted} is not used: {opened.get_providers()}")
+    return opened
+
+
+def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Export, check and time all forms of one network."""
+    made = checkpoint(backbone, options.size, options.frames, shift=True)
+    plain = checkpoint(backbone, options.size, options.frames, shift=False)
+    clips = noise(options.batch, options.frames, options.size)
+    with torch.inference_mode():
+        truth = Probabilities(made.model())(torch.from_numpy(clips[:2]))[0].numpy()
+    sessions, rows = {}, {}
+    for form in (NO_SHIFT, *FORMS, TWO_CONVS):
+        data = exported(form, plain if form == NO_SHIFT else made)
+        sessions[form] = session(data, options.provider, options.threads)
+        got = sessions[form].run(None, {"frames": clips[:2]})[0]
+        error = None if form == NO_SHIFT else float(np.abs(got - truth).max())
+        if error is not None and options.provider == "cpu" and error > TOLERANCE:
+            raise SystemExit(f"{backbone}, {form}: differs from PyTorch by {error:.1e}")
+        rows[form] = {
+            "form": form,
+            "max_abs_error": error,
+            "nodes": len(onnx.load_from_string(data).graph.node),
+            "tensorrt_layers": parsed_layers(data),
+            "leaks": leaks(FORMS[form], form) if form in FORMS else False,
+        }
+    seconds = timed(sessions, clips, options.rounds)
+    for form, row in rows.items():
+        ratios = [a / b for a, b in zip(seconds[form], seconds[NO_SHIFT], strict=True)]
+        row["over_no_shift"] = round(statistics.median(ratios), 4)
+        row["clips_per_second"] = round(options.batch / statistics.median(seconds[form]), 2)
+        print(backbone, row, flush=True)
+    return list(rows.values())
+
+
+def timed(sessions: dict[str, Any], clips: np.ndarray[Any, Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round of each session; the order within a round is drawn anew."""
+    seconds: dict[str, list[float]] = {form: [] for form in sessions}
+    rng = np.random.default_rng(0)
+    for number in range(rounds + 1):
+        for form in rng.permutation(list(sessions)):
+            started = time.perf_counter()
+            sessions[form].run(None, {"frames": clips})
+            if number:  # the first warms up
+                seconds[form].append(time.perf_counter() - started)
+    return seconds
+
+
+def main() -> None:
+    """Measure the asked networks, store the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", "mobilenet_v2", "resnet50"])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--provider", choices=list(PROVIDERS), default="cpu")
+    options = parser.parse_args()
+    tables = {backbone: measure(backbone, options) for backbone in options.backbones}
+    settings = {name: value for name, value in vars(options).items() if name != "backbones"}
+    store(f"shift_graph_{options.provider}", {"settings": settings, "networks": tables})
+
+
+if __name__ == "__main__":
+    main()

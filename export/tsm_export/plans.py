@@ -1,0 +1,69 @@
+"""Plans of a bundle's ONNX files: which libraries are asked, and what each built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tsm_export.onnx_files import OnnxFiles
+from tsm_export.request import Engine, ExportRequest
+from tsm_runtime.bundle import ModelFile, sha256
+from tsm_runtime.engines.build import BuiltPlan, build_plan
+from tsm_runtime.engines.gpu import find_gpu
+from tsm_runtime.engines.library import Library, import_library
+from tsm_runtime.engines.progress import build_bar
+from tsm_runtime.errors import BackendError, CheckError
+
+__all__ = ["NewPlan", "plan_libraries", "plans"]
+
+_LIBRARIES: Mapping[str, Library] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_SUFFIXES: Mapping[Library, str] = {"tensorrt": ".plan", "tensorrt_rtx": ".rtx.plan"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPlan:
+    """A plan that was built, or why it was not."""
+
+    name: str
+    built: BuiltPlan | None = None
+    file: ModelFile | None = None
+    problem: BackendError | CheckError | None = None
+
+
+def plan_libraries(request: ExportRequest) -> list[Library]:
+    """Return the libraries that build plans: those asked for, else TensorRT where it and a GPU are there."""
+    if request.targets:
+        return [_LIBRARIES[target] for target in request.targets if target in _LIBRARIES]
+    try:
+        import_library("tensorrt")
+        find_gpu()
+    except BackendError:
+        return []
+    return ["tensorrt"]
+
+
+def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library]) -> Iterator[NewPlan]:
+    """Build a plan of each asked precision with each library.
+
+    What one library refuses does not stop the others: the problem is told with the plan's name.
+
+    Args:
+        models: bytes and entry of each ONNX file of the bundle, by file name.
+        request: what was asked.
+        libraries: see `plan_libraries`.
+    """
+    for library in libraries:
+        for engine in dict.fromkeys(request.engines):
+            onnx, _ = models[f"model.{'int8-trt' if engine == 'int8' else engine}.onnx"]
+            yield _plan(engine, onnx, library, request)
+
+
+def _plan(engine: Engine, onnx: bytes, library: Library, request: ExportRequest) -> NewPlan:
+    name = f"model.{engine}{_SUFFIXES[library]}"
+    try:
+        with build_bar(name) as progress:
+            built = build_plan(onnx, request.build, library=library, precision=engine, progress=progress)
+    except (BackendError, CheckError) as problem:
+        return NewPlan(name=name, problem=problem)
+    file = ModelFile(sha256=sha256(built.plan), precision=engine, engine=built.engine)
+    return NewPlan(name=name, built=built, file=file)

@@ -1,0 +1,75 @@
+"""What an export is asked to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+from tsm_runtime.engines.options import BuildOptions
+from tsm_runtime.errors import UsageError
+
+__all__ = ["Engine", "ExportRequest", "Target", "checked_engines", "checked_targets"]
+
+Engine = Literal["fp32", "fp16", "int8"]
+Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
+
+Name = TypeVar("Name", bound=str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What an export is asked to write.
+
+    Args:
+        engines: precisions; the fp32 ONNX file, the truth for all others, is written in any case.
+        targets: what must be written; empty: ONNX, and TensorRT plans where TensorRT and a GPU are there.
+        half_weights: store the fp32 file's weights in half precision; the arithmetic stays fp32.
+        build: of plans.
+        calibrate: annotations, or a folder of videos, for int8; None: the checkpoint's training videos.
+        validate: annotations whose videos tell what each precision costs; None: nothing is told.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    engines: tuple[Engine, ...] = ("fp32",)
+    targets: tuple[Target, ...] = ()
+    half_weights: bool = False
+    build: BuildOptions = field(default_factory=BuildOptions)
+    calibrate: Path | None = None
+    validate: Path | None = None
+
+    def __post_init__(self) -> None:
+        if "int8" not in self.engines and self.calibrate is not None:
+            raise UsageError("--calibrate is for --engine int8; leave it out, or ask for int8")
+
+
+def checked_engines(names: Iterable[str]) -> tuple[Engine, ...]:
+    """Return the precisions of some names, each once.
+
+    Raises:
+        UsageError: one is unknown.
+    """
+    return tuple(dict.fromkeys(_known("--engine", name, get_args(Engine)) for name in names))
+
+
+def checked_targets(names: Iterable[str]) -> tuple[Target, ...]:
+    """Return the targets of some names, each once; `all` stands for ONNX and TensorRT.
+
+    Raises:
+        UsageError: one is unknown.
+    """
+    targets: list[Target] = []
+    for name in names:
+        known = _known("--target", name, (*get_args(Target), "all"))
+        targets += ["onnx", "tensorrt"] if known == "all" else [known]
+    return tuple(dict.fromkeys(targets))
+
+
+def _known(option: str, name: str, known: tuple[Name, ...]) -> Name:
+    for candidate in known:
+        if candidate == name:
+            return candidate
+    raise UsageError(f"{option} {name!r}: expected {', '.join(map(str, known))}")

@@ -1,0 +1,62 @@
+"""What an export says of the bundle it wrote: a line per file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tsm_export.export import Exported
+from tsm_runtime.bundle import EngineInfo, ModelFile
+
+__all__ = ["describe"]
+
+
+def describe(source: Path, bundle: Path, exported: Exported) -> str:
+    """Return a line on the bundle and one on each of its files."""
+    files = exported.manifest.files
+    lines = [f"{source} -> {bundle}"]
+    for name, file in files.items():
+        size = (bundle / name).stat().st_size / 1e6
+        told = f"{_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file.engine)}"
+        lines.append(f"  {name} ({size:.1f} MB){told}")
+    return "\n".join(lines)
+
+
+def _parity(file: ModelFile) -> str:
+    if file.parity is None:
+        return ""
+    differences = ", ".join(f"{name} {error:.1e}" for name, error in file.parity.max_abs_error.items())
+    return (
+        f": largest difference from PyTorch at batches {file.parity.batch_sizes}: {differences}"
+        f" (allowed {file.parity.tolerance:g})"
+    )
+
+
+def _quantization(file: ModelFile) -> str:
+    report = file.quantization
+    if report is None:
+        return ""
+    left_out = f", left in fp32: {', '.join(report.left_out)}" if report.left_out else ""
+    return (
+        f"; ranges from {report.num_clips} clips, noise of the logits {report.noise:.3f} on"
+        f" {report.num_held_out} others{left_out}"
+    )
+
+
+def _accuracy(file: ModelFile) -> str:
+    if file.accuracy is None:
+        return ""
+    scores = ", ".join(
+        f"{name} {100 * value:.1f} (fp32 {100 * file.accuracy.fp32_scores[name]:.1f})"
+        for name, value in file.accuracy.scores.items()
+    )
+    same = ", ".join(f"{name} {100 * share:.1f} %" for name, share in file.accuracy.top1_agreement.items())
+    return f"; on {file.accuracy.num_videos} videos: {scores}; same top-1 as fp32: {same}"
+
+
+def _engine(engine: EngineInfo | None) -> str:
+    if engine is None:
+        return ""
+    gpus = engine.gpu or ", ".join(engine.compute_capabilities) or "RTX cards"
+    types = ", ".join(f"{count} {name}" for name, count in engine.layer_types.items())
+    batch = ", ".join(map(str, engine.batch))
+    return f": {engine.library} {engine.version} for {gpus}, {batch} clips; outputs of layers: {types}"

@@ -1,0 +1,57 @@
+"""Which GPU a plan is built on, asked of the driver itself: no package, no CUDA context."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from tsm_runtime.errors import BackendError
+
+__all__ = ["Gpu", "find_gpu"]
+
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU of this machine."""
+
+    name: str
+    compute_capability: str
+    """As "9.0"."""
+
+
+def find_gpu(device: int = 0) -> Gpu:
+    """Return what the driver says of a GPU; device 0 is the one that TensorRT builds on.
+
+    Raises:
+        BackendError: there is no driver or no such GPU.
+    """
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError as error:
+        raise BackendError(f"no GPU: the NVIDIA driver is not installed ({error})") from error
+    handle = ctypes.c_int()
+    _call(driver, "cuInit", 0)
+    _call(driver, "cuDeviceGet", ctypes.byref(handle), device)
+    name = ctypes.create_string_buffer(256)
+    _call(driver, "cuDeviceGetName", name, len(name), handle)
+    major, minor = (_attribute(driver, handle, key) for key in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
+    return Gpu(name=name.value.decode(errors="replace"), compute_capability=f"{major}.{minor}")
+
+
+def _attribute(driver: Any, handle: ctypes.c_int, key: int) -> int:
+    value = ctypes.c_int()
+    _call(driver, "cuDeviceGetAttribute", ctypes.byref(value), key, handle)
+    return value.value
+
+
+def _call(driver: Any, function: str, *arguments: object) -> None:
+    code = getattr(driver, function)(*arguments)
+    if code:
+        reason = "the driver finds no device" if code == 100 else f"{function} gives CUDA error {code}"
+        raise BackendError(f"no GPU: {reason}; does nvidia-smi list one, and what is CUDA_VISIBLE_DEVICES?")

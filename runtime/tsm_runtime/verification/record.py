@@ -1,0 +1,99 @@
+"""A verification in the manifest of its bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from tsm_runtime.bundle import (
+    MANIFEST,
+    Bundle,
+    FileVerification,
+    Verification,
+    encode_manifest,
+    load_bundle,
+)
+from tsm_runtime.errors import RunError
+from tsm_runtime.files import write_whole
+from tsm_runtime.verification.compare import HeadDifference
+from tsm_runtime.verification.machine import describe_machine, hardware_of
+from tsm_runtime.verification.run import Comparison, Report
+from tsm_runtime.verification.tolerances import tolerance_for
+
+__all__ = ["to_verification", "write_verification"]
+
+
+def to_verification(report: Report, bundle: Bundle, max_abs_error: float | None = None) -> Verification:
+    """Return what the manifest keeps of a report: an entry for each comparison, and for each failure.
+
+    Args:
+        report: what was found.
+        bundle: what was verified.
+        max_abs_error: as given to `run.verify`.
+    """
+    compared = [_compared(comparison, bundle) for comparison in report.comparisons]
+    failed = [
+        FileVerification(
+            file=name,
+            sha256=bundle.manifest.files[name].sha256,
+            backend="",
+            input="",
+            num_clips=0,
+            max_abs_error={},
+            max_rel_error={},
+            top1_agreement={},
+            tolerance=tolerance_for(bundle.manifest.files[name].precision, max_abs_error).max_abs_error,
+            passed=False,
+        )
+        for name in report.failures
+    ]
+    return Verification(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(),
+        files=(*compared, *failed),
+        not_run=dict(report.not_run),
+    )
+
+
+def _compared(comparison: Comparison, bundle: Bundle) -> FileVerification:
+    return FileVerification(
+        file=comparison.file,
+        sha256=bundle.manifest.files[comparison.file].sha256,
+        backend=comparison.backend,
+        input=comparison.clips,
+        num_clips=comparison.num_clips,
+        max_abs_error=_of_each(comparison.heads, "max_abs_error"),
+        max_rel_error=_of_each(comparison.heads, "max_rel_error"),
+        top1_agreement=_of_each(comparison.heads, "top1_agreement"),
+        segment_agreement=None if comparison.segments is None else comparison.segments.share,
+        tolerance=comparison.tolerance.max_abs_error,
+        passed=not comparison.problems,
+    )
+
+
+def _of_each(heads: Mapping[str, HeadDifference], name: str) -> dict[str, float]:
+    return {head: getattr(difference, name) for head, difference in heads.items()}
+
+
+def write_verification(bundle: Bundle, verification: Verification) -> None:
+    """Put a verification into the manifest, in the place of an older one of the same hardware.
+
+    The manifest is read anew: another machine may have written its own verification meanwhile.
+
+    Raises:
+        BundleError: the manifest is no longer readable.
+        RunError: it cannot be written, or is that of another bundle by now.
+    """
+    path = bundle.path / MANIFEST
+    current = load_bundle(bundle.path)
+    if current.manifest_sha256 != bundle.manifest_sha256:
+        raise RunError(
+            f"{path}: was changed meanwhile, so the result is not written into it; verify it again"
+        )
+    manifest = msgspec.structs.replace(current.manifest, verifications=())
+    hardware = hardware_of(verification.machine)
+    kept = [v for v in current.manifest.verifications if hardware_of(v.machine) != hardware]
+    manifest = msgspec.structs.replace(manifest, verifications=(*kept, verification))
+    write_whole(path, encode_manifest(manifest))

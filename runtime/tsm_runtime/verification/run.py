@@ -1,0 +1,220 @@
+"""Every model file of a bundle that this machine can run, against the reference, clip set by clip set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.backends import open_model
+from tsm_runtime.bundle import Bundle, ModelFile
+from tsm_runtime.engines.gpu import find_gpu
+from tsm_runtime.engines.library import import_library
+from tsm_runtime.errors import BackendError, BundleError, CheckError, RunError, TsmError
+from tsm_runtime.gpu.plan_fit import require_fit
+from tsm_runtime.segments import IntervalScores, Segment, merge_intervals
+from tsm_runtime.terminal import printable
+from tsm_runtime.verification.compare import (
+    HeadDifference,
+    SegmentAgreement,
+    compare_head,
+    compare_segments,
+)
+from tsm_runtime.verification.inputs import ClipSet
+from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
+from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
+
+__all__ = ["REFERENCE", "Comparison", "Report", "verify"]
+
+REFERENCE = "model.fp32.onnx"
+"""On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
+
+_OTHER_KINDS = frozenset({"model.online.onnx", "preprocess.onnx"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One model file beside the reference on one set of clips.
+
+    Args:
+        file: its name in the bundle.
+        backend: what ran it.
+        clips: name of the clip set.
+        num_clips: how many it has.
+        batch_sizes: clips per call of the file; the reference gets them one by one.
+        heads: difference of each output.
+        segments: agreement on a video, the reference's segments first; None for noise.
+        tolerance: what had to be kept.
+    """
+
+    file: str
+    backend: str
+    clips: str
+    num_clips: int
+    batch_sizes: tuple[int, ...]
+    heads: Mapping[str, HeadDifference]
+    segments: SegmentAgreement | None
+    tolerance: Tolerance
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is beyond tolerance, a line for each."""
+        return tuple(self.tolerance.problems(self.heads, self.segments))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found.
+
+    Args:
+        reference: what ran the reference.
+        comparisons: file by file; the reference itself comes with other batch sizes, on noise.
+        failures: file to what keeps it from being compared, or compared to the end: altered, another model,
+            outputs that are no probabilities.
+        not_run: file to the reason why this machine cannot run it, or why it is not for comparing.
+    """
+
+    reference: str
+    comparisons: tuple[Comparison, ...]
+    failures: Mapping[str, str]
+    not_run: Mapping[str, str]
+
+    @property
+    def failed_files(self) -> tuple[str, ...]:
+        """Files that failed or are beyond tolerance, sorted."""
+        beyond = (comparison.file for comparison in self.comparisons if comparison.problems)
+        return tuple(sorted({*self.failures, *beyond}))
+
+    @property
+    def compared_files(self) -> tuple[str, ...]:
+        """Files other than the reference that were compared with it, sorted."""
+        return tuple(sorted({comparison.file for comparison in self.comparisons} - {REFERENCE}))
+
+
+def verify(
+    bundle: Bundle,
+    clip_sets: Sequence[ClipSet],
+    *,
+    max_abs_error: float | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare every model file of a bundle that this machine can run with the reference.
+
+    Args:
+        bundle: what to verify; each file is read and its hash checked, also of those that cannot be run.
+        clip_sets: what to compare on.
+        max_abs_error: takes the place of every precision's own tolerance.
+        num_threads: of onnxruntime; default: all cores.
+        progress: told how far each file is.
+
+    Raises:
+        BundleError: the reference is missing, altered, or gives no probabilities.
+        BackendError: the reference cannot be run here: onnxruntime is not installed.
+        RunError: the reference broke off.
+        UsageError: `max_abs_error` is out of range.
+    """
+    files = bundle.manifest.files
+    tolerances = {name: tolerance_for(entry.precision, max_abs_error) for name, entry in files.items()}
+    run = _Run(bundle, clip_sets, num_threads, progress)
+    comparisons: list[Comparison] = []
+    failures: dict[str, str] = {}
+    not_run: dict[str, str] = {}
+    for name in sorted(files, key=lambda name: (name != REFERENCE, name)):
+        try:
+            bundle.model_bytes(name)
+            if _takes_clips(name, files[name]):
+                _require_this_machine(name, files[name])
+                for comparison in run.compare(name, tolerances[name]):
+                    comparisons.append(comparison)  # one by one: the next may fail
+            else:
+                not_run[name] = "takes no clips, so there is nothing to compare it with"
+        except BackendError as error:
+            not_run[name] = _line(error)
+        except (BundleError, CheckError, RunError) as error:
+            failures[name] = _line(error)
+    return Report(reference=run.reference, comparisons=tuple(comparisons), failures=failures, not_run=not_run)
+
+
+def _line(error: TsmError) -> str:
+    """One line that any encoding of text takes, for a table as for JSON."""
+    return printable(" ".join(str(error).splitlines()))
+
+
+def _takes_clips(name: str, entry: ModelFile) -> bool:
+    # Entries tell their kind since bundles hold online models.
+    return name not in _OTHER_KINDS and entry.kind == "clips"
+
+
+def _require_this_machine(name: str, entry: ModelFile) -> None:
+    """Tell a plan for another machine, which is as it should be, from one that is of no use.
+
+    Raises:
+        BackendError: it is for another GPU or version, or there is no GPU or library here.
+    """
+    if entry.engine is None:
+        return
+    version = str(import_library(entry.engine.library).__version__)
+    try:
+        require_fit(entry.engine, version=version, gpu=find_gpu(), what=name)
+    except BundleError as error:
+        raise BackendError(str(error)) from error
+
+
+class _Run:
+    """The reference's scores, and other files beside them. Scores with the reference when it is made."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        clip_sets: Sequence[ClipSet],
+        num_threads: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self._bundle = bundle
+        self._num_threads = num_threads
+        self._progress = progress
+        scorer = self._open(REFERENCE, clip_sets)
+        self.reference = scorer.backend.name
+        try:
+            self._expected = [(clips, scorer.score(clips, (1,))) for clips in clip_sets]
+        except CheckError as error:
+            raise BundleError(
+                f"{bundle.path}: the reference {error}; nothing can be compared with it, export it again"
+            ) from error
+
+    def _open(self, name: str, clip_sets: Sequence[ClipSet]) -> Scorer:
+        backend = open_model(self._bundle, name, num_threads=self._num_threads)
+        num_clips = sum(len(clips.frames) for clips in clip_sets)
+        return Scorer(backend, name, self._bundle.manifest, num_clips, self._progress)
+
+    def compare(self, name: str, tolerance: Tolerance) -> Iterator[Comparison]:
+        """Yield the comparison on each clip set; of the reference, which repeats itself, on noise only."""
+        expected = [e for e in self._expected if name != REFERENCE or e[0].indices is None]
+        scorer = self._open(name, [clips for clips, _ in expected])
+        sizes = batch_sizes(self._bundle.manifest.files[name])
+        for clips, heads in expected:
+            got = scorer.score(clips, sizes)
+            yield Comparison(
+                file=name,
+                backend=scorer.backend.name,
+                clips=clips.name,
+                num_clips=len(clips.frames),
+                batch_sizes=sizes,
+                heads={head: compare_head(values, got[head]) for head, values in heads.items()},
+                segments=self._compare_segments(clips, heads, got),
+                tolerance=tolerance,
+            )
+
+    def _compare_segments(self, clips: ClipSet, expected: Heads, got: Heads) -> SegmentAgreement | None:
+        if clips.indices is None:
+            return None
+        first, second = (self._segments(clips, clips.indices, heads) for heads in (expected, got))
+        return compare_segments(first, second)
+
+    def _segments(self, clips: ClipSet, indices: npt.NDArray[np.int64], heads: Heads) -> list[Segment]:
+        scores = IntervalScores(indices=indices, action=heads["action_scores"], breaks=clips.breaks)
+        manifest = self._bundle.manifest
+        return merge_intervals(scores, manifest.action_labels, manifest.interval_seconds)

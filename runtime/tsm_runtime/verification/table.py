@@ -1,0 +1,150 @@
+"""A verification as a table for a person, or as one JSON object."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tsm_runtime.bundle import Bundle, Verification
+from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
+from tsm_runtime.verification.run import REFERENCE, Comparison, Report
+
+if TYPE_CHECKING:
+    # rich costs more time to import than the rest of the runtime: only the functions that print import it.
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["report_to_json", "report_to_text"]
+
+_PLAIN_WIDTH = 120
+_COLUMNS = ("file", "input", "output", "max error", "relative", "top-1 %", "segments %", "")
+_LEFT = frozenset({"file", "input", "output", "segments %", ""})
+
+
+def report_to_json(report: Report, bundle: Bundle, verification: Verification) -> bytes:
+    """Return one JSON object: what the manifest keeps, and the reasons and counts that it does not.
+
+    Args:
+        report: what was found.
+        bundle: what was verified.
+        verification: made of the report.
+    """
+    told = {
+        "bundle": printable(str(bundle.path)),
+        "bundle_sha256": bundle.manifest_sha256,
+        "reference": {"file": REFERENCE, "backend": report.reference},
+        "passed": not report.failed_files,
+        "compared": report.compared_files,
+        "verification": verification,
+        "problems": [
+            {"file": comparison.file, "input": comparison.clips, "problem": problem}
+            for comparison in report.comparisons
+            for problem in comparison.problems
+        ],
+        "failures": report.failures,
+        "segments": [
+            {
+                "file": comparison.file,
+                "input": comparison.clips,
+                "reference": comparison.segments.num_first,
+                "file_has": comparison.segments.num_second,
+                "shared": comparison.segments.num_shared,
+            }
+            for comparison in report.comparisons
+            if comparison.segments is not None
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n"
+
+
+def report_to_text(report: Report, bundle: Bundle) -> bytes:
+    """Return the table, what failed or was not run and why, and the verdict, for standard output."""
+    from rich.console import Console
+
+    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else _PLAIN_WIDTH
+    buffer = io.BytesIO()
+    with io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace", newline="\n") as file:
+        console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+        _print_report(report, bundle, console)
+        file.flush()
+        return buffer.getvalue()
+
+
+def _print_report(report: Report, bundle: Bundle, console: Console) -> None:
+    head = f"{bundle.path}: {REFERENCE} on {report.reference}, one clip per call, is the reference"
+    console.print(printable(head), soft_wrap=True)
+    if report.comparisons:
+        console.print(_table(report))
+    for line in _lines(report):
+        console.print(printable(line), soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    table = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in _LEFT else "right", overflow="fold")
+    shown = ""
+    for comparison in report.comparisons:
+        if comparison.file != shown:
+            table.add_section()
+        table.add_row(*_cells(comparison, name_file=comparison.file != shown))
+        shown = comparison.file
+    return table
+
+
+def _cells(comparison: Comparison, *, name_file: bool) -> list[str]:
+    """The cells of a comparison, with a line for each output."""
+    calls = " and ".join(map(str, comparison.batch_sizes))
+    heads = comparison.heads.values()
+    return [
+        f"{printable(comparison.file)}\n{calls} a call" if name_file else "",
+        f"{printable(comparison.clips)}\n{comparison.num_clips} clips",
+        "\n".join(name.removesuffix("_scores") for name in comparison.heads),
+        "\n".join(f"{head.max_abs_error:.1e}" for head in heads),
+        "\n".join(f"{head.max_rel_error:.1e}" for head in heads),
+        "\n".join(f"{100 * head.top1_agreement:.2f}" for head in heads),
+        _segments(comparison.segments),
+        "FAILED" if comparison.problems else "passed",
+    ]
+
+
+def _segments(agreement: SegmentAgreement | None) -> str:
+    r"""Percent, and the numbers behind it.
+
+    >>> _segments(SegmentAgreement(num_first=7, num_second=6, num_shared=5))
+    '76.92\n7 and 6, 5 shared'
+    """
+    if agreement is None:
+        return ""
+    counts = f"{agreement.num_first} and {agreement.num_second}, {agreement.num_shared} shared"
+    found = agreement.num_first or agreement.num_second
+    return f"{100 * agreement.share:.2f}\n{counts if found else 'none in either'}"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    if report.comparisons:
+        yield (
+            "max error: largest difference of a probability; relative: the same over the larger of the two,"
+            f" which counts as {RELATIVE_FLOOR:g} at least; segments: share of those of both models that the"
+            " other has too (same label, tIoU over 0.5); noise is judged by its error alone"
+        )
+    for comparison in report.comparisons:
+        for problem in comparison.problems:
+            yield f"FAILED  {comparison.file} on {comparison.clips}: {problem}"
+    for file, reason in report.failures.items():
+        yield f"FAILED  {file}: {reason}"
+    for file, reason in report.not_run.items():
+        yield f"not run  {file}: {reason}"
+    if not report.compared_files and not report.failures:
+        yield "nothing but the reference could be run here: no other file was compared with it"
+    yield "FAILED" if report.failed_files else "passed"

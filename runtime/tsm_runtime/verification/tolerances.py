@@ -1,0 +1,92 @@
+"""How far a model of each precision may be from the fp32 one. All numbers and their reasons are here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.verification.compare import HeadDifference, SegmentAgreement
+
+__all__ = ["TOLERANCES", "Tolerance", "tolerance_for"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """What a comparison must keep to pass.
+
+    Args:
+        max_abs_error: largest difference of a probability, on every input; 1 allows any.
+        least_top1: share of a video's clips with the same most probable class, for each head.
+        least_segments: share of a video's segments that both models have.
+
+    Noise is not judged by agreement: a network gives nearly the same scores to all of it, often with two
+    classes side by side, so one flip there says nothing.
+    """
+
+    max_abs_error: float
+    least_top1: float = 0.0
+    least_segments: float = 0.0
+
+    def problems(
+        self, heads: Mapping[str, HeadDifference], segments: SegmentAgreement | None
+    ) -> Iterator[str]:
+        """Yield a line for each thing that is beyond.
+
+        Args:
+            heads: difference of each output.
+            segments: agreement on a video; None for noise.
+        """
+        for name, head in heads.items():
+            if head.max_abs_error > self.max_abs_error:
+                yield f"{name}: error {head.max_abs_error:.2g}, allowed is {self.max_abs_error:g}"
+            if segments is not None and head.top1_agreement < self.least_top1:
+                yield f"{name}: top-1 agreement {_percent(head.top1_agreement)}, {_least(self.least_top1)}"
+        if segments is not None and segments.share < self.least_segments:
+            yield f"segment agreement {_percent(segments.share)}, {_least(self.least_segments)}"
+
+
+# An error below the allowed one moves the most probable class only where the reference itself has two classes
+# within twice that error of each other; so fp32 and fp16 need no limit of agreement beside it.
+TOLERANCES: Mapping[str, Tolerance] = {
+    # Engines sum in another order: some 1e-6 of a probability after fifty layers. TF32 convolutions, of ten
+    # bits, would be about as far off as fp16.
+    "fp32": Tolerance(max_abs_error=1e-4),
+    # Every layer's output is rounded to eleven bits (5e-4). Largest seen with a trained efficientnet_lite0 on
+    # 16 videos: 8e-3.
+    "fp16": Tolerance(max_abs_error=2e-2),
+    # Near a decision eight bits move a probability by 0.1 to 0.3 in good models too, so they are judged by
+    # what they decide. Seen with the same net on windows of 64 clips: calibrated on clips of the data, top-1
+    # 95 % or more and segments 75 % or more; calibrated on dark noise, or with one scale per tensor, top-1 58
+    # to 84 % in half of the windows. One clip in the middle of a segment can cost three segments: the wider
+    # limit.
+    "int8": Tolerance(max_abs_error=1.0, least_top1=0.9, least_segments=0.5),
+    "int8-trt": Tolerance(max_abs_error=1.0, least_top1=0.9, least_segments=0.5),
+}
+"""By precision as the manifest names it."""
+
+
+def tolerance_for(precision: str, max_abs_error: float | None = None) -> Tolerance:
+    """Return what a model of a precision must keep.
+
+    Args:
+        precision: as the manifest names it.
+        max_abs_error: takes the place of the precision's own.
+
+    Raises:
+        UsageError: `max_abs_error` is no difference of two probabilities.
+    """
+    if max_abs_error is None:
+        return TOLERANCES[precision]
+    if not (math.isfinite(max_abs_error) and 0 <= max_abs_error <= 1):
+        raise UsageError(f"--tolerance {max_abs_error:g}: expected 0 to 1, a difference of probabilities")
+    return replace(TOLERANCES[precision], max_abs_error=max_abs_error)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _least(share: float) -> str:
+    return f"at least {100 * share:g} % are asked"

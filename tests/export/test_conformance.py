@@ -1,0 +1,84 @@
+"""Real networks through NVIDIA's own parser and builder: TensorRT for RTX builds without a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tsm_export.half import to_half
+from tsm_export.moved_channels import separate_moved_channels
+from tsm_export.onnx_export import export_fp32
+from tsm_export.quantize import calibrate, quantize
+from tsm_runtime.bundle import sha256
+from tsm_runtime.engines.build import build_plan
+from tsm_runtime.engines.inspector import Precision
+from tsm_runtime.engines.options import BuildOptions
+from tsm_runtime.errors import CheckError
+from tsm_runtime.segments import BACKGROUND
+from tsm_train.checkpoint import Checkpoint, build_model
+from tsm_train.clip_data import Labels
+from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+
+NUM_FRAMES, SIZE = 4, 64
+NUM_CONVS = {"mobilenet_v2": 52, "efficientnet_lite0": 49, "resnet50": 53}
+"""Stem, blocks, last or shortcuts: 1 + (2 + 16 * 3) + 1, 1 + (2 + 15 * 3) + 1, 1 + 16 * 3 + 4."""
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.fixture(scope="module", params=NUM_CONVS)
+def backbone(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def fp32(backbone: str) -> bytes:
+    config = Config(
+        name="random",
+        data=DataConfig(annotations="truth.json", videos="videos"),
+        model=ModelConfig(backbone=backbone),
+        clip=ClipConfig(num_frames=NUM_FRAMES, size=SIZE),
+    )
+    labels = Labels(("walk", "run", BACKGROUND), ("hall", "park"))
+    torch.manual_seed(0)
+    model = build_model(config, labels)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # statistics of the one batch that follows, so that no layer gives zeros
+    with torch.no_grad():
+        model.train()(torch.from_numpy(clips(4)))
+    weights = model.state_dict()
+    return export_fp32(Checkpoint(config=config, labels=labels, epoch=1, metrics={}, weights=weights))
+
+
+def clips(number: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (number, NUM_FRAMES, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("precision", "name"), [("fp32", "Float"), ("fp16", "Half"), ("int8-trt", "Int8")])
+def test_a_network_is_built_in_its_precision(
+    backbone: str, fp32: bytes, precision: Precision, name: str
+) -> None:
+    graphs: dict[Precision, Callable[[], bytes]] = {
+        "fp32": lambda: separate_moved_channels(fp32),
+        "fp16": lambda: to_half(fp32),
+        "int8-trt": lambda: quantize(calibrate(fp32, clips(2)), target="trt", max_noise=math.inf).data,
+    }
+    graph = graphs[precision]()
+    built = build_plan(graph, BuildOptions(batch=(1, 2, 4)), library="tensorrt_rtx", precision=precision)
+    assert built.engine.onnx_sha256 == sha256(graph)
+    assert built.evidence in ("builder's log", "engine inspector")
+    assert built.warnings == ()
+    # Most convolutions give or take a tensor of the type; fusion joins some, never most of them.
+    assert built.engine.layer_types[name] > NUM_CONVS[backbone] / 2
+    assert built.num_layers >= NUM_CONVS[backbone]
+
+
+def test_the_fp32_graph_is_not_taken_for_another(fp32: bytes) -> None:
+    for precision in ("fp16", "int8-trt"):
+        with pytest.raises(CheckError, match=f"the graph is not {precision}"):
+            build_plan(fp32, BuildOptions(), library="tensorrt_rtx", precision=precision)  # type: ignore[arg-type]
