@@ -102,7 +102,8 @@ class _Memory:
         return torch.zeros_like(present) if self._previous is None else next(self._previous)
 
     def close(self) -> tuple[Tensor, ...]:
-        return tuple(self._kept)
+        kept, self._kept = self._kept, []
+        return tuple(kept)
 
 
 class _StepConv(nn.Module):
