@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--no-store", action="store_true", help="print only")
     options = parser.parse_args()
     try:
-        options.batch = parse_batch(options.batch)
+        options.build = BuildOptions(batch=parse_batch(options.batch))
         library = f"tensorrt_rtx {import_library('tensorrt_rtx').__version__}"
     except TsmError as error:
         parser.error(str(error))
@@ -82,7 +82,7 @@ def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         "int8-trt": lambda: symmetric_int8(plain, clips),
     }
     return [
-        {"backbone": backbone, **build(graphs[precision](), precision, BuildOptions(batch=options.batch))}
+        {"backbone": backbone, **build(graphs[precision](), precision, options.build)}
         for precision in options.precisions
     ]
 

@@ -284,7 +284,7 @@ def test_the_shift_moves_bytes(channels: int) -> None:
     assert turned == (1 if channels == 8 else 3)
     frames = some_clips(4, seed=8)
     for name, values in run(plain, frames).items():
-        np.testing.assert_allclose(run(data, frames)[name], values, atol=0.05)
+        np.testing.assert_allclose(run(data, frames)[name], values, atol=0.1)
 
 
 def test_pooling_and_heads_stay_in_fp32(quantized: dict[Target, bytes]) -> None:
@@ -307,7 +307,7 @@ def test_pixels_that_are_their_own_grid_are_not_converted() -> None:
     assert constants["pixels.zero_point"] == 127
     frames = some_clips(4, seed=2)
     for name, values in run(plain, frames).items():
-        np.testing.assert_allclose(run(data, frames)[name], values, atol=0.03)
+        np.testing.assert_allclose(run(data, frames)[name], values, atol=0.1)
 
 
 def test_activations_are_part_of_the_grid(quantized: dict[Target, bytes]) -> None:
