@@ -1,12 +1,12 @@
 """What a frame costs the online model, beside a T-th of a clip of the same network.
 
 Both are fp32 on onnxruntime's CPU provider, with random weights, which do not change the time. Every round
-runs all variants once, one after another, each over one interval of T frames: `clip` is the clip-wise model
-on a batch of N clips, `online` the runtime's scorer with N streams, whose states stay in place, and `copied`
-the same graph through session.run, which makes new states every call. `frame_ms` is the wall time of a frame
-of one stream (first quartile, median, third quartile of the rounds), `cpu_ms` its processor time, which other
-programs disturb less; the ratios are medians over rounds of a variant's time by that of `clip` in the same
-round. The last line is one JSON object.
+runs all variants once, in a random order, each over one interval of T frames: `clip` is the clip-wise model on
+a batch of N clips, `online` the runtime's scorer with N streams, whose states stay in place, and `copied` the
+same with new arrays for the states of every frame. `frame_ms` is the wall time of a frame of one stream (first
+quartile, median, third quartile of the rounds), `cpu_ms` its processor time, which other programs disturb less;
+the ratios are medians over rounds of a variant's time by that of `clip` in the same round. The last line is one
+JSON object.
 
     python benchmarks/online.py --threads 1
 """
@@ -29,8 +29,8 @@ from _common import store
 
 from tsm_export.online_export import export_online
 from tsm_export.onnx_export import export_fp32
-from tsm_runtime.backends import open_model
-from tsm_runtime.backends.online import FRAME, ONLINE_MODEL, OnlineBackend, OnlineModel, next_name
+from tsm_runtime.backends import Scores, open_model
+from tsm_runtime.backends.online import FRAME, ONLINE_MODEL, OnlineModel, OnlineScorer, next_name
 from tsm_runtime.bundle import MANIFEST, Bundle, Manifest, ModelFile, encode_manifest, load_bundle, sha256
 from tsm_runtime.segments import BACKGROUND
 from tsm_train.checkpoint import Checkpoint, build_model
@@ -41,7 +41,7 @@ CLIP_MODEL = "model.fp32.onnx"
 LABELS = Labels(("wave", "walk", BACKGROUND), ("hall", "park"))
 
 Clips = npt.NDArray[np.uint8]
-Work = Callable[[], object]
+Work = Callable[[], Scores]
 
 
 def main() -> None:
@@ -111,30 +111,57 @@ def variants(bundle: Bundle, num_streams: int, num_threads: int) -> dict[str, Wo
     clips = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     clip_wise = open_model(bundle, CLIP_MODEL, num_threads=num_threads)
     model = OnlineModel(bundle, num_threads=num_threads)
-    online = OnlineBackend(model)
-    return {
+    online, copying = model.scorer(num_streams), CopyingScorer(model, num_streams)
+    works: dict[str, Work] = {
         "clip": lambda: clip_wise.infer(clips),
-        "online": lambda: online.infer(clips),
-        "copied": lambda: copied(model, clips),
+        "online": lambda: score(online, clips),
+        "copied": lambda: score(copying, clips),
     }
+    first, *others = (work() for work in works.values())
+    if not all(np.allclose(first.action, other.action, atol=1e-4) for other in others):
+        raise SystemExit("the variants do not say the same: their times mean nothing")
+    return works
 
 
-def copied(model: OnlineModel, clips: Clips) -> dict[str, Any]:
-    """Run an interval with new arrays for every state and frame."""
-    names = [output.name for output in model.session.get_outputs()]
-    states = {k: np.zeros((len(clips), *shape), np.float32) for k, shape in model.state_shapes.items()}
-    values: dict[str, Any] = {}
+class CopyingScorer:
+    """The runtime's scorer as it would be without binding: it keeps the arrays that come back."""
+
+    def __init__(self, model: OnlineModel, num_streams: int) -> None:
+        self.model = model
+        self.expected = (num_streams, model.size, model.size, 3)
+        shapes = model.state_shapes.items()
+        self.begin = {name: np.zeros((num_streams, *shape), np.float32) for name, shape in shapes}
+        self.outputs = [output.name for output in model.session.get_outputs()]
+        self.reset()
+
+    def push(self, frame: Clips) -> Scores:
+        """Take the next frame of every stream."""
+        if frame.shape != self.expected or frame.dtype != np.uint8:
+            raise ValueError(f"expected uint8 {self.expected}, got {frame.dtype} {frame.shape}")
+        given = {FRAME: np.ascontiguousarray(frame), **self.states}
+        values = dict(zip(self.outputs, self.model.session.run(self.outputs, given), strict=True))
+        self.states = {name: values[next_name(name)] for name in self.begin}
+        return Scores(values["action_scores"], values["scene_scores"])
+
+    def reset(self) -> None:
+        """Begin new clips."""
+        self.states = self.begin
+
+
+def score(scorer: OnlineScorer | CopyingScorer, clips: Clips) -> Scores:
+    """Run an interval."""
+    scorer.reset()
     for place in range(clips.shape[1]):
-        frame = np.ascontiguousarray(clips[:, place])
-        values = dict(zip(names, model.session.run(names, {FRAME: frame, **states}), strict=True))
-        states = {name: values[next_name(name)] for name in states}
-    return values
+        scores = scorer.push(clips[:, place])
+    return scores
 
 
 def measure(work: dict[str, Work], num_streams: int, options: argparse.Namespace) -> dict[str, Any]:
     """Return milliseconds per frame of one stream: [first quartile, median, third quartile]."""
     frames = num_streams * options.frames
-    rounds = [{name: timed(act) for name, act in work.items()} for _ in range(options.rounds + 1)][1:]
+    # What follows a large model finds colder caches, so the order changes.
+    orders = np.random.default_rng(0).permuted(np.tile([*work], (options.rounds + 1, 1)), axis=1).tolist()
+    rounds = [{name: timed(work[name]) for name in order} for order in orders][1:]
     row: dict[str, Any] = {}
     for name, (place, key) in itertools.product(work, enumerate(("frame_ms", "cpu_ms"))):
         times = [1e3 * took[name][place] / frames for took in rounds]
