@@ -37,8 +37,11 @@ TRAINED = "efficientnet_lite0"
 TARGETS = {"resnet50": 3.0, "efficientnet_lite0": 2.2, "mobilenet_v2": 2.2}
 """Least `times_as_fast` on two cores."""
 
-PAUSE_SECONDS = 0.01
-"""Between two runs: the threads of the one before spin for a moment."""
+RUNS = 5
+"""Of one form in a round."""
+
+PAUSE_SECONDS = 0.1
+"""After a run onnxruntime's threads spin for 50 ms, and take a core from whatever comes next."""
 
 
 def main() -> None:
@@ -126,16 +129,21 @@ def calibrated_weights(checkpoint: Checkpoint, clips: Clips) -> dict[str, torch.
 def interleaved(
     fp32: bytes, int8: bytes, clip: Clips, threads: int, rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Return the seconds of each form in each round, after a warm-up."""
+    """Return the seconds per clip of each form in each round.
+
+    In a round each form takes its turn, alone as it is in deployment: after the other's threads have gone to
+    sleep, once for nothing, because the other's weights fill the caches, then `RUNS` times.
+    """
     backends = [OnnxBackend(data, threads) for data in (fp32, int8)]
     times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 3):
+    for _ in range(rounds):
         for backend, column in zip(backends, times, strict=True):
             time.sleep(PAUSE_SECONDS)
-            started = time.perf_counter()
             backend.infer(clip)
-            if number >= 3:
-                column.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            for _ in range(RUNS):
+                backend.infer(clip)
+            column.append((time.perf_counter() - started) / RUNS)
     return times
 
 

@@ -15,7 +15,8 @@ from tsm_export.graph_index import MOVING, GraphIndex, needed_nodes
 from tsm_export.layers import Layer
 from tsm_export.ranges import Grid, Target
 from tsm_export.recognise import Normalisation, Shift
-from tsm_export.stored_parts import StoredPart, exact_grid, stored_pixels, stored_shift
+from tsm_export.stored_parts import StoredPart, stored_shift
+from tsm_export.stored_stem import plan_stem, stored_outputs, stored_pixels
 
 __all__ = ["Network", "stored_tensors", "weight_scales", "write_quantized"]
 
@@ -86,7 +87,7 @@ class _Writer:
         self.network = network
         self.index = network.index
         self.layers = {layer.node.output[0]: layer for layer in layers}
-        self._given_grid = grid
+        self._grid = grid
         self.target = target
         self.stored = stored_tensors(self.index, layers, target)
         self.made_stored = {layer.output for layer in layers} if target == "cpu" else set()
@@ -125,18 +126,42 @@ class _Writer:
     # --- layers ----------------------------------------------------------------------------------
 
     def _write_layer(self, layer: Layer) -> None:
+        pixels = self.network.pixels
+        if self.target == "cpu" and pixels is not None and layer.inputs[0] == pixels[0]:
+            self._write_stem(layer, pixels[1])
+            return
         if layer.is_convolution:
             inputs = [self._dequantised(layer.inputs[0]), *self._weights(layer)]
         else:
             inputs = [self._addend(name) for name in layer.inputs]
         self._copy(layer.node, inputs)
-        if layer.output not in self.made_stored:
-            return
-        made = layer.node.output[0]
-        if layer.activation is not None and not self._is_implied(layer):
-            self._copy(layer.activation, layer.activation.input)
-            made = layer.output
-        self._quantise(layer.output, made)
+        if layer.output in self.made_stored:
+            made = self._activated(layer, layer.node.output[0])
+            self.eight_bits[layer.output] = self._quantised(layer.output, made)
+
+    def _write_stem(self, layer: Layer, normalisation: Normalisation) -> None:
+        """Write the first convolution such that it reads the frames' bytes."""
+        weight, *biases = layer.node.input[1:]
+        stem = plan_stem(layer.node, self.index.array(weight), normalisation)
+        name, made = f"{layer.inputs[0]}.centred", f"{layer.node.output[0]}.columns"
+        grid_inputs = self._grid_constants(name, stem.grid)
+        pixels = self._take(name, stored_pixels(stem, self.index.inputs[0], grid_inputs))
+        self._add("DequantizeLinear", [pixels, *grid_inputs], f"{name}.dequantized")
+        bias = np.tile(self.index.array(biases[0]), stem.outputs_at_once) if biases else None
+        weights = self._stored_weights(weight, stem.weight, bias, float(stem.grid.scale))
+        self._add("Conv", [f"{name}.dequantized", *weights], made, **stem.attributes)
+        stored = self._quantised(layer.output, self._activated(layer, made))
+        self.eight_bits[layer.output] = (
+            self._take(layer.output, stored_outputs(stem, stored)) if stem.outputs_at_once > 1 else stored
+        )
+
+    def _activated(self, layer: Layer, made: str) -> str:
+        """Return what a layer made after its activation, written where the grid does not imply it."""
+        if layer.activation is None or self._is_implied(layer):
+            return made
+        self._copy(layer.activation, [made, *layer.activation.input[1:]])
+        self.nodes[-1].output[:] = [f"{made}.activated"]
+        return f"{made}.activated"
 
     def _addend(self, name: str) -> str:
         if self.target == "cpu" or name in self.stored:
@@ -159,19 +184,30 @@ class _Writer:
         return grid.lowest >= low - slack and grid.highest <= high + slack
 
     def _weights(self, layer: Layer) -> list[str]:
-        """Write weights, int8 with a scale for each output channel, and the bias; return what to read."""
+        """Write weights and bias of a convolution; return what to read."""
         weight, *biases = layer.node.input[1:]
-        values = self.index.array(weight).astype(np.float64)
-        bias = self.index.array(biases[0]).astype(np.float64) if biases else np.zeros(len(values))
-        input_scale = float(self._grid(self.index.source(layer.inputs[0])).scale)
-        scales = weight_scales(values, bias, input_scale)
+        bias = self.index.array(biases[0]) if biases else None
+        scale = float(self._grid(self.index.source(layer.inputs[0])).scale)
+        read = self._stored_weights(weight, self.index.array(weight), bias, scale)
+        return read if self.target == "cpu" else [*read, *biases]
+
+    def _stored_weights(
+        self,
+        name: str,
+        values: npt.NDArray[Any],
+        bias: npt.NDArray[Any] | None,
+        input_scale: float,
+    ) -> list[str]:
+        """Write weights as int8 with a scale per output channel; for the CPU also the bias, as int32."""
+        offsets = np.zeros(len(values)) if bias is None else bias.astype(np.float64)
+        scales = weight_scales(values.astype(np.float64), offsets, input_scale)
         steps = np.round(values / scales.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)))
-        read = [self._stored_constant(weight, np.clip(steps, -127, 127).astype(np.int8), scales)]
+        read = [self._stored_constant(name, np.clip(steps, -127, 127).astype(np.int8), scales)]
         if self.target == "trt":  # its parser takes no 32-bit bias
-            return [*read, *biases]
+            return read
         bias_scales = (input_scale * scales.astype(np.float64)).astype(np.float32)
-        steps = np.clip(np.round(bias / bias_scales), -_INT32_MAX, _INT32_MAX)
-        return [*read, self._stored_constant(f"{weight}.bias", steps.astype(np.int32), bias_scales)]
+        steps = np.clip(np.round(offsets / bias_scales), -_INT32_MAX, _INT32_MAX)
+        return [*read, self._stored_constant(f"{name}.bias", steps.astype(np.int32), bias_scales)]
 
     # --- tensors ---------------------------------------------------------------------------------
 
@@ -192,19 +228,18 @@ class _Writer:
         """Return the 8-bit tensor of a float tensor; it is written now, if no quantised layer made it."""
         if name in self.eight_bits:
             return self.eight_bits[name]
-        network, scale_and_zero = self.network, self._grid_inputs(name)
-        if self.target == "cpu" and name in network.shifts:
+        shift = self.network.shifts.get(name)
+        if self.target == "cpu" and shift is not None:
             source = self._stored(self.index.source(name))
-            return self._take(name, stored_shift(network.shifts[name], source, scale_and_zero[1]))
-        if self.target == "cpu" and network.pixels is not None and name == network.pixels[0]:
-            frames = self.index.inputs[0]
-            return self._take(name, stored_pixels(network.pixels[1], frames, scale_and_zero))
-        return self._quantise(name, name)
-
-    def _quantise(self, name: str, made: str) -> str:
-        self.eight_bits[name] = f"{name}.quantized"
-        self._add("QuantizeLinear", [made, *self._grid_inputs(name)], self.eight_bits[name])
+            self.eight_bits[name] = self._take(name, stored_shift(shift, source, self._grid_inputs(name)[1]))
+        else:
+            self.eight_bits[name] = self._quantised(name, name)
         return self.eight_bits[name]
+
+    def _quantised(self, name: str, made: str) -> str:
+        """Write a float tensor on the grid of another, which it is or becomes."""
+        self._add("QuantizeLinear", [made, *self._grid_inputs(name)], f"{made}.quantized")
+        return f"{made}.quantized"
 
     def _take(self, name: str, part: StoredPart) -> str:
         """Add nodes that work on stored values, under names that no other part has."""
@@ -217,23 +252,18 @@ class _Writer:
             node.input[:] = [f"{prefix}{each}" if each in own else each for each in node.input]
             node.output[:] = [f"{prefix}{each}" for each in node.output]
             self.nodes.append(node)
-        self.eight_bits[name] = self.nodes[-1].output[0]
-        return self.eight_bits[name]
+        return str(self.nodes[-1].output[0])
 
     def _grid_inputs(self, name: str) -> list[str]:
-        """Return the names of scale and zero point."""
+        """Return the names of the scale and zero point of a tensor."""
         source = self.index.source(name)
-        grid = self._grid(source)
-        return [
-            self._constant(f"{source}.scale", grid.scale),
-            self._constant(f"{source}.zero_point", grid.dtype(grid.zero_point)),
-        ]
+        return self._grid_constants(source, self._grid(source))
 
-    def _grid(self, name: str) -> Grid:
-        pixels = self.network.pixels
-        if self.target == "cpu" and pixels is not None and name == pixels[0]:
-            return exact_grid(pixels[1]) or self._given_grid(name)
-        return self._given_grid(name)
+    def _grid_constants(self, name: str, grid: Grid) -> list[str]:
+        return [
+            self._constant(f"{name}.scale", grid.scale),
+            self._constant(f"{name}.zero_point", grid.dtype(grid.zero_point)),
+        ]
 
     def _constant(self, name: str, values: npt.ArrayLike) -> str:
         if name not in self.constants:

@@ -9,20 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
-from tsm_export.ranges import Grid
-from tsm_export.recognise import Normalisation, Shift
+from tsm_export.recognise import Shift
 
-__all__ = ["StoredPart", "exact_grid", "stored_pixels", "stored_shift"]
+__all__ = ["StoredPart", "stored_shift", "whole_numbers"]
 
 _CHANNELS_LAST_FROM = 128
 """Channels from which a shift is faster with channels last in memory, as onnxruntime's integer convolutions
 have them. Fewer make short copies, and turning the tensor around twice costs less (measured with 8 frames).
 """
-
-_SAME = 1e-6
-"""Share by which numbers may differ that were found from float32 values and are meant to be the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,47 +29,6 @@ class StoredPart:
     constants: Mapping[str, npt.NDArray[Any]]
 
 
-def exact_grid(normalisation: Normalisation) -> Grid | None:
-    """Return the grid on which every normalised pixel lies exactly, if there is one for all three colours."""
-    scale, offset = normalisation.scale, normalisation.offset
-    zeros = -offset / scale
-    alike = np.ptp(scale) <= _SAME * abs(scale[0]) and np.ptp(zeros) <= _SAME * 255
-    zero = round(float(zeros.mean()))
-    if not alike or scale[0] <= 0 or abs(zeros.mean() - zero) > _SAME * 255 or not 0 <= zero <= 255:
-        return None
-    return Grid(np.float32(scale.mean()), zero, np.uint8)
-
-
-def stored_pixels(normalisation: Normalisation, frames: str, grid_inputs: Sequence[str]) -> StoredPart:
-    """Frames (N, T, S, S, 3) uint8 to normalised pixels (N*T, 3, S, S) on a grid.
-
-    Where the grid is exact, the frames' own bytes are it. Else whole rows of pixels are normalised at a
-    time: with colours as an axis of their own, onnxruntime works in loops of three.
-    """
-    size = normalisation.size
-    picture = _whole(-1, size, size, 3)
-    to_planes = helper.make_node("Transpose", ["pictures"], ["pixels"], perm=[0, 3, 1, 2])
-    if exact_grid(normalisation) is not None:
-        nodes = [helper.make_node("Reshape", [frames, "picture"], ["pictures"]), to_planes]
-        return StoredPart(nodes, {"picture": picture})
-    nodes = [
-        helper.make_node("Cast", [frames], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["float", "row"], ["rows"]),
-        helper.make_node("Mul", ["rows", "scale"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "offset"], ["normalised"]),
-        helper.make_node("QuantizeLinear", ["normalised", *grid_inputs], ["quantized"]),
-        helper.make_node("Reshape", ["quantized", "picture"], ["pictures"]),
-        to_planes,
-    ]
-    constants: dict[str, npt.NDArray[Any]] = {
-        "picture": picture,
-        "row": _whole(-1, size, 3 * size),
-        "scale": np.tile(normalisation.scale.astype(np.float32), size),
-        "offset": np.tile(normalisation.offset.astype(np.float32), size),
-    }
-    return StoredPart(nodes, constants)
-
-
 def stored_shift(shift: Shift, source: str, zero: str) -> StoredPart:
     """Shift the frames of a stored (N*T, C, H, W) tensor; `zero` is the stored value of zero."""
     t = shift.num_frames
@@ -81,15 +36,15 @@ def stored_shift(shift: Shift, source: str, zero: str) -> StoredPart:
     axis = 3 if last else 2
     c, h, w = shift.channels, shift.height, shift.width
     constants = {
-        "clip": _whole(-1, t, h * w, c) if last else _whole(-1, t, c, h * w),
-        "groups": _whole(shift.following, shift.preceding, c - shift.following - shift.preceding),
-        "first": _whole(0),
-        "second": _whole(1),
-        "last": _whole(t - 1),
-        "end": _whole(t),
-        "at_end": _whole(0, 0, 0, 0, 0, 1, 0, 0),
-        "at_start": _whole(0, 1, 0, 0, 0, 0, 0, 0),
-        "frame": _whole(-1, h, w, c) if last else _whole(-1, c, h, w),
+        "clip": whole_numbers(-1, t, h * w, c) if last else whole_numbers(-1, t, c, h * w),
+        "groups": whole_numbers(shift.following, shift.preceding, c - shift.following - shift.preceding),
+        "first": whole_numbers(0),
+        "second": whole_numbers(1),
+        "last": whole_numbers(t - 1),
+        "end": whole_numbers(t),
+        "at_end": whole_numbers(0, 0, 0, 0, 0, 1, 0, 0),
+        "at_start": whole_numbers(0, 1, 0, 0, 0, 0, 0, 0),
+        "frame": whole_numbers(-1, h, w, c) if last else whole_numbers(-1, c, h, w),
     }
     nodes = [
         helper.make_node("Reshape", ["turned" if last else source, "clip"], ["clips"]),
@@ -107,5 +62,6 @@ def stored_shift(shift: Shift, source: str, zero: str) -> StoredPart:
     return StoredPart(nodes, constants)
 
 
-def _whole(*values: int) -> npt.NDArray[np.int64]:
+def whole_numbers(*values: int) -> npt.NDArray[np.int64]:
+    """Return a list of sizes or places as operators take them."""
     return np.array(values, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tsm_export import stored_stem
 from tsm_export.graph_index import GraphIndex
 from tsm_export.layers import find_blocks, find_layers
 from tsm_export.qdq_graph import weight_scales
@@ -23,7 +25,7 @@ from tsm_export.quantize import Calibration, calibrate, quantize, relative_noise
 from tsm_export.ranges import Extremes, Target, grid_of
 from tsm_export.sensitivity import leave_out
 
-T, SIZE = 4, 16
+T, SIZE = 4, 32
 TARGETS: tuple[Target, ...] = ("cpu", "trt")
 EVEN = ((127.0,) * 3, (128.0,) * 3)
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -36,6 +38,7 @@ def network(
     outlier: float = 1.0,
     colours: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET,
     channels: int = 8,
+    stride: int = 2,
 ) -> bytes:
     """A residual network in miniature, with all that quantisation must know.
 
@@ -47,6 +50,7 @@ def network(
             the same with any, 8 bits per tensor do not.
         colours: mean and standard deviation of the normalisation.
         channels: of the shifted tensor, a multiple of 4.
+        stride: of the stem.
     """
     rng = np.random.default_rng(3)
     inner, f = 2 * channels, channels // 4
@@ -57,14 +61,14 @@ def network(
     expand, project = weight(inner, channels, 1, 1), weight(channels, inner, 1, 1)
     expand[0] *= outlier
     project[:, 0] /= outlier
-    half = SIZE // 2
+    edge = SIZE // stride // 2
     constants: dict[str, Any] = {
         "picture": np.array([-1, SIZE, SIZE, 3]),
         "mean": np.array(colours[0], np.float32).reshape(3, 1, 1),
         "std": np.array(colours[1], np.float32).reshape(3, 1, 1),
         "stem.weight": weight(channels, 3, 3, 3),
         "stem.bias": rng.normal(size=channels).astype(np.float32),
-        "clips": np.array([-1, T, channels, half * half]),
+        "clips": np.array([-1, T, channels, edge * edge]),
         "groups": np.array([f, f, channels - 2 * f]),
         "0": np.array([0]),
         "1": np.array([1]),
@@ -72,7 +76,7 @@ def network(
         "far": np.array([99]),
         "behind": np.array([0, 0, 0, 0, 0, 1, 0, 0]),
         "before": np.array([0, 1, 0, 0, 0, 0, 0, 0]),
-        "maps": np.array([-1, channels, half, half]),
+        "maps": np.array([-1, channels, edge, edge]),
         "expand.weight": expand,
         "expand.bias": np.zeros(inner, np.float32),
         "depth.weight": weight(inner, 1, 3, 3),
@@ -96,7 +100,13 @@ def network(
         node("Transpose", ["pictures"], ["planes"], perm=[0, 3, 1, 2]),
         node("Sub", ["planes", "mean"], ["centred"]),
         node("Div", ["centred", "std"], ["pixels"]),
-        node("Conv", ["pixels", "stem.weight", "stem.bias"], ["stem"], pads=[1, 1, 1, 1]),
+        node(
+            "Conv",
+            ["pixels", "stem.weight", "stem.bias"],
+            ["stem"],
+            pads=[1, 1, 1, 1],
+            strides=[stride, stride],
+        ),
         node("Relu", ["stem"], ["stem.relu"]),
         node("MaxPool", ["stem.relu"], ["x"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
         node("Reshape", ["x", "clips"], ["v"]),
@@ -185,9 +195,8 @@ def executed(data: bytes, folder: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
 
 
-def everything_quantized(plain: bytes) -> bytes:
+def everything_quantized(measured: Calibration) -> bytes:
     """The network for the CPU with no layer left out."""
-    measured = calibrate(plain, some_clips(10), num_threads=1)
     return quantize(measured, target="cpu", max_noise=float("inf"), num_threads=1).data
 
 
@@ -273,18 +282,21 @@ def test_all_convolutions_and_sums_run_in_integers(quantized: dict[Target, bytes
 
 @pytest.mark.parametrize("channels", [8, 128])
 def test_the_shift_moves_bytes(channels: int) -> None:
-    """With few channels in the network's own order, with many with channels last; both say the same."""
-    plain = network(channels=channels)
-    data = everything_quantized(plain)
+    """With few channels in the network's own order, with many channels last: as the floats are moved."""
+    measured = calibrate(network(channels=channels), some_clips(6), num_threads=1)
+    data = everything_quantized(measured)
     types = element_types(data)
     nodes = onnx.load_from_string(data).graph.node
     moved = [types[n.output[0]] for n in nodes if n.op_type in ("Split", "Slice", "Pad", "Concat")]
     assert moved == [TensorProto.UINT8] * 6
-    turned = sum(node.op_type == "Transpose" for node in nodes)
-    assert turned == (1 if channels == 8 else 3)
+    turned = [node for node in nodes if node.op_type == "Transpose" and "shifted" in node.output[0]]
+    assert len(turned) == (0 if channels == 8 else 2)
+    floats = dataclasses.replace(measured.network, shifts={})
+    same = everything_quantized(dataclasses.replace(measured, network=floats))
+    assert TensorProto.FLOAT in {element_types(same)[n] for n in ("a2", "b2", "d")}
     frames = some_clips(4, seed=8)
-    for name, values in run(plain, frames).items():
-        np.testing.assert_allclose(run(data, frames)[name], values, atol=0.1)
+    for name, values in run(same, frames).items():
+        np.testing.assert_array_equal(run(data, frames)[name], values)
 
 
 def test_pooling_and_heads_stay_in_fp32(quantized: dict[Target, bytes]) -> None:
@@ -297,14 +309,50 @@ def test_pooling_and_heads_stay_in_fp32(quantized: dict[Target, bytes]) -> None:
 
 
 def test_pixels_that_are_their_own_grid_are_not_converted() -> None:
-    plain = network(colours=EVEN)
-    data = everything_quantized(plain)
+    """(pixel - 127) / 128: the frames' bytes are the stored values, the scale is in the weights."""
+    data = everything_quantized(calibrate(network(colours=EVEN), some_clips(6), num_threads=1))
     nodes = onnx.load_from_string(data).graph.node
     assert [node.op_type for node in nodes][:2] == ["Reshape", "Transpose"]
     assert nodes[0].input[0] == "frames"
     constants = constants_of(data)
-    assert constants["pixels.scale"] == np.float32(1 / 128)
-    assert constants["pixels.zero_point"] == 127
+    assert (constants["pixels.centred.scale"], constants["pixels.centred.zero_point"]) == (1, 127)
+    weights = constants["stem.weight.quantized"] * constants["stem.weight.scale"][:, None, None, None]
+    plain = constants_of(network(colours=EVEN))["stem.weight"]
+    assert np.abs(weights).max() == pytest.approx(np.abs(plain).max() / 128, rel=1e-6)
+
+
+def test_other_pixels_are_centred(quantized: dict[Target, bytes]) -> None:
+    """From the brightest colour's 0 to the darkest one's 255, on one grid."""
+    constants = constants_of(quantized["cpu"])
+    mean = np.array(IMAGENET[0])
+    scale = (255 - mean.min() + mean.max()) / 255
+    assert constants["pixels.centred.scale"] == pytest.approx(scale, rel=1e-6)
+    assert constants["pixels.centred.zero_point"] == round(mean.max() / scale)
+
+
+@pytest.mark.parametrize("colours", [EVEN, IMAGENET])
+def test_columns_of_the_stem_are_grouped(
+    colours: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Four columns of three colours as one of twelve channels give the same numbers."""
+    measured = calibrate(network(colours=colours), some_clips(6), num_threads=1)
+    grouped = everything_quantized(measured)
+    assert constants_of(grouped)["stem.weight.quantized"].shape == (16, 12, 3, 2)
+    monkeypatch.setattr(stored_stem, "_can_group", lambda *_: False)
+    single = everything_quantized(measured)
+    assert constants_of(single)["stem.weight.quantized"].shape == (8, 3, 3, 3)
+    frames = some_clips(4, seed=2)
+    for name, values in run(single, frames).items():
+        np.testing.assert_array_equal(run(grouped, frames)[name], values)
+    kinds = executed(grouped, tmp_path)
+    assert (kinds["QLinearConv"], kinds["Conv"]) == (5, 0)
+
+
+def test_a_stem_of_single_steps_stays_as_it_is() -> None:
+    plain = network(stride=1)
+    measured = calibrate(plain, some_clips(20), num_threads=1)
+    data = quantize(measured, target="cpu", num_threads=1).data
+    assert constants_of(data)["stem.weight.quantized"].shape == (8, 3, 3, 3)
     frames = some_clips(4, seed=2)
     for name, values in run(plain, frames).items():
         np.testing.assert_allclose(run(data, frames)[name], values, atol=0.1)
