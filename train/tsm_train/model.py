@@ -105,12 +105,14 @@ class TSM(nn.Module):
                 f"this model takes {self.num_frames} frames per clip"
             )
         _, _, height, width, _ = frames.shape
-        # The cast comes first: TensorRT accepts a uint8 input only into a cast.
-        pictures = frames.float().reshape(-1, height, width, 3)
-        return self.picture_features(pictures).reshape(-1, self.num_frames, self.feature_dim)
+        # The cast comes first: TensorRT accepts a uint8 input only into a cast. Then the order of time, in
+        # which the shift is a shift by rows.
+        pictures = frames.float().transpose(0, 1).reshape(-1, height, width, 3)
+        features = self.picture_features(pictures).reshape(self.num_frames, -1, self.feature_dim)
+        return features.transpose(0, 1)
 
     def picture_features(self, pictures: Tensor) -> Tensor:
-        """Pooled features (B, feature_dim) of pictures (B, H, W, 3), the frames of all clips in a row."""
+        """Pooled features (B, feature_dim) of pictures (B, H, W, 3), frames of all clips in the order of time."""
         pixels = pictures.float().permute(0, 3, 1, 2)
         normalised = (pixels - self.mean) / self.std
         # `backbone` alone may be half precision; normalisation, pooling and heads stay in float32.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Self, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsm_runtime.bundle import ShiftDirection
@@ -27,7 +26,9 @@ def temporal_shift(
     model of the paper's section 4.2, channel for channel as in the original's online_demo).
 
     Args:
-        x: (N*T, C, H, W), the T frames of a clip consecutive.
+        x: (T*N, C, H, W), frames in the order of time: the first frames of all N clips, then the second ones.
+            A shift by one frame is then a shift by N rows: nothing has to be reshaped, and between two clips
+            there is no border that a mask would have to guard.
         num_frames: T.
         fold_div: at least 2.
         direction: which frames the shifted channels come from.
@@ -36,23 +37,21 @@ def temporal_shift(
         A tensor of the same shape.
 
     Raises:
-        ValueError: N*T is not a multiple of `num_frames`, `fold_div` is below 2, or there is no such
+        ValueError: T*N is not a multiple of `num_frames`, `fold_div` is below 2, or there is no such
             direction.
     """
     _check_direction(direction)
     batch, channels, height, width = x.shape
     if batch % num_frames:
-        raise ValueError(f"expected a multiple of {num_frames} frames (N*T), got {batch}")
+        raise ValueError(f"expected a multiple of {num_frames} frames (T*N), got {batch}")
     fold = _fold(channels, fold_div)
     if fold == 0:
         return x
     if not torch.compiler.is_exporting() and x.is_contiguous(memory_format=torch.channels_last):
-        # Channels last in memory, as training has it: shifting along the last axis needs no transposition.
-        pixels = x.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
-        return _shift(pixels, fold, 3, direction).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-    # -1 stands on the batch axis alone, so that an exported graph keeps every other size constant.
-    clips = x.reshape(-1, num_frames, channels, height * width)
-    return _shift(clips, fold, 2, direction).reshape(-1, channels, height, width)
+        # Channels last in memory, as training has it: the same on (T, N*H*W, C), whose rows lie in one piece.
+        pixels = x.permute(0, 2, 3, 1).reshape(num_frames, -1, channels)
+        return _shift(pixels, 1, fold, 2, direction).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+    return _shift(x, batch // num_frames, fold, 1, direction)
 
 
 def _check_direction(direction: str) -> None:
@@ -66,25 +65,30 @@ def _fold(channels: int, fold_div: int) -> int:
     return channels // fold_div
 
 
-def _shift(clips: Tensor, fold: int, axis: int, direction: ShiftDirection) -> Tensor:
-    """Shift a (N, T, ., .) tensor whose channels lie on `axis`.
+def _shift(x: Tensor, step: int, fold: int, axis: int, direction: ShiftDirection) -> Tensor:
+    """Shift a tensor whose channels lie on `axis`, and in which a frame is `step` rows.
 
-    Split, slice, pad and cat, because these export as four plain operators. Writing into slices of a
-    tensor of zeros becomes a constant in TensorRT, and a multiplied border mask lets Inf * 0 = NaN pass
-    from one clip into the next.
+    Split, slice and cat, because these export as plain operators that keep four axes, so that engines can keep
+    their own memory layouts around them. Writing into slices of a tensor of zeros becomes a constant in
+    TensorRT, padding is slow on GPUs, and a multiplied border mask lets Inf * 0 = NaN pass from one clip into
+    the next. `benchmarks/shift_graph.py` compares them.
     """
-    channels = clips.shape[axis]
+    channels = x.shape[axis]
     if direction == "past":
-        preceding, still = torch.split(clips, [fold, channels - fold], axis)
-        return torch.cat([_delayed(preceding), still], axis)
-    following, preceding, still = torch.split(clips, [fold, fold, channels - 2 * fold], axis)
-    following = F.pad(following[:, 1:], (0, 0, 0, 0, 0, 1))
-    return torch.cat([following, _delayed(preceding), still], axis)
+        preceding, still = torch.split(x, [fold, channels - fold], axis)
+        return torch.cat([_later(preceding, step), still], axis)
+    following, preceding, still = torch.split(x, [fold, fold, channels - 2 * fold], axis)
+    return torch.cat([_earlier(following, step), _later(preceding, step), still], axis)
 
 
-def _delayed(clips: Tensor) -> Tensor:
-    """Move a (N, T, ., .) tensor one frame later; zeros come in."""
-    return F.pad(clips[:, :-1], (0, 0, 0, 0, 1, 0))
+def _later(x: Tensor, step: int) -> Tensor:
+    """Move rows one frame later; zeros come in at the begin."""
+    return torch.cat([x.new_zeros((step, *x.shape[1:])), x[:-step]])
+
+
+def _earlier(x: Tensor, step: int) -> Tensor:
+    """Move rows one frame earlier; zeros come in at the end."""
+    return torch.cat([x[step:], x.new_zeros((step, *x.shape[1:]))])
 
 
 class ShiftedConv2d(nn.Conv2d):
@@ -150,7 +154,7 @@ class ShiftedConv2d(nn.Conv2d):
         return shifted.train(conv.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shift and convolve (N*T, C, H, W)."""
+        """Shift and convolve (T*N, C, H, W)."""
         return super().forward(temporal_shift(x, self.num_frames, self.fold_div, self.direction))
 
     def extra_repr(self) -> str:
