@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tsm_export.half import to_half
+from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.onnx_export import export_fp32
 from tsm_runtime.segments import BACKGROUND
 from tsm_train import shift as shift_module
@@ -36,11 +37,14 @@ from tsm_train.checkpoint import Checkpoint, build_model
 from tsm_train.clip_data import Labels
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
 from tsm_train.model import TSM, Probabilities
-from tsm_train.shift import ShiftedConv2d
+from tsm_train.shift import ShiftedConv2d, temporal_shift
 
 NO_SHIFT = "no shift"
 TWO_CONVS = "two convs"
 TIME_MAJOR = "time-major"
+"""The form of `tsm_train.shift`."""
+APART = "time-major, moved channels apart"
+"""The same after `moved_channels.separate_moved_channels`, as `tsm-export` writes it for fp32."""
 TOLERANCE = 1e-4
 PROVIDERS: dict[str, list[Any]] = {
     "cpu": ["CPUExecutionProvider"],
@@ -100,22 +104,14 @@ def where_4d(x: Tensor, t: int, f: int) -> Tensor:
     return torch.cat([torch.where(_inside(x, t, 1), a, zero), torch.where(_inside(x, t, -1), b, zero), r], 1)
 
 
-def time_major(x: Tensor, t: int, f: int) -> Tensor:
-    """In 4-D, frames in the order of time, then clip: a shift by one frame is a shift by N rows."""
-    n = x.shape[0] // t
-    a, b, r = x.split([f, f, x.shape[1] - 2 * f], 1)
-    zeros = x.new_zeros((n, f, *x.shape[2:]))
-    return torch.cat([torch.cat([a[n:], zeros]), torch.cat([zeros, b[:-n]]), r], 1)
-
-
 FORMS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "split+pad": split_pad,
     "slice+concat": slice_concat,
     "gather": gather,
     "4-D mask": mask_4d,
     "4-D where": where_4d,
-    TIME_MAJOR: time_major,
 }
+"""Forms that this project does not use: each takes (N*T, C, H, W), all frames of a clip before the next."""
 
 
 def two_convs(conv: ShiftedConv2d, x: Tensor) -> Tensor:
@@ -130,12 +126,10 @@ def two_convs(conv: ShiftedConv2d, x: Tensor) -> Tensor:
     )
 
 
-def time_major_features(model: TSM, frames: Tensor) -> Tensor:
-    """As `TSM.frame_features`, with the frames of a batch in the order of time first."""
+def clip_by_clip_features(model: TSM, frames: Tensor) -> Tensor:
+    """As `TSM.frame_features`, with all frames of a clip before those of the next."""
     _, t, height, width, _ = frames.shape
-    pixels = frames.float().transpose(0, 1).reshape(-1, height, width, 3).permute(0, 3, 1, 2)
-    maps = model.backbone((pixels - model.mean) / model.std)
-    return maps.mean((2, 3)).reshape(t, -1, model.feature_dim).transpose(0, 1)
+    return model.picture_features(frames.float().reshape(-1, height, width, 3)).reshape(-1, t, model.feature_dim)
 
 
 @contextmanager
@@ -145,23 +139,25 @@ def written_as(form: str) -> Iterator[None]:
     try:
         if form == TWO_CONVS:
             ShiftedConv2d.forward = two_convs  # type: ignore[method-assign]
-        elif form != NO_SHIFT:
-            shift_module.temporal_shift = lambda x, t, fold_div=8: FORMS[form](x, t, x.shape[1] // fold_div)
-        if form == TIME_MAJOR:
-            TSM.frame_features = time_major_features  # type: ignore[method-assign]
+        if form in FORMS:
+            shift_module.temporal_shift = lambda x, t, fold_div, _: FORMS[form](x, t, x.shape[1] // fold_div)
+        if form in FORMS or form == TWO_CONVS:
+            TSM.frame_features = clip_by_clip_features  # type: ignore[method-assign]
         yield
     finally:
         shift_module.temporal_shift, ShiftedConv2d.forward, TSM.frame_features = kept
 
 
-def leaks(form: Callable[[Tensor, int, int], Tensor], order: str) -> bool:
-    """Whether an infinite clip makes its neighbour anything but what it is alone."""
+def leaks(form: str) -> bool:
+    """Whether an infinite clip makes its neighbours anything but finite."""
     clips = torch.rand(3, 4, 16, 2, 2)
     clips[1] = torch.inf
-    rows = clips.transpose(0, 1) if order == TIME_MAJOR else clips
-    shifted = form(rows.reshape(-1, 16, 2, 2), 4, 2).reshape(rows.shape)
-    neighbours = (shifted.transpose(0, 1) if order == TIME_MAJOR else shifted)[[0, 2]]
-    return not bool(neighbours.isfinite().all())
+    if form in FORMS:
+        shifted = FORMS[form](clips.reshape(-1, 16, 2, 2), 4, 2).reshape(clips.shape)
+    else:
+        rows = clips.transpose(0, 1)
+        shifted = temporal_shift(rows.reshape(-1, 16, 2, 2), 4).reshape(rows.shape).transpose(0, 1)
+    return not bool(shifted[[0, 2]].isfinite().all())
 
 
 def checkpoint(backbone: str, size: int, num_frames: int, shift: bool) -> Checkpoint:
@@ -211,11 +207,16 @@ def exported(form: str, made: Checkpoint) -> bytes:
                 return export_fp32(made)
             finally:
                 Checkpoint.model = kept  # type: ignore[method-assign]
-        return export_fp32(made)
+        data = export_fp32(made)
+        return separate_moved_channels(data) if form == APART else data
 
 
-def parsed_layers(data: bytes) -> int | None:
-    """Layers after TensorRT-RTX's parser, or None where it is not installed."""
+def parsed_layers(data: bytes) -> dict[str, int] | None:
+    """Layers after TensorRT-RTX's parser, or None where it is not installed.
+
+    `all` of them, and `float`: those that compute floating-point tensors. The others compute shapes, on the
+    host.
+    """
     try:
         import tensorrt_rtx as trt
     except ImportError:
@@ -226,7 +227,14 @@ def parsed_layers(data: bytes) -> int | None:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(data) or parser.num_errors:
         return None
-    return int(network.num_layers)
+    layers = [network.get_layer(number) for number in range(network.num_layers)]
+    return {"all": len(layers), "float": sum(computes_floats(trt, layer) for layer in layers)}
+
+
+def computes_floats(trt: Any, layer: Any) -> bool:
+    """Whether a layer makes a floating-point tensor from others."""
+    made = [layer.get_output(number).dtype for number in range(layer.num_outputs)]
+    return layer.type != trt.LayerType.CONSTANT and bool({trt.float32, trt.float16} & set(made))
 
 
 def session(data: bytes, provider: str, threads: int) -> Any:
@@ -250,7 +258,7 @@ def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     with torch.inference_mode():
         truth = Probabilities(made.model())(torch.from_numpy(clips[:2]))[0].numpy()
     sessions, rows = {}, {}
-    for form in (NO_SHIFT, *FORMS, TWO_CONVS):
+    for form in (NO_SHIFT, *FORMS, TWO_CONVS, TIME_MAJOR, APART):
         data = exported(form, plain if form == NO_SHIFT else made)
         sessions[form] = session(data, options.provider, options.threads)
         got = sessions[form].run(None, {"frames": clips[:2]})[0]
@@ -262,7 +270,7 @@ def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             "max_abs_error": error,
             "nodes": len(onnx.load_from_string(data).graph.node),
             "tensorrt_layers": parsed_layers(data),
-            "leaks": leaks(FORMS[form], form) if form in FORMS else False,
+            "leaks": leaks(form),
         }
     seconds = timed(sessions, clips, options.rounds)
     for form, row in rows.items():
