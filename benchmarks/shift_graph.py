@@ -129,7 +129,9 @@ def two_convs(conv: ShiftedConv2d, x: Tensor) -> Tensor:
 def clip_by_clip_features(model: TSM, frames: Tensor) -> Tensor:
     """As `TSM.frame_features`, with all frames of a clip before those of the next."""
     _, t, height, width, _ = frames.shape
-    return model.picture_features(frames.float().reshape(-1, height, width, 3)).reshape(-1, t, model.feature_dim)
+    return model.picture_features(frames.float().reshape(-1, height, width, 3)).reshape(
+        -1, t, model.feature_dim
+    )
 
 
 @contextmanager

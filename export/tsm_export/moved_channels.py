@@ -147,10 +147,7 @@ class _Rewriter:
         if node.op_type == "Split" and node.input[0] in self.shifts:
             self._split_moved(node)
         elif output in self.joins:
-            still = self.parts[self.joins[output].split.input[0]][1]
-            moved = self._named(output, "moved", self.joins[output].num_moved)
-            self._add("Concat", node.input[:-1], moved, axis=1)
-            self.parts[output] = moved, still
+            self._join_moved(node)
         elif output in self.num_moved:
             self._make_apart(node)
         elif self._is_dense(node) and node.input[0] in self.parts:
@@ -169,6 +166,14 @@ class _Rewriter:
         given = self._store(f"{node.output[0]}.sizes", np.array(sizes, np.int64))
         split = helper.make_node("Split", [moved, given], node.output[:-1], f"{moved}.split", axis=1)
         self.nodes.append(split)
+
+    def _join_moved(self, node: onnx.NodeProto) -> None:
+        output, moved = node.output[0], list(node.input[:-1])
+        shift = self.joins[output]
+        if len(moved) > 1:
+            moved = [self._named(output, "moved", shift.num_moved)]
+            self._add("Concat", node.input[:-1], moved[0], axis=1)
+        self.parts[output] = moved[0], self.parts[shift.split.input[0]][1]
 
     def _make_apart(self, node: onnx.NodeProto) -> None:
         name = node.output[0]

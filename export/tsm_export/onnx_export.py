@@ -116,8 +116,22 @@ def _cleaned(data: bytes) -> bytes:
         del part.metadata_props[:]
     del model.metadata_props[:]
     del graph.metadata_props[:]
+    _read_pictures_once(graph)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _read_pictures_once(graph: onnx.GraphProto) -> None:
+    """Let all that asks for the shape of uint8 pictures ask their cast: TensorRT takes uint8 into a cast only."""
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] == graph.input[0].name]
+    if len(casts) != 1:
+        return
+    cast = onnx.NodeProto()
+    cast.CopyFrom(casts[0])
+    graph.node.remove(casts[0])
+    graph.node.insert(0, cast)
+    for node in list(graph.node)[1:]:
+        node.input[:] = [cast.output[0] if name == cast.input[0] else name for name in node.input]
 
 
 def halve_weights(data: bytes) -> bytes:

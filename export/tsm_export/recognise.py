@@ -21,7 +21,7 @@ _TOLERANCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A temporal shift of (N*T, C, H, W).
+    """A temporal shift of (T*N, C, H, W), frames in the order of time.
 
     The first `following` channels come from the next frame, the next `preceding` ones from the previous
     frame, the rest stay; zeros come in where a clip ends.
@@ -37,7 +37,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Pixels (N, T, H, W, 3) to (N*T, 3, H, W): pixel * scale + offset, both (3,) float64."""
+    """Frames (N, T, H, W, 3) to (T*N, 3, H, W) in the order of time: pixel * scale + offset, (3,) float64."""
 
     size: int
     scale: npt.NDArray[np.float64]
@@ -54,15 +54,15 @@ def recognise_shift(index: GraphIndex, source: str, result: str) -> Shift | None
     if len(sizes) != 3 or 0 in sizes or index.sizes(result) != sizes:
         return None
     rng = np.random.default_rng(_SEED)
-    clips = 0.5 + rng.random((_NUM_CLIPS, num_frames, *sizes), np.float32)  # zeros come from borders alone
+    clips = 0.5 + rng.random((num_frames, _NUM_CLIPS, *sizes), np.float32)  # zeros come from borders alone
     frames = np.zeros((_NUM_CLIPS, *index.sizes(index.inputs[0])), np.uint8)
     given = {index.inputs[0]: frames, source: clips.reshape(-1, *sizes)}
     got = evaluate_part(index, given, result)
     if got.shape != given[source].shape:
         return None
     got = got.reshape(clips.shape)
-    following = _leading(_same_channels(got[:, :-1], clips[:, 1:], got[:, -1]))
-    preceding = _leading(_same_channels(got[:, 1:], clips[:, :-1], got[:, 0])[following:])
+    following = _leading(_same_channels(got[:-1], clips[1:], got[-1]))
+    preceding = _leading(_same_channels(got[1:], clips[:-1], got[0])[following:])
     moved = following + preceding
     if not np.array_equal(got[:, :, moved:], clips[:, :, moved:]):
         return None
@@ -88,9 +88,9 @@ def recognise_normalisation(index: GraphIndex, result: str) -> Normalisation | N
     if len(picture) != 3 or picture[0] != picture[1] or picture[2] != 3:
         return None
     rng = np.random.default_rng(_SEED)
-    frames = rng.integers(0, 256, (1, num_frames, *picture), np.uint8)
+    frames = rng.integers(0, 256, (_NUM_CLIPS, num_frames, *picture), np.uint8)
     got = evaluate_part(index, {index.inputs[0]: frames}, result)
-    pixels = frames.reshape(-1, *picture).transpose(0, 3, 1, 2).astype(np.float64)
+    pixels = frames.swapaxes(0, 1).reshape(-1, *picture).transpose(0, 3, 1, 2).astype(np.float64)
     if got.shape != pixels.shape:
         return None
     lines = [np.polyfit(pixels[0, c].ravel(), got[0, c].ravel(), 1) for c in range(3)]

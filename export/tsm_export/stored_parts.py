@@ -30,28 +30,28 @@ class StoredPart:
 
 
 def stored_shift(shift: Shift, source: str, zero: str) -> StoredPart:
-    """Shift the frames of a stored (N*T, C, H, W) tensor; `zero` is the stored value of zero."""
+    """Shift the frames of a stored (T*N, C, H, W) tensor; `zero` is the stored value of zero."""
     t = shift.num_frames
     last = shift.channels >= _CHANNELS_LAST_FROM
     axis = 3 if last else 2
     c, h, w = shift.channels, shift.height, shift.width
     constants = {
-        "clip": whole_numbers(-1, t, h * w, c) if last else whole_numbers(-1, t, c, h * w),
+        "clip": whole_numbers(t, -1, h * w, c) if last else whole_numbers(t, -1, c, h * w),
         "groups": whole_numbers(shift.following, shift.preceding, c - shift.following - shift.preceding),
         "first": whole_numbers(0),
         "second": whole_numbers(1),
         "last": whole_numbers(t - 1),
         "end": whole_numbers(t),
-        "at_end": whole_numbers(0, 0, 0, 0, 0, 1, 0, 0),
-        "at_start": whole_numbers(0, 1, 0, 0, 0, 0, 0, 0),
+        "at_end": whole_numbers(0, 0, 0, 0, 1, 0, 0, 0),
+        "at_start": whole_numbers(1, 0, 0, 0, 0, 0, 0, 0),
         "frame": whole_numbers(-1, h, w, c) if last else whole_numbers(-1, c, h, w),
     }
     nodes = [
         helper.make_node("Reshape", ["turned" if last else source, "clip"], ["clips"]),
         helper.make_node("Split", ["clips", "groups"], ["of_next", "of_previous", "still"], axis=axis),
-        helper.make_node("Slice", ["of_next", "second", "end", "second"], ["next"]),
+        helper.make_node("Slice", ["of_next", "second", "end", "first"], ["next"]),
         helper.make_node("Pad", ["next", "at_end", zero], ["following"]),
-        helper.make_node("Slice", ["of_previous", "first", "last", "second"], ["previous"]),
+        helper.make_node("Slice", ["of_previous", "first", "last", "first"], ["previous"]),
         helper.make_node("Pad", ["previous", "at_start", zero], ["preceding"]),
         helper.make_node("Concat", ["following", "preceding", "still"], ["joined"], axis=axis),
         helper.make_node("Reshape", ["joined", "frame"], ["frames"]),

@@ -105,7 +105,8 @@ def _can_group(attributes: Mapping[str, Any], width: int, size: int) -> bool:
     plain = attributes.get("auto_pad", b"NOTSET") == b"NOTSET" and attributes.get("group", 1) == 1
     if not plain or set(attributes.get("dilations", [1])) != {1} or strides[1] != _STRIDE or size % _COLUMNS:
         return False
-    return bool((size + pads[1] + pads[3] - width) // _STRIDE + 1 == size // _STRIDE)
+    columns = (size + pads[1] + pads[3] - width) // _STRIDE + 1
+    return bool(columns == size // _STRIDE and pads[1] < width)
 
 
 def group_columns(weight: npt.NDArray[np.float64], left: int) -> tuple[npt.NDArray[np.float64], int, int]:
@@ -113,7 +114,7 @@ def group_columns(weight: npt.NDArray[np.float64], left: int) -> tuple[npt.NDArr
 
     Args:
         weight: (O, C, height, width) of a convolution that steps by two columns.
-        left: columns of zeros before the picture.
+        left: columns of zeros before the picture, fewer than the kernel is wide.
 
     Returns:
         (2 * O, 4 * C, height, groups): output columns 0 and 1 of a group one after the other, the channels of
@@ -133,7 +134,7 @@ def group_columns(weight: npt.NDArray[np.float64], left: int) -> tuple[npt.NDArr
 
 
 def stored_pixels(stem: Stem, frames: str, grid_inputs: Sequence[str]) -> StoredPart:
-    """Frames (N, T, S, S, 3) uint8 to pixels without their mean, (N*T, 3 * columns, S, S / columns) stored.
+    """Frames (N, T, S, S, 3) uint8 to pixels without their mean, (T*N, 3 * columns, S, S / columns) stored.
 
     Where these lie on the grid, the frames' own bytes are it. Else the mean is taken off whole rows of
     pixels: with colours as an axis of their own, onnxruntime works in loops of three.
@@ -142,25 +143,25 @@ def stored_pixels(stem: Stem, frames: str, grid_inputs: Sequence[str]) -> Stored
     constants: dict[str, npt.NDArray[Any]] = {
         "columns": whole_numbers(-1, size, size // columns, 3 * columns)
     }
-    nodes = []
+    nodes = [helper.make_node("Transpose", [frames], ["in_time"], perm=[1, 0, 2, 3, 4])]
     if not stem.is_exact:
         constants["row"] = whole_numbers(-1, size, 3 * size)
         constants["mean"] = np.tile(stem.mean.astype(np.float32), size)
-        nodes = [
-            helper.make_node("Cast", [frames], ["float"], to=TensorProto.FLOAT),
+        nodes += [
+            helper.make_node("Cast", ["in_time"], ["float"], to=TensorProto.FLOAT),
             helper.make_node("Reshape", ["float", "row"], ["rows"]),
             helper.make_node("Sub", ["rows", "mean"], ["centred"]),
             helper.make_node("QuantizeLinear", ["centred", *grid_inputs], ["quantized"]),
         ]
     nodes += [
-        helper.make_node("Reshape", [frames if stem.is_exact else "quantized", "columns"], ["grouped"]),
+        helper.make_node("Reshape", ["in_time" if stem.is_exact else "quantized", "columns"], ["grouped"]),
         helper.make_node("Transpose", ["grouped"], ["pixels"], perm=[0, 3, 1, 2]),
     ]
     return StoredPart(nodes, constants)
 
 
 def stored_outputs(stem: Stem, made: str) -> StoredPart:
-    """Take the columns of the convolution's output apart again: to (N*T, O, height, width) stored."""
+    """Take the columns of the convolution's output apart again: to (T*N, O, height, width) stored."""
     at_once = stem.outputs_at_once
     channels, width = len(stem.weight) // at_once, stem.size // _STRIDE
     nodes = [  # onnxruntime drops these transpositions together with its own

@@ -142,6 +142,12 @@ def test_signature_of_the_graph(graph: bytes) -> None:
     }
 
 
+def test_frames_go_into_one_cast(graph: bytes) -> None:
+    """TensorRT takes a uint8 input into a cast and into nothing else."""
+    nodes = onnx.load_from_string(graph).graph.node
+    assert [node.op_type for node in nodes if "frames" in node.input] == ["Cast"]
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_the_graph_says_what_the_model_says(checkpoint: Checkpoint, graph: bytes, number: int) -> None:
     frames = noise(checkpoint, number)

@@ -68,14 +68,14 @@ def network(
         "std": np.array(colours[1], np.float32).reshape(3, 1, 1),
         "stem.weight": weight(channels, 3, 3, 3),
         "stem.bias": rng.normal(size=channels).astype(np.float32),
-        "clips": np.array([-1, T, channels, edge * edge]),
+        "clips": np.array([T, -1, channels, edge * edge]),
         "groups": np.array([f, f, channels - 2 * f]),
         "0": np.array([0]),
         "1": np.array([1]),
         "-1": np.array([-1]),
         "far": np.array([99]),
-        "behind": np.array([0, 0, 0, 0, 0, 1, 0, 0]),
-        "before": np.array([0, 1, 0, 0, 0, 0, 0, 0]),
+        "behind": np.array([0, 0, 0, 0, 1, 0, 0, 0]),
+        "before": np.array([1, 0, 0, 0, 0, 0, 0, 0]),
         "maps": np.array([-1, channels, edge, edge]),
         "expand.weight": expand,
         "expand.bias": np.zeros(inner, np.float32),
@@ -87,7 +87,7 @@ def network(
         "project.bias": (0.1 * rng.normal(size=channels)).astype(np.float32),
         "last.weight": weight(3 * channels, channels, 1, 1),
         "space": np.array([2, 3]),
-        "frames3": np.array([-1, T, 3 * channels]),
+        "frames3": np.array([T, -1, 3 * channels]),
         "action.weight": weight(5, 3 * channels),
         "action.bias": np.zeros(5, np.float32),
         "scene.weight": weight(3, 3 * channels),
@@ -96,7 +96,8 @@ def network(
     node = helper.make_node
     nodes = [
         node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
-        node("Reshape", ["float", "picture"], ["pictures"]),
+        node("Transpose", ["float"], ["in_time"], perm=[1, 0, 2, 3, 4]),
+        node("Reshape", ["in_time", "picture"], ["pictures"]),
         node("Transpose", ["pictures"], ["planes"], perm=[0, 3, 1, 2]),
         node("Sub", ["planes", "mean"], ["centred"]),
         node("Div", ["centred", "std"], ["pixels"]),
@@ -111,8 +112,8 @@ def network(
         node("MaxPool", ["stem.relu"], ["x"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
         node("Reshape", ["x", "clips"], ["v"]),
         node("Split", ["v", "groups"], ["a", "b", "c"], axis=2),
-        node("Slice", ["a", "1", "far", "1"], ["a1"]),
-        node("Slice", ["b", "0", "-1", "1"], ["b1"]),
+        node("Slice", ["a", "1", "far", "0"], ["a1"]),
+        node("Slice", ["b", "0", "-1", "0"], ["b1"]),
         node("Pad", ["a1", "behind"], ["a2"]),
         node("Pad", ["b1", "before"], ["b2"]),
         node("Concat", ["a2", "b2", "c"], ["d"], axis=2),
@@ -133,7 +134,7 @@ def network(
         node("Relu", ["last"], ["last.relu"]),
         node("ReduceMean", ["last.relu", "space"], ["pooled"], keepdims=0),
         node("Reshape", ["pooled", "frames3"], ["features"]),
-        node("ReduceMean", ["features", "1"], ["clip"], keepdims=0),
+        node("ReduceMean", ["features", "0"], ["clip"], keepdims=0),
         node("Gemm", ["clip", "action.weight", "action.bias"], ["action"], transB=1),
         node("Gemm", ["clip", "scene.weight", "scene.bias"], ["scene"], transB=1),
         node("Softmax", ["action"], ["action_scores"], axis=1),
@@ -312,7 +313,7 @@ def test_pixels_that_are_their_own_grid_are_not_converted() -> None:
     """(pixel - 127) / 128: the frames' bytes are the stored values, the scale is in the weights."""
     data = everything_quantized(calibrate(network(colours=EVEN), some_clips(6), num_threads=1))
     nodes = onnx.load_from_string(data).graph.node
-    assert [node.op_type for node in nodes][:2] == ["Reshape", "Transpose"]
+    assert [node.op_type for node in nodes][:3] == ["Transpose", "Reshape", "Transpose"]
     assert nodes[0].input[0] == "frames"
     constants = constants_of(data)
     assert (constants["pixels.centred.scale"], constants["pixels.centred.zero_point"]) == (1, 127)
@@ -408,7 +409,8 @@ def test_ranges_are_those_of_the_calibration_clips(plain: bytes, measured: Calib
     kept = np.arange(20) % 5 != 4
     model = onnx.load_from_string(plain)
     model.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, None))
-    values = run(model.SerializeToString(), clips[kept])["sum"].reshape(16, -1)
+    values = run(model.SerializeToString(), clips[kept])["sum"]
+    values = values.reshape(T, 16, -1).swapaxes(0, 1).reshape(16, -1)  # from the order of time
     extremes = measured.extremes["sum"]
     np.testing.assert_allclose(extremes.lowest, values.min(axis=1), rtol=1e-5)
     np.testing.assert_allclose(extremes.highest, values.max(axis=1), rtol=1e-5)

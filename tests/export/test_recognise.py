@@ -19,12 +19,13 @@ Constants = dict[str, Any]
 
 
 def index_of(nodes: Nodes, constants: Constants) -> GraphIndex:
-    """frames (N, 4, 6, 6, 3) -> x (N*T, 3, 6, 6) -> conv -> y (N*T, 10, 6, 6) -> the nodes -> z."""
+    """frames (N, 4, 6, 6, 3) -> x (T*N, 3, 6, 6) -> conv -> y (T*N, 10, 6, 6) -> the nodes -> z."""
     weight = np.random.default_rng(0).normal(size=(C, 3, 1, 1)).astype(np.float32)
     stored = {"w": weight, "picture": np.array([-1, SIZE, SIZE, 3]), **constants}
     first = [
         helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["float", "picture"], ["pictures"]),
+        helper.make_node("Transpose", ["float"], ["in_time"], perm=[1, 0, 2, 3, 4]),
+        helper.make_node("Reshape", ["in_time", "picture"], ["pictures"]),
         helper.make_node("Transpose", ["pictures"], ["x"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["x", "w"], ["y"]),
     ]
@@ -41,21 +42,21 @@ def index_of(nodes: Nodes, constants: Constants) -> GraphIndex:
 
 def split_and_pad(a: int, b: int, *, clip: int = T) -> tuple[Nodes, Constants]:
     constants = {
-        "clips": np.array([-1, clip, C, SIZE * SIZE]),
+        "clips": np.array([clip, -1, C, SIZE * SIZE]),
         "groups": np.array([a, b, C - a - b]),
         "0": np.array([0]),
         "1": np.array([1]),
         "-1": np.array([-1]),
         "far": np.array([99]),
-        "behind": np.array([0, 0, 0, 0, 0, 1, 0, 0]),
-        "before": np.array([0, 1, 0, 0, 0, 0, 0, 0]),
+        "behind": np.array([0, 0, 0, 0, 1, 0, 0, 0]),
+        "before": np.array([1, 0, 0, 0, 0, 0, 0, 0]),
         "frames4": np.array([-1, C, SIZE, SIZE]),
     }
     nodes = [
         helper.make_node("Reshape", ["y", "clips"], ["v"]),
         helper.make_node("Split", ["v", "groups"], ["a", "b", "c"], axis=2),
-        helper.make_node("Slice", ["a", "1", "far", "1"], ["a1"]),
-        helper.make_node("Slice", ["b", "0", "-1", "1"], ["b1"]),
+        helper.make_node("Slice", ["a", "1", "far", "0"], ["a1"]),
+        helper.make_node("Slice", ["b", "0", "-1", "0"], ["b1"]),
         helper.make_node("Pad", ["a1", "behind"], ["a2"]),
         helper.make_node("Pad", ["b1", "before"], ["b2"]),
         helper.make_node("Concat", ["a2", "b2", "c"], ["d"], axis=2),
@@ -64,38 +65,29 @@ def split_and_pad(a: int, b: int, *, clip: int = T) -> tuple[Nodes, Constants]:
     return nodes, constants
 
 
-def where_at_the_border(a: int, b: int) -> tuple[Nodes, Constants]:
-    """All frames of all clips in one row; what came from another clip is replaced by zeros."""
-    column = np.arange(T)[:, None, None, None]
+def rows_and_zeros(a: int, b: int) -> tuple[Nodes, Constants]:
+    """All frames in one row: a shift by a frame is a shift by as many rows as there are clips."""
     constants = {
         "groups": np.array([a, b, C - a - b]),
         "0": np.array([0]),
-        "1": np.array([1]),
         "-1": np.array([-1]),
         "far": np.array([2**40]),
-        "behind": np.array([0, 0, 0, 0, 1, 0, 0, 0]),
-        "before": np.array([1, 0, 0, 0, 0, 0, 0, 0]),
-        "is_last": column == T - 1,
-        "is_first": column == 0,
-        "zero": np.float32(0),
-        "clip_a": np.array([-1, T, a, SIZE, SIZE]),
-        "clip_b": np.array([-1, T, b, SIZE, SIZE]),
-        "frame_a": np.array([-1, a, SIZE, SIZE]),
-        "frame_b": np.array([-1, b, SIZE, SIZE]),
+        "map_a": np.array([a, SIZE, SIZE]),
+        "map_b": np.array([b, SIZE, SIZE]),
     }
     nodes = [
         helper.make_node("Split", ["y", "groups"], ["a", "b", "c"], axis=1),
-        helper.make_node("Slice", ["a", "1", "far", "0"], ["a1"]),
-        helper.make_node("Slice", ["b", "0", "-1", "0"], ["b1"]),
-        helper.make_node("Pad", ["a1", "behind"], ["a2"]),
-        helper.make_node("Pad", ["b1", "before"], ["b2"]),
-        helper.make_node("Reshape", ["a2", "clip_a"], ["a3"]),
-        helper.make_node("Reshape", ["b2", "clip_b"], ["b3"]),
-        helper.make_node("Where", ["is_last", "zero", "a3"], ["a4"]),
-        helper.make_node("Where", ["is_first", "zero", "b3"], ["b4"]),
-        helper.make_node("Reshape", ["a4", "frame_a"], ["a5"]),
-        helper.make_node("Reshape", ["b4", "frame_b"], ["b5"]),
-        helper.make_node("Concat", ["a5", "b5", "c"], ["z"], axis=1),
+        helper.make_node("Shape", ["frames"], ["num_clips"], start=0, end=1),
+        helper.make_node("Mul", ["num_clips", "-1"], ["from_end"]),
+        helper.make_node("Concat", ["num_clips", "map_a"], ["shape_a"], axis=0),
+        helper.make_node("Concat", ["num_clips", "map_b"], ["shape_b"], axis=0),
+        helper.make_node("ConstantOfShape", ["shape_a"], ["zeros_a"]),
+        helper.make_node("ConstantOfShape", ["shape_b"], ["zeros_b"]),
+        helper.make_node("Slice", ["a", "num_clips", "far", "0"], ["a1"]),
+        helper.make_node("Slice", ["b", "0", "from_end", "0"], ["b1"]),
+        helper.make_node("Concat", ["a1", "zeros_a"], ["a2"], axis=0),
+        helper.make_node("Concat", ["zeros_b", "b1"], ["b2"], axis=0),
+        helper.make_node("Concat", ["a2", "b2", "c"], ["z"], axis=1),
     ]
     return nodes, constants
 
@@ -104,7 +96,7 @@ def gather_frames(a: int, b: int) -> tuple[Nodes, Constants]:
     """Frames of a clip between two frames of zeros; each group gathers its own."""
     nodes, constants = split_and_pad(a, b)
     constants |= {
-        "both": np.array([0, 1, 0, 0, 0, 1, 0, 0]),
+        "both": np.array([1, 0, 0, 0, 1, 0, 0, 0]),
         "next": np.arange(T) + 2,
         "previous": np.arange(T),
     }
@@ -113,13 +105,13 @@ def gather_frames(a: int, b: int) -> tuple[Nodes, Constants]:
         nodes[1],
         helper.make_node("Pad", ["a", "both"], ["a1"]),
         helper.make_node("Pad", ["b", "both"], ["b1"]),
-        helper.make_node("Gather", ["a1", "next"], ["a2"], axis=1),
-        helper.make_node("Gather", ["b1", "previous"], ["b2"], axis=1),
+        helper.make_node("Gather", ["a1", "next"], ["a2"], axis=0),
+        helper.make_node("Gather", ["b1", "previous"], ["b2"], axis=0),
         *nodes[-2:],
     ], constants
 
 
-@pytest.mark.parametrize("form", [split_and_pad, where_at_the_border, gather_frames])
+@pytest.mark.parametrize("form", [split_and_pad, rows_and_zeros, gather_frames])
 @pytest.mark.parametrize(("a", "b"), [(1, 1), (3, 2)])
 def test_a_shift_is_recognised_in_any_form(form: Any, a: int, b: int) -> None:
     index = index_of(*form(a, b))
@@ -133,12 +125,11 @@ def test_clips_of_another_length_are_another_shift() -> None:
 
 
 def test_what_passes_from_clip_to_clip_is_no_shift() -> None:
-    """Without the zeros at the border, the last frame of a clip gets the first of its neighbour."""
-    nodes, constants = where_at_the_border(1, 1)
-    leaking = [node for node in nodes if node.op_type != "Where"]
-    for node in leaking:
-        node.input[:] = [{"a4": "a3", "b4": "b3"}.get(name, name) for name in node.input]
-    index = index_of(leaking, constants)
+    """By one row instead of one row per clip: a clip gets its neighbour's frames."""
+    nodes, constants = rows_and_zeros(1, 1)
+    for node in nodes:
+        node.input[:] = [{"num_clips": "1", "from_end": "-1"}.get(name, name) for name in node.input]
+    index = index_of(nodes, constants | {"1": np.array([1])})
     assert index.source("z") == "y"
     assert recognise_shift(index, "y", "z") is None
 
@@ -191,6 +182,18 @@ def test_normalisation(mean: tuple[float, ...], std: tuple[float, ...], order: s
     assert found.size == SIZE
     np.testing.assert_allclose(found.scale, 1 / np.array(std), rtol=1e-6)
     np.testing.assert_allclose(found.offset, -np.array(mean) / np.array(std), rtol=1e-5)
+
+
+def test_pictures_in_another_order_are_no_normalisation() -> None:
+    """All frames of a clip one after another: what reads them would take them for frames of other clips."""
+    constants = {"scale": np.float32(2), "to": np.array([-1, SIZE, SIZE, 3])}
+    nodes = [
+        helper.make_node("Reshape", ["float", "to"], ["clip by clip"]),
+        helper.make_node("Transpose", ["clip by clip"], ["m"], perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["m", "scale"], ["n"]),
+        helper.make_node("Conv", ["n", "w"], ["z"]),
+    ]
+    assert recognise_normalisation(index_of(nodes, constants), "n") is None
 
 
 def test_what_is_not_linear_in_the_pixel_is_no_normalisation() -> None:
