@@ -1,12 +1,12 @@
 """What a frame costs the online model, beside a T-th of a clip of the same network.
 
 Both are fp32 on onnxruntime's CPU provider, with random weights, which do not change the time. Every round
-runs all variants once, in a random order, each over one interval of T frames: `clip` is the clip-wise model on
-a batch of N clips, `online` the runtime's scorer with N streams, whose states stay in place, and `copied` the
-same with new arrays for the states of every frame. `frame_ms` is the wall time of a frame of one stream (first
-quartile, median, third quartile of the rounds), `cpu_ms` its processor time, which other programs disturb less;
-the ratios are medians over rounds of a variant's time by that of `clip` in the same round. The last line is one
-JSON object.
+runs all variants once, in a random order, each over one interval of T frames: `clip` is the clip-wise model
+on a batch of N clips, `online` the runtime's scorer with N streams, whose states stay in place, and
+`copied` the same with new arrays for the states of every frame. `frame_ms` is the wall time of a frame of
+one stream (first quartile, median, third quartile of the rounds), `cpu_ms` its processor time, which other
+programs disturb less; the ratios are medians over rounds of a variant's time by that of `clip` in the same
+round. The last line is one JSON object.
 
     python benchmarks/online.py --threads 1
 """

@@ -129,9 +129,8 @@ def two_convs(conv: ShiftedConv2d, x: Tensor) -> Tensor:
 def clip_by_clip_features(model: TSM, frames: Tensor) -> Tensor:
     """As `TSM.frame_features`, with all frames of a clip before those of the next."""
     _, t, height, width, _ = frames.shape
-    return model.picture_features(frames.float().reshape(-1, height, width, 3)).reshape(
-        -1, t, model.feature_dim
-    )
+    pictures = frames.float().reshape(-1, height, width, 3)
+    return model.picture_features(pictures).reshape(-1, t, model.feature_dim)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def learnt_run(drawn_data: Path) -> Path:
         data.validation_subset = "training"
         model = {backbone = "mobilenet_v2", width_mult = 0.25, dropout = 0.0}
         clip = {interval_seconds = 0.5, size = 48}
-        train = {epochs = 30, batch_size = 8, learning_rate = 0.01, validate_every = 15}
+        train = {epochs = 40, seed = 1, batch_size = 8, learning_rate = 0.01, validate_every = 20}
         augment = {flip = 0.0, crop_scale = 1.0, color = 0.0, time_jitter = 0.0}
         """
     )

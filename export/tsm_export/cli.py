@@ -77,10 +77,14 @@ def tsm_export(
             "--half-weights", help="store fp32 weights in half precision: half the file, same arithmetic"
         ),
     ] = False,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="version of ONNX's operators, 18 to 23, for an older engine [default: 20]"),
+    ] = None,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Write a bundle that tsm-run takes: ONNX with normalisation inside, compared with PyTorch, and plans."""
-    from tsm_export.request import ExportRequest, checked_engines, checked_targets
+    from tsm_export.request import DEFAULT_OPSET, ExportRequest, checked_engines, checked_targets
     from tsm_runtime.engines.options import BuildOptions, parse_batch
 
     request = ExportRequest(
@@ -89,6 +93,7 @@ def tsm_export(
         half_weights=half_weights,
         calibrate=calibrate,
         validate=validate,
+        opset=DEFAULT_OPSET if opset is None else opset,
         build=BuildOptions(
             batch=parse_batch(batch),
             workspace_mib=workspace,

@@ -19,6 +19,7 @@ from tsm_export.parity import (
     report_parity,
     require_signature,
 )
+from tsm_export.request import DEFAULT_OPSET
 from tsm_runtime.backends.online import FRAME, next_name
 from tsm_runtime.bundle import ParityReport
 from tsm_runtime.errors import UsageError
@@ -31,7 +32,7 @@ __all__ = ["compare_online", "export_online"]
 _EXAMPLE_CLIPS = 2
 
 
-def export_online(checkpoint: Checkpoint) -> bytes:
+def export_online(checkpoint: Checkpoint, *, opset: int = DEFAULT_OPSET) -> bytes:
     """Return the ONNX file of a checkpoint's online model, `model.online.onnx` of a bundle.
 
     Inputs: `frame` uint8 (N, size, size, 3) and float32 states, `feature_sum` (N, D), `count` (N, 1) and per
@@ -53,6 +54,7 @@ def export_online(checkpoint: Checkpoint) -> bytes:
         [FRAME, *names],
         [*score_outputs(checkpoint), *map(next_name, names)],
         (free, (free,) * len(states)),
+        opset=opset,
     )
 
 

@@ -24,8 +24,10 @@ from tsm_export.parity import (
     report_parity,
     require_signature,
 )
+from tsm_export.request import DEFAULT_OPSET
 from tsm_runtime.bundle import ParityReport
-from tsm_runtime.errors import CheckError
+from tsm_runtime.errors import CheckError, UsageError
+from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.checkpoint import Checkpoint
 from tsm_train.model import Probabilities
 
@@ -41,13 +43,12 @@ __all__ = [
     "score_outputs",
 ]
 
-PARITY_TOLERANCE = 1e-4
-"""Largest difference of an fp32 probability: the two engines sum in another order, about 1e-6 each layer."""
+PARITY_TOLERANCE = TOLERANCES["fp32"].max_abs_error
+"""Largest difference of an fp32 probability."""
 
 HALF_WEIGHTS_TOLERANCE = 2e-2
 """The same where weights were rounded to half precision (eleven bits each) and computed with in fp32."""
 
-_OPSET = 20
 _SMALLEST_HALVED = 1024
 """Elements below which a tensor keeps full precision: biases, scales and the normalisation."""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -55,16 +56,17 @@ _MAX_BATCH = 4096
 _OUTPUTS = ("action_scores", "scene_scores")
 
 
-def export_fp32(checkpoint: Checkpoint) -> bytes:
+def export_fp32(checkpoint: Checkpoint, *, opset: int = DEFAULT_OPSET) -> bytes:
     """Return the ONNX file of a checkpoint: `frames` uint8 (N, T, size, size, 3) to probabilities, N dynamic.
 
     Raises:
-        UsageError: the checkpoint's weights do not fit its configuration.
+        UsageError: the checkpoint's weights do not fit its configuration, or PyTorch cannot write that opset.
     """
     model = Probabilities(checkpoint.model()).eval()
     clip = checkpoint.config.clip
     example = torch.zeros((2, clip.num_frames, clip.size, clip.size, 3), dtype=torch.uint8)
-    return export_graph(model, (example,), ["frames"], list(score_outputs(checkpoint)), (free_axis("batch"),))
+    outputs = list(score_outputs(checkpoint))
+    return export_graph(model, (example,), ["frames"], outputs, (free_axis("batch"),), opset=opset)
 
 
 def free_axis(name: str) -> dict[int, Any]:
@@ -78,6 +80,8 @@ def export_graph(
     inputs: Sequence[str],
     outputs: Sequence[str],
     dynamic_shapes: Any,
+    *,
+    opset: int = DEFAULT_OPSET,
 ) -> bytes:
     """Return the checked ONNX file of a module in evaluation mode.
 
@@ -87,6 +91,10 @@ def export_graph(
         inputs: names, in order.
         outputs: names, in order.
         dynamic_shapes: see `torch.onnx.export`.
+        opset: version of ONNX's operators.
+
+    Raises:
+        UsageError: PyTorch cannot write that opset.
     """
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
@@ -99,17 +107,22 @@ def export_graph(
             input_names=list(inputs),
             output_names=list(outputs),
             dynamic_shapes=dynamic_shapes,
-            opset_version=_OPSET,
+            opset_version=opset,
             external_data=False,
             dynamo=True,
             verbose=False,
         )
-        return _cleaned(path.read_bytes())
+        return _cleaned(path.read_bytes(), opset)
 
 
-def _cleaned(data: bytes) -> bytes:
+def _cleaned(data: bytes, opset: int) -> bytes:
     """Check the graph and take out what only the exporter's debugger reads (stack traces, module names)."""
     model = onnx.load_from_string(data)
+    written = {entry.domain: entry.version for entry in model.opset_import}.get("")
+    if written != opset:  # the exporter goes on with its own when it cannot convert
+        raise UsageError(
+            f"--opset {opset}: PyTorch {torch.__version__} wrote opset {written}; leave --opset out"
+        )
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.doc_string = ""
@@ -122,7 +135,7 @@ def _cleaned(data: bytes) -> bytes:
 
 
 def _read_pictures_once(graph: onnx.GraphProto) -> None:
-    """Let all that asks for the shape of uint8 pictures ask their cast: TensorRT takes uint8 into a cast only."""
+    """Let all that read uint8 pictures, or their shape, read their cast: TensorRT takes no other reader."""
     casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] == graph.input[0].name]
     if len(casts) != 1:
         return

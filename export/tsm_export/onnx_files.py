@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tsm_export.accuracy import OnnxBackend, accuracy_reports
 from tsm_export.calibration import calibration_clips
 from tsm_export.footage import Validation, calibration_videos, validation_videos
-from tsm_export.half import FP16_TOLERANCE, to_half
+from tsm_export.half import to_half
 from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.online_export import compare_online, export_online
 from tsm_export.onnx_export import (
@@ -29,6 +29,7 @@ from tsm_export.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle import ModelFile, QuantizationReport, sha256
+from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.checkpoint import Checkpoint
 
 __all__ = ["INT8_TOLERANCE", "OnnxFiles", "noise_clips", "onnx_files"]
@@ -58,7 +59,7 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     """
     calibration = _calibration_videos(checkpoint, request)
     validation = _validation(checkpoint, request)
-    plain = export_fp32(checkpoint)
+    plain = export_fp32(checkpoint, opset=request.opset)
     noise = noise_clips(checkpoint)
     files: OnnxFiles = {}
     fp32, tolerance = separate_moved_channels(plain), PARITY_TOLERANCE
@@ -68,7 +69,7 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     files["model.fp32.onnx"] = fp32, ModelFile(sha256=sha256(fp32), precision="fp32", parity=parity)
     if "fp16" in request.engines:
         half = to_half(plain)
-        parity = compare(checkpoint, half, noise, tolerance=FP16_TOLERANCE)
+        parity = compare(checkpoint, half, noise, tolerance=TOLERANCES["fp16"].max_abs_error)
         files["model.fp16.onnx"] = half, ModelFile(sha256=sha256(half), precision="fp16", parity=parity)
     if calibration:
         clips = calibration_clips(calibration, checkpoint.config.clip_spec)
@@ -76,7 +77,7 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     if validation is not None:
         files = _with_accuracy(files, checkpoint, validation)
     if _runs_online(checkpoint):
-        online = export_online(checkpoint)
+        online = export_online(checkpoint, opset=request.opset)
         parity = compare_online(checkpoint, online, noise)
         files[ONLINE_MODEL] = (
             online,

@@ -10,10 +10,16 @@ from typing import Literal, TypeVar, get_args
 from tsm_runtime.engines.options import BuildOptions
 from tsm_runtime.errors import UsageError
 
-__all__ = ["Engine", "ExportRequest", "Target", "checked_engines", "checked_targets"]
+__all__ = ["DEFAULT_OPSET", "Engine", "ExportRequest", "Target", "checked_engines", "checked_targets"]
 
 Engine = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
+
+DEFAULT_OPSET = 20
+"""What onnxruntime from 1.17 and TensorRT from 10.0 read."""
+
+_OPSETS = range(18, 24)
+"""PyTorch writes from 18 on; TensorRT 11 and onnxruntime 1.31 read up to 23 at least."""
 
 Name = TypeVar("Name", bound=str)
 
@@ -29,6 +35,7 @@ class ExportRequest:
         build: of plans.
         calibrate: annotations, or a folder of videos, for int8; None: the checkpoint's training videos.
         validate: annotations whose videos tell what each precision costs; None: nothing is told.
+        opset: version of ONNX's operators; an older one for an older engine.
 
     Raises:
         UsageError: options that do not go together.
@@ -40,10 +47,16 @@ class ExportRequest:
     build: BuildOptions = field(default_factory=BuildOptions)
     calibrate: Path | None = None
     validate: Path | None = None
+    opset: int = DEFAULT_OPSET
 
     def __post_init__(self) -> None:
         if "int8" not in self.engines and self.calibrate is not None:
             raise UsageError("--calibrate is for --engine int8; leave it out, or ask for int8")
+        if self.opset not in _OPSETS:
+            raise UsageError(
+                f"--opset {self.opset}: expected {_OPSETS[0]} to {_OPSETS[-1]};"
+                f" leave it out for {DEFAULT_OPSET}"
+            )
 
 
 def checked_engines(names: Iterable[str]) -> tuple[Engine, ...]:

@@ -22,6 +22,7 @@ __all__ = [
     "Bundle",
     "EngineInfo",
     "FileVerification",
+    "HardwareCompatibility",
     "Manifest",
     "ModelFile",
     "ParityReport",
@@ -36,6 +37,9 @@ __all__ = [
 FORMAT_VERSION = 2
 """2 since models carry an engine, an accuracy or a verification."""
 MANIFEST = "manifest.json"
+
+HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
+"""Which GPUs a plan also runs on: any from compute capability 8.0 on, or other models of the same one."""
 
 ShiftDirection = Literal["both", "past"]
 """Which frames a shifted channel comes from: the next and the previous one, or the previous one alone."""
@@ -97,7 +101,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     layer_types: dict[str, int] = {}
     """How many outputs of the engine's layers have which data type, as the engine inspector tells."""
     version_compatible: bool = False
-    hardware_compatible: bool = False
+    hardware_compatibility: HardwareCompatibility = "none"
     stripped: bool = False
     """The plan holds no weights; they are put in from the ONNX file when it is loaded."""
 
@@ -136,6 +140,8 @@ class FileVerification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Share of either model's segments that the other has too (tIoU over 0.5, same label). None for noise."""
     tolerance: float
     passed: bool
+    problems: tuple[str, ...] = ()
+    """What is beyond tolerance, or what kept the file from being compared."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

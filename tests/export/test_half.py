@@ -9,8 +9,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from tsm_export.half import FP16_TOLERANCE, to_half
+from tsm_export.half import to_half
 from tsm_runtime.errors import CheckError
+from tsm_runtime.verification.tolerances import TOLERANCES
 
 T, SIZE, WIDTH = 2, 8, 4
 
@@ -25,6 +26,7 @@ def body_graph(weight: np.ndarray | None = None, *, pooling: bool = True) -> byt
         "std": np.float32(57.1),
         "w1": first,
         "w2": rng.normal(0, 0.5, (WIDTH, WIDTH, 1, 1)).astype(np.float32),
+        "row": np.array([3 * T, WIDTH, 1, SIZE - 2]),
         "space": np.array([2, 3]),
         "clip": np.array([-1, T, WIDTH]),
         "time": np.array([1]),
@@ -38,7 +40,9 @@ def body_graph(weight: np.ndarray | None = None, *, pooling: bool = True) -> byt
         helper.make_node("Div", ["centred", "std"], ["normal"]),
         helper.make_node("Conv", ["normal", "w1"], ["c1"]),
         helper.make_node("Relu", ["c1"], ["r1"]),
-        helper.make_node("Conv", ["r1", "w2"], ["c2"]),
+        helper.make_node("ConstantOfShape", ["row"], ["zeros"]),
+        helper.make_node("Concat", ["r1", "zeros"], ["longer"], axis=2),
+        helper.make_node("Conv", ["longer", "w2"], ["c2"]),
         helper.make_node(end, ["c2", "space"], ["pooled"], keepdims=0),
         helper.make_node("Reshape", ["pooled", "clip"], ["features"]),
         helper.make_node(end, ["features", "time"], ["mean_features"], keepdims=0),
@@ -72,7 +76,7 @@ def run(data: bytes, frames: np.ndarray) -> np.ndarray:
 def test_the_body_is_half_between_islands_of_float32() -> None:
     types = types_of(to_half(body_graph()))
     half = {name for name, kind in types.items() if kind == TensorProto.FLOAT16}
-    assert half == {"normal.half", "c1", "r1", "c2.half"}
+    assert half == {"normal.half", "c1", "r1", "zeros", "longer", "c2.half"}
     assert {types[name] for name in ("normal", "pooled", "features", "mean_features", "action_scores")} == {
         TensorProto.FLOAT
     }
@@ -88,12 +92,13 @@ def test_it_computes_what_torch_computes_with_a_half_body() -> None:
     pixels = torch.from_numpy(frames).float().reshape(-1, SIZE, SIZE, 3).permute(0, 3, 1, 2)
     maps = ((pixels - weights["mean"]) / weights["std"]).half()
     maps = torch.nn.functional.conv2d(maps, weights["w1"].half()).relu()
+    maps = torch.cat([maps, torch.zeros_like(maps[:, :, :1])], 2)
     maps = torch.nn.functional.conv2d(maps, weights["w2"].half())
     expected = maps.float().mean((2, 3)).reshape(3, T, WIDTH).mean(1).softmax(1).numpy()
     got = run(to_half(data), frames)
     np.testing.assert_allclose(got, expected, atol=2e-4)
     full = run(data, frames)
-    assert 0 < np.abs(got - full).max() < FP16_TOLERANCE
+    assert 0 < np.abs(got - full).max() < TOLERANCES["fp16"].max_abs_error
 
 
 def test_weights_take_half_the_bytes_and_equal_input_gives_equal_bytes() -> None:

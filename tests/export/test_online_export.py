@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -15,12 +16,15 @@ import torch
 from media import write_levels
 
 from tsm_export.online_export import compare_online, export_online
+from tsm_export.onnx_export import export_fp32
 from tsm_export.parity import open_session
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend, OnlineModel
 from tsm_runtime.bundle import MANIFEST, Bundle, Manifest, ModelFile, encode_manifest, load_bundle, sha256
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.pipeline import Member, Options, run
 from tsm_runtime.segments import BACKGROUND
+from tsm_runtime.verification.inputs import ClipSet
+from tsm_runtime.verification.run import REFERENCE, verify
 from tsm_train.checkpoint import Checkpoint, build_model
 from tsm_train.clip_data import Labels
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
@@ -259,6 +263,21 @@ def test_a_model_that_sees_later_frames_is_refused(small: Exported) -> None:
             "checkpoint 'past': its frames see later frames, so it cannot run online;"
             ' train with model.shift_direction = "past"'
         )
+
+
+def test_the_bundle_is_verified_frame_by_frame(small: Exported, tmp_path: Path) -> None:
+    """tsm-verify compares the online model with the clip-wise one, as it does with any other file."""
+    graph = export_fp32(small.checkpoint)
+    bundle = bundled(small.checkpoint, small.graph, tmp_path / "both")
+    (bundle.path / REFERENCE).write_bytes(graph)
+    file = ModelFile(sha256=sha256(graph), precision="fp32")
+    both = msgspec.structs.replace(bundle.manifest, files={**bundle.manifest.files, REFERENCE: file})
+    (bundle.path / MANIFEST).write_bytes(encode_manifest(both))
+    report = verify(load_bundle(bundle.path), [ClipSet(name="noise", frames=noise(4))])
+    assert (report.compared_files, report.failed_files) == ((ONLINE_MODEL,), ())
+    (compared,) = [comparison for comparison in report.comparisons if comparison.file == ONLINE_MODEL]
+    assert compared.backend.endswith("online")
+    assert compared.heads["action_scores"].max_abs_error < TOLERANCE
 
 
 def test_a_whole_video(small: Exported, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsm_runtime.bundle import EngineInfo
+from tsm_runtime.bundle import EngineInfo, HardwareCompatibility
 from tsm_runtime.engines import library
 from tsm_runtime.engines.gpu import Gpu, find_gpu
 from tsm_runtime.engines.library import Library, import_library
@@ -75,9 +75,10 @@ def test_a_batch_that_is_none_is_refused(text: str) -> None:
         parse_batch(text)
 
 
-def test_a_plan_is_built_anew_with_the_options_it_had() -> None:
+@pytest.mark.parametrize("gpus", ["none", "ampere_plus", "same_compute_capability"])
+def test_a_plan_is_built_anew_with_the_options_it_had(gpus: HardwareCompatibility) -> None:
     options = BuildOptions(
-        batch=(1, 2, 3), version_compatible=True, hardware_compatibility="ampere_plus", stripped=True
+        batch=(1, 2, 3), version_compatible=True, hardware_compatibility=gpus, stripped=True
     )
     engine = EngineInfo(
         library="tensorrt",
@@ -87,7 +88,7 @@ def test_a_plan_is_built_anew_with_the_options_it_had() -> None:
         batch=(1, 2, 3),
         onnx_sha256="0" * 64,
         version_compatible=True,
-        hardware_compatible=True,
+        hardware_compatibility=gpus,
         stripped=True,
     )
     assert options_of(engine) == options

@@ -278,13 +278,17 @@ def test_options_reach_the_builder(state: State) -> None:
     assert state.config.double.set_hardware_compatibility_level.name == "AMPERE_PLUS"
     assert state.called("deserialize") == [(b"plan", True)]
     engine = built.engine
-    assert (engine.version_compatible, engine.hardware_compatible, engine.stripped) == (True, True, True)
+    assert (engine.version_compatible, engine.hardware_compatibility, engine.stripped) == (
+        True,
+        "ampere_plus",
+        True,
+    )
 
 
 def test_a_plan_for_one_compute_capability_is_not_called_compatible(state: State) -> None:
     built = build_one(BuildOptions(hardware_compatibility="same_compute_capability"))
     assert state.config.double.set_hardware_compatibility_level.name == "SAME_COMPUTE_CAPABILITY"
-    assert not built.engine.hardware_compatible
+    assert built.engine.hardware_compatibility == "same_compute_capability"
 
 
 def test_fp32_is_float32_and_not_tf32(state: State) -> None:

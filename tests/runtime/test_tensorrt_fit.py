@@ -29,7 +29,11 @@ def rtx(*capabilities: str, version: str = "1.7.1.116") -> EngineInfo:
 
 
 COMPATIBLE = {"version_compatible": True}
-AMPERE_PLUS = {"hardware_compatible": True, "compute_capabilities": ("8.6",), "gpu": "NVIDIA RTX A6000"}
+AMPERE_PLUS = {
+    "hardware_compatibility": "ampere_plus",
+    "compute_capabilities": ("8.6",),
+    "gpu": "NVIDIA RTX A6000",
+}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ AMPERE_PLUS = {"hardware_compatible": True, "compute_capabilities": ("8.6",), "g
         (info(**AMPERE_PLUS), "10.16.1.11", "8.0"),
         (info(**AMPERE_PLUS), "10.16.1.11", "9.0"),
         (info(**AMPERE_PLUS), "10.16.1.11", "12.0"),
-        (info(compute_capabilities=("7.5",), hardware_compatible=True), "10.16.1.11", "7.5"),
+        (info(compute_capabilities=("7.5",), hardware_compatibility="ampere_plus"), "10.16.1.11", "7.5"),
         (info(compute_capabilities=()), "10.16.1.11", "9.0"),  # an older manifest: the library will tell
         (rtx("8.6", "8.9"), "1.7.1.116", "8.9"),
         (rtx(), "1.7.1.116", "8.6"),
@@ -95,7 +99,8 @@ def test_plans_for_elsewhere_are_refused(
     [
         (info(), False),
         (info(gpu="NVIDIA H100 PCIe"), True),
-        (info(gpu="NVIDIA H100 PCIe", hardware_compatible=True), False),
+        (info(gpu="NVIDIA H100 PCIe", hardware_compatibility="ampere_plus"), False),
+        (info(gpu="NVIDIA H100 PCIe", hardware_compatibility="same_compute_capability"), False),
         (info(gpu=""), False),
         (rtx("9.0"), False),
     ],

@@ -265,7 +265,6 @@ ZOO: dict[str, tuple[Callable[[], object], str]] = {
     "model.gone.onnx": (tiny_model, "fp32"),
     "model.fp16.plan": (lambda: b"a plan", "fp16"),
     "model.altered.plan": (lambda: b"another", "fp16"),
-    "model.online.onnx": (lambda: b"frame by frame", "fp32"),
     "preprocess.onnx": (lambda: b"pictures", "fp32"),
 }
 
@@ -324,9 +323,7 @@ def test_a_bad_file_fails_and_the_others_go_on(
         " 'scene_scores': (4, 2)}, got {'action_scores': (1, 3), 'scene_scores': (1, 2)}"
     )
     nothing = "takes no clips, so there is nothing to compare it with"
-    not_run = {
-        "model.fp16.plan": "no GPU here", "model.online.onnx": nothing, "preprocess.onnx": nothing
-    }  # fmt: skip
+    not_run = {"model.fp16.plan": "no GPU here", "preprocess.onnx": nothing}
     assert told["verification"]["not_run"] == not_run
     problems = {(entry["file"], entry["input"]): entry["problem"] for entry in told["problems"]}
     assert problems["model.off.onnx", "scene.mp4"].endswith("_scores: error 0.0011, allowed is 0.0001")
@@ -475,7 +472,7 @@ def write_plan(folder: Path, engine: EngineInfo, monkeypatch: pytest.MonkeyPatch
     return folder
 
 
-@pytest.mark.parametrize(("error", "code"), [(0.015, 0), (0.025, 6)])
+@pytest.mark.parametrize(("error", "code"), [(0.045, 0), (0.055, 6)])
 def test_an_engine_within_its_profile(
     tsm_verify: Command,
     tmp_path: Path,

@@ -112,7 +112,7 @@ class TSM(nn.Module):
         return features.transpose(0, 1)
 
     def picture_features(self, pictures: Tensor) -> Tensor:
-        """Pooled features (B, feature_dim) of pictures (B, H, W, 3), frames of all clips in the order of time."""
+        """Pooled features (B, feature_dim) of pictures (B, H, W, 3), the first frames of all clips first."""
         pixels = pictures.float().permute(0, 3, 1, 2)
         normalised = (pixels - self.mean) / self.std
         # `backbone` alone may be half precision; normalisation, pooling and heads stay in float32.

@@ -68,10 +68,10 @@ def _fold(channels: int, fold_div: int) -> int:
 def _shift(x: Tensor, step: int, fold: int, axis: int, direction: ShiftDirection) -> Tensor:
     """Shift a tensor whose channels lie on `axis`, and in which a frame is `step` rows.
 
-    Split, slice and cat, because these export as plain operators that keep four axes, so that engines can keep
-    their own memory layouts around them. Writing into slices of a tensor of zeros becomes a constant in
-    TensorRT, padding is slow on GPUs, and a multiplied border mask lets Inf * 0 = NaN pass from one clip into
-    the next. `benchmarks/shift_graph.py` compares them.
+    Split, slice and cat, because these export as plain operators that keep four axes, so that engines can
+    keep their own memory layouts around them. Writing into slices of a tensor of zeros becomes a constant in
+    TensorRT, padding is slow on GPUs, and a multiplied border mask lets Inf * 0 = NaN pass from one clip
+    into the next. `benchmarks/shift_graph.py` compares them.
     """
     channels = x.shape[axis]
     if direction == "past":

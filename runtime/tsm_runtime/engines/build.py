@@ -178,6 +178,6 @@ def _describe(
         onnx_sha256=sha256(onnx),
         layer_types=count_types(layers),
         version_compatible=options.version_compatible,
-        hardware_compatible=options.hardware_compatibility == "ampere_plus",
+        hardware_compatibility=options.hardware_compatibility,
         stripped=options.stripped,
     )

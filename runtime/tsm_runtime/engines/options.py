@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from tsm_runtime.bundle import EngineInfo
+from tsm_runtime.bundle import EngineInfo, HardwareCompatibility
 from tsm_runtime.engines.library import Library
 from tsm_runtime.errors import UsageError
 
-__all__ = ["BuildOptions", "HardwareCompatibility", "options_of", "parse_batch"]
-
-HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
+__all__ = ["BuildOptions", "options_of", "parse_batch"]
 
 _MAX_LEVEL = 5
 _LEAST_WORKSPACE_MIB = 1
@@ -107,7 +104,7 @@ def options_of(engine: EngineInfo) -> BuildOptions:
     return BuildOptions(
         batch=engine.batch,
         version_compatible=engine.version_compatible,
-        hardware_compatibility="ampere_plus" if engine.hardware_compatible else "none",
+        hardware_compatibility=engine.hardware_compatibility,
         compute_capabilities=engine.compute_capabilities if engine.library == "tensorrt_rtx" else (),
         stripped=engine.stripped,
     )

@@ -46,7 +46,7 @@ def require_fit(info: EngineInfo, *, version: str, gpu: Gpu, what: str) -> None:
 
 def other_model(info: EngineInfo, gpu: Gpu) -> str:
     """Return a line where a plan fits but was tuned on another model of GPU, else nothing."""
-    if info.library == "tensorrt_rtx" or info.hardware_compatible or info.gpu in ("", gpu.name):
+    if info.library == "tensorrt_rtx" or info.hardware_compatibility != "none" or info.gpu in ("", gpu.name):
         return ""
     return f"it was built on {info.gpu}, here is {gpu.name}: it may be slower than it could be; {REBUILD}"
 
@@ -61,7 +61,7 @@ def _version_fits(info: EngineInfo, version: str) -> bool:
 def _gpu_fits(info: EngineInfo, capability: str) -> bool:
     here = _numbers(capability)
     if info.compute_capabilities:
-        above = info.hardware_compatible and here >= _AMPERE
+        above = info.hardware_compatibility == "ampere_plus" and here >= _AMPERE
         return above or here in map(_numbers, info.compute_capabilities)
     return info.library == "tensorrt" or here in _RTX_DEFAULT or here >= _RTX_DEFAULT_FROM
 
@@ -69,7 +69,7 @@ def _gpu_fits(info: EngineInfo, capability: str) -> bool:
 def _gpus(info: EngineInfo) -> str:
     if not info.compute_capabilities:
         return "compute capabilities 8.0, 8.6, 8.9, 12.0 and later"
-    above = " or 8.0 and later" if info.hardware_compatible else ""
+    above = " or 8.0 and later" if info.hardware_compatibility == "ampere_plus" else ""
     kind = f"compute capability {' or '.join(info.compute_capabilities)}{above}"
     return f"{info.gpu} ({kind})" if info.gpu else kind
 

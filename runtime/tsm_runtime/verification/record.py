@@ -46,8 +46,9 @@ def to_verification(report: Report, bundle: Bundle, max_abs_error: float | None 
             top1_agreement={},
             tolerance=tolerance_for(bundle.manifest.files[name].precision, max_abs_error).max_abs_error,
             passed=False,
+            problems=(reason,),
         )
-        for name in report.failures
+        for name, reason in report.failures.items()
     ]
     return Verification(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,6 +71,7 @@ def _compared(comparison: Comparison, bundle: Bundle) -> FileVerification:
         segment_agreement=None if comparison.segments is None else comparison.segments.share,
         tolerance=comparison.tolerance.max_abs_error,
         passed=not comparison.problems,
+        problems=comparison.problems,
     )
 
 

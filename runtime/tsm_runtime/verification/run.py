@@ -31,7 +31,7 @@ __all__ = ["REFERENCE", "Comparison", "Report", "verify"]
 REFERENCE = "model.fp32.onnx"
 """On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
 
-_OTHER_KINDS = frozenset({"model.online.onnx", "preprocess.onnx"})
+_PREPROCESSING = "preprocess.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ def verify(
     for name in sorted(files, key=lambda name: (name != REFERENCE, name)):
         try:
             bundle.model_bytes(name)
-            if _takes_clips(name, files[name]):
+            if name != _PREPROCESSING:
                 _require_this_machine(name, files[name])
                 for comparison in run.compare(name, tolerances[name]):
                     comparisons.append(comparison)  # one by one: the next may fail
@@ -141,11 +141,6 @@ def verify(
 def _line(error: TsmError) -> str:
     """One line that any encoding of text takes, for a table as for JSON."""
     return printable(" ".join(str(error).splitlines()))
-
-
-def _takes_clips(name: str, entry: ModelFile) -> bool:
-    # Entries tell their kind since bundles hold online models.
-    return name not in _OTHER_KINDS and entry.kind == "clips"
 
 
 def _require_this_machine(name: str, entry: ModelFile) -> None:

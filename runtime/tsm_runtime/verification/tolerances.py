@@ -53,9 +53,9 @@ TOLERANCES: Mapping[str, Tolerance] = {
     # Engines sum in another order: some 1e-6 of a probability after fifty layers. TF32 convolutions, of ten
     # bits, would be about as far off as fp16.
     "fp32": Tolerance(max_abs_error=1e-4),
-    # Every layer's output is rounded to eleven bits (5e-4). Largest seen with a trained efficientnet_lite0 on
-    # 16 videos: 8e-3.
-    "fp16": Tolerance(max_abs_error=2e-2),
+    # Weights and every layer's output are rounded to eleven bits (5e-4). Largest seen: 8e-3 with a trained
+    # efficientnet_lite0 on 16 videos, 2.5e-2 with random weights on noise.
+    "fp16": Tolerance(max_abs_error=5e-2),
     # Near a decision eight bits move a probability by 0.1 to 0.3 in good models too, so they are judged by
     # what they decide. Seen with the same net on windows of 64 clips: calibrated on clips of the data, top-1
     # 95 % or more and segments 75 % or more; calibrated on dark noise, or with one scale per tensor, top-1 58
