@@ -1,8 +1,8 @@
 """INT8 against fp32 on this machine's CPU: how much faster, and what it costs.
 
 For each backbone the fp32 ONNX file that tsm-export writes and its INT8 form take turns on the same clip, in
-onnxruntime with --threads threads. Read `times_as_fast`: the median over rounds of fp32's time over INT8's in
-that round. efficientnet_lite0 takes the weights of a training run (--run), and is also scored on that run's
+onnxruntime with --threads threads. Read `times_as_fast`: first quartile, median and third quartile over rounds
+of fp32's time over INT8's in that round. efficientnet_lite0 takes the weights of a training run (--run), and is also scored on that run's
 validation videos at the run's own picture size: mAP, scene top-1, top-1 agreement with fp32, and the
 probability that passes from one label to another, mean over clips. The others have random weights whose batch
 statistics were taken from real frames: their speed is that of trained ones (without statistics, activations
@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from _common import store
+from _common import in_turns, ratios, store
 from torch import nn
 
 from tsm_export.accuracy import OnnxBackend, compare_results, mean_differences, run_models
 from tsm_export.calibration import calibration_clips
 from tsm_export.footage import calibration_videos, validation_videos
+from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.onnx_export import export_fp32
 from tsm_export.onnx_session import Clips
 from tsm_export.quantize import MAX_NOISE, QuantizedModel, calibrate, quantize
@@ -36,12 +37,6 @@ from tsm_train.checkpoint import Checkpoint, build_model, load_checkpoint
 TRAINED = "efficientnet_lite0"
 TARGETS = {"resnet50": 3.0, "efficientnet_lite0": 2.2, "mobilenet_v2": 2.2}
 """Least `times_as_fast` on two cores."""
-
-RUNS = 5
-"""Of one form in a round."""
-
-PAUSE_SECONDS = 0.1
-"""After a run onnxruntime's threads spin for 50 ms, and take a core from whatever comes next."""
 
 
 def main() -> None:
@@ -80,17 +75,19 @@ def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) ->
     # Noise of random weights says nothing: all layers are quantised, as those of a trained network may be.
     most = MAX_NOISE if checkpoint.config.model.backbone == trained.config.model.backbone else float("inf")
     quantized = quantize(calibrate(plain, clips), target="cpu", max_noise=most)
-    times = interleaved(plain, quantized.data, clips[:1], options.threads, options.rounds)
-    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+    graphs = {"fp32": separate_moved_channels(plain), "int8": quantized.data}
+    backends = {form: OnnxBackend(data, options.threads) for form, data in graphs.items()}
+    works = {form: functools.partial(backend.infer, clips[:1]) for form, backend in backends.items()}
+    times = in_turns(works, options.rounds)
     row = {
         "backbone": name,
         "weights": "trained"
         if name == trained.config.model.backbone
         else "random, batch statistics of frames",
-        "times_as_fast": round(ratio, 3),
+        "times_as_fast": ratios(times, "fp32", "int8"),
         "target": TARGETS.get(name),
-        "fp32_ms": round(1000 * statistics.median(times[0]), 2),
-        "int8_ms": round(1000 * statistics.median(times[1]), 2),
+        "fp32_ms": round(1000 * statistics.median(times["fp32"]), 2),
+        "int8_ms": round(1000 * statistics.median(times["int8"]), 2),
         "fp32_mb": round(len(plain) / 1e6, 2),
         "int8_mb": round(len(quantized.data) / 1e6, 2),
         **told(quantized),
@@ -124,27 +121,6 @@ def calibrated_weights(checkpoint: Checkpoint, clips: Clips) -> dict[str, torch.
         for clip in clips:
             model(torch.from_numpy(clip[None]))
     return model.state_dict()
-
-
-def interleaved(
-    fp32: bytes, int8: bytes, clip: Clips, threads: int, rounds: int
-) -> tuple[list[float], list[float]]:
-    """Return the seconds per clip of each form in each round.
-
-    In a round each form takes its turn, alone as it is in deployment: after the other's threads have gone to
-    sleep, once for nothing, because the other's weights fill the caches, then `RUNS` times.
-    """
-    backends = [OnnxBackend(data, threads) for data in (fp32, int8)]
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for backend, column in zip(backends, times, strict=True):
-            time.sleep(PAUSE_SECONDS)
-            backend.infer(clip)
-            started = time.perf_counter()
-            for _ in range(RUNS):
-                backend.infer(clip)
-            column.append((time.perf_counter() - started) / RUNS)
-    return times
 
 
 def measure_accuracy(trained: Checkpoint) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 Exports one network with each form of the shift, checks every form against PyTorch and for leaks between the
 clips of a batch, counts layers after TensorRT's parser (TensorRT-RTX, which needs no GPU), and times them all
-interleaved in onnxruntime. Read `over_no_shift`: the median over rounds of a form's time over the time of the
-same network without any shift in that round. `--provider cuda` times the half-precision graphs on a GPU.
+in turns in onnxruntime. Read `over_no_shift`: first quartile, median and third quartile over rounds of a
+form's time over the time of the same network without any shift in that round. `--provider cuda` times the
+half-precision graphs on a GPU.
 
     python benchmarks/shift_graph.py
     python benchmarks/shift_graph.py --provider cuda --backbones resnext101_64x4d --size 256 --batch 32
@@ -12,9 +13,9 @@ same network without any shift in that round. `--provider cuda` times the half-p
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,7 @@ import onnx
 import onnxruntime as ort
 import torch
 import torch.nn.functional as F
-from _common import store
+from _common import in_turns, ratios, store
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -273,26 +274,13 @@ def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             "tensorrt_layers": parsed_layers(data),
             "leaks": leaks(form),
         }
-    seconds = timed(sessions, clips, options.rounds)
+    works = {form: functools.partial(each.run, None, {"frames": clips}) for form, each in sessions.items()}
+    seconds = in_turns(works, options.rounds)
     for form, row in rows.items():
-        ratios = [a / b for a, b in zip(seconds[form], seconds[NO_SHIFT], strict=True)]
-        row["over_no_shift"] = round(statistics.median(ratios), 4)
+        row["over_no_shift"] = ratios(seconds, form, NO_SHIFT)
         row["clips_per_second"] = round(options.batch / statistics.median(seconds[form]), 2)
         print(backbone, row, flush=True)
     return list(rows.values())
-
-
-def timed(sessions: dict[str, Any], clips: np.ndarray[Any, Any], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round of each session; the order within a round is drawn anew."""
-    seconds: dict[str, list[float]] = {form: [] for form in sessions}
-    rng = np.random.default_rng(0)
-    for number in range(rounds + 1):
-        for form in rng.permutation(list(sessions)):
-            started = time.perf_counter()
-            sessions[form].run(None, {"frames": clips})
-            if number:  # the first warms up
-                seconds[form].append(time.perf_counter() - started)
-    return seconds
 
 
 def main() -> None:
