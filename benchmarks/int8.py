@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import functools
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
