@@ -44,7 +44,8 @@ def in_turns(works: Mapping[str, Callable[[], object]], rounds: int, runs: int =
     """Return the seconds per run of each work in each round, so that ratios within a round can be taken.
 
     In a round each work takes its turn, in random order and alone as it is in deployment: after the other's
-    threads have gone to sleep, once for nothing, because the other's weights fill the caches, then `runs` times.
+    threads have gone to sleep, once for nothing, because the other's weights fill the caches, then `runs`
+    times.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     order = random.Random(0)

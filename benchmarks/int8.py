@@ -1,12 +1,13 @@
 """INT8 against fp32 on this machine's CPU: how much faster, and what it costs.
 
-For each backbone the fp32 ONNX file that tsm-export writes and its INT8 form take turns on the same clip, in
-onnxruntime with --threads threads. Read `times_as_fast`: first quartile, median and third quartile over rounds
-of fp32's time over INT8's in that round. efficientnet_lite0 takes the weights of a training run (--run), and is also scored on that run's
-validation videos at the run's own picture size: mAP, scene top-1, top-1 agreement with fp32, and the
-probability that passes from one label to another, mean over clips. The others have random weights whose batch
-statistics were taken from real frames: their speed is that of trained ones (without statistics, activations
-shrink to denormal numbers, which are slow), their accuracy means nothing and is not measured.
+For each backbone the fp32 ONNX file that tsm-export writes and its INT8 form take turns on the same clip,
+in onnxruntime with --threads threads. Read `times_as_fast`: first quartile, median and third quartile over
+rounds of fp32's time over INT8's in that round. efficientnet_lite0 takes the weights of a training run
+(--run), and is also scored on that run's validation videos at the run's own picture size: mAP, scene top-1,
+top-1 agreement with fp32, and the probability that passes from one label to another, mean over clips. The
+others have random weights whose batch statistics were taken from real frames: their speed is that of
+trained ones (without statistics, activations shrink to denormal numbers, which are slow), their accuracy
+means nothing and is not measured.
 
     python benchmarks/int8.py --run runs/ut-shift-s0
 """

@@ -104,6 +104,8 @@ class _Writer:
             layer = self.layers.get(node.output[0])
             if layer is not None:
                 self._write_layer(layer)
+            elif self._pools_stored(node):
+                self._write_pooling(node)
             elif node.output[0] not in self.joined:  # those were written with their layer
                 self._copy(node, [self._read(name, node) for name in node.input])
         return self._model()
@@ -154,6 +156,22 @@ class _Writer:
         self.eight_bits[layer.output] = (
             self._take(layer.output, stored_outputs(stem, stored)) if stem.outputs_at_once > 1 else stored
         )
+
+    def _pools_stored(self, node: onnx.NodeProto) -> bool:
+        """Whether a node takes the mean over height and width of what a quantised layer made, for the CPU."""
+        if self.target != "cpu" or node.op_type != "ReduceMean" or len(node.input) < 2:
+            return False
+        keeps = next((each.i for each in node.attribute if each.name == "keepdims"), 1)
+        known = node.input[0] in self.made_stored and node.input[1] in self.index.constants
+        return known and not keeps and sorted(self.index.array(node.input[1]).tolist()) == [2, 3]
+
+    def _write_pooling(self, node: onnx.NodeProto) -> None:
+        """Write a pooling that reads channels last, as onnxruntime's integer convolution leaves them."""
+        name = f"{node.output[0]}.pixels"
+        self._add("Transpose", [self._stored(node.input[0])], name, perm=[0, 2, 3, 1])
+        self._add("DequantizeLinear", [name, *self._grid_inputs(node.input[0])], f"{name}.dequantized")
+        axes = self._constant("height_and_width", np.array([1, 2]))
+        self._add("ReduceMean", [f"{name}.dequantized", axes], node.output[0], keepdims=0)
 
     def _activated(self, layer: Layer, made: str) -> str:
         """Return what a layer made after its activation, written where the grid does not imply it."""
@@ -231,7 +249,7 @@ class _Writer:
         shift = self.network.shifts.get(name)
         if self.target == "cpu" and shift is not None:
             source = self._stored(self.index.source(name))
-            self.eight_bits[name] = self._take(name, stored_shift(shift, source, self._grid_inputs(name)[1]))
+            self.eight_bits[name] = self._take(name, stored_shift(shift, source, self._grid_inputs(name)))
         else:
             self.eight_bits[name] = self._quantised(name, name)
         return self.eight_bits[name]

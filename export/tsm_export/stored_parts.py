@@ -15,11 +15,6 @@ from tsm_export.recognise import Shift
 
 __all__ = ["StoredPart", "stored_shift", "whole_numbers"]
 
-_CHANNELS_LAST_FROM = 128
-"""Channels from which a shift is faster with channels last in memory, as onnxruntime's integer convolutions
-have them. Fewer make short copies, and turning the tensor around twice costs less (measured with 8 frames).
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
@@ -29,36 +24,50 @@ class StoredPart:
     constants: Mapping[str, npt.NDArray[Any]]
 
 
-def stored_shift(shift: Shift, source: str, zero: str) -> StoredPart:
-    """Shift the frames of a stored (T*N, C, H, W) tensor; `zero` is the stored value of zero."""
-    t = shift.num_frames
-    last = shift.channels >= _CHANNELS_LAST_FROM
-    axis = 3 if last else 2
-    c, h, w = shift.channels, shift.height, shift.width
-    constants = {
-        "clip": whole_numbers(t, -1, h * w, c) if last else whole_numbers(t, -1, c, h * w),
-        "groups": whole_numbers(shift.following, shift.preceding, c - shift.following - shift.preceding),
-        "first": whole_numbers(0),
-        "second": whole_numbers(1),
-        "last": whole_numbers(t - 1),
-        "end": whole_numbers(t),
-        "at_end": whole_numbers(0, 0, 0, 0, 1, 0, 0, 0),
-        "at_start": whole_numbers(1, 0, 0, 0, 0, 0, 0, 0),
-        "frame": whole_numbers(-1, h, w, c) if last else whole_numbers(-1, c, h, w),
+def stored_shift(shift: Shift, source: str, grid_inputs: Sequence[str]) -> StoredPart:
+    """Shift the frames of a stored (T*N, C, H, W) tensor, by a depthwise convolution over time.
+
+    Each channel has a kernel of three frames that holds a single one: it takes its frame, the next or the
+    previous one, and zeros where the clip ends. The grid stays, so bytes are moved and nothing is rounded.
+    onnxruntime computes convolutions with channels last in memory, and drops the transpositions here together
+    with its own; a split, slices and a concatenation would be copies of a few bytes each.
+
+    Args:
+        shift: what to do.
+        source: name of the tensor.
+        grid_inputs: names of its scale and zero point.
+    """
+    t, c, h, w = shift.num_frames, shift.channels, shift.height, shift.width
+    taps = np.zeros((c, 1, 3, 1), np.int8)
+    moved = shift.following + shift.preceding
+    for tap, channels in (
+        (2, slice(shift.following)),
+        (0, slice(shift.following, moved)),
+        (1, slice(moved, c)),
+    ):
+        taps[channels, :, tap] = 1
+    constants: dict[str, npt.NDArray[Any]] = {
+        "clip": whole_numbers(1, t, -1, c),
+        "taps": taps,
+        "one": np.array(1, np.float32),
+        "none": np.array(0, np.int8),
+        "frame": whole_numbers(-1, h, w, c),
     }
+    turn, back = [0, 2, 3, 1], [0, 3, 1, 2]
     nodes = [
-        helper.make_node("Reshape", ["turned" if last else source, "clip"], ["clips"]),
-        helper.make_node("Split", ["clips", "groups"], ["of_next", "of_previous", "still"], axis=axis),
-        helper.make_node("Slice", ["of_next", "second", "end", "first"], ["next"]),
-        helper.make_node("Pad", ["next", "at_end", zero], ["following"]),
-        helper.make_node("Slice", ["of_previous", "first", "last", "first"], ["previous"]),
-        helper.make_node("Pad", ["previous", "at_start", zero], ["preceding"]),
-        helper.make_node("Concat", ["following", "preceding", "still"], ["joined"], axis=axis),
-        helper.make_node("Reshape", ["joined", "frame"], ["frames"]),
+        helper.make_node("Transpose", [source], ["pixels"], perm=turn),
+        helper.make_node("Reshape", ["pixels", "clip"], ["clips"]),
+        helper.make_node("Transpose", ["clips"], ["channels"], perm=back),
+        helper.make_node("DequantizeLinear", ["channels", *grid_inputs], ["values"]),
+        helper.make_node("DequantizeLinear", ["taps", "one", "none"], ["kernels"]),
+        helper.make_node(
+            "Conv", ["values", "kernels"], ["moved"], group=c, kernel_shape=[3, 1], pads=[1, 0, 1, 0]
+        ),
+        helper.make_node("QuantizeLinear", ["moved", *grid_inputs], ["stored"]),
+        helper.make_node("Transpose", ["stored"], ["turned"], perm=turn),
+        helper.make_node("Reshape", ["turned", "frame"], ["frames"]),
+        helper.make_node("Transpose", ["frames"], ["shifted"], perm=back),
     ]
-    if last:  # onnxruntime drops these together with the ones it puts around its convolutions
-        nodes.insert(0, helper.make_node("Transpose", [source], ["turned"], perm=[0, 2, 3, 1]))
-        nodes.append(helper.make_node("Transpose", ["frames"], ["shifted"], perm=[0, 3, 1, 2]))
     return StoredPart(nodes, constants)
 
 

@@ -274,24 +274,20 @@ def test_the_same_clips_give_the_same_bytes(
 
 def test_all_convolutions_and_sums_run_in_integers(quantized: dict[Target, bytes], tmp_path: Path) -> None:
     kinds = executed(quantized["cpu"], tmp_path)
-    assert kinds["QLinearConv"] == 5
+    assert kinds["QLinearConv"] == 6  # one of them is the shift
     assert kinds["QLinearAdd"] == 1
     assert not kinds.keys() & {"Conv", "FusedConv", "Relu", "Clip", "Add"} - {"Add"}
     assert kinds["QuantizeLinear"] <= 1  # of the pixels
     assert kinds["DequantizeLinear"] == 1  # before pooling
+    assert kinds["Transpose"] <= 2  # of the pixels: nothing else is turned around
+    assert not kinds.keys() & {"Split", "Slice", "Pad", "Concat"}
 
 
-@pytest.mark.parametrize("channels", [8, 128])
+@pytest.mark.parametrize("channels", [8, 40])
 def test_the_shift_moves_bytes(channels: int) -> None:
-    """With few channels in the network's own order, with many channels last: as the floats are moved."""
+    """As the floats are moved where the shift is not known."""
     measured = calibrate(network(channels=channels), some_clips(6), num_threads=1)
     data = everything_quantized(measured)
-    types = element_types(data)
-    nodes = onnx.load_from_string(data).graph.node
-    moved = [types[n.output[0]] for n in nodes if n.op_type in ("Split", "Slice", "Pad", "Concat")]
-    assert moved == [TensorProto.UINT8] * 6
-    turned = [node for node in nodes if node.op_type == "Transpose" and "shifted" in node.output[0]]
-    assert len(turned) == (0 if channels == 8 else 2)
     floats = dataclasses.replace(measured.network, shifts={})
     same = everything_quantized(dataclasses.replace(measured, network=floats))
     assert TensorProto.FLOAT in {element_types(same)[n] for n in ("a2", "b2", "d")}
@@ -346,7 +342,7 @@ def test_columns_of_the_stem_are_grouped(
     for name, values in run(single, frames).items():
         np.testing.assert_array_equal(run(grouped, frames)[name], values)
     kinds = executed(grouped, tmp_path)
-    assert (kinds["QLinearConv"], kinds["Conv"]) == (5, 0)
+    assert (kinds["QLinearConv"], kinds["Conv"]) == (6, 0)
 
 
 def test_a_stem_of_single_steps_stays_as_it_is() -> None:
