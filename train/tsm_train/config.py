@@ -201,10 +201,8 @@ def _check_data(data: DataConfig, where: str) -> None:
     if data.root and (data.annotations or data.videos):
         raise UsageError(f"{where}: give `root`, or `annotations` and `videos`, not both")
     if not (data.root or (data.annotations and data.videos)):
-        missing = next(
-            (f"; {key} is missing" for key in ("annotations", "videos") if not getattr(data, key)), ""
-        )
-        raise UsageError(f"{where}: give `root`, or `annotations` and `videos`{missing}")
+        missing = "videos" if data.annotations else "annotations"
+        raise UsageError(f"{where}: `{missing}` is missing; give `root`, or `annotations` and `videos`")
     if data.format == "x360" and not data.root:
         raise UsageError(f"{where}: the format x360 takes `root`, the folder that holds panoramic/")
     for key in ("views", "labels"):
