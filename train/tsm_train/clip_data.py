@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,14 +41,6 @@ class Labels:
     def __post_init__(self) -> None:
         if len(self.actions) < 2 or self.actions[-1] != BACKGROUND:
             raise ValueError(f"expected at least one action, then {BACKGROUND!r}, got {self.actions}")
-
-    @classmethod
-    def of(cls, videos: Iterable[TrainingVideo]) -> Labels:
-        """Labels come from the data: sorted by code point, background last."""
-        videos = tuple(videos)
-        actions = {segment.label for video in videos for segment in video.segments}
-        scenes = {video.scene for video in videos if video.scene is not None}
-        return cls((*sorted(actions), BACKGROUND), tuple(sorted(scenes)))
 
 
 def stored_size(size: int) -> int:

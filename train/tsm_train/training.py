@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import msgspec
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
@@ -19,6 +20,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader
 
 from tsm_runtime.errors import BackendError, RunError, VideoError
+from tsm_runtime.segments import BACKGROUND
 from tsm_runtime.terminal import warn
 from tsm_train.checkpoint import build_model
 from tsm_train.clip_data import ClipDataset, EpochSampler, Labels, stored_size
@@ -65,8 +67,12 @@ def train(
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
     # All that can be wrong with the user's files is found before hours of decoding and training.
-    data = open_data(config.data)
-    labels = Labels.of(data.training)
+    data = open_data(config.data, config.clip.interval_seconds)
+    for line in data.problems.summary():
+        warn(line)
+    data.problems.raise_errors()
+    config = msgspec.structs.replace(config, data=data.config)  # as it was found, for the export
+    labels = Labels((*data.actions, BACKGROUND), data.scenes)
     model = build_model(config, labels)
     if config.model.pretrained:
         load_pretrained(model, config.model.pretrained)
