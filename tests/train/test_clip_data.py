@@ -55,10 +55,8 @@ def annotated(*segments: tuple[str, float, float], scene: str | None = "park") -
 
 
 def test_labels_come_from_the_data_background_last(drawn_data: Path) -> None:
-    data = open_data(
-        DataConfig(annotations=str(drawn_data / "ground_truth.json"), videos=str(drawn_data / "videos"))
-    )
-    labels = Labels.of(data.training)
+    data = open_data(DataConfig(root=str(drawn_data)), 0.5)
+    labels = Labels((*data.actions, BACKGROUND), data.scenes)
     database = json.loads((drawn_data / "ground_truth.json").read_text())["database"].values()
     there = {a["label"] for video in database if video["subset"] == "training" for a in video["annotations"]}
     assert labels.actions == (*sorted(there), BACKGROUND)

@@ -70,6 +70,11 @@ def train(
     data = open_data(config.data, config.clip.interval_seconds)
     for line in data.problems.summary():
         warn(line)
+    unreadable = data.unreadable.get(data.config.training_subset, 0)
+    if unreadable and not data.training:
+        raise VideoError(f"none of the {unreadable} training videos can be read")
+    if num_skipped := sum(data.unreadable.values()):
+        warn(f"{num_skipped} of {num_skipped + len(data.videos)} videos are skipped")
     data.problems.raise_errors()
     config = msgspec.structs.replace(config, data=data.config)  # as it was found, for the export
     labels = Labels((*data.actions, BACKGROUND), data.scenes)

@@ -30,8 +30,8 @@ def allocate(
     The parts get their numbers of captures by their shares (the largest remainders up), filled at random.
     Then each capture in turn changes place with the one of another part with which that helps most, as long
     as it makes the parts more even. Cost: the sum over parts and traits of (what the part has of the trait -
-    what it has of the captures)^2. (A descent instead of the iterative stratification of Sechidis et al. 2011,
-    which, where a scene occurs in one capture only, gives all of these to the largest part.)
+    what it has of the captures)^2. (A descent instead of the iterative stratification of Sechidis et al.,
+    2011, which, where a scene occurs in one capture only, gives all of these to the largest part.)
 
     Args:
         captures: weight of each trait by capture: a scene is 1, a class its seconds.

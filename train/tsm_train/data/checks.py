@@ -43,10 +43,11 @@ def check_subsets(
 ) -> None:
     """Check what is left to learn from and to score on."""
     where = data.split or data.annotations or data.root
-    for name, videos in (("training", training), ("validation", validation)):
-        if not any(video.segments for video in videos):
-            what = f"{len(videos)} videos, but no action in them" if videos else "no video"
-            problems.add("no-instance", f"{where}: subset {name!r}: {what}")
+    told = all(problem.kind != "no-subset" for problem in problems.found)
+    for name, videos in ((data.training_subset, training), (data.validation_subset, validation)):
+        if told and not any(video.segments for video in videos):
+            what = f"none of its {len(videos)} videos has an action" if videos else "no video to be used"
+            problems.add("no-instance", f"{where}: no instance matches subset {name!r}: {what}")
     trained, scored = _labels(training), _labels(validation)
     for label in sorted(scored - trained) if trained else ():
         problems.add(
@@ -62,15 +63,15 @@ def check_subsets(
 
 
 def _check_subsets_are_told(sources: Sequence[Source], data: DataConfig, problems: Problems) -> None:
-    if any(source.subset in ("training", "validation") for source in sources):
-        return
     names = sorted({source.subset for source in sources if source.subset})
-    there = f"its subsets are {', '.join(map(repr, names))}" if names else "it names no subsets"
-    problems.add(
-        "no-subset",
-        f"{data.annotations or data.root}: {there}; divide the captures with: tsm-inspect CONFIG"
-        ' --write-split split.json, then data.split = "split.json"',
-    )
+    there = f"; subsets in the annotations: {', '.join(map(repr, names))}" if names else ""
+    for name in dict.fromkeys((data.training_subset, data.validation_subset)):
+        if name not in names:
+            problems.add(
+                "no-subset",
+                f"{data.split or data.annotations or data.root}: no video of subset {name!r}{there}; divide"
+                ' them with: tsm-inspect CONFIG --write-split split.json, then data.split = "split.json"',
+            )
 
 
 def _check_captures(sources: Sequence[Source], data: DataConfig, problems: Problems) -> None:

@@ -12,6 +12,7 @@ from tsm_runtime.segments import BACKGROUND, Segment
 from tsm_train.config import DataConfig
 from tsm_train.data.problems import Problems
 from tsm_train.data.source import Source
+from tsm_train.data.video import TrainingVideo
 
 __all__ = ["apply_label_rules", "order_labels"]
 
@@ -38,12 +39,12 @@ def apply_label_rules(sources: Sequence[Source], data: DataConfig, problems: Pro
     return [replace(source, segments=tuple(_kept(source.segments, data))) for source in sources]
 
 
-def order_labels(sources: Iterable[Source], data: DataConfig) -> tuple[str, ...]:
+def order_labels(videos: Iterable[TrainingVideo], data: DataConfig) -> tuple[str, ...]:
     """Labels in the order of the model's outputs: `data.labels`, else sorted by code point.
 
     That order depends on the names alone, not on the order of files or entries.
     """
-    there = {segment.label for source in sources for segment in source.segments}
+    there = {segment.label for video in videos for segment in video.segments}
     return tuple(label for label in data.labels if label in there) if data.labels else tuple(sorted(there))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from tsm_runtime.crop import Crop
 from tsm_runtime.errors import UsageError, VideoError
@@ -28,13 +31,13 @@ class TrainingData:
     """What a run learns from and is scored on, and all that was noticed on the way.
 
     Args:
-        config: with the format and the places found out.
+        config: with the format and the places found out, and the names of subsets that the split has.
         videos: of all subsets, in the order of the annotations; one that does not decode is not among them.
         actions: labels in the order of the model's outputs, without background: `data.labels`, else those of
             the training videos, sorted by code point.
         scenes: of the training videos, sorted by code point.
         lengths: of each file.
-        num_unreadable: videos that were skipped because they do not decode.
+        unreadable: number of videos by subset that were skipped because they do not decode.
         problems: errors and warnings.
     """
 
@@ -43,19 +46,18 @@ class TrainingData:
     actions: tuple[str, ...]
     scenes: tuple[str, ...]
     lengths: dict[Path, Length]
-    num_unreadable: int
+    unreadable: Mapping[str, int]
     problems: Problems
 
     @property
     def training(self) -> tuple[TrainingVideo, ...]:
         """Videos to learn from."""
-        return self.subset("training")
+        return self.subset(self.config.training_subset)
 
     @property
     def validation(self) -> tuple[TrainingVideo, ...]:
-        """Videos to score on; those of training where the configuration names one subset for both."""
-        one = self.config.training_subset == self.config.validation_subset and not self.config.split
-        return self.subset("training" if one else "validation")
+        """Videos to score on."""
+        return self.subset(self.config.validation_subset)
 
     def subset(self, name: str) -> tuple[TrainingVideo, ...]:
         """Videos of a subset."""
@@ -92,6 +94,7 @@ def open_data(
         split.check({source.capture for source in sources})
         subset_of = split.subset_of()
         sources = [replace(source, subset=subset_of[source.capture]) for source in sources]
+        data = msgspec.structs.replace(data, training_subset="training", validation_subset="validation")
     check_sources(sources, data, problems)
     lengths = _look_up_all(sources, exact_lengths, problems, on_video)
     videos = [
@@ -99,14 +102,14 @@ def open_data(
         for source in sources
         for video in _videos(source, data, split, lengths, interval_seconds, problems)
     ]
-    training = [source for source in sources if source.subset == "training"]
+    training = [video for video in videos if video.subset == data.training_subset]
     opened = TrainingData(
         config=data,
         videos=tuple(videos),
         actions=order_labels(training, data),
-        scenes=tuple(sorted({source.scene for source in training if source.scene is not None})),
+        scenes=tuple(sorted({video.scene for video in training if video.scene is not None})),
         lengths=lengths,
-        num_unreadable=sum(1 for p in problems.found if p.kind == "unreadable-video"),
+        unreadable=Counter(s.subset for s in sources if s.path is not None and s.path not in lengths),
         problems=problems,
     )
     check_subsets(opened.training, opened.validation, data, interval_seconds, problems)

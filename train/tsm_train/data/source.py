@@ -97,17 +97,11 @@ def _source(
         entry=entry,
         path=found,
         capture=capture,
-        subset=_plain_name(data, video.subset),
+        subset=video.subset,
         segments=video.segments,
         scene=scenes.get(video.video_id, video.scene),
         declared_seconds=video.duration_seconds,
     )
-
-
-def _plain_name(data: DataConfig, subset: str) -> str:
-    """The annotations' own names of the two subsets become `training` and `validation`."""
-    names = {data.validation_subset: "validation", data.training_subset: "training"}
-    return names.get(subset) or (f"other {subset}" if subset in names.values() else subset)
 
 
 def _tell_not_annotated(folder: Path, known: set[str], problems: Problems) -> None:

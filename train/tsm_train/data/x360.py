@@ -141,14 +141,16 @@ def _videos(folder: Path, view: str) -> Iterator[tuple[str, tuple[str, Path]]]:
     """Yield video id, capture and path of each video of a view."""
     if not is_folder(folder):
         return
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        depth = len(path.relative_to(folder).parts)
-        if view in EGOCENTRIC and depth == 2:
-            yield f"{view}/{path.parent.name}/{path.stem}", (path.parent.name, path)
-        elif view not in EGOCENTRIC and depth == 1:
+    for path in sorted(folder.iterdir()):
+        if view not in EGOCENTRIC and _is_video(path):
             yield f"{view}/{path.stem}", (path.stem, path)
+        elif view in EGOCENTRIC and path.is_dir():
+            for clip in filter(_is_video, sorted(path.iterdir())):
+                yield f"{view}/{path.name}/{clip.stem}", (path.name, clip)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _tell_missing(
