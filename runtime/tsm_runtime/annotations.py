@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
+from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.faults import Faults, noting
 from tsm_runtime.files import read_json
@@ -24,8 +25,6 @@ __all__ = [
     "interval_labels",
     "read_ground_truth",
 ]
-
-_StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
 _TOLERANCE_SECONDS = 1e-9
 _DURATION_SLACK_SECONDS = 0.5
@@ -141,7 +140,7 @@ def read_ground_truth(
 def _read_video(
     raw: object, video_id: str, where: str, count_empty: bool, warnings: list[str], faults: Faults
 ) -> VideoAnnotation:
-    video = _convert(raw, _Video, where)
+    video = convert(raw, _Video, where)
     if video.duration is not None and not (math.isfinite(video.duration) and video.duration >= 0):
         raise UsageError(f'{where}: "duration" is {video.duration}; expected seconds >= 0')
     if video.scene is not None and not video.scene.strip():
@@ -176,16 +175,9 @@ def _read_video(
 
 
 def _read_entry(entry: object, where: str, count_empty: bool) -> _Annotation:
-    annotation = _convert(entry, _Annotation, where)
+    annotation = convert(entry, _Annotation, where)
     _check_annotation(annotation, where, count_empty)
     return annotation
-
-
-def _convert(raw: object, kind: type[_StructT], where: str) -> _StructT:
-    try:
-        return msgspec.convert(raw, kind)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise UsageError(f"{where}: {error}") from error
 
 
 def _check_annotation(annotation: _Annotation, where: str, count_empty: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.faults import Faults, noting
 from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded, segment_at
@@ -157,10 +158,7 @@ def read_via(path: Path, content: object, faults: Faults = None) -> dict[str, li
     Raises:
         UsageError: names file and entry.
     """
-    try:
-        project = msgspec.convert(content, _Project)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise UsageError(f"{path}: not a VIA 3 project: {error}") from error
+    project = convert(content, _Project, f"{path}: not a VIA 3 project")
     names = {vid: _video_id(project, vid) or path.stem for vid in project.view}
     found: dict[str, list[Segment]] = {name: [] for name in names.values()} or {path.stem: []}
     if len(found) < len(names):
@@ -191,10 +189,7 @@ def _read_entry(
     where: str, raw: object, attributes: Mapping[str, _Attribute], demand_action: bool
 ) -> tuple[str, Segment | None]:
     """Return the view and the segment of an entry, None where it is no segment with an action."""
-    try:
-        entry = msgspec.convert(raw, _Entry)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise UsageError(f"{where}: {error}") from error
+    entry = convert(raw, _Entry, where)
     segment = _segment(where, attributes, entry)
     bounds = entry.z if entry.z is not None else entry.duration
     if segment is None and demand_action and (bounds is None or len(bounds) == 2):

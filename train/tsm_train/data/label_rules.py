@@ -28,6 +28,7 @@ def apply_label_rules(sources: Sequence[Source], data: DataConfig, problems: Pro
             f"data.labels or data.label_map names {BACKGROUND!r}, which is reserved;"
             ' to drop a label map it to ""'
         )
+    sources = [_writable(source, problems) for source in sources]
     there = Counter(segment.label for source in sources for segment in source.segments)
     _tell_not_found("data.label_map", data.label_map, there, problems)
     renamed = Counter({data.label_map.get(label, label): 0 for label in there})
@@ -37,6 +38,19 @@ def apply_label_rules(sources: Sequence[Source], data: DataConfig, problems: Pro
     _tell_dropped(data, there, renamed, problems)
     _tell_similar((label for label in renamed if _is_kept(data, label)), problems)
     return [replace(source, segments=tuple(_kept(source.segments, data))) for source in sources]
+
+
+def _writable(source: Source, problems: Problems) -> Source:
+    """Without labels and scene that no file can hold: JSON can spell half a character."""
+    texts = {segment.label for segment in source.segments} | {source.scene or ""}
+    bad = {text for text in texts if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)}
+    for text in sorted(bad):
+        problems.add("annotation", f"{source.entry}: {text!r} holds half a character (a lone surrogate)")
+    return replace(
+        source,
+        segments=tuple(segment for segment in source.segments if segment.label not in bad),
+        scene=None if source.scene in bad else source.scene,
+    )
 
 
 def order_labels(videos: Iterable[TrainingVideo], data: DataConfig) -> tuple[str, ...]:

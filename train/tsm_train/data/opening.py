@@ -91,9 +91,10 @@ def open_data(
     if split is None and data.fold:
         raise UsageError(f"data.fold = {data.fold}, but data.split names no file")
     if split is not None:
-        split.check({source.capture for source in sources})
+        seen = {source.capture for source in sources if source.path is not None}
+        split.check(seen, {source.capture for source in sources})
         subset_of = split.subset_of()
-        sources = [replace(source, subset=subset_of[source.capture]) for source in sources]
+        sources = [replace(source, subset=subset_of.get(source.capture, "")) for source in sources]
         data = msgspec.structs.replace(data, training_subset="training", validation_subset="validation")
     check_sources(sources, data, problems)
     lengths = _look_up_all(sources, exact_lengths, problems, on_video)

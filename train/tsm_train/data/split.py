@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json, read_text
 
@@ -65,16 +66,20 @@ class Split:
         """Return the subset of each capture."""
         return {capture: name for name, captures in self.subsets.items() for capture in captures}
 
-    def check(self, captures: Iterable[str]) -> None:
+    def check(self, seen: Iterable[str], known: Iterable[str]) -> None:
         """Check that the split is one of these captures.
+
+        Args:
+            seen: captures of which there is a video; each must be in a subset.
+            known: all that are annotated; others may not be in a subset, nor have an offset.
 
         Raises:
             UsageError: it names an unknown one, lacks one, or has an offset of an unknown one.
         """
-        there, named = set(captures), set(self.subset_of())
+        there, named = set(known), set(self.subset_of())
         if unknown := sorted(named - there):
             raise UsageError(f"{self.where}: {_listed(unknown)} not in the data: remove, or correct the name")
-        if missing := sorted(there - named):
+        if missing := sorted(set(seen) - named):
             raise UsageError(
                 f"{self.where}: {_listed(missing)} in the data, but in no subset;"
                 ' put it into "training", "validation" or "test"'
@@ -139,11 +144,11 @@ def _read_file(path: Path) -> _File:
             content: object = msgspec.toml.decode(read_text(path))
         else:
             content = read_json(path, faults)
-        if faults:
-            raise UsageError(faults[0])
-        file = msgspec.convert(content, _File)
-    except (msgspec.MsgspecError, OverflowError) as error:
-        raise UsageError(f"{path}: {error}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    if faults:
+        raise UsageError(faults[0])
+    file = convert(content, _File, str(path))
     if file.format != FORMAT:
         raise UsageError(f"{path}: format is {file.format!r}; this program reads {FORMAT!r}")
     return file

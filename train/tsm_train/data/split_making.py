@@ -43,7 +43,8 @@ def make_split(
     """
     _check_shares(validation, test, folds)
     _, sources, _ = read_labelled_sources(data)
-    captures = _traits(sources)
+    captures = _traits([source for source in sources if source.path is not None])
+    unseen = tuple(dict.fromkeys(s.capture for s in sources if s.capture not in captures))
     rest = 1 - test
     shares = [test, *([rest / folds] * folds if folds else [rest - validation, validation])]
     try:
@@ -52,7 +53,8 @@ def make_split(
     except ValueError as error:
         raise UsageError(f"{data.annotations or data.root}: {error}") from error
     about = {"seed": seed, "test": test, **({"folds": folds} if folds else {"validation": validation})}
-    groups = [tuple(part) for part in parts]
+    # What another view may show one day belongs to a subset too.
+    groups = [(*parts[0], *unseen), *(tuple(part) for part in parts[1:])]
     training = tuple(name for group in groups[1:] for name in group) if folds else groups[0]
     scored = groups[0] if folds else groups[1]
     return Split(

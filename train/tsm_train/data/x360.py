@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.annotation_files import read_scenes, read_via_file
+from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.faults import noting
 from tsm_runtime.files import is_folder, read_json
@@ -41,7 +42,8 @@ class _IndexEntry(msgspec.Struct):
 def read_x360(data: DataConfig, problems: Problems) -> list[Source]:
     """Read the asked views of all captures that are annotated.
 
-    An entry that is no segment with an action is left out with a warning, as the data set's own tools do.
+    A capture without the view is among them, with no path, so that one split fits all views. An entry that is
+    no segment with an action is left out with a warning, as the data set's own tools do.
 
     Raises:
         UsageError: there is no annotation at all.
@@ -61,7 +63,9 @@ def read_x360(data: DataConfig, problems: Problems) -> list[Source]:
     for view in data.views:
         found = dict(_videos(root / view, view))
         _tell_missing(root / view, view, annotated, found, problems)
-        for video_id, (uuid, path) in found.items():
+        there = {uuid for uuid, _ in found.values()}
+        missing = {f"{view}/{uuid}": (uuid, None) for uuid in annotated if uuid not in there}
+        for video_id, (uuid, path) in {**found, **missing}.items():
             if uuid in annotated:
                 sources.append(
                     Source(
@@ -118,10 +122,7 @@ def _read_index(path: Path, problems: Problems) -> dict[str, str]:
 
 
 def _add_scene(scenes: dict[str, str], raw: object, where: str) -> None:
-    try:
-        entry = msgspec.convert(raw, _IndexEntry)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise UsageError(f"{where}: {error}") from error
+    entry = convert(raw, _IndexEntry, where)
     if not entry.uuid.strip():
         raise UsageError(f"{where}: empty uuid")
     if entry.category is None or not entry.category.strip():
