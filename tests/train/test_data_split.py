@@ -104,9 +104,7 @@ def test_other_ways_to_be_wrong(tmp_path: Path) -> None:
     text = '{"format": "%s", "subsets": {"training": ["a"], "training": ["b"], "validation": ["c"]}}'
     path.write_text(text % FORMAT)
     assert "key 'training' is there 2 times" in refusal(path)
-    path.write_text(
-        '{"format": "%s", "subsets": %s, "offsets": {"a/b/c": NaN}}' % (FORMAT, json.dumps(SUBSETS))
-    )
+    written(tmp_path, offsets={"a/b/c": float("nan")})
     assert "offset of 'a/b/c' is nan; expected seconds, or null" in refusal(path)
     path.write_text("[")
     assert "not JSON" in refusal(path)

@@ -157,14 +157,14 @@ def moved(start: float, end: float) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [
-        (lambda db: db["a1"]["annotations"][0].update(segment=[2, 1]), "annotation", "video 'a1', entry 1: "),
+        (moved(2, 1), "annotation", "video 'a1', entry 1: "),
         (
-            lambda db: db["a1"]["annotations"][0].update(segment=[5, 6]),
+            moved(5, 6),
             "segment-beyond-end",
             "'walk' [5, 6] starts",
         ),
         (
-            lambda db: db["a1"]["annotations"][0].update(segment=[3, 5]),
+            moved(3, 5),
             "segment-beyond-end",
             "'walk' [3, 5] ends",
         ),
