@@ -55,13 +55,18 @@ def annotation_format(path: Path) -> AnnotationFormat:
 
 
 def read_annotations(
-    path: Path, format_: AnnotationFormat | None = None, *, faults: Faults = None
+    path: Path,
+    format_: AnnotationFormat | None = None,
+    *,
+    empty_segments: Literal["refuse", "count"] = "refuse",
+    faults: Faults = None,
 ) -> GroundTruth:
     """Read ground truth in any of the formats; only ActivityNet's tells subsets, durations and scenes.
 
     Args:
         path: a file; of VIA also a folder, whose `*.json` are read.
         format_: None: by what the file holds.
+        empty_segments: of ActivityNet JSON, see `annotations.read_ground_truth`.
         faults: gets the faults of entries, which are then left out; without it the first is raised.
 
     Raises:
@@ -69,7 +74,7 @@ def read_annotations(
     """
     format_ = format_ or annotation_format(path)
     if format_ == "activitynet":
-        return read_ground_truth(path, faults=faults)
+        return read_ground_truth(path, empty_segments=empty_segments, faults=faults)
     found = _read_csv(path, faults) if format_ == "csv" else _read_via_files(path, faults)
     return GroundTruth(
         videos=tuple(

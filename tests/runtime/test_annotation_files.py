@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entry import command
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tsm_runtime import eval_cli
 from tsm_runtime.annotation_files import annotation_format, read_annotations, read_scenes, read_via_file
 from tsm_runtime.annotations import GroundTruth
 from tsm_runtime.errors import UsageError
@@ -241,6 +243,28 @@ def test_real_annotations_of_360x(shared_data: Path, spelling: str) -> None:
             assert max(s.end_seconds for s in video.segments) == pytest.approx(float(last_end), abs=0.05)
             checked += 1
     assert checked == 10
+
+
+@pytest.mark.parametrize("name", ["truth.csv", "truth.json", "via"])
+def test_every_format_is_ground_truth_for_an_evaluation(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    entries = {"1_a": {"z": [1, 2], "av": {"1": "walk"}}, "1_b": {"z": [3, 5], "av": {"1": "wave"}}}
+    if name == "truth.csv":
+        written(tmp_path / name, "video,label,start,end\nclip,walk,1,2\nclip,wave,3,5\n")
+    elif name == "via":
+        (tmp_path / name).mkdir()
+        written(tmp_path / name / "clip.json", {"metadata": entries})
+    else:
+        annotations = [{"label": "walk", "segment": [1, 2]}, {"label": "wave", "segment": [3, 5]}]
+        written(tmp_path / name, {"database": {"clip": {"annotations": annotations}}})
+    found_file = written(tmp_path / "found.csv", "video,label,start,end,score\nclip,walk,1,2,0.9\n")
+    tsm_eval = command("tsm-eval", eval_cli.main, monkeypatch, capfdbinary)
+    code, out, err = tsm_eval(tmp_path / name, found_file, "--json", "--diagnose")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert (report["instances"], report["predictions"]) == (2, 1)
+    assert report["map"]["average"] == pytest.approx(0.5)
 
 
 # --- anything at all ------------------------------------------------------------------------------
