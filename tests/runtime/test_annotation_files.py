@@ -264,7 +264,7 @@ def test_every_format_is_ground_truth_for_an_evaluation(
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert (report["instances"], report["predictions"]) == (2, 1)
-    assert report["map"]["average"] == pytest.approx(0.5)
+    assert report["average"] == pytest.approx(0.5)
 
 
 # --- anything at all ------------------------------------------------------------------------------
