@@ -13,6 +13,7 @@ from tsm_runtime.inputs import list_inputs
 from tsm_train.config import DataConfig
 from tsm_train.data.files import find_video
 from tsm_train.data.opening import TrainingData, open_data
+from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.video import TrainingVideo
 
 __all__ = ["Validation", "calibration_videos", "validation_videos"]
@@ -84,7 +85,7 @@ def validation_videos(data: DataConfig, given: Path | None = None) -> Validation
 
 
 def _is_annotations(path: Path) -> bool:
-    return path.suffix.lower() in (".json", ".gz", ".csv")
+    return path.suffix.lower() in (".json", ".gz", ".csv") or path.name == TAL_FOLDER
 
 
 def _videos_of(path: Path) -> list[Path]:
@@ -108,8 +109,9 @@ def _some(opened: TrainingData, videos: tuple[TrainingVideo, ...]) -> tuple[Trai
 
 
 def _annotated(data: DataConfig, given: Path) -> tuple[GroundTruth, Path]:
-    """Return annotations and the folder of their videos."""
-    folders = [given.parent / "videos", given.parent, *([Path(data.videos)] if data.videos else [])]
+    """Return annotations and the folder of their videos; in the layout of 360+x that of the first view."""
+    near = [given.parent / name for name in ("videos", data.views[0], "")]
+    folders = [*near, *([Path(data.videos)] if data.videos else [])]
     folder = next((each for each in folders if is_folder(each)), None)
     truth = read_annotations(given)
     if folder is None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from media import plain, write_video
 
 from tsm_runtime.errors import UsageError
@@ -286,6 +288,44 @@ def test_the_same_video_under_two_names(root: Path) -> None:
     shutil.copy(root / "panoramic" / f"{A}.mp4", root / "panoramic" / f"{B}.mp4")
     (told,) = messages(opened(root), "same-video-twice")
     assert f"{B}.mp4 (validation) holds the same video as {root}/panoramic/{A}.mp4 (training)" in told
+
+
+def test_an_offset_of_a_clip_that_is_not_there(root: Path) -> None:
+    split = write_split(root, offsets={f"binocular/{A}/clip9": 1.0})
+    data = DataConfig(root=str(root), views=("binocular",), split=str(split))
+    with pytest.raises(UsageError, match=rf"binocular/{A}/clip9': there is no such clip .* did you mean '"):
+        open_data(data, 0.5)
+    open_data(DataConfig(root=str(root), split=str(split)), 0.5)  # another view does not mind
+
+
+anything = st.recursive(
+    st.none() | st.integers() | st.floats() | st.sampled_from([True, A, "walk", "Kitchen", "", "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["metadata", "z", "duration", "av", "action", "1", "uuid", "category"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(index=anything | st.lists(anything, max_size=3), entry=anything)
+def test_any_json_is_opened_or_refused(root: Path, index: Any, entry: Any) -> None:
+    (root / "index.json").write_text(json.dumps(index))
+    path = root / "TAL_annotations" / f"{A}.json"
+    path.write_text(json.dumps({"metadata": {"1_x": entry}} if isinstance(entry, dict) else entry))
+    try:
+        data = opened(root)
+    except UsageError as error:
+        told = str(error)
+        assert str(root.parent) in told
+    else:
+        assert [video.capture for video in data.validation] == [B]
+        assert all(str(root.parent) in problem.message for problem in data.problems.found)
 
 
 @pytest.mark.parametrize("view", ["panoramic", "third_person", "binocular"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.terminal import run_command, version_option, warn, write_stdout
+from tsm_runtime.terminal import is_terminal, run_command, version_option, warn, write_stdout
 
 if TYPE_CHECKING:
     from tsm_train.config import DataConfig
@@ -65,7 +68,14 @@ def tsm_inspect(
         split = make_split(
             settings.data, write_split, validation=validation, test=test, folds=folds, seed=seed
         )
-    opened = open_data(settings.data, settings.clip.interval_seconds, split=split, exact_lengths=exact)
+    with _progress() as on_video:
+        opened = open_data(
+            settings.data,
+            settings.clip.interval_seconds,
+            split=split,
+            exact_lengths=exact,
+            on_video=on_video,
+        )
     report = inspect_data(opened, settings.clip.interval_seconds)
     data = (
         msgspec.json.format(msgspec.json.encode(report)) + b"\n" if json_ else report_to_text(report).encode()
@@ -79,6 +89,20 @@ def tsm_inspect(
         raise UsageError(f"{config}: {len(errors)} problems would spoil training{not_written}")
     if write_split is not None and split is not None:
         _write(split, write_split, settings.data)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows on a terminal how many videos were looked at."""
+    if not is_terminal(sys.stderr):
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("looking at videos", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _write(split: Split, path: Path, data: DataConfig) -> None:

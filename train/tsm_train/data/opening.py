@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -93,6 +94,7 @@ def open_data(
     if split is not None:
         seen = {source.capture for source in sources if source.path is not None}
         split.check(seen, {source.capture for source in sources})
+        _check_offsets(split, sources, data)
         subset_of = split.subset_of()
         sources = [replace(source, subset=subset_of.get(source.capture, "")) for source in sources]
         data = msgspec.structs.replace(data, training_subset="training", validation_subset="validation")
@@ -130,6 +132,17 @@ def read_labelled_sources(data: DataConfig) -> tuple[DataConfig, list[Source], P
     data = resolve_places(data)
     sources = read_x360(data, problems) if data.format == "x360" else read_sources(data, problems)
     return data, apply_label_rules(sources, data, problems), problems
+
+
+def _check_offsets(split: Split, sources: Sequence[Source], data: DataConfig) -> None:
+    """Refuse offsets of clips that are not there, of the views that are asked for."""
+    there = {source.video_id for source in sources if source.path is not None}
+    asked = EGOCENTRIC.intersection(data.views)
+    for clip in split.offsets:
+        if clip.split("/")[0] in asked and clip not in there:
+            near = difflib.get_close_matches(clip, there, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"{split.where}: offset of {clip!r}: there is no such clip in {data.root}{hint}")
 
 
 def _look_up_all(
