@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import plain, write_video
 
+from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.frames import FrameConverter
+from tsm_runtime.outputs import Result
 from tsm_train.config import DataConfig
 from tsm_train.data.opening import TrainingData, open_data
 from tsm_train.frame_cache import cache_video
@@ -296,6 +298,43 @@ def test_an_offset_of_a_clip_that_is_not_there(root: Path) -> None:
     with pytest.raises(UsageError, match=rf"binocular/{A}/clip9': there is no such clip .* did you mean '"):
         open_data(data, 0.5)
     open_data(DataConfig(root=str(root), split=str(split)), 0.5)  # another view does not mind
+
+
+def test_training_on_both_eyes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tsm_train import training, training_run
+    from tsm_train.checkpoint import load_checkpoint
+    from tsm_train.config import load_config
+    from tsm_train.validation import predict
+
+    shown: list[tuple[str, str]] = []
+
+    def watched(model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec) -> Result:
+        shown.append((video_id, spec.crop))
+        return predict(model, video, video_id, labels, spec)
+
+    monkeypatch.setattr(training_run, "predict", watched)
+    write_split(root)
+    path = root.parent / "run.toml"
+    path.write_text(
+        f"""
+        name = "eyes"
+        data.root = "{root}"
+        data.views = ["binocular"]
+        data.eyes = "both"
+        data.split = "split.json"
+        data.cache = "cache"
+        model = {{backbone = "mobilenet_v2", width_mult = 0.25}}
+        clip = {{size = 32, num_frames = 2}}
+        train = {{epochs = 1, batch_size = 4}}
+        """
+    )
+    training.train(load_config(path), root.parent / "run", device="cpu", show_progress=False)
+    assert shown == [(f"binocular/{B}/clip1@left", "left"), (f"binocular/{B}/clip1@right", "right")]
+    checkpoint = load_checkpoint(root.parent / "run" / "last.safetensors")
+    assert checkpoint.config.data.format == "x360"
+    assert checkpoint.config.clip_spec.crop == "left"
+    assert checkpoint.labels.actions == ("speaking", "walking", "background")
+    assert checkpoint.labels.scenes == ("Kitchen",)
 
 
 anything = st.recursive(

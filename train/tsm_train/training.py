@@ -25,7 +25,7 @@ from tsm_runtime.terminal import warn
 from tsm_train.checkpoint import build_model
 from tsm_train.clip_data import ClipDataset, EpochSampler, Labels, stored_size
 from tsm_train.config import Config
-from tsm_train.data.opening import open_data
+from tsm_train.data.opening import TrainingData, open_data
 from tsm_train.data.video import TrainingVideo
 from tsm_train.frame_cache import CachedVideo, cache_folder, cache_video
 from tsm_train.pretrained import load_pretrained
@@ -66,16 +66,7 @@ def train(
     show_progress = show_progress and sys.stderr.isatty()
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
-    # All that can be wrong with the user's files is found before hours of decoding and training.
-    data = open_data(config.data, config.clip.interval_seconds)
-    for line in data.problems.summary():
-        warn(line)
-    unreadable = data.unreadable.get(data.config.training_subset, 0)
-    if unreadable and not data.training:
-        raise VideoError(f"none of the {unreadable} training videos can be read")
-    if num_skipped := sum(data.unreadable.values()):
-        warn(f"{num_skipped} of {num_skipped + len(data.videos)} videos are skipped")
-    data.problems.raise_errors()
+    data = _open(config)
     config = msgspec.structs.replace(config, data=data.config)  # as it was found, for the export
     labels = Labels((*data.actions, BACKGROUND), data.scenes)
     model = build_model(config, labels)
@@ -100,6 +91,20 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, 256 * 2**20)):
             mallopt(option, value)
+
+
+def _open(config: Config) -> TrainingData:
+    """Read and check the user's data: what can be wrong is told before hours of decoding and training."""
+    data = open_data(config.data, config.clip.interval_seconds)
+    for line in data.problems.summary():
+        warn(line)
+    unreadable = data.unreadable.get(data.config.training_subset, 0)
+    if unreadable and not data.training:
+        raise VideoError(f"none of the {unreadable} training videos can be read")
+    if num_skipped := sum(data.unreadable.values()):
+        warn(f"{num_skipped} of {num_skipped + len(data.videos)} videos are skipped")
+    data.problems.raise_errors()
+    return data
 
 
 def _decode(
