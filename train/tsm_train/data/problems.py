@@ -64,7 +64,7 @@ class Problems:
     """
 
     accept: Sequence[str] = ()
-    found: list[Problem] = field(default_factory=list)
+    _found: dict[Problem, None] = field(default_factory=dict, init=False)  # a set that keeps the order
 
     def __post_init__(self) -> None:
         for kind in self.accept:
@@ -76,9 +76,12 @@ class Problems:
     def add(self, kind: str, message: str) -> None:
         """Note a problem."""
         assert kind in KINDS, kind
-        problem = Problem(kind, message, kind in _ERRORS and kind not in self.accept)
-        if problem not in self.found:
-            self.found.append(problem)
+        self._found[Problem(kind, message, kind in _ERRORS and kind not in self.accept)] = None
+
+    @property
+    def found(self) -> list[Problem]:
+        """All, each once."""
+        return list(self._found)
 
     @property
     def errors(self) -> list[Problem]:
