@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from entry import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import plain, write_video
@@ -17,6 +18,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result
+from tsm_train import inspect_cli
 from tsm_train.config import DataConfig
 from tsm_train.data.opening import TrainingData, open_data
 from tsm_train.frame_cache import cache_video
@@ -298,6 +300,30 @@ def test_an_offset_of_a_clip_that_is_not_there(root: Path) -> None:
     with pytest.raises(UsageError, match=rf"binocular/{A}/clip9': there is no such clip .* did you mean '"):
         open_data(data, 0.5)
     open_data(DataConfig(root=str(root), split=str(split)), 0.5)  # another view does not mind
+
+
+def test_a_split_of_glasses_alone_is_a_form_to_be_filled_in(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    tsm_inspect = command("tsm-inspect", inspect_cli.main, monkeypatch, capfdbinary)
+    path, split = root.parent / "run.toml", root.parent / "form.json"
+    path.write_text(f'name = "form"\n[data]\nroot = "{root}"\nviews = ["binocular"]\n')
+    code, _, err = tsm_inspect(path, "--write-split", split, "--validation", "0.34")
+    assert code == 2
+    assert err.splitlines()[0].startswith(f"wrote {split}")
+    assert err.endswith(f"2 problems would spoil training; fill in the offsets in {split}\n")
+    form = json.loads(split.read_text())
+    clips = [f"binocular/{A}/clip1", f"binocular/{A}/clip2", f"binocular/{B}/clip1"]
+    assert form["offsets"] == dict.fromkeys(clips)
+    assert sorted(name for names in form["subsets"].values() for name in names) == [A, B, C]
+    form["offsets"] = dict(zip(clips, (0.5, 2.0, 1.0), strict=True))
+    split.write_text(json.dumps(form))
+    accept = 'data.accept=["only-in-validation"]'
+    code, out, _ = tsm_inspect(path, "--set", f"data.split={split}", "--set", accept, "--json")
+    assert code == 0
+    assert sum(subset["videos"] for subset in json.loads(out)["subsets"]) == 3
+    code, _, _ = tsm_inspect(path, "--write-split", split, "--force", "--validation", "0.34", "--set", accept)
+    assert json.loads(split.read_text())["offsets"] == form["offsets"]
 
 
 def test_training_on_both_eyes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from tsm_runtime.terminal import is_terminal, run_command, version_option, warn,
 
 if TYPE_CHECKING:
     from tsm_train.config import DataConfig
+    from tsm_train.data.problems import Problems
     from tsm_train.data.split import Split
 
 __all__ = ["app", "main"]
@@ -84,11 +85,15 @@ def tsm_inspect(
         write_stdout(data)
     else:
         write_whole(Path(output), data)
-    if errors := opened.problems.errors:
-        not_written = "" if write_split is None else f"; {write_split} was not written"
-        raise UsageError(f"{config}: {len(errors)} problems would spoil training{not_written}")
+    next_step = ""
     if write_split is not None and split is not None:
-        _write(split, write_split, settings.data)
+        if _may_be_written(opened.problems):
+            _write(split, write_split, settings.data)
+            next_step = f"; fill in the offsets in {write_split}"
+        else:
+            next_step = f"; {write_split} was not written"
+    if errors := opened.problems.errors:
+        raise UsageError(f"{config}: {len(errors)} problems would spoil training{next_step}")
 
 
 @contextmanager
@@ -103,6 +108,12 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("looking at videos", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _may_be_written(problems: Problems) -> bool:
+    """Whether a split is sound: without errors, or with those alone that filling in its offsets removes."""
+    waits = any(problem.kind == "no-offset" for problem in problems.warnings)
+    return all(waits and problem.kind == "no-instance" for problem in problems.errors)
 
 
 def _write(split: Split, path: Path, data: DataConfig) -> None:

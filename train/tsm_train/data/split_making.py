@@ -100,5 +100,5 @@ def _offsets(sources: Sequence[Source], path: Path, data: DataConfig) -> dict[st
             known |= {
                 clip: seconds for clip, seconds in read_split(file).offsets.items() if seconds is not None
             }
-    clips = {source.video_id: None for source in sources if source.view in EGOCENTRIC}
+    clips = {s.video_id: None for s in sources if s.view in EGOCENTRIC and s.path is not None}
     return {**clips, **known}
