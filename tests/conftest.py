@@ -50,6 +50,7 @@ def learnt_run(drawn_data: Path) -> Path:
         data.videos = "videos"
         data.cache = "cache"
         data.validation_subset = "training"
+        data.accept = ["capture-in-two-subsets"]
         model = {backbone = "mobilenet_v2", width_mult = 0.25, dropout = 0.0}
         clip = {interval_seconds = 0.5, size = 48}
         train = {epochs = 40, seed = 1, batch_size = 8, learning_rate = 0.01, validate_every = 20}

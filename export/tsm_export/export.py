@@ -108,6 +108,8 @@ def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -
         interval_seconds=config.clip.interval_seconds,
         num_frames=config.clip.num_frames,
         size=config.clip.size,
+        view=",".join(config.data.views) if config.data.format == "x360" else "",
+        crop=config.data.crop,
         backbone=config.model.backbone,
         shift=config.model.shift,
         shift_direction=config.model.shift_direction,

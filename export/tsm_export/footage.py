@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_truth
+from tsm_runtime.annotation_files import read_annotations
+from tsm_runtime.annotations import GroundTruth, VideoAnnotation
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
 from tsm_runtime.inputs import list_inputs
-from tsm_train.clip_data import find_video
 from tsm_train.config import DataConfig
+from tsm_train.data.files import find_video
+from tsm_train.data.opening import TrainingData, open_data
+from tsm_train.data.places import TAL_FOLDER
+from tsm_train.data.video import TrainingVideo
 
 __all__ = ["Validation", "calibration_videos", "validation_videos"]
 
@@ -20,7 +24,7 @@ class Validation:
     """Annotated videos with their files, and the name of the subset they are."""
 
     subset: str
-    videos: tuple[tuple[VideoAnnotation, Path], ...]
+    videos: tuple[tuple[VideoAnnotation | TrainingVideo, Path], ...]
 
 
 def calibration_videos(data: DataConfig, given: Path | None = None) -> list[Path]:
@@ -37,11 +41,12 @@ def calibration_videos(data: DataConfig, given: Path | None = None) -> list[Path
     if given is not None and not _is_annotations(given):
         return _videos_of(given)
     try:
+        if given is None:
+            opened = _opened(data)
+            return list(dict.fromkeys(video.path for video in _some(opened, opened.training)))
         truth, folder = _annotated(data, given)
         names = {video.subset for video in truth.videos}
-        chosen = (
-            truth.subset(data.training_subset) if given is None or data.training_subset in names else truth
-        )
+        chosen = truth.subset(data.training_subset) if data.training_subset in names else truth
         return [find_video(folder, video.video_id) for video in chosen.videos]
     except UsageError as error:
         raise UsageError(
@@ -60,20 +65,27 @@ def validation_videos(data: DataConfig, given: Path | None = None) -> Validation
     Raises:
         UsageError: there are none, or `given` holds no annotations.
     """
+    if given is None:
+        opened = _opened(data)
+        # A model of both eyes is deployed with one.
+        shown = [v for v in _some(opened, opened.validation) if v.crop == data.crop or not data.crop]
+        return Validation(
+            subset=opened.config.validation_subset, videos=tuple((video, video.path) for video in shown)
+        )
     truth, folder = _annotated(data, given)
     subset = data.validation_subset
-    if given is not None and subset not in {video.subset for video in truth.videos}:
+    if subset not in {video.subset for video in truth.videos}:
         chosen, subset = truth, ""
     else:
         chosen = truth.subset(subset)
     if not chosen.action_labels:
-        raise UsageError(f"{given or data.annotations}: no action is annotated in subset {subset!r}")
+        raise UsageError(f"{given}: no action is annotated in subset {subset!r}")
     videos = tuple((video, find_video(folder, video.video_id)) for video in chosen.videos)
     return Validation(subset=subset, videos=videos)
 
 
 def _is_annotations(path: Path) -> bool:
-    return path.suffix.lower() in (".json", ".gz")
+    return path.suffix.lower() in (".json", ".gz", ".csv") or path.name == TAL_FOLDER
 
 
 def _videos_of(path: Path) -> list[Path]:
@@ -85,14 +97,23 @@ def _videos_of(path: Path) -> list[Path]:
     return [video.path for video in inputs]
 
 
-def _annotated(data: DataConfig, given: Path | None) -> tuple[GroundTruth, Path]:
-    """Return annotations and the folder of their videos."""
-    path = given or Path(data.annotations)
-    folders = [path.parent / "videos", path.parent] if given else [Path(data.videos)]
-    if given is not None and data.videos:
-        folders.append(Path(data.videos))
+def _opened(data: DataConfig) -> TrainingData:
+    # The length of intervals matters to checks only, and training made those.
+    return open_data(data, interval_seconds=1.0)
+
+
+def _some(opened: TrainingData, videos: tuple[TrainingVideo, ...]) -> tuple[TrainingVideo, ...]:
+    if not any(video.segments for video in videos):
+        raise UsageError((opened.problems.errors or opened.problems.found)[0].message)
+    return videos
+
+
+def _annotated(data: DataConfig, given: Path) -> tuple[GroundTruth, Path]:
+    """Return annotations and the folder of their videos; in the layout of 360+x that of the first view."""
+    near = [given.parent / name for name in ("videos", data.views[0], "")]
+    folders = [*near, *([Path(data.videos)] if data.videos else [])]
     folder = next((each for each in folders if is_folder(each)), None)
-    truth = read_ground_truth(path)
+    truth = read_annotations(given)
     if folder is None:
         raise UsageError(f"{folders[0]}: there is no such folder of videos")
     return truth, folder

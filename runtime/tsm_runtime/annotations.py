@@ -7,11 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
+from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
+from tsm_runtime.faults import Faults, noting
 from tsm_runtime.files import read_json
 from tsm_runtime.segments import BACKGROUND, Segment
 
@@ -23,8 +25,6 @@ __all__ = [
     "interval_labels",
     "read_ground_truth",
 ]
-
-_StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
 _TOLERANCE_SECONDS = 1e-9
 _DURATION_SLACK_SECONDS = 0.5
@@ -109,7 +109,9 @@ class _Video(msgspec.Struct):
     annotations: list[Any] = []
 
 
-def read_ground_truth(path: Path, *, empty_segments: Literal["refuse", "count"] = "refuse") -> GroundTruth:
+def read_ground_truth(
+    path: Path, *, empty_segments: Literal["refuse", "count"] = "refuse", faults: Faults = None
+) -> GroundTruth:
     """Read an ActivityNet `database` JSON, with an optional "scene" per video; other fields are ignored.
 
     Args:
@@ -117,11 +119,12 @@ def read_ground_truth(path: Path, *, empty_segments: Literal["refuse", "count"] 
         empty_segments: what to do with an instance of length zero. "refuse" is an error; "count" keeps it as
             `VideoAnnotation.empty_labels` with a warning. ActivityNet 1.3 itself holds such instances, and
             its official figures count them as missed.
+        faults: gets the faults of videos and entries, which are then left out.
 
     Raises:
         UsageError: names file, video and entry (counted from 1) of the first fault.
     """
-    content = read_json(path)
+    content = read_json(path, faults)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
         raise UsageError(f'{path}: no "database" object; expected ActivityNet annotations')
@@ -129,14 +132,15 @@ def read_ground_truth(path: Path, *, empty_segments: Literal["refuse", "count"] 
     videos = []
     for video_id, raw in database.items():
         where = f"{path}: video {video_id!r}"
-        videos.append(_read_video(raw, video_id, where, empty_segments == "count", warnings))
+        with noting(faults):
+            videos.append(_read_video(raw, video_id, where, empty_segments == "count", warnings, faults))
     return GroundTruth(videos=tuple(videos), warnings=tuple(warnings))
 
 
 def _read_video(
-    raw: object, video_id: str, where: str, count_empty: bool, warnings: list[str]
+    raw: object, video_id: str, where: str, count_empty: bool, warnings: list[str], faults: Faults
 ) -> VideoAnnotation:
-    video = _convert(raw, _Video, where)
+    video = convert(raw, _Video, where)
     if video.duration is not None and not (math.isfinite(video.duration) and video.duration >= 0):
         raise UsageError(f'{where}: "duration" is {video.duration}; expected seconds >= 0')
     if video.scene is not None and not video.scene.strip():
@@ -145,8 +149,11 @@ def _read_video(
     empty_labels = []
     empty_entries = []
     for number, entry in enumerate(video.annotations, start=1):
-        annotation = _convert(entry, _Annotation, f"{where}, entry {number}")
-        _check_annotation(annotation, f"{where}, entry {number}", count_empty)
+        annotation = None
+        with noting(faults):
+            annotation = _read_entry(entry, f"{where}, entry {number}", count_empty)
+        if annotation is None:
+            continue
         start, end = annotation.segment
         if start == end:
             empty_labels.append(annotation.label)
@@ -167,11 +174,10 @@ def _read_video(
     )
 
 
-def _convert(raw: object, kind: type[_StructT], where: str) -> _StructT:
-    try:
-        return msgspec.convert(raw, kind)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise UsageError(f"{where}: {error}") from error
+def _read_entry(entry: object, where: str, count_empty: bool) -> _Annotation:
+    annotation = convert(entry, _Annotation, where)
+    _check_annotation(annotation, where, count_empty)
+    return annotation
 
 
 def _check_annotation(annotation: _Annotation, where: str, count_empty: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from tsm_runtime.clips import ClipSpec
+from tsm_runtime.crop import Crop
 from tsm_runtime.errors import BundleError
 from tsm_runtime.frames import RESIZE_FLAG
 from tsm_runtime.segments import BACKGROUND
@@ -34,8 +35,8 @@ __all__ = [
     "sha256",
 ]
 
-FORMAT_VERSION = 2
-"""2 since models carry an engine, an accuracy or a verification."""
+FORMAT_VERSION = 3
+"""2 since models carry an engine, an accuracy or a verification, 3 since there is a view and a crop."""
 MANIFEST = "manifest.json"
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -167,6 +168,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     num_frames: int
     size: int
     resize: str = RESIZE_FLAG
+    view: str = ""
+    """What the model was trained on, as `panoramic`; several with a comma between; empty: not told."""
+    crop: Crop = ""
+    """The half of the video's picture that the model sees, as of one eye of a binocular recording."""
     backbone: str
     shift: bool = True
     shift_direction: ShiftDirection = "both"
@@ -180,7 +185,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def clip_spec(self) -> ClipSpec:
         """What the models take."""
-        return ClipSpec(interval_seconds=self.interval_seconds, num_frames=self.num_frames, size=self.size)
+        return ClipSpec(
+            interval_seconds=self.interval_seconds,
+            num_frames=self.num_frames,
+            size=self.size,
+            crop=self.crop,
+        )
 
 
 _STRUCTS = (

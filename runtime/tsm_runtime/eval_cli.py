@@ -30,7 +30,7 @@ Modes:
 
 @app.command(help=_HELP)
 def tsm_eval(
-    ground_truth: Annotated[Path, typer.Argument(help="annotations, ActivityNet's database JSON")],
+    ground_truth: Annotated[Path, typer.Argument(help="annotations: ActivityNet's JSON, VIA 3 JSON, or CSV")],
     predictions: Annotated[
         Path, typer.Argument(help="segments, as tsm-run and every ActivityNet tool writes")
     ],

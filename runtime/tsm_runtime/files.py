@@ -9,11 +9,13 @@ import shutil
 import stat
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tsm_runtime.errors import RunError, UsageError
+from tsm_runtime.faults import Faults
 
 __all__ = ["is_folder", "read_json", "read_text", "whole_folder", "write_whole"]
 
@@ -39,8 +41,10 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path, faults: Faults = None) -> object:
     """Value of a JSON file.
+
+    Where `faults` collects, it gets the keys that an object has twice (Python keeps the last without a word).
 
     The standard reader also takes NaN and Infinity, which Python programs write: so the caller sees the
     number and can name its entry, where a strict reader could only name a byte.
@@ -50,9 +54,24 @@ def read_json(path: Path) -> object:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=None if faults is None else _pairs_hook(path, faults))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {error}") from error
+
+
+def _pairs_hook(path: Path, faults: list[str]) -> Callable[[list[tuple[str, object]]], dict[str, object]]:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            faults.extend(
+                f"{path}: key {key!r} is there {n} times; only the last counts"
+                for key, n in counts.items()
+                if n > 1
+            )
+        return values
+
+    return unique
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

@@ -188,6 +188,8 @@ def test_annotations_without_their_videos(data: DataConfig, tmp_path: Path) -> N
 
 
 def test_validation_needs_actions(data: DataConfig, tmp_path: Path) -> None:
-    (tmp_path / "truth.json").write_text(json.dumps({"database": {"b": {"subset": "validation"}}}))
-    with pytest.raises(UsageError, match="no action is annotated in subset 'validation'"):
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    truth["database"]["b"]["annotations"] = []
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(UsageError, match="subset 'validation': none of its 1 videos has an action"):
         validation_videos(data)

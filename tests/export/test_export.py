@@ -72,6 +72,25 @@ def spread_checkpoint(
     return Checkpoint(config=config, labels=labels, epoch=3, metrics={"map": 0.25}, weights=weights)
 
 
+def test_the_bundle_knows_its_view_and_its_half(tmp_path: Path) -> None:
+    plain = spread_checkpoint(scenes=())
+    for data, view, crop in (
+        (DataConfig(root="x", format="x360", views=("binocular",), eyes="both"), "binocular", "left"),
+        (
+            DataConfig(root="x", format="x360", views=("panoramic", "third_person")),
+            "panoramic,third_person",
+            "",
+        ),
+        (DataConfig(annotations="truth.json", videos="videos"), "", ""),
+    ):
+        config = msgspec.structs.replace(plain.config, data=data)
+        save_checkpoint(tmp_path / "c.safetensors", dataclasses.replace(plain, config=config))
+        export_bundle(tmp_path / "c.safetensors", tmp_path / "bundle")
+        manifest = load_bundle(tmp_path / "bundle").manifest
+        assert (manifest.view, manifest.crop) == (view, crop)
+        assert manifest.clip_spec == config.clip_spec
+
+
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return spread_checkpoint()

@@ -16,7 +16,7 @@ from fakes import ACTIONS, SCENES, BrightnessBackend
 from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.backends import open_backend
-from tsm_runtime.bundle import Verification, encode_manifest, load_bundle, sha256
+from tsm_runtime.bundle import FORMAT_VERSION, Verification, encode_manifest, load_bundle, sha256
 from tsm_runtime.errors import BackendError, BundleError
 
 MANIFEST: dict[str, Any] = {
@@ -72,10 +72,10 @@ def test_a_manifest_is_read_with_its_defaults(tmp_path: Path) -> None:
         ({k: v for k, v in MANIFEST.items() if k != "size"}, "missing required field `size`"),
         (MANIFEST | {"size": "128"}, "Expected `int`, got `str` - at `$.size`"),
         (
-            MANIFEST | {"format_version": 3, "new": 1},
-            "format 3 is newer than this program's 2; update tsm-tal",
+            MANIFEST | {"format_version": FORMAT_VERSION + 1, "new": 1},
+            f"format {FORMAT_VERSION + 1} is newer than this program's {FORMAT_VERSION}; update tsm-tal",
         ),
-        (MANIFEST | {"format_version": 0}, "format_version 0; expected 1 to 2"),
+        (MANIFEST | {"format_version": 0}, f"format_version 0; expected 1 to {FORMAT_VERSION}"),
         (MANIFEST | {"resize": "bicubic"}, "resize 'bicubic', but this program resizes by 'bilinear'"),
         (MANIFEST | {"head": "sigmoid"}, "Invalid enum value 'sigmoid'"),
         (MANIFEST | {"action_labels": ["background"]}, "at least one action and then 'background'"),

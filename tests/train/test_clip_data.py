@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from tsm_runtime.annotations import VideoAnnotation, interval_label, read_ground_truth
+from tsm_runtime.annotations import interval_label
 from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import UsageError
 from tsm_runtime.pipeline import Options
 from tsm_runtime.segments import BACKGROUND, Segment
-from tsm_train.clip_data import NO_SCENE, ClipDataset, EpochSampler, Labels, find_video, stored_size
+from tsm_train.clip_data import NO_SCENE, ClipDataset, EpochSampler, Labels, stored_size
 from tsm_train.config import AugmentConfig, ClipConfig, Config, DataConfig, TrainConfig
+from tsm_train.data.files import find_video
+from tsm_train.data.opening import open_data
+from tsm_train.data.video import TrainingVideo
 from tsm_train.frame_cache import CachedVideo, cache_video
 
 STILL = AugmentConfig(flip=0.0, crop_scale=1.0, color=0.0, time_jitter=0.0)
@@ -40,19 +43,20 @@ def clock(seconds: float, size: int = 32, rate: float = 25.0) -> CachedVideo:
     return CachedVideo(frames, np.arange(count) / rate, seconds)
 
 
-def annotated(*segments: tuple[str, float, float], scene: str | None = "park") -> VideoAnnotation:
-    return VideoAnnotation(
+def annotated(*segments: tuple[str, float, float], scene: str | None = "park") -> TrainingVideo:
+    return TrainingVideo(
         video_id="video",
+        path=Path("video.mp4"),
+        capture="video",
         subset="training",
-        duration_seconds=None,
         scene=scene,
         segments=tuple(Segment(label=n, start_seconds=a, end_seconds=b) for n, a, b in segments),
     )
 
 
 def test_labels_come_from_the_data_background_last(drawn_data: Path) -> None:
-    truth = read_ground_truth(drawn_data / "ground_truth.json").subset("training")
-    labels = Labels.of(truth)
+    data = open_data(DataConfig(root=str(drawn_data)), 0.5)
+    labels = Labels((*data.actions, BACKGROUND), data.scenes)
     database = json.loads((drawn_data / "ground_truth.json").read_text())["database"].values()
     there = {a["label"] for video in database if video["subset"] == "training" for a in video["annotations"]}
     assert labels.actions == (*sorted(there), BACKGROUND)

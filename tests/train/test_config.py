@@ -98,8 +98,44 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert "missing required field `name`" in refusal(written(tmp_path, SMALLEST.splitlines()[1]))
     assert "missing required field `data`" in refusal(written(tmp_path, 'name = "run"'))
     said = refusal(written(tmp_path, 'name = "run"\n[data]\nvideos = "v"'))
-    assert "data: " in said
-    assert "missing required field `annotations`" in said
+    assert "[data]: `annotations` is missing; give `root`, or `annotations` and `videos`" in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.root=x"], "[data]: give `root`, or `annotations` and `videos`, not both"),
+        (["data.annotations="], "`annotations` is missing; give `root`"),
+        (["data.videos="], "`videos` is missing; give `root`"),
+        (["data.format=x360"], "the format x360 takes `root`, the folder that holds panoramic/"),
+        (["data.format=xml"], "data.format = 'xml': Invalid enum value 'xml'"),
+        (["data.views=[]"], "data.views = []: Expected `array` of length >= 1"),
+        (['data.views=["panoramic", "panoramic"]'], "views names 'panoramic' twice"),
+        (['data.views=["front"]'], "Invalid enum value 'front'"),
+        (["data.eyes=middle"], "data.eyes = 'middle': Invalid enum value 'middle'"),
+        (['data.labels=["a", "a"]'], "labels names 'a' twice"),
+        (["data.fold=-1"], "data.fold = -1: Expected `int` >= 0"),
+        (["data.capture_pattern=("], "capture_pattern '(': missing ), unterminated subpattern"),
+        (["data.capture_pattern=a+"], "capture_pattern 'a+': expected one group, as '^(.+)_cam'"),
+        (["data.label_map=3"], "data.label_map = 3: Expected `object`, got `int`"),
+    ],
+)
+def test_a_data_section_that_does_not_fit(tmp_path: Path, overrides: list[str], said: str) -> None:
+    assert said in refusal(written(tmp_path, SMALLEST), *overrides)
+
+
+def test_which_half_the_model_sees(tmp_path: Path) -> None:
+    path = written(tmp_path, 'name = "run"\ndata.root = "x360"\n')
+    for views, eyes, crop in (
+        ('["panoramic"]', "right", ""),
+        ('["binocular"]', "left", "left"),
+        ('["binocular"]', "right", "right"),
+        ('["binocular"]', "both", "left"),
+        ('["binocular", "panoramic"]', "left", ""),
+    ):
+        config = load_config(path, [f"data.views={views}", f"data.eyes={eyes}"])
+        assert config.clip_spec.crop == config.data.crop == crop
+    assert load_config(path).data.root == str(tmp_path / "x360")
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

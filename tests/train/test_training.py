@@ -133,7 +133,7 @@ def test_a_run_through_the_entry_point(
     ]
     assert lines[3:] == [f"wrote {folder}/best.safetensors; next: tsm-export {folder}/best.safetensors"]
 
-    config = load_config(config_file)
+    config = load_config(config_file, ["data.format=activitynet"])  # what was found out is kept
     for name in ("best", "last"):
         checkpoint = load_checkpoint(folder / f"{name}.safetensors")
         assert checkpoint.config == config
@@ -352,7 +352,7 @@ def test_a_device_that_is_not_there(
         (["data.validation_subset=val"], r"no video of subset 'val'; .*'training', 'validation'"),
         (["data.training_subset=train"], r"no video of subset 'train'; .*'training', 'validation'"),
         (["data.annotations=/nowhere.json"], r"/nowhere\.json: cannot be read: No such file"),
-        (["data.videos=/nowhere"], r"/nowhere/.*: annotated, but there is no such video"),
+        (["data.videos=/nowhere"], "/nowhere: there is no such folder of videos"),
         (["model.backbone=resnet5"], "Did you mean 'resnet50'"),
         (["model.pretrained=/nowhere.pth"], r"no file /nowhere\.pth"),
         (["clip.interval_seconds=60"], "no training video is as long as one interval of 60 s"),
@@ -369,7 +369,7 @@ def test_what_does_not_fit_is_told_before_training(
 def test_annotations_that_cannot_train(own_data: Path, own_config: Path, tmp_path: Path) -> None:
     truth = own_data / "ground_truth.json"
     change_truth(own_data, lambda database: database["validation_0000"].update(annotations=[]))
-    with pytest.raises(UsageError, match="no action is annotated in subset 'validation'"):
+    with pytest.raises(UsageError, match="subset 'validation': none of its 1 videos has an action"):
         fit(load_config(own_config), tmp_path / "run")
     change_truth(
         own_data, lambda database: database["training_0000"]["annotations"][0].update(segment=[3, 1])
@@ -377,7 +377,7 @@ def test_annotations_that_cannot_train(own_data: Path, own_config: Path, tmp_pat
     with pytest.raises(UsageError, match=r"'training_0000', entry 1: segment \[3\.0, 1\.0\] ends before"):
         fit(load_config(own_config), tmp_path / "run")
     truth.write_text("[]")
-    with pytest.raises(UsageError, match='no "database" object'):
+    with pytest.raises(UsageError, match='neither "database"'):
         fit(load_config(own_config), tmp_path / "run")
 
 
@@ -397,8 +397,9 @@ def test_unreadable_training_videos_are_named_left_out_and_counted(
     (videos / "training_0001.mp4").write_bytes(b"no video at all")
     fit(load_config(own_config, ["train.epochs=1"]), tmp_path / "run")
     first, second, third = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"left out: {videos}/training_0001.mp4: ")
-    assert second == "1 of 3 training videos are left out"
+    assert first.startswith(f"{videos}/training_0001.mp4: ")
+    assert first.endswith("; skipped")
+    assert second == "1 of 4 videos are skipped"
     assert third.startswith("epoch 1/1")
     for number in (0, 2):
         (videos / f"training_000{number}.mp4").write_bytes(b"no video at all")
@@ -406,17 +407,20 @@ def test_unreadable_training_videos_are_named_left_out_and_counted(
         fit(load_config(own_config), tmp_path / "other")
 
 
-@pytest.mark.parametrize("kind", ["unreadable", "short"])
-def test_a_validation_video_without_result_does_not_end_the_training(
-    own_data: Path, own_config: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+def test_a_validation_video_shorter_than_an_interval_does_not_end_the_training(
+    own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tsm_train.synthetic import draw_video
 
     video = own_data / "videos" / "validation_0000.mp4"
-    if kind == "short":
-        draw_video(video, seed=1, seconds=0.4, width=96, height=72)
-    else:
-        video.write_bytes(b"no video at all")
+    draw_video(video, seed=1, seconds=0.4, width=96, height=72)
+    label = annotated_labels(own_data / "ground_truth.json")[0]
+    change_truth(
+        own_data,
+        lambda database: database["validation_0000"].update(
+            duration=0.4, annotations=[{"label": label, "segment": [0.0, 0.4]}]
+        ),
+    )
     fit(load_config(own_config), tmp_path / "run")
     named, *epochs = capsys.readouterr().err.splitlines()
     assert named.startswith(f"validation counts this video as one where nothing is found: {video}: ")
@@ -425,13 +429,30 @@ def test_a_validation_video_without_result_does_not_end_the_training(
     assert [row["map"] for row in rows_of(tmp_path / "run")] == ["0", "0"]
 
 
+def test_an_unreadable_validation_video_is_named_and_skipped(
+    own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = own_data / "videos" / "training_0002.mp4"
+    broken.write_bytes(b"no video at all")
+    change_truth(own_data, lambda database: database["training_0002"].update(subset="validation"))
+    fit(load_config(own_config, ["train.epochs=1", 'data.accept=["only-in-validation"]']), tmp_path / "run")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"{broken}: ")
+    assert "1 of 4 videos are skipped" in said
+    assert "failed" not in said[-1]
+
+
 def test_labels_that_only_validation_has(
     own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change_truth(own_data, lambda db: db["validation_0000"]["annotations"][0].update(label="flying"))
-    fit(load_config(own_config, ["train.epochs=1"]), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"'flying' is in validation and not in training"):
+        fit(load_config(own_config, ["train.epochs=1"]), tmp_path / "run")
+    accepted = ["train.epochs=1", 'data.accept=["only-in-validation"]']
+    fit(load_config(own_config, accepted), tmp_path / "run")
     first = capsys.readouterr().err.splitlines()[0]
-    assert first.endswith("in validation but not in training, so it cannot be learnt: flying")
+    assert first.endswith("'flying' is in validation and not in training: it cannot be learnt")
+    assert "flying" not in load_checkpoint(tmp_path / "run" / "last.safetensors").labels.actions
 
 
 def test_wrong_usage_answers_without_torch(tmp_path: Path) -> None:

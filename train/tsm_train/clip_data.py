@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from tsm_runtime.annotations import GroundTruth, VideoAnnotation, interval_label
+from tsm_runtime.annotations import interval_label
 from tsm_runtime.clips import count_intervals, frame_indices
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments import BACKGROUND
 from tsm_train.augment import augment_clip
 from tsm_train.config import Config
+from tsm_train.data.video import TrainingVideo
 from tsm_train.frame_cache import CachedVideo
 
-__all__ = ["NO_SCENE", "ClipDataset", "EpochSampler", "Labels", "find_video", "stored_size"]
+__all__ = ["NO_SCENE", "ClipDataset", "EpochSampler", "Labels", "stored_size"]
 
 NO_SCENE = -1
 """Target of a video without scene: left out of the scene loss."""
-
-_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".ts", ".wmv", ".3gp")
 
 Sample = tuple[Tensor, int, int]
 
@@ -44,28 +42,10 @@ class Labels:
         if len(self.actions) < 2 or self.actions[-1] != BACKGROUND:
             raise ValueError(f"expected at least one action, then {BACKGROUND!r}, got {self.actions}")
 
-    @classmethod
-    def of(cls, truth: GroundTruth) -> Labels:
-        """Labels come from the data: sorted, background last."""
-        return cls((*truth.action_labels, BACKGROUND), truth.scene_labels)
-
 
 def stored_size(size: int) -> int:
     """Return the edge at which frames are stored: an eighth more than the model's, as room for crops."""
     return size + size // 8
-
-
-def find_video(folder: Path, video_id: str) -> Path:
-    """Return the video of an id.
-
-    Raises:
-        UsageError: there is no file of that name with a video suffix.
-    """
-    for suffix in _SUFFIXES:
-        path = folder / f"{video_id}{suffix}"
-        if path.is_file():
-            return path
-    raise UsageError(f"{folder / video_id}.*: annotated, but there is no such video ({', '.join(_SUFFIXES)})")
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -98,7 +78,7 @@ class ClipDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, videos: Sequence[tuple[VideoAnnotation, CachedVideo]], labels: Labels, config: Config
+        self, videos: Sequence[tuple[TrainingVideo, CachedVideo]], labels: Labels, config: Config
     ) -> None:
         self._videos = list(videos)
         self._action_index = {label: i for i, label in enumerate(labels.actions)}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.crop import Crop
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.frames import RESIZE_FLAG, FrameConverter
@@ -43,43 +44,43 @@ def cache_folder(configured: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsm-tal"
 
 
-def cache_video(video: Path, folder: Path, size: int) -> CachedVideo:
+def cache_video(video: Path, folder: Path, size: int, crop: Crop = "") -> CachedVideo:
     """Open the cached frames of a video; decode it first where they are not there yet.
 
     Args:
         video: the file.
         folder: where caches lie; a changed file or another size gets a cache of its own.
         size: edge of the stored pictures in pixels.
+        crop: the half of the picture that is kept.
 
     Raises:
         VideoError: the video cannot be read or has no frame.
         RunError: the cache cannot be written.
     """
-    target = folder / f"{video.stem}-{_key(video, size)}.npy"
+    target = folder / f"{video.stem}-{_key(video, size, crop)}.npy"
     times_file = target.with_suffix(".times.npy")
     if not (target.exists() and times_file.exists()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _decode_into(video, target, times_file, size)
+            _decode_into(video, target, times_file, FrameConverter(size, crop))
         except OSError as error:
             raise RunError(f"{target}: cannot store decoded frames ({error.strerror or error})") from error
     times = np.load(times_file)
     return CachedVideo(np.load(target, mmap_mode="r"), times[:-1], float(times[-1]))
 
 
-def _key(video: Path, size: int) -> str:
+def _key(video: Path, size: int, crop: Crop) -> str:
     try:
         status = video.stat()
     except OSError as error:
         raise VideoError(f"{video}: {error.strerror}") from error
-    text = f"{_FORMAT} {video.resolve()} {status.st_size} {status.st_mtime_ns} {size} {RESIZE_FLAG}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = f"{_FORMAT} {video.resolve()} {status.st_size} {status.st_mtime_ns} {size} {RESIZE_FLAG} {crop}"
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:16]
 
 
-def _decode_into(video: Path, target: Path, times_file: Path, size: int) -> None:
+def _decode_into(video: Path, target: Path, times_file: Path, convert: FrameConverter) -> None:
     """Write raw frames as they come (memory stays flat), then the header, then rename."""
     times: list[float] = []
-    convert = FrameConverter(size)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         raw = Path(scratch) / "frames.raw"
         with VideoReader(video) as reader, raw.open("wb") as stream:
@@ -95,7 +96,7 @@ def _decode_into(video: Path, target: Path, times_file: Path, size: int) -> None
             raise VideoError(f"{video}: no frame of the video stream could be decoded")
         if reader.failure:
             warn(f"{video}: breaks off after {end:.2f} s ({reader.failure}); training uses that part")
-        frames = np.memmap(raw, np.uint8, "r", shape=(len(times), size, size, 3))
+        frames = np.memmap(raw, np.uint8, "r", shape=(len(times), convert.size, convert.size, 3))
         np.save(Path(scratch) / "frames.npy", frames)
         np.save(Path(scratch) / "times.npy", np.array([*times, end]))
         (Path(scratch) / "times.npy").replace(times_file)

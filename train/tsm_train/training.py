@@ -7,26 +7,30 @@ import logging
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
+import msgspec
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_truth
-from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
+from tsm_runtime.errors import BackendError, RunError, VideoError
+from tsm_runtime.segments import BACKGROUND
 from tsm_runtime.terminal import warn
 from tsm_train.checkpoint import build_model
-from tsm_train.clip_data import ClipDataset, EpochSampler, Labels, find_video, stored_size
+from tsm_train.clip_data import ClipDataset, EpochSampler, Labels, stored_size
 from tsm_train.config import Config
+from tsm_train.data.opening import TrainingData, open_data
+from tsm_train.data.video import TrainingVideo
 from tsm_train.frame_cache import CachedVideo, cache_folder, cache_video
 from tsm_train.pretrained import load_pretrained
 from tsm_train.run_folder import RunFolder
-from tsm_train.training_run import Found, TrainingRun
+from tsm_train.training_run import TrainingRun
 
 __all__ = ["train"]
 
@@ -62,20 +66,19 @@ def train(
     show_progress = show_progress and sys.stderr.isatty()
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
-    training, validation = _read_annotations(config)
-    labels = Labels.of(training)
-    # All that can be wrong with the user's files is found before hours of decoding and training.
-    training_files, validation_files = _find_all(config, training), _find_all(config, validation)
+    data = _open(config)
+    config = msgspec.structs.replace(config, data=data.config)  # as it was found, for the export
+    labels = Labels((*data.actions, BACKGROUND), data.scenes)
     model = build_model(config, labels)
     if config.model.pretrained:
         load_pretrained(model, config.model.pretrained)
     # Colours last in memory: 1.2 times as fast on a CPU, and what tensor cores want.
     model = model.to(memory_format=torch.channels_last)
     output = RunFolder(folder)
-    videos = _decode(config, training_files, show_progress)
+    videos = _decode(config, data.training, show_progress)
     loader = _training_loader(config, ClipDataset(videos, labels, config))
     output.describe(config, labels)
-    _fit(TrainingRun(config, labels, model, validation_files, output), loader, device, show_progress)
+    _fit(TrainingRun(config, labels, model, data.validation, output), loader, device, show_progress)
     return output.best_metrics
 
 
@@ -90,37 +93,30 @@ def _keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def _read_annotations(config: Config) -> tuple[GroundTruth, GroundTruth]:
-    """Return the training and the validation subset; both hold actions."""
-    path = Path(config.data.annotations)
-    truth = read_ground_truth(path)
-    for line in truth.warnings:
+def _open(config: Config) -> TrainingData:
+    """Read and check the user's data: what can be wrong is told before hours of decoding and training."""
+    data = open_data(config.data, config.clip.interval_seconds)
+    for line in data.problems.summary():
         warn(line)
-    subsets = []
-    for name in (config.data.training_subset, config.data.validation_subset):
-        subset = truth.subset(name)
-        if not subset.action_labels:
-            raise UsageError(f"{path}: no action is annotated in subset {name!r}")
-        subsets.append(subset)
-    training, validation = subsets
-    if unknown := sorted(set(validation.action_labels) - set(training.action_labels)):
-        warn(f"{path}: in validation but not in training, so it cannot be learnt: {', '.join(unknown)}")
-    return training, validation
+    unreadable = data.unreadable.get(data.config.training_subset, 0)
+    if unreadable and not data.training:
+        raise VideoError(f"none of the {unreadable} training videos can be read")
+    if num_skipped := sum(data.unreadable.values()):
+        warn(f"{num_skipped} of {num_skipped + len(data.videos)} videos are skipped")
+    data.problems.raise_errors()
+    return data
 
 
-def _find_all(config: Config, truth: GroundTruth) -> Found:
-    folder = Path(config.data.videos)
-    return [(video, find_video(folder, video.video_id)) for video in truth.videos]
-
-
-def _decode(config: Config, files: Found, show_progress: bool) -> list[tuple[VideoAnnotation, CachedVideo]]:
+def _decode(
+    config: Config, files: Sequence[TrainingVideo], show_progress: bool
+) -> list[tuple[TrainingVideo, CachedVideo]]:
     """Open the stored frames of all videos. One that cannot be read is named and left out."""
     folder, size = cache_folder(config.data.cache), stored_size(config.clip.size)
     videos = []
     console = Console(stderr=True)
-    for video, path in track(files, "decoding", transient=True, console=console, disable=not show_progress):
+    for video in track(files, "decoding", transient=True, console=console, disable=not show_progress):
         try:
-            videos.append((video, cache_video(path, folder, size)))
+            videos.append((video, cache_video(video.path, folder, size, video.crop)))
         except VideoError as error:
             warn(f"left out: {error}")
     if not videos:

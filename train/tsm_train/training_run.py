@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import lightning
 import torch
@@ -13,22 +13,20 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
 
-from tsm_runtime.annotations import VideoAnnotation
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.outputs import Result
 from tsm_runtime.terminal import warn
 from tsm_train.checkpoint import Checkpoint
 from tsm_train.clip_data import NO_SCENE, Labels
 from tsm_train.config import Config, TrainConfig
+from tsm_train.data.video import TrainingVideo
 from tsm_train.model import TSM
 from tsm_train.run_folder import RunFolder
 from tsm_train.validation import predict, score_results
 
-__all__ = ["Found", "TrainingRun"]
+__all__ = ["TrainingRun"]
 
 Batch = tuple[Tensor, Tensor, Tensor]
-Found = Sequence[tuple[VideoAnnotation, Path]]
-"""Annotated videos with their files."""
 
 
 class TrainingRun(lightning.LightningModule):
@@ -43,7 +41,12 @@ class TrainingRun(lightning.LightningModule):
     """
 
     def __init__(
-        self, config: Config, labels: Labels, model: TSM, validation: Found, output: RunFolder
+        self,
+        config: Config,
+        labels: Labels,
+        model: TSM,
+        validation: Sequence[TrainingVideo],
+        output: RunFolder,
     ) -> None:
         super().__init__()
         self.config = config
@@ -99,9 +102,10 @@ class TrainingRun(lightning.LightningModule):
         """Run one video as deployment would; one that cannot be read is named, once."""
         if not self._validates:
             return
-        video, path = self._validation[index]
+        video = self._validation[index]
+        spec = replace(self.config.clip_spec, crop=video.crop)
         try:
-            result = predict(self.model, path, video.video_id, self.labels, self.config.clip_spec)
+            result = predict(self.model, video.path, video.video_id, self.labels, spec)
         except VideoError as error:
             if video.video_id not in self._failed:
                 warn(f"validation counts this video as one where nothing is found: {error}")
@@ -113,7 +117,7 @@ class TrainingRun(lightning.LightningModule):
         """Score the validation videos, write metrics and checkpoints."""
         if not self._validates:
             return
-        metrics = score_results([video for video, _ in self._validation], self._results)
+        metrics = score_results(self._validation, self._results)
         self._results.clear()
         loss = float(torch.stack(self._losses).mean())
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])

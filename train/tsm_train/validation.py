@@ -16,6 +16,7 @@ from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, Options, run
 from tsm_train.clip_data import Labels
+from tsm_train.data.video import TrainingVideo
 from tsm_train.model import TSM, Probabilities
 
 __all__ = ["TIOU_THRESHOLDS", "TorchBackend", "predict", "score_results"]
@@ -50,7 +51,9 @@ def predict(model: TSM, video: Path, video_id: str, labels: Labels, spec: ClipSp
     return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
 
 
-def score_results(truth: Sequence[VideoAnnotation], results: Mapping[str, Result]) -> dict[str, float]:
+def score_results(
+    truth: Sequence[TrainingVideo | VideoAnnotation], results: Mapping[str, Result]
+) -> dict[str, float]:
     """Score results as the challenge does.
 
     Returns:

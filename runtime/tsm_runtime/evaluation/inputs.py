@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_truth
+from tsm_runtime.annotation_files import read_annotations
+from tsm_runtime.annotations import GroundTruth, VideoAnnotation
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.files import read_json, read_text
@@ -61,7 +62,7 @@ def read_evaluation_input(
     """Read both files, either may be gzipped.
 
     Args:
-        truth_path: annotations, as `annotations.read_ground_truth` takes them.
+        truth_path: annotations, as `annotation_files.read_annotations` takes them.
         predictions_path: detections, as `outputs.read_segments` takes them.
         mode: what is ignored, dropped or refused.
         subset: its name; None: the only one there is, or "validation".
@@ -69,7 +70,7 @@ def read_evaluation_input(
     Raises:
         UsageError: a file is not as it must be; names file, video and entry.
     """
-    whole = read_ground_truth(truth_path, empty_segments="count")
+    whole = read_annotations(truth_path, empty_segments="count")
     chosen, name, warnings = choose_subset(whole, subset, truth_path)
     warnings += _brief(w for w in chosen.warnings if "zero-length" not in w or mode.empty_truth == "count")
     truth = prepare_truth(chosen, mode, truth_path)

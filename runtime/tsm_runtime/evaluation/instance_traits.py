@@ -14,7 +14,7 @@ import numpy as np
 from tsm_runtime.annotations import GroundTruth, VideoAnnotation
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.matching import Ints, Matching
-from tsm_runtime.files import read_json
+from tsm_runtime.files import is_folder, read_json
 
 __all__ = ["DEFAULT_NUM_BINS", "DETAD_BORDERS", "InstanceKey", "Trait", "parse_bins", "read_traits"]
 
@@ -159,6 +159,8 @@ def _add_video(values: Mapping[str, dict[InstanceKey, float | str]], video: Vide
 def _add_extras(
     values: Mapping[str, dict[InstanceKey, float | str]], path: Path, videos: set[str], strip_ids: int
 ) -> None:
+    if is_folder(path) or path.suffix.lower() == ".csv":
+        return  # these formats have no such fields
     content = read_json(path)
     database = content.get("database", {}) if isinstance(content, dict) else {}
     for raw_id, video in database.items():

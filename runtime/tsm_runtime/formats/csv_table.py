@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.faults import Faults, noting
 from tsm_runtime.formats.result import Result, check_ids, rounded, segment_at
 from tsm_runtime.segments import Segment
 
@@ -53,8 +54,16 @@ def without_apostrophe(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def csv_rows(path: Path, text: str, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def csv_rows(
+    path: Path, text: str, columns: Sequence[str], faults: Faults = None
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the place ("FILE, line 2") and the cells by column name of each row; empty lines are left out.
+
+    Args:
+        path: named in messages.
+        text: of the file.
+        columns: that must be there.
+        faults: gets rows with another number of cells than the header, which are then left out.
 
     Raises:
         UsageError: a column is missing, a row has another number of cells, or it is no CSV.
@@ -71,7 +80,9 @@ def csv_rows(path: Path, text: str, columns: Sequence[str]) -> Iterator[tuple[st
             if not row:
                 continue
             if len(row) != len(header):
-                raise UsageError(f"{where}: {len(row)} cells, the header has {len(header)}")
+                with noting(faults):
+                    raise UsageError(f"{where}: {len(row)} cells, the header has {len(header)}")
+                continue
             yield where, dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from error

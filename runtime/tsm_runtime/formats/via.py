@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
+from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
+from tsm_runtime.faults import Faults, noting
 from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded, segment_at
 from tsm_runtime.inputs import VIDEO_SUFFIXES
 from tsm_runtime.segments import Segment
@@ -141,33 +143,32 @@ class _Project(msgspec.Struct):
     view: dict[str, _View] = {}
 
 
-def read_via(path: Path, content: object) -> dict[str, list[Segment]]:
+def read_via(path: Path, content: object, faults: Faults = None) -> dict[str, list[Segment]]:
     """Segments per video, in order of time; a file that is `metadata` alone is one video, named by its stem.
 
     In a whole project a video's id is the stem of its file's name. Entries that are not a segment with an
     action (a scene, a point in time, a region) are left out, as the tools of 360+x do. Scores are those that
     we wrote, else 1.0.
 
+    Args:
+        path: named in messages.
+        content: value of the JSON file.
+        faults: gets the faults of entries, and which segments have no action; these are then left out.
+
     Raises:
         UsageError: names file and entry.
     """
-    try:
-        project = msgspec.convert(content, _Project)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise UsageError(f"{path}: not a VIA 3 project: {error}") from error
+    project = convert(content, _Project, f"{path}: not a VIA 3 project")
     names = {vid: _video_id(project, vid) or path.stem for vid in project.view}
     found: dict[str, list[Segment]] = {name: [] for name in names.values()} or {path.stem: []}
     if len(found) < len(names):
         raise UsageError(f"{path}: two of its files have the same name; give each video a project of its own")
     for key, raw in project.metadata.items():
-        where = f"{path}: entry {key!r}"
-        try:
-            entry = msgspec.convert(raw, _Entry)
-        except (msgspec.ValidationError, OverflowError) as error:
-            raise UsageError(f"{where}: {error}") from error
-        segment = _segment(where, project.attribute, entry)
+        segment = None
+        with noting(faults):
+            vid, segment = _read_entry(f"{path}: entry {key!r}", raw, project.attribute, faults is not None)
         if segment is not None:
-            name = names.get(str(entry.vid), next(iter(found)) if len(found) == 1 else path.stem)
+            name = names.get(vid, next(iter(found)) if len(found) == 1 else path.stem)
             found.setdefault(name, []).append(segment)
     for segments in found.values():
         segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
@@ -182,6 +183,19 @@ def _video_id(project: _Project, vid: str) -> str | None:
         return files[0].video_id
     name = PurePosixPath(files[0].fname.replace("\\", "/"))
     return name.stem if name.suffix.lower() in VIDEO_SUFFIXES else files[0].fname or None
+
+
+def _read_entry(
+    where: str, raw: object, attributes: Mapping[str, _Attribute], demand_action: bool
+) -> tuple[str, Segment | None]:
+    """Return the view and the segment of an entry, None where it is no segment with an action."""
+    entry = convert(raw, _Entry, where)
+    segment = _segment(where, attributes, entry)
+    bounds = entry.z if entry.z is not None else entry.duration
+    if segment is None and demand_action and (bounds is None or len(bounds) == 2):
+        what = "no times" if bounds is None else f"segment {bounds} has no action"
+        raise UsageError(f'{where}: {what} ("z" or "duration", and "av" or "action" with key "1")')
+    return str(entry.vid), segment
 
 
 def _segment(where: str, attributes: Mapping[str, _Attribute], entry: _Entry) -> Segment | None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from tsm_runtime.annotations import read_ground_truth
+from tsm_runtime.annotation_files import read_annotations
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder, write_whole
 from tsm_runtime.formats.kaggle import ACTION_IDS, read_label_map
@@ -219,7 +219,7 @@ def fit_and_write(request: FuseRequest, fit: FitRequest) -> None:
     request = replace(request, output=request.output or "ensemble.toml")
     ensemble = _ensemble(request)
     _check_output(request)
-    truth = read_ground_truth(fit.truth)
+    truth = read_annotations(fit.truth)
     if fit.subset is not None:
         truth = truth.subset(fit.subset)
     members, table = _read_members(request, ensemble)

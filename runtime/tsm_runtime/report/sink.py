@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tsm_runtime.annotations import VideoAnnotation, read_ground_truth
+from tsm_runtime.annotation_files import read_annotations
+from tsm_runtime.annotations import VideoAnnotation
 from tsm_runtime.errors import UsageError
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.outputs import Result
@@ -55,7 +56,7 @@ def report_request(
         return None
     check_second_output("--report", path, REPORT_SUFFIXES, inputs, output)
     videos = {video.video_id: video.path for video in inputs}
-    known = {} if truth is None else {v.video_id: v for v in read_ground_truth(truth).videos}
+    known = {} if truth is None else {v.video_id: v for v in read_annotations(truth).videos}
     if truth is not None and videos and not known.keys() & videos.keys():
         raise UsageError(
             f"--truth {truth}: annotates none of the videos; their ids: {', '.join(sorted(videos)[:5])}"
