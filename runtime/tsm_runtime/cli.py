@@ -89,7 +89,19 @@ def tsm_run(
     video_id: Annotated[
         str | None, typer.Option("--id", help="name of the one video in the output [default: its file name]")
     ] = None,
-    batch: Annotated[int, typer.Option(help="clips per call of the model", min=1)] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="clips per call of the model [default: 1 on a CPU, more on a GPU]", min=1),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="videos at a time, whose clips share batches [default: 1 on a CPU, 1 for every 4 cores"
+            " beside a GPU]",
+            min=1,
+            max=64,
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="threads of the model [default: all cores]", min=1)
     ] = None,
@@ -122,7 +134,7 @@ def tsm_run(
     from tsm_runtime.backends.choice import BackendRequest
     from tsm_runtime.batch_run import describe_run, run_all
     from tsm_runtime.inputs import list_inputs
-    from tsm_runtime.members import ModelRequest, choose_models, load_bundles, open_members
+    from tsm_runtime.members import ModelRequest, choose_models, closing_members, load_bundles, open_members
     from tsm_runtime.pipeline import Options
     from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
 
@@ -160,22 +172,22 @@ def tsm_run(
         raise typer.Exit(VideoError.exit_code)
     bundles = load_bundles(chosen)
     request = BackendRequest(backend=backend, precision=precision, rebuild=rebuild, num_threads=threads)
-    members = open_members(chosen, bundles, request)
-    action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
-    encoding = Encoding(
-        format=choose_format(output, format_),
-        external_data=describe_run(bundles, members, options),
-        media={video.video_id: video.path for video in inputs},
-        label_ids=label_ids_for(choose_format(output, format_), label_map, action_labels),
-    )
-    sink = open_sink(output, format_, encoding)
-    if overlay is not None:
-        sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
-    if page is not None:
-        sink = with_report(sink, page, members)
-    if notice:
-        warn(notice)
-    failures = run_all(inputs, members, options, sink, quiet=quiet)
+    with closing_members(open_members(chosen, bundles, request)) as members:
+        action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
+        encoding = Encoding(
+            format=choose_format(output, format_),
+            external_data=describe_run(bundles, members, options),
+            media={video.video_id: video.path for video in inputs},
+            label_ids=label_ids_for(choose_format(output, format_), label_map, action_labels),
+        )
+        sink = open_sink(output, format_, encoding)
+        if overlay is not None:
+            sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
+        if page is not None:
+            sink = with_report(sink, page, members)
+        if notice:
+            warn(notice)
+        failures = run_all(inputs, members, options, sink, jobs=jobs, quiet=quiet)
     if failures == len(inputs):
         raise typer.Exit(VideoError.exit_code)
     if failures or errors:

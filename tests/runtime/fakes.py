@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import BlockingBackend, Scores
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.outputs import Result, SceneScore
 from tsm_runtime.pipeline import Member
@@ -41,7 +41,7 @@ def result_of(*segments: Segment, video_id: str = "clip", scenes: tuple[SceneSco
 
 
 @dataclass
-class BrightnessBackend:
+class BrightnessBackend(BlockingBackend):
     """Scores a clip by its mean brightness, whatever the batch size; the tiny bundle computes the same."""
 
     name: str = "brightness"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.bundle import Bundle
+from tsm_runtime.frame_pool import FramePool
 
-__all__ = ["Backend", "Scores", "open_backend", "open_model"]
+__all__ = ["Backend", "BlockingBackend", "Device", "Engine", "Scores", "open_backend", "open_model"]
+
+Device = Literal["cpu", "gpu"]
+
+Engine = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
+"""What runs ONNX files; a plan has its own."""
 
 
 class Scores(NamedTuple):
@@ -20,16 +27,89 @@ class Scores(NamedTuple):
 
 
 class Backend(Protocol):
-    """What the pipeline needs of an engine."""
+    """What the pipeline needs of an engine. Used by one thread at a time, but for `frames`."""
 
     name: str
+    """Tells a person what runs, where, and in which precision."""
 
-    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
-        """Score a (N, T, size, size, 3) uint8 batch; N may differ from call to call.
+    device: Device
+    """Where it computes: on the cores that decoding needs too, or beside them."""
 
-        The batch is to be left as it is: the members of an ensemble share it.
+    in_flight: int
+    """Batches that are worth submitting before the result of the first is asked for."""
+
+    best_batch: int
+    """Clips per batch where nobody asked for a number."""
+
+    @property
+    def frames(self) -> FramePool:
+        """Memory for clips that `submit` reads without copying it first; good until `close`.
+
+        Other memory is taken as well, but may cost a copy.
         """
         ...
+
+    def submit(self, frames: npt.NDArray[np.uint8]) -> Any:
+        """Begin to score a (N, T, size, size, 3) uint8 batch; N may differ from call to call.
+
+        The batch is to be left as it is, by all, until `result` returns: the members of an ensemble share it.
+
+        Raises:
+            OutOfMemoryError: a smaller batch may fit; what is in flight has to be submitted again.
+            RunError: the engine broke off.
+        """
+        ...
+
+    def result(self, batch: Any) -> Scores:
+        """Wait for the scores of what `submit` returned, in the order of submission.
+
+        Raises:
+            OutOfMemoryError, RunError: as `submit`.
+        """
+        ...
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Submit a batch and wait for its scores."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; a second call does nothing."""
+        ...
+
+
+class BlockingBackend:
+    """Base of backends that score within the call: they have `name` and `infer`, and get the rest here."""
+
+    name: str
+    device: Device = "cpu"
+    in_flight: int = 1
+    best_batch: int = 1
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Score a (N, T, size, size, 3) uint8 batch."""
+        raise NotImplementedError
+
+    @cached_property
+    def frames(self) -> FramePool:
+        """Plain memory."""
+        return FramePool()
+
+    def submit(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Score a batch at once."""
+        return self.infer(frames)
+
+    def result(self, batch: Scores) -> Scores:
+        """Return what `submit` found."""
+        return batch
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> Backend:

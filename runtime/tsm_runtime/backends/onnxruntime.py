@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import BlockingBackend, Scores
 from tsm_runtime.bundle import Bundle, Manifest
 from tsm_runtime.errors import BackendError, BundleError, RunError
+from tsm_runtime.machine import num_cores
 
 __all__ = ["OnnxruntimeBackend", "describe_session", "one_line", "open_session"]
 
@@ -18,7 +19,7 @@ _NO_FOLDER = f"{os.devnull}/"
 """Where weights outside the model file are looked for: a place that holds none, as no hash covers them."""
 
 
-class OnnxruntimeBackend:
+class OnnxruntimeBackend(BlockingBackend):
     """A session over one ONNX model of a bundle.
 
     Args:
@@ -59,7 +60,7 @@ def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -
     model = bundle.model_bytes(name)
     try:
         return ort.InferenceSession(
-            model, _options(ort, num_threads or _num_cores()), providers=["CPUExecutionProvider"]
+            model, _options(ort, num_threads or num_cores()), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # as above
         raise BundleError(
@@ -89,12 +90,6 @@ def _options(ort: Any, num_threads: int) -> Any:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
     options.log_severity_level = 4  # its errors reach us as exceptions
     return options
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS
 
 
 def _check_model(session: Any, manifest: Manifest, what: str) -> None:

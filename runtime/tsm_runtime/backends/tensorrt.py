@@ -13,11 +13,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import Device, Scores
 from tsm_runtime.bundle import Bundle, EngineInfo
 from tsm_runtime.engines.library import import_library
 from tsm_runtime.engines.logger import Heard, listening
-from tsm_runtime.errors import BackendError, BundleError, RunError
+from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.gpu.memory import DeviceError, DeviceMemory, open_device
 from tsm_runtime.gpu.plan import SMALLER, TensorShapes, letting_go, load_plan, tensor_shapes
 from tsm_runtime.gpu.plan_fit import REBUILD, other_model, require_fit
@@ -77,6 +78,9 @@ class TensorrtBackend:
         BackendError: the library, pycuda or the GPU is missing, or the GPU's memory does not suffice.
     """
 
+    device: Device = "gpu"
+    in_flight = _NUM_SLOTS
+
     def __init__(
         self, bundle: Bundle, name: str, *, device: int = 0, memory: DeviceMemory | None = None
     ) -> None:
@@ -97,6 +101,8 @@ class TensorrtBackend:
         gpu = self._memory.gpu
         self.name = f"{info.library} {self._trt.__version__} on {gpu.name}, {_precision(bundle, name)}"
         notice = other_model(info, gpu)
+        self.best_batch = info.batch[1]
+        self.frames = FramePool()
         self.notices = (f"{bundle.path / name}: {notice}",) if notice else ()
         """What a user should know, a line each."""
 
@@ -118,6 +124,7 @@ class TensorrtBackend:
             frames: (N, T, size, size, 3) uint8.
 
         Raises:
+            OutOfMemoryError: a smaller batch may fit; batches in flight are lost.
             RunError: the GPU or TensorRT broke off; batches in flight are lost.
         """
         shapes = self._plan.shapes
@@ -184,7 +191,8 @@ class TensorrtBackend:
                         self._abandon(error)
                         raise
             except DeviceError as error:
-                raise RunError(f"{self.name}: {_words(error)}") from error
+                kind = OutOfMemoryError if error.out_of_memory else RunError
+                raise kind(f"{self.name}: {_words(error)}") from error
 
     def _launch(self, batch: SubmittedBatch, start: int, clips: npt.NDArray[np.uint8], heard: Heard) -> None:
         if not self._free:
