@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import typer
 
 from tsm_runtime.errors import TsmError, UsageError, VideoError
 from tsm_runtime.formats.names import Format
-from tsm_runtime.terminal import run_command, version_option, warn
+from tsm_runtime.terminal import is_terminal, run_command, version_option, warn
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
@@ -106,13 +107,19 @@ def tsm_run(
         int | None, typer.Option(help="threads of the model [default: all cores]", min=1)
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"] | None,
-        typer.Option(help="which of the bundle's models [default: fp16 on a GPU, fp32 on the CPU]"),
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(
+            help="which of the bundle's models [default: fp16 on a GPU, fp32 on the CPU]; bf16: the fp32 one"
+            " in bfloat16, on openvino and a CPU that has it"
+        ),
     ] = None,
     backend: Annotated[
-        Literal["auto", "onnxruntime", "tensorrt"],
-        typer.Option(help="what runs it; auto: a plan of the bundle where it runs here, else onnxruntime"),
-    ] = "auto",
+        Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"] | None,
+        typer.Option(
+            help="what runs it; auto: the fastest of a plan that runs here, onnxruntime on a GPU, and the CPU"
+            " [default: auto]"
+        ),
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
@@ -171,7 +178,13 @@ def tsm_run(
     if not inputs:
         raise typer.Exit(VideoError.exit_code)
     bundles = load_bundles(chosen)
-    request = BackendRequest(backend=backend, precision=precision, rebuild=rebuild, num_threads=threads)
+    request = BackendRequest(
+        backend=backend or "auto",
+        precision=precision,
+        rebuild=rebuild,
+        num_threads=threads,
+        tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
+    )
     with closing_members(open_members(chosen, bundles, request)) as members:
         action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
         encoding = Encoding(

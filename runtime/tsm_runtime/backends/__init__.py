@@ -122,10 +122,24 @@ def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | 
     return open_model(bundle, f"model.{precision}.onnx", num_threads=num_threads)
 
 
-def open_model(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
-    """Open one model file of a bundle with what runs files of its kind: onnxruntime, or TensorRT for a plan.
+def open_model(
+    bundle: Bundle,
+    name: str,
+    *,
+    engine: Engine = "onnxruntime",
+    bf16: bool = False,
+    num_threads: int | None = None,
+) -> Backend:
+    """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the engine that is named.
 
     An online model is driven frame by frame and gives the scores of whole clips, as the others do.
+
+    Args:
+        bundle: where it is from.
+        name: of the file.
+        engine: runs ONNX files; an online model always runs on onnxruntime on the CPU.
+        bf16: of openvino: compute fp32 in bfloat16.
+        num_threads: on the CPU; default: all cores that this process may use.
 
     Raises:
         BundleError: the model is missing or altered, or a plan is for another machine or version.
@@ -140,6 +154,14 @@ def open_model(bundle: Bundle, name: str, *, num_threads: int | None = None) -> 
         from tsm_runtime.backends.online import OnlineBackend, OnlineModel
 
         return OnlineBackend(OnlineModel(bundle, name, num_threads=num_threads))
+    if engine == "onnxruntime-cuda":
+        from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
+
+        return OnnxruntimeCudaBackend(bundle, name)
+    if engine == "openvino":
+        from tsm_runtime.backends.openvino import OpenvinoBackend
+
+        return OpenvinoBackend(bundle, name, bf16=bf16, num_threads=num_threads)
     from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
 
     return OnnxruntimeBackend(bundle, name, num_threads=num_threads)

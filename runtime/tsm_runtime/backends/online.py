@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends import BlockingBackend, Scores
-from tsm_runtime.backends.onnxruntime import describe_session, one_line, open_session
+from tsm_runtime.backends.failures import one_line
+from tsm_runtime.backends.onnxruntime import describe_session, open_session
 from tsm_runtime.bundle import Bundle, Manifest
 from tsm_runtime.errors import BundleError, RunError
 
