@@ -113,7 +113,7 @@ class _Run:
         self._progress = progress
         self._jobs = jobs
         self._batch_size = options.batch_size or 1
-        self._memory = {member.spec: member.backend.frames for member in reversed(members)}
+        self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
         self._waiting: dict[ClipSpec, list[_Part]] = {spec: [] for spec in self._memory}
         self._runners = [BatchRunner(member.backend) for member in members]
         # With several jobs clips come one by one, and meet those of other videos in a batch. Else they are

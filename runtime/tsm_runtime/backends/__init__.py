@@ -27,7 +27,7 @@ class Scores(NamedTuple):
 
 
 class Backend(Protocol):
-    """What the pipeline needs of an engine. Used by one thread at a time, but for `frames`."""
+    """What the pipeline needs of an engine. Used by one thread at a time, but for `frame_pool`."""
 
     name: str
     """Tells a person what runs, where, and in which precision."""
@@ -42,7 +42,7 @@ class Backend(Protocol):
     """Clips per batch where nobody asked for a number."""
 
     @property
-    def frames(self) -> FramePool:
+    def frame_pool(self) -> FramePool:
         """Memory for clips that `submit` reads without copying it first; good until `close`.
 
         Other memory is taken as well, but may cost a copy.
@@ -90,7 +90,7 @@ class BlockingBackend:
         raise NotImplementedError
 
     @cached_property
-    def frames(self) -> FramePool:
+    def frame_pool(self) -> FramePool:
         """Plain memory."""
         return FramePool()
 

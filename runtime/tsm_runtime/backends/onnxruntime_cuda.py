@@ -80,7 +80,7 @@ class OnnxruntimeCudaBackend:
         self._in_use: list[Future[Scores] | None] = [None] * _NUM_SLOTS
         self._next = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime-cuda")
-        self.frames = FramePool()
+        self.frame_pool = FramePool()
         precision = bundle.manifest.files[name].precision
         self.name = f"onnxruntime {self._ort.__version__} CUDA on {find_gpu(device).name}, {precision}"
 

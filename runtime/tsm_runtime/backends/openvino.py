@@ -79,7 +79,7 @@ class OpenvinoBackend:
         self._outputs = [output.get_any_name() for output in self._compiled.outputs]
         self._free = [_Request(self._compiled.create_infer_request()) for _ in range(_NUM_REQUESTS)]
         self._flying: deque[_Request] = deque()
-        self.frames = FramePool()
+        self.frame_pool = FramePool()
         precision = "bf16" if bf16 else bundle.manifest.files[name].precision
         self.name = f"openvino {_version()} CPU, {precision}"
 

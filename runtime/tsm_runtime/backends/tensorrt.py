@@ -102,7 +102,7 @@ class TensorrtBackend:
         self.name = f"{info.library} {self._trt.__version__} on {gpu.name}, {_precision(bundle, name)}"
         notice = other_model(info, gpu)
         self.best_batch = info.batch[1]
-        self.frames = FramePool()
+        self.frame_pool = FramePool()
         self.notices = (f"{bundle.path / name}: {notice}",) if notice else ()
         """What a user should know, a line each."""
 
