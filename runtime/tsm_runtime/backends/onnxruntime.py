@@ -102,6 +102,8 @@ def session_options(ort: Any, num_threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
+    # Threads that spin while they wait take the cores from decoding, which runs at the same time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
     options.log_severity_level = 4  # its errors reach us as exceptions
     return options
