@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.errors import RunError
+
 __all__ = ["FramePool"]
 
 
@@ -24,7 +26,11 @@ class FramePool:
         self._free: dict[tuple[int, ...], list[npt.NDArray[np.uint8]]] = {}
 
     def take(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        """Return an array whose content is undefined."""
+        """Return an array whose content is undefined.
+
+        Raises:
+            RunError: there is no memory for it.
+        """
         with self._lock:
             if held := self._free.get(shape):
                 return held.pop()
@@ -37,4 +43,9 @@ class FramePool:
 
 
 def _plain(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    return np.empty(shape, np.uint8)
+    try:
+        return np.empty(shape, np.uint8)
+    except MemoryError as error:
+        raise RunError(
+            f"no memory for a batch of {shape[0]} clips; choose a smaller one (--batch)"
+        ) from error

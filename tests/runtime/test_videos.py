@@ -17,12 +17,15 @@ from media import cut, write_levels
 
 from tsm_runtime import batch_run, cli
 from tsm_runtime.backends import Scores
+from tsm_runtime.backends.choice import BackendRequest
 from tsm_runtime.batch_run import run_all
+from tsm_runtime.bundle import load_bundle
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.member import Member
+from tsm_runtime.members import closing_members, open_member
 from tsm_runtime.options import Options
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import run
@@ -151,6 +154,31 @@ def test_memory_is_used_again(videos: list[VideoInput]) -> None:
 
     run(videos[0].path, replace(member, backend=Watching()), Options(batch_size=1))
     assert len(seen) <= 5
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_real_backends_give_the_same_to_rounding(
+    videos: list[VideoInput], tiny_bundle: Path, backend: str
+) -> None:
+    """Labels and bounds are equal, scores to 1e-5: another size of batch rounds otherwise."""
+    pytest.importorskip(backend)
+    request = BackendRequest(backend=backend, num_threads=1)  # type: ignore[arg-type]
+    members = [open_member(load_bundle(tiny_bundle), request), brightness_member(0.3, 3, 16)]
+    with closing_members(members):
+        found = dict(run_videos(videos, members, Options(batch_size=4), jobs=3))
+        for video, outcome in found.items():
+            expected = alone(video, members, Options(batch_size=1))
+            if isinstance(outcome, VideoError):
+                assert str(outcome) == expected
+                continue
+            assert isinstance(expected, Result)
+            assert bounds(outcome) == bounds(expected)
+            for one, other in zip(outcome.segments, expected.segments, strict=True):
+                assert one.score == pytest.approx(other.score, abs=1e-5)
+
+
+def bounds(result: Result) -> list[tuple[str, float, float]]:
+    return [(s.label, s.start_seconds, s.end_seconds) for s in result.segments]
 
 
 # --- faults ---------------------------------------------------------------------------------------
