@@ -20,6 +20,7 @@ from tsm_runtime.engines.logger import Heard, listening
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.gpu.memory import DeviceError, DeviceMemory, open_device
+from tsm_runtime.gpu.pinned import PinnedFrames
 from tsm_runtime.gpu.plan import SMALLER, TensorShapes, letting_go, load_plan, tensor_shapes
 from tsm_runtime.gpu.plan_fit import REBUILD, other_model, require_fit
 from tsm_runtime.gpu.slots import Slot, hold, make_slot
@@ -102,7 +103,7 @@ class TensorrtBackend:
         self.name = f"{info.library} {self._trt.__version__} on {gpu.name}, {_precision(bundle, name)}"
         notice = other_model(info, gpu)
         self.best_batch = info.batch[1]
-        self.frame_pool = FramePool()
+        self.frame_pool = FramePool(self._pinned.make)
         self.notices = (f"{bundle.path / name}: {notice}",) if notice else ()
         """What a user should know, a line each."""
 
@@ -115,10 +116,10 @@ class TensorrtBackend:
         return self.result(self.submit(frames))
 
     def submit(self, frames: npt.NDArray[np.uint8]) -> SubmittedBatch:
-        """Begin to score a batch; it may be overwritten when this returns.
+        """Begin to score a batch; it may be overwritten when this returns, but for one from `frame_pool`.
 
-        A batch of more clips than the plan takes is split, and then this waits until its last parts are under
-        way.
+        That one is copied to the GPU from where it is, and has to stay as it is until `result`. A batch of
+        more clips than the plan takes is split, and then this waits until its last parts are under way.
 
         Args:
             frames: (N, T, size, size, 3) uint8.
@@ -166,6 +167,9 @@ class TensorrtBackend:
         shapes = tensor_shapes(bundle.manifest, info)
         try:
             with self._memory.active(), letting_go(), listening(self._trt) as heard:
+                self._pinned = hold(
+                    self._held, PinnedFrames(self._memory)
+                )  # given back after all that reads it
                 self._copies = hold(self._held, self._memory.stream())
                 self._work = hold(self._held, self._memory.stream())
                 self._slots = [make_slot(self._memory, shapes, self._held) for _ in range(_NUM_SLOTS)]
@@ -198,7 +202,8 @@ class TensorrtBackend:
         if not self._free:
             self._collect_oldest()
         slot = self._free.pop()
-        num_clips = slot.upload(clips, self._plan.shapes.least, self._memory, self._copies)
+        in_place = self._pinned.holds(clips)
+        num_clips = slot.upload(clips, self._plan.shapes.least, self._memory, self._copies, in_place=in_place)
         self._work.wait(slot.uploaded)
         self._plan.enqueue(num_clips, slot.addresses, self._work.handle, heard)
         slot.download(num_clips, self._memory, self._work)
