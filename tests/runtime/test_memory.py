@@ -31,14 +31,14 @@ def test_a_converted_frame_is_gone_without_the_garbage_collector(video: Path) ->
     """A 1080p frame takes 3 MB; hundreds of them would wait for the collector."""
     convert = FrameConverter(16)
     gc.collect()
-    before = sum(isinstance(thing, VideoFrame) for thing in gc.get_objects())
+    before = sum(type(thing) is VideoFrame for thing in gc.get_objects())
     gc.disable()
     try:
         with VideoReader(video) as reader:
             for timed in reader.frames():
                 convert(timed.frame)
             del timed
-        after = sum(isinstance(thing, VideoFrame) for thing in gc.get_objects())
+        after = sum(type(thing) is VideoFrame for thing in gc.get_objects())
     finally:
         gc.enable()
     assert after - before <= 2  # the last one, and what it was made into
