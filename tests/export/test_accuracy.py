@@ -16,7 +16,7 @@ from tiny_bundle import tiny_model
 
 from tsm_export.accuracy import OnnxBackend, accuracy_reports, compare_results, mean_differences, run_models
 from tsm_export.footage import Validation
-from tsm_runtime import pipeline
+from tsm_runtime import videos
 from tsm_runtime.annotations import VideoAnnotation
 from tsm_runtime.backends import Backend, BlockingBackend, Scores
 from tsm_runtime.bundle import AccuracyReport
@@ -112,12 +112,12 @@ def test_scenes_count_by_video(validation: Validation) -> None:
 def test_each_video_is_decoded_once(validation: Validation, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
 
-    class Counted(pipeline.VideoReader):
+    class Counted(videos.VideoReader):
         def __init__(self, path: Path) -> None:
             opened.append(path)
             super().__init__(path)
 
-    monkeypatch.setattr(pipeline, "VideoReader", Counted)
+    monkeypatch.setattr(videos, "VideoReader", Counted)
     reports_of(validation, BrightnessBackend(), Blind(2), Blind(3))
     assert opened == [path for _, path in validation.videos]
 
