@@ -1,4 +1,4 @@
-"""What every benchmark stores beside its numbers: machine, versions, commit, command."""
+"""What every benchmark shares: times, and what is stored beside them (machine, versions, commit, command)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,65 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("TSM_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
+
+_PACKAGES = (
+    *("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "pycuda"),
+    *("av", "numpy"),
+)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Wall and processor seconds of some repetitions.
+
+    Processor time is that of all threads of this process: other programs on the machine disturb it less.
+    """
+
+    wall: Sequence[float]
+    cpu: Sequence[float]
+
+    @property
+    def wall_median(self) -> float:
+        """Median wall seconds."""
+        return statistics.median(self.wall)
+
+    @property
+    def cpu_median(self) -> float:
+        """Median processor seconds."""
+        return statistics.median(self.cpu)
+
+    def summary(self) -> dict[str, float]:
+        """Return median, 10th and 90th percentile of the wall seconds, and the median processor seconds."""
+        tenths = statistics.quantiles(self.wall, n=10, method="inclusive") if len(self.wall) > 1 else []
+        low, high = (tenths[0], tenths[-1]) if tenths else (self.wall[0], self.wall[0])
+        values = {"median": self.wall_median, "p10": low, "p90": high, "cpu": self.cpu_median}
+        return {name: round(value, 5) for name, value in values.items()}
+
+
+def measure(work: Callable[[], object], runs: int, warm_up: int = 1) -> Times:
+    """Run some work a few times for nothing, then `runs` times with the clock."""
+    for _ in range(warm_up):
+        work()
+    wall, cpu = [], []
+    for _ in range(runs):
+        wall_start, cpu_start = time.perf_counter(), time.process_time()
+        work()
+        wall.append(time.perf_counter() - wall_start)
+        cpu.append(time.process_time() - cpu_start)
+    return Times(wall, cpu)
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
 
 _PAUSE_SECONDS = 0.1
 """After a run onnxruntime's threads spin for 50 ms, and take a core from whatever comes next."""
@@ -25,9 +78,10 @@ def machine() -> dict[str, Any]:
     """Return processor, cores, versions and the commit the numbers were measured at."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        "versions": {name: v for name in ("torch", "onnxruntime", "av", "numpy") if (v := _version(name))},
+        "versions": {name: v for name in _PACKAGES if (v := _version(name))},
         "commit": _commit(),
     }
 

@@ -6,6 +6,7 @@ batch sizes, and the fastest variant counts. Both sides have their model loaded 
 (A B A B ...), and `ratio` is the median over the pairs of baseline seconds / tsm-run seconds.
 
     python benchmarks/baseline_torch.py CHECKPOINT BUNDLE VIDEO
+    python benchmarks/baseline_torch.py CHECKPOINT BUNDLE VIDEO --precision int8 --name baseline_torch_int8
 """
 
 from __future__ import annotations
@@ -42,12 +43,18 @@ def main() -> None:
     parser.add_argument("video", type=Path)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--backend", default="auto", help="of tsm-run, as its option")
+    parser.add_argument("--precision", help="of tsm-run, as its option")
+    parser.add_argument("--batch", type=int, help="of tsm-run, as its option")
     parser.add_argument("--name", default="baseline_torch", help="results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     checkpoint = load_checkpoint(options.checkpoint)
     clip = checkpoint.config.clip
-    member = open_member(load_bundle(options.bundle), BackendRequest(num_threads=options.threads))
+    request = BackendRequest(
+        backend=options.backend, precision=options.precision, num_threads=options.threads
+    )
+    member = open_member(load_bundle(options.bundle), request)
 
     variants = {}
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -63,7 +70,7 @@ def main() -> None:
     difference = 0.0
     for _ in range(options.pairs):
         base_seconds, base_scores = timed(lambda: baseline(options.video, model, clip, batch))
-        ours_seconds, result = timed(lambda: run(options.video, member, Options()))
+        ours_seconds, result = timed(lambda: run(options.video, member, Options(batch_size=options.batch)))
         base_times.append(base_seconds)
         ours_times.append(ours_seconds)
         if result.num_intervals != len(base_scores):
@@ -83,6 +90,8 @@ def main() -> None:
             "backbone": checkpoint.config.model.backbone,
             "size": clip.size,
             "threads": options.threads,
+            "backend": member.backend.name,
+            "batch": options.batch or member.backend.best_batch,
             "intervals": len(base_scores),
             "baseline_variants_seconds": {name: round(v[0], 3) for name, v in variants.items()},
             "baseline_variant": best,

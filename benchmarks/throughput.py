@@ -1,100 +1,153 @@
-"""How fast `tsm-run` is, end to end and per stage, as multiples of real time.
+"""How fast `tsm-run` is, end to end and per stage, over backends, precisions, batches, models and jobs.
 
-Each stage is measured alone, so the stages do not add up to the whole: decoding and inference overlap.
-`decode` reads every frame, `clips` also converts the sampled ones, `infer` is the model on clips that are in
-memory, `merge` makes segments of the scores. `end_to_end` is the pipeline of `tsm-run` with the model loaded.
-Medians of --runs repetitions after one warm-up; the last line is one JSON object.
+    python benchmarks/throughput.py VIDEO --model BUNDLE                     one model: stages and overlap
+    python benchmarks/throughput.py VIDEO --model A --model B --model C      an ensemble in one pass
+    python benchmarks/throughput.py VIDEO VIDEO... --model BUNDLE --jobs 1 2 several videos at once
+    ... --backend onnxruntime openvino --precision fp32 bf16 int8 --batch 1 2 4   a row for each combination
 
-    python benchmarks/throughput.py VIDEO --model BUNDLE
+Everything is done --runs times after a warm-up, models loaded; a row tells the median, the 10th and 90th
+percentile of the wall seconds and the median of the processor seconds (all threads), for each stage alone:
+`decode` reads every frame, `clips` also converts the sampled ones, `model` scores clips that are in memory,
+and `whole` is the pipeline. Read
+- `hours_per_hour`: hours of video that are done in an hour, from `whole`;
+- `overlap`: `whole` over (processor seconds of `clips` + `model`) / cores. 1 is as if nothing ever waited; on
+  a CPU it is to be 1.1 at most. Of several models `model` is the sum over them;
+- `against_separate`, of several models: `whole` over `clips` + the sum of the models' wall seconds, each
+  alone; an ensemble is to cost 1.05 times that at most.
+A combination that a bundle or this machine does not have is told and left out. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from _common import store
+from _common import Times, measure, num_cores, store
 
 from tsm_runtime.backends.choice import BackendRequest
-from tsm_runtime.bundle import load_bundle
+from tsm_runtime.bundle import Bundle, load_bundle
 from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.clips import ClipBatch
 from tsm_runtime.decode import VideoReader
-from tsm_runtime.inputs import find_bundle
-from tsm_runtime.members import open_member
-from tsm_runtime.pipeline import Member, Options, run
-from tsm_runtime.segments import IntervalScores, merge_intervals
+from tsm_runtime.errors import TsmError
+from tsm_runtime.inputs import VideoInput, find_bundle
+from tsm_runtime.members import closing_members, open_member
+from tsm_runtime.options import Options
+from tsm_runtime.pipeline import Member
+from tsm_runtime.videos import run_videos
 
 
 def main() -> None:
-    """Measure one video with one bundle."""
+    """Measure every combination, store the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("video", type=Path)
-    parser.add_argument("--model", type=Path, help="bundle; default as tsm-run")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("videos", type=Path, nargs="+")
+    parser.add_argument("--model", type=Path, action="append", help="bundle; default as tsm-run")
+    parser.add_argument("--backend", nargs="+", default=["auto"])
+    parser.add_argument("--precision", nargs="+", default=[None], help="default as tsm-run")
+    parser.add_argument("--batch", type=int, nargs="+", default=[None], help="default as tsm-run")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1])
+    parser.add_argument("--threads", type=int, help="of the model")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--name", default="throughput", help="results/NAME.json")
     options = parser.parse_args()
-    bundle = load_bundle(find_bundle(options.model)[0])
-    member = open_member(bundle, BackendRequest(num_threads=options.threads))
-    settings = Options(batch_size=options.batch)
-    result = run(options.video, member, settings)
-    stages = measure_stages(options.video, member, settings, options.runs)
-    for name, seconds in stages.items():
-        print(f"{name:>10}  {seconds:8.3f} s  {result.duration_seconds / seconds:8.1f} x real time")
+    bundles = [load_bundle(find_bundle(path)[0]) for path in options.model or [None]]
+    videos = [VideoInput(path, path.stem) for path in options.videos]
+    stages = {"decode": measure(lambda: [read_frames(video.path) for video in videos], options.runs)}
+    rows = []
+    for backend, precision in itertools.product(options.backend, options.precision):
+        try:
+            request = BackendRequest(backend=backend, precision=precision, num_threads=options.threads)
+            members = [open_member(bundle, request) for bundle in bundles]
+        except TsmError as error:
+            print(f"{backend}, {precision}: {error}")
+            continue
+        with closing_members(members):
+            for batch, jobs in itertools.product(options.batch, options.jobs):
+                row = measure_row(videos, members, Options(batch_size=batch), jobs, stages, options.runs)
+                rows.append({"precision": precision or "default", "batch": batch or "default", **row})
+                print(one_line(rows[-1]), flush=True)
     store(
         options.name,
         {
-            "video": options.video.name,
-            "video_seconds": result.duration_seconds,
-            "intervals": result.num_intervals,
-            "backbone": bundle.manifest.backbone,
-            "size": bundle.manifest.size,
-            "backend": member.backend.name,
-            "batch": options.batch,
+            "videos": [video.path.name for video in videos],
+            "models": [describe(bundle) for bundle in bundles],
             "runs": options.runs,
-            "seconds": {name: round(seconds, 4) for name, seconds in stages.items()},
-            "times_real_time": {name: round(result.duration_seconds / s, 2) for name, s in stages.items()},
+            "rows": rows,
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         },
     )
 
 
-def measure_stages(video: Path, member: Member, options: Options, runs: int) -> dict[str, float]:
-    """Return the median seconds of each stage."""
-    batches = read_clips(video, member, options)
-    scores = [member.backend.infer(batch.frames) for batch in batches]
-    intervals = IntervalScores(
-        indices=np.concatenate([batch.indices for batch in batches]),
-        action=np.concatenate([score.action for score in scores]),
-    )
-    t = member.spec.interval_seconds
-    return {
-        "decode": median_seconds(lambda: read_frames(video), runs),
-        "clips": median_seconds(lambda: read_clips(video, member, options), runs),
-        "infer": median_seconds(lambda: [member.backend.infer(batch.frames) for batch in batches], runs),
-        "merge": median_seconds(lambda: merge_intervals(intervals, member.action_labels, t), runs),
-        "end_to_end": median_seconds(lambda: run(video, member, options), runs),
+def measure_row(
+    videos: Sequence[VideoInput],
+    members: Sequence[Member],
+    options: Options,
+    jobs: int,
+    shared: dict[str, Times],
+    runs: int,
+) -> dict[str, Any]:
+    """Return the times of one combination."""
+    results = [result for _, result in run_videos(videos, members, options, jobs=jobs)]
+    failed = [result for result in results if isinstance(result, TsmError)]
+    if failed:
+        raise SystemExit(str(failed[0]))
+    seconds = sum(result.duration_seconds for result in results)
+    alone = [measure_model(videos, member, options, runs) for member in members]
+    times = {
+        **shared,
+        "clips": measure(lambda: [convert_clips(video, members, options) for video in videos], runs),
+        "model": Times(
+            [sum(seconds) for seconds in zip(*(times.wall for times in alone), strict=True)],
+            [sum(seconds) for seconds in zip(*(times.cpu for times in alone), strict=True)],
+        ),
+        "whole": measure(lambda: list(run_videos(videos, members, options, jobs=jobs)), runs),
     }
+    whole, clips, model = (times[name] for name in ("whole", "clips", "model"))
+    row = {
+        "backend": [member.backend.name for member in members],
+        "jobs": jobs,
+        "video_seconds": round(seconds, 2),
+        "intervals": sum(result.num_intervals for result in results),
+        "seconds": {name: value.summary() for name, value in times.items()},
+        "hours_per_hour": round(seconds / whole.wall_median, 2),
+        "overlap": round(whole.wall_median / ((clips.cpu_median + model.cpu_median) / num_cores()), 3),
+    }
+    if len(members) > 1:
+        row["against_separate"] = round(whole.wall_median / (clips.wall_median + model.wall_median), 3)
+    return row
 
 
-def median_seconds(work: Callable[[], object], runs: int) -> float:
-    """Run once to warm up, then return the median wall time of `runs` more."""
-    work()
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def measure_model(videos: Sequence[VideoInput], member: Member, options: Options, runs: int) -> Times:
+    """Measure the model on the clips of the first video, and take as much for every clip of the others."""
+    first, num_others = None, 0
+    for video in videos:
+        batches = read_clips(video, [member], options)
+        if first is None:
+            first = batches
+        else:
+            num_others += sum(len(batch.indices) for batch in batches)
+        del batches
+    times = measure(lambda: score(member, first), runs)
+    factor = 1 + num_others / sum(len(batch.indices) for batch in first)
+    return Times([factor * value for value in times.wall], [factor * value for value in times.cpu])
+
+
+def score(member: Member, batches: Sequence[ClipBatch]) -> None:
+    """Score batches with as many in flight as the backend takes."""
+    flying: list[Any] = []
+    for batch in batches:
+        flying.append(member.backend.submit(batch.frames))
+        while len(flying) >= member.backend.in_flight:
+            member.backend.result(flying.pop(0))
+    for submitted in flying:
+        member.backend.result(submitted)
 
 
 def read_frames(video: Path) -> int:
@@ -103,10 +156,39 @@ def read_frames(video: Path) -> int:
         return sum(1 for _ in reader.frames())
 
 
-def read_clips(video: Path, member: Member, options: Options) -> list[ClipBatch]:
-    """Decode and convert what the model takes."""
-    with VideoReader(video) as reader:
-        return list(ClipStream(reader, member.spec, options))
+def read_clips(video: VideoInput, members: Sequence[Member], options: Options) -> list[ClipBatch]:
+    """Decode and convert what the models take, and keep it."""
+    with VideoReader(video.path) as reader:
+        return list(ClipStream(reader, [member.spec for member in members], options))
+
+
+def convert_clips(video: VideoInput, members: Sequence[Member], options: Options) -> None:
+    """Decode and convert what the models take, into memory that is used again, as the pipeline does."""
+    memory = {member.spec: member.backend.frame_pool for member in members}
+    with VideoReader(video.path) as reader:
+        for batch in ClipStream(reader, tuple(memory), options, memory=memory):
+            memory[batch.spec].give(batch.memory)
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Return what the times depend on."""
+    manifest = bundle.manifest
+    return {
+        "backbone": manifest.backbone,
+        "size": manifest.size,
+        "num_frames": manifest.num_frames,
+        "interval_seconds": manifest.interval_seconds,
+    }
+
+
+def one_line(row: dict[str, Any]) -> str:
+    """Return a row for a person."""
+    stages = "  ".join(f"{name} {value['median']:.2f}" for name, value in row["seconds"].items())
+    return (
+        f"{row['backend'][0]}, batch {row['batch']}, jobs {row['jobs']}: {stages} s,"
+        f" {row['hours_per_hour']} h/h, overlap {row['overlap']}"
+        + (f", against separate {row['against_separate']}" if "against_separate" in row else "")
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tsm_export.footage import Validation
 from tsm_export.onnx_session import open_session
-from tsm_runtime.backends import Backend, Scores
+from tsm_runtime.backends import Backend, BlockingBackend, Scores
 from tsm_runtime.bundle import AccuracyReport
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import CheckError, VideoError
@@ -25,7 +25,7 @@ Results = Mapping[str, Mapping[str, Result]]
 """What each model found, by model and video id."""
 
 
-class OnnxBackend:
+class OnnxBackend(BlockingBackend):
     """An ONNX file that is not in a bundle yet, behind the runtime's backend protocol.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 
 import av
 import numpy as np
@@ -13,12 +13,18 @@ from tsm_runtime.bundle import Bundle
 from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.given import describe_fusion
 from tsm_runtime.inputs import VideoInput
-from tsm_runtime.pipeline import Member, Options, run
-from tsm_runtime.progress import progress_bar
+from tsm_runtime.machine import num_cores
+from tsm_runtime.pipeline import Member, Options
+from tsm_runtime.progress import progress_bars
 from tsm_runtime.sinks import Sink
 from tsm_runtime.terminal import printable, warn
+from tsm_runtime.videos import run_videos
 
-__all__ = ["describe_run", "run_all"]
+__all__ = ["default_jobs", "describe_run", "run_all"]
+
+_MOST_JOBS = 8
+_CORES_PER_JOB = 4
+"""The decoder's own threads and the one that converts."""
 
 
 def describe_run(bundles: Sequence[Bundle], members: Sequence[Member], options: Options) -> dict[str, object]:
@@ -65,26 +71,50 @@ def run_all(
     options: Options,
     sink: Sink,
     *,
+    jobs: int | None = None,
     quiet: bool = False,
 ) -> int:
-    """Run videos, each decoded once for all members, and hand their results to the sink.
+    """Run videos, each decoded once for all members, and hand their results to the sink, in their order.
+
+    Args:
+        videos: what to run on.
+        members: models; left open.
+        options: which part of the videos, and what to keep.
+        sink: takes the results.
+        jobs: videos at a time; default: `default_jobs`.
+        quiet: show no progress and no warnings.
 
     Returns:
         How many videos gave no result; each was told on standard error.
     """
     failures = 0
-    for video in videos:
-        show_progress = nullcontext(None) if quiet else progress_bar(video.path.name, options)
-        try:
-            with show_progress as progress:
-                result = run(video.path, members, options, video_id=video.video_id, progress=progress)
-        except VideoError as error:
-            failures += 1
-            warn(printable(str(error)))
-            continue
-        if not quiet:
-            for line in result.warnings:
-                warn(printable(f"{video.path}: {line}"))
-        sink.add(result)
+    with ExitStack() as held:
+        bars = None if quiet else held.enter_context(progress_bars(options))
+        found = run_videos(
+            videos,
+            members,
+            options,
+            jobs=jobs or default_jobs(members),
+            progress=None if bars is None else bars.report,
+        )
+        for video, result in held.enter_context(closing(found)):
+            with nullcontext() if bars is None else bars.away(video):
+                if isinstance(result, VideoError):
+                    failures += 1
+                    warn(printable(str(result)))
+                    continue
+                for line in () if quiet else result.warnings:
+                    warn(printable(f"{video.path}: {line}"))
+                sink.add(result)
     sink.close()
     return failures
+
+
+def default_jobs(members: Sequence[Member]) -> int:
+    """Return how many videos to decode at a time: one where the models need the cores that decoding needs.
+
+    One video is read at up to some 500 frames a second, as one core converts the pictures; a GPU takes more.
+    """
+    if any(member.backend.device == "cpu" for member in members):
+        return 1
+    return max(1, min(_MOST_JOBS, num_cores() // _CORES_PER_JOB))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import typer
 
 from tsm_runtime.errors import TsmError, UsageError, VideoError
 from tsm_runtime.formats.names import Format
-from tsm_runtime.terminal import run_command, version_option, warn
+from tsm_runtime.terminal import is_terminal, run_command, version_option, warn
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
@@ -89,18 +90,36 @@ def tsm_run(
     video_id: Annotated[
         str | None, typer.Option("--id", help="name of the one video in the output [default: its file name]")
     ] = None,
-    batch: Annotated[int, typer.Option(help="clips per call of the model", min=1)] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="clips per call of the model [default: 1 on a CPU, more on a GPU]", min=1),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="videos at a time, whose clips share batches [default: 1 on a CPU, 1 for every 4 cores"
+            " beside a GPU]",
+            min=1,
+            max=64,
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="threads of the model [default: all cores]", min=1)
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"] | None,
-        typer.Option(help="which of the bundle's models [default: fp16 on a GPU, fp32 on the CPU]"),
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(
+            help="which of the bundle's models [default: fp16 on a GPU, fp32 on the CPU]; bf16: the fp32 one"
+            " in bfloat16, on openvino and a CPU that has it"
+        ),
     ] = None,
     backend: Annotated[
-        Literal["auto", "onnxruntime", "tensorrt"],
-        typer.Option(help="what runs it; auto: a plan of the bundle where it runs here, else onnxruntime"),
-    ] = "auto",
+        Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"] | None,
+        typer.Option(
+            help="what runs it; auto: the fastest of a plan that runs here, onnxruntime on a GPU, and the CPU"
+            " [default: auto]"
+        ),
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
@@ -122,7 +141,7 @@ def tsm_run(
     from tsm_runtime.backends.choice import BackendRequest
     from tsm_runtime.batch_run import describe_run, run_all
     from tsm_runtime.inputs import list_inputs
-    from tsm_runtime.members import ModelRequest, choose_models, load_bundles, open_members
+    from tsm_runtime.members import ModelRequest, choose_models, closing_members, load_bundles, open_members
     from tsm_runtime.pipeline import Options
     from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
 
@@ -159,23 +178,29 @@ def tsm_run(
     if not inputs:
         raise typer.Exit(VideoError.exit_code)
     bundles = load_bundles(chosen)
-    request = BackendRequest(backend=backend, precision=precision, rebuild=rebuild, num_threads=threads)
-    members = open_members(chosen, bundles, request)
-    action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
-    encoding = Encoding(
-        format=choose_format(output, format_),
-        external_data=describe_run(bundles, members, options),
-        media={video.video_id: video.path for video in inputs},
-        label_ids=label_ids_for(choose_format(output, format_), label_map, action_labels),
+    request = BackendRequest(
+        backend=backend or "auto",
+        precision=precision,
+        rebuild=rebuild,
+        num_threads=threads,
+        tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
-    sink = open_sink(output, format_, encoding)
-    if overlay is not None:
-        sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
-    if page is not None:
-        sink = with_report(sink, page, members)
-    if notice:
-        warn(notice)
-    failures = run_all(inputs, members, options, sink, quiet=quiet)
+    with closing_members(open_members(chosen, bundles, request)) as members:
+        action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
+        encoding = Encoding(
+            format=choose_format(output, format_),
+            external_data=describe_run(bundles, members, options),
+            media={video.video_id: video.path for video in inputs},
+            label_ids=label_ids_for(choose_format(output, format_), label_map, action_labels),
+        )
+        sink = open_sink(output, format_, encoding)
+        if overlay is not None:
+            sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
+        if page is not None:
+            sink = with_report(sink, page, members)
+        if notice:
+            warn(notice)
+        failures = run_all(inputs, members, options, sink, jobs=jobs, quiet=quiet)
     if failures == len(inputs):
         raise typer.Exit(VideoError.exit_code)
     if failures or errors:

@@ -14,6 +14,7 @@ from tsm_runtime.clips import ClipBatch, ClipBuilder, ClipSpec, count_intervals
 from tsm_runtime.crop import Crop
 from tsm_runtime.decode import TimedFrame, VideoReader
 from tsm_runtime.errors import VideoError
+from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.options import Options
 
@@ -35,29 +36,43 @@ class ClipStream:
     Args:
         reader: an open video.
         specs: what the model takes, or what several do; equal ones count once.
-        options: which part of the video.
+        options: which part of the video, and clips per batch (1 where it does not say).
+        cancelled: see above; default: an event of its own.
+        memory: where the arrays of batches are taken from, see `ClipBuilder`; default: new ones.
 
     Raises:
         ValueError: there is no spec.
     """
 
-    def __init__(self, reader: VideoReader, specs: ClipSpec | Sequence[ClipSpec], options: Options) -> None:
+    def __init__(
+        self,
+        reader: VideoReader,
+        specs: ClipSpec | Sequence[ClipSpec],
+        options: Options,
+        *,
+        cancelled: threading.Event | None = None,
+        memory: Mapping[ClipSpec, FramePool] | None = None,
+    ) -> None:
         self.reader = reader
         self.options = options
         self.specs = (specs,) if isinstance(specs, ClipSpec) else tuple(dict.fromkeys(specs))
         if not self.specs:
             raise ValueError("clips for no model: expected one or more")
-        self.builders = {spec: _builder(spec, options) for spec in self.specs}
+        self.builders = {spec: _builder(spec, options, (memory or {}).get(spec)) for spec in self.specs}
         self.duration_seconds = 0.0
-        self.cancelled = threading.Event()
+        self.cancelled = cancelled or threading.Event()
 
     def __iter__(self) -> Iterator[ClipBatch]:
         converters = {_look(spec): FrameConverter(*_look(spec)) for spec in self.specs}
-        for shown, until_seconds in self._shown_frames():
-            self.duration_seconds = until_seconds
-            yield from self._push(shown, until_seconds, converters)
-        for builder in self.builders.values():
-            yield from builder.finish()
+        try:
+            for shown, until_seconds in self._shown_frames():
+                self.duration_seconds = until_seconds
+                yield from self._push(shown, until_seconds, converters)
+            for builder in self.builders.values():
+                yield from builder.finish()
+        finally:
+            for builder in self.builders.values():
+                builder.discard()
 
     def _push(
         self, shown: TimedFrame, until_seconds: float, converters: Mapping[Look, FrameConverter]
@@ -123,13 +138,14 @@ class ClipStream:
         return f"breaks off after {seconds:.2f} s{lost}: {self.reader.failure}"
 
 
-def _builder(spec: ClipSpec, options: Options) -> ClipBuilder:
+def _builder(spec: ClipSpec, options: Options, memory: FramePool | None) -> ClipBuilder:
     t = spec.interval_seconds
     return ClipBuilder(
         spec,
-        options.batch_size,
+        options.batch_size or 1,
         first_interval=-count_intervals(-options.start_seconds, t),  # ceil
         stop_interval=None if options.end_seconds is None else count_intervals(options.end_seconds, t),
+        memory=memory or FramePool(),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import get_args
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.crop import Crop
+from tsm_runtime.frame_pool import FramePool
 
 __all__ = [
     "TIME_TOLERANCE_SECONDS",
@@ -80,11 +82,13 @@ class ClipBatch:
         indices: (N,) int64 interval numbers, increasing.
         frames: (N, T, size, size, 3) uint8 RGB.
         spec: T, size, and the length of the intervals.
+        memory: array that `frames` is the first part of, to be given back to the pool that it is from.
     """
 
     indices: npt.NDArray[np.int64]
     frames: npt.NDArray[np.uint8]
     spec: ClipSpec
+    memory: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         size = self.spec.size
@@ -107,18 +111,24 @@ class ClipBuilder:
         batch_size: N of a full batch.
         first_interval: intervals before this one are left out.
         stop_interval: first interval left out at the end; None: all that the video has.
+        memory: where the arrays of batches are taken from.
     """
 
     spec: ClipSpec
     batch_size: int
     first_interval: int = 0
     stop_interval: int | None = None
+    memory: FramePool = field(default_factory=FramePool)
     gaps: list[tuple[float, float]] = field(default_factory=list, init=False)
     """Stretches of the asked part longer than t without a new frame, [start, end) in seconds."""
     breaks: set[int] = field(default_factory=set, init=False)
     """Interval numbers k such that a gap lies across k*t."""
-    _ready: list[tuple[int, Picture]] = field(default_factory=list, init=False)
+    _ready: list[int] = field(default_factory=list, init=False)
+    """Complete intervals; the first lies in the first place of the first batch."""
     _filling: dict[int, Picture] = field(default_factory=dict, init=False)
+    _num_begun: int = field(default=0, init=False)
+    _batches: deque[Picture] = field(default_factory=deque, init=False)
+    """Arrays of the batches that are not given out yet."""
     _known_seconds: float = field(default=0.0, init=False)
 
     def push(
@@ -155,7 +165,14 @@ class ClipBuilder:
         """Give out what is complete but did not fill a batch; an interval cut off by the end is dropped."""
         if self._ready:
             yield self._pop_batch(len(self._ready))
+        self.discard()
+
+    def discard(self) -> None:
+        """Give back the memory of what was not given out."""
         self._filling.clear()
+        self._ready.clear()
+        while self._batches:
+            self.memory.give(self._batches.pop())
 
     @property
     def _first_slot(self) -> int:
@@ -181,24 +198,36 @@ class ClipBuilder:
         return [range(first, min(stop, before * num_frames)), range(max(first, after * num_frames), stop)]
 
     def _fill(self, slots: list[int], picture: Picture) -> None:
-        num_frames, size = self.spec.num_frames, self.spec.size
         for slot in slots:
-            interval, place = divmod(slot, num_frames)
+            interval, place = divmod(slot, self.spec.num_frames)
             if interval not in self._filling:
-                self._filling[interval] = np.empty((num_frames, size, size, 3), np.uint8)
+                self._filling[interval] = self._new_clip()
             self._filling[interval][place] = picture
+
+    def _new_clip(self) -> Picture:
+        """Return the next place in a batch: slots come in order, so clips become complete in this order."""
+        place = self._num_begun % self.batch_size
+        if place == 0:
+            spec = self.spec
+            shape = (self.batch_size, spec.num_frames, spec.size, spec.size, 3)
+            self._batches.append(self.memory.take(shape))
+        self._num_begun += 1
+        clip: Picture = self._batches[-1][place]
+        return clip
 
     def _full_batches(self) -> Iterator[ClipBatch]:
         complete = count_intervals(self._known_seconds, self.spec.interval_seconds)
         for interval in sorted(k for k in self._filling if k < complete):
-            self._ready.append((interval, self._filling.pop(interval)))
+            self._ready.append(interval)
+            del self._filling[interval]
         while len(self._ready) >= self.batch_size:
             yield self._pop_batch(self.batch_size)
 
     def _pop_batch(self, size: int) -> ClipBatch:
         taken, self._ready = self._ready[:size], self._ready[size:]
-        indices, clips = zip(*taken, strict=True)
-        return ClipBatch(np.array(indices, np.int64), np.stack(clips), self.spec)
+        memory = self._batches.popleft()
+        frames = memory if size == len(memory) else memory[:size]
+        return ClipBatch(np.array(taken, np.int64), frames, self.spec, memory)
 
 
 def frame_indices(times: npt.NDArray[np.float64], moments: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

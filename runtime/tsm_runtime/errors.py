@@ -6,6 +6,7 @@ __all__ = [
     "BackendError",
     "BundleError",
     "CheckError",
+    "OutOfMemoryError",
     "RunError",
     "TsmError",
     "UsageError",
@@ -53,3 +54,7 @@ class RunError(TsmError):
     """A run that broke off: NaN loss, full disk, a worker that died."""
 
     exit_code = 7
+
+
+class OutOfMemoryError(RunError):
+    """A backend has no memory for a batch of this size; a smaller one may fit."""

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av import VideoFrame
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from tsm_runtime.crop import Crop, HalfCropper, stored_half
@@ -82,7 +82,10 @@ def _turned(picture: Picture, matrix: tuple[float, float, float, float]) -> Pict
 
 def _display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
     try:
-        side_data: Any = frame.side_data  # PyAV's stub does not know its keys
+        # Not frame.side_data: frame and container would hold each other, and pictures of many megabytes would
+        # wait for Python's search for such cycles.
+        container: Any = SideDataContainer  # PyAV's stub knows neither its argument nor its keys
+        side_data = container(frame)
         matrix = side_data.get(Type.DISPLAYMATRIX)
     except (
         ValueError

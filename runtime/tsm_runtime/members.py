@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from tsm_runtime.fusion.fuse import Method
 from tsm_runtime.fusion.given import given_options, given_weights
 from tsm_runtime.fusion.member_labels import check_labels
 from tsm_runtime.inputs import find_bundle
-from tsm_runtime.pipeline import Member
+from tsm_runtime.member import Member
 from tsm_runtime.segments import BACKGROUND
 
-__all__ = ["ModelRequest", "choose_models", "load_bundles", "open_member", "open_members"]
+__all__ = ["ModelRequest", "choose_models", "closing_members", "load_bundles", "open_member", "open_members"]
 
 _FOR_SEVERAL = ("weights", "iou", "denominator", "method")
 
@@ -156,14 +157,33 @@ def open_member(bundle: Bundle, request: BackendRequest | None = None) -> Member
 def open_members(
     ensemble: Ensemble, bundles: Sequence[Bundle], request: BackendRequest | None = None
 ) -> list[Member]:
-    """Open every model; a member is called by its folder's name, or its path where two names are equal."""
+    """Open every model; a member is called by its folder's name, or its path where two names are equal.
+
+    Whoever gets them closes them, see `closing_members`. If one does not open, those before it are closed.
+    """
     names = [bundle.path.resolve().name for bundle in bundles]
-    return [
-        replace(
-            open_member(bundle, request),
-            name=name if names.count(name) == 1 else str(bundle.path),
-            weight=member.weight,
-            temperature=member.temperature,
-        )
-        for bundle, member, name in zip(bundles, ensemble.members, names, strict=True)
-    ]
+    members: list[Member] = []
+    try:
+        for bundle, member, name in zip(bundles, ensemble.members, names, strict=True):
+            opened = open_member(bundle, request)
+            named = name if names.count(name) == 1 else str(bundle.path)
+            members.append(replace(opened, name=named, weight=member.weight, temperature=member.temperature))
+    except BaseException:
+        _close(members)
+        raise
+    return members
+
+
+@contextmanager
+def closing_members(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
+    """Close the backends of members at the end of the block, however it ends."""
+    try:
+        yield members
+    finally:
+        _close(members)
+
+
+def _close(members: Sequence[Member]) -> None:
+    with ExitStack() as held:  # closes all, also when one fails
+        for member in members:
+            held.callback(member.backend.close)

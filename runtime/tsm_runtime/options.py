@@ -21,7 +21,7 @@ class Options:
         start_seconds, end_seconds: only intervals that lie within are classified; the grid stays that of the
             whole video. end None: to the end.
         min_score: segments of a model below it are dropped; in an ensemble before they are fused.
-        batch_size: clips per call of the backend.
+        batch_size: clips per call of the backend; None: as the backend likes it.
         fusion: of several members; its own min_score is that of fused segments.
 
     Raises:
@@ -31,7 +31,7 @@ class Options:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     min_score: float = 0.0
-    batch_size: int = 1
+    batch_size: int | None = None
     fusion: FusionOptions = field(default_factory=FusionOptions)
 
     def __post_init__(self) -> None:
@@ -42,5 +42,5 @@ class Options:
             raise UsageError(f"end {end:g}: expected seconds, more than the start ({self.start_seconds:g})")
         if not 0 <= self.min_score <= 1:
             raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch {self.batch_size}: expected 1 or more")

@@ -1,53 +1,85 @@
-"""Decoding in its own thread, behind a bounded queue."""
+"""Work in threads of its own, a little ahead of whoever takes what it gives, behind one bounded queue."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
-from tsm_runtime.clips import ClipBatch
+__all__ = ["Ended", "Prefetcher"]
 
-__all__ = ["prefetch"]
+_Key = TypeVar("_Key")
+_Item = TypeVar("_Item")
 
-_QUEUE_BATCHES = 2
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An iterable gives no more, because it is at its end or because of an exception."""
+
+    error: BaseException | None = None
 
 
-def prefetch(batches: Iterable[ClipBatch], cancelled: threading.Event) -> Generator[ClipBatch]:
-    """Run an iterable in a thread, a few batches ahead. Its exception is raised here, in the caller.
+class Prefetcher(Generic[_Key, _Item]):
+    """Iterables that each run in a thread and share a queue. Close it: then all threads have ended.
 
     Args:
-        batches: iterated in the thread, and nowhere else.
-        cancelled: set when the caller stops asking, for `batches` to watch; the thread has ended when this
-            generator is closed.
+        capacity: items that may wait; the threads pause when there are as many.
     """
-    results: queue.Queue[ClipBatch | BaseException | None] = queue.Queue(maxsize=_QUEUE_BATCHES)
 
-    def put(item: ClipBatch | BaseException | None) -> bool:
-        while not cancelled.is_set():
+    def __init__(self, capacity: int) -> None:
+        self.cancelled = threading.Event()
+        """Set by `close`, for the iterables to watch where their next item may take long."""
+        self.num_running = 0
+        """Iterables whose `Ended` was not given out yet."""
+        self._items: queue.Queue[tuple[_Key, _Item | Ended]] = queue.Queue(maxsize=capacity)
+        self._threads: list[threading.Thread] = []
+
+    def start(self, key: _Key, items: Callable[[], Iterable[_Item]]) -> None:
+        """Run an iterable, made and used in a new thread and nowhere else."""
+        thread = threading.Thread(target=self._work, args=(key, items), name="decode", daemon=True)
+        self._threads = [thread, *(other for other in self._threads if other.is_alive())]
+        self.num_running += 1
+        thread.start()
+
+    def get(self) -> tuple[_Key, _Item | Ended]:
+        """Return the next item of any iterable with that iterable's key; those of one come in its order."""
+        key, item = self._items.get()
+        if isinstance(item, Ended):
+            self.num_running -= 1
+        return key, item
+
+    def close(self) -> None:
+        """Let all threads end, and wait until they have."""
+        self.cancelled.set()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _work(self, key: _Key, items: Callable[[], Iterable[_Item]]) -> None:
+        try:
+            for item in items():
+                if not self._put(key, item):
+                    return
+            end = Ended()
+        except BaseException as error:
+            end = Ended(error)
+        self._put(key, end)
+
+    def _put(self, key: _Key, item: _Item | Ended) -> bool:
+        while not self.cancelled.is_set():
             try:
-                results.put(item, timeout=0.1)
+                self._items.put((key, item), timeout=0.1)
                 return True
             except queue.Full:
                 continue
         return False
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="decode", daemon=True)
-    thread.start()
-    try:
-        while (item := results.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        cancelled.set()
-        thread.join()

@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left, where standard error is a terminal."""
+"""Progress bars with rate and time left, where standard error is a terminal."""
 
 from __future__ import annotations
 
@@ -6,27 +6,65 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tsm_runtime.pipeline import Options, Progress
+from tsm_runtime.inputs import VideoInput
+from tsm_runtime.options import Options
 from tsm_runtime.terminal import is_terminal, printable
 
-__all__ = ["progress_bar"]
+if TYPE_CHECKING:
+    # rich costs more time to import than the rest of the runtime.
+    from rich.progress import Progress, TaskID
+
+__all__ = ["ProgressBars", "progress_bars"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressBars:
+    """A bar for each video that is being run."""
+
+    _bars: Progress
+    _options: Options
+    _tasks: dict[VideoInput, tuple[TaskID, float]] = field(default_factory=dict)
+    """Of each video the bar, and when it appeared."""
+
+    def report(self, video: VideoInput, reached_seconds: float, claimed_seconds: float | None) -> None:
+        """Show how far a video is, as `videos.run_videos` tells it."""
+        if video not in self._tasks:
+            task = self._bars.add_task(printable(video.path.name), total=None, rate="")
+            self._tasks[video] = (task, time.perf_counter())
+        task, start = self._tasks[video]
+        done = max(0.0, reached_seconds - self._options.start_seconds)
+        bounds = [bound for bound in (claimed_seconds, self._options.end_seconds) if bound]
+        total = max(min(bounds) - self._options.start_seconds, done) if bounds else None
+        rate = done / max(time.perf_counter() - start, 1e-9)
+        self._bars.update(task, completed=done, total=total, rate=f"{rate:.1f} x real time")
+
+    @contextmanager
+    def away(self, video: VideoInput) -> Iterator[None]:
+        """Take all bars off the terminal while the block prints, and that of a video for good."""
+        self._bars.stop()
+        if video in self._tasks:
+            self._bars.remove_task(self._tasks.pop(video)[0])
+        try:
+            yield
+        finally:
+            self._bars.start()
 
 
 @contextmanager
-def progress_bar(name: str, options: Options) -> Iterator[Progress | None]:
-    """Show a bar for one video while the block runs, and take it away afterwards.
+def progress_bars(options: Options) -> Iterator[ProgressBars | None]:
+    """Show bars while the block runs, and take them away afterwards.
 
     Yields:
-        What `run` reports to; None where standard error is no terminal.
+        What to report to; None where standard error is no terminal.
     """
     if not is_terminal(sys.stderr):
         yield None
         return
-    # rich costs more time to import than the rest of the runtime.
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -34,15 +72,5 @@ def progress_bar(name: str, options: Options) -> Iterator[Progress | None]:
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
-    start = time.perf_counter()
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(printable(name), total=None, rate="")
-
-        def report(reached_seconds: float, claimed_seconds: float | None) -> None:
-            done = max(0.0, reached_seconds - options.start_seconds)
-            bounds = [bound for bound in (claimed_seconds, options.end_seconds) if bound]
-            total = max(min(bounds) - options.start_seconds, done) if bounds else None
-            rate = done / max(time.perf_counter() - start, 1e-9)
-            bar.update(task, completed=done, total=total, rate=f"{rate:.1f} x real time")
-
-        yield report
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield ProgressBars(bars, options)

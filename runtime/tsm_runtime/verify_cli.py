@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -55,8 +55,15 @@ def tsm_verify(
             show_default=False,
         ),
     ] = None,
+    backend: Annotated[
+        Literal["auto", "onnxruntime-cuda", "openvino", "all"],
+        typer.Option(
+            help="what runs the files; auto: what runs files of their kind by default; openvino: ONNX files,"
+            " fp32 in bf16 too; all: each of these"
+        ),
+    ] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="threads of onnxruntime [default: all cores]", min=1)
+        int | None, typer.Option(help="threads on the CPU [default: all cores]", min=1)
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="one JSON object, agreement 0 to 1")] = False,
     no_write: Annotated[bool, typer.Option("--no-write", help="leave the manifest as it is")] = False,
@@ -71,6 +78,7 @@ def tsm_verify(
     from tsm_runtime.verification.record import to_verification, write_verification
     from tsm_runtime.verification.run import verify
     from tsm_runtime.verification.table import report_to_json, report_to_text
+    from tsm_runtime.verification.variants import CHOICES
 
     opened = load_bundle(bundle)
     spec = opened.manifest.clip_spec
@@ -82,6 +90,7 @@ def tsm_verify(
         report = verify(
             opened,
             [noise_clips(spec), footage],
+            choices=CHOICES if backend == "all" else (backend,),
             max_abs_error=tolerance,
             num_threads=threads,
             progress=progress,

@@ -16,9 +16,9 @@ from tiny_bundle import tiny_model
 
 from tsm_export.accuracy import OnnxBackend, accuracy_reports, compare_results, mean_differences, run_models
 from tsm_export.footage import Validation
-from tsm_runtime import pipeline
+from tsm_runtime import videos
 from tsm_runtime.annotations import VideoAnnotation
-from tsm_runtime.backends import Backend, Scores
+from tsm_runtime.backends import Backend, BlockingBackend, Scores
 from tsm_runtime.bundle import AccuracyReport
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import CheckError, RunError
@@ -31,7 +31,7 @@ DARK, GREY, BRIGHT = 25, 128, 230
 
 
 @dataclass
-class Blind:
+class Blind(BlockingBackend):
     """Says background of any clip but every `nth`, of which it says what the bright-and-dark model says."""
 
     nth: int
@@ -112,12 +112,12 @@ def test_scenes_count_by_video(validation: Validation) -> None:
 def test_each_video_is_decoded_once(validation: Validation, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
 
-    class Counted(pipeline.VideoReader):
+    class Counted(videos.VideoReader):
         def __init__(self, path: Path) -> None:
             opened.append(path)
             super().__init__(path)
 
-    monkeypatch.setattr(pipeline, "VideoReader", Counted)
+    monkeypatch.setattr(videos, "VideoReader", Counted)
     reports_of(validation, BrightnessBackend(), Blind(2), Blind(3))
     assert opened == [path for _, path in validation.videos]
 
@@ -165,7 +165,7 @@ def test_a_video_that_cannot_be_read(
 
 
 def test_scores_that_are_no_numbers(validation: Validation) -> None:
-    class Broken:
+    class Broken(BlockingBackend):
         name = "broken"
 
         def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import BlockingBackend, Scores
 from tsm_runtime.clips import ClipSpec
+from tsm_runtime.errors import OutOfMemoryError
 from tsm_runtime.outputs import Result, SceneScore
 from tsm_runtime.pipeline import Member
 from tsm_runtime.segments import BACKGROUND, Segment
@@ -41,7 +42,7 @@ def result_of(*segments: Segment, video_id: str = "clip", scenes: tuple[SceneSco
 
 
 @dataclass
-class BrightnessBackend:
+class BrightnessBackend(BlockingBackend):
     """Scores a clip by its mean brightness, whatever the batch size; the tiny bundle computes the same."""
 
     name: str = "brightness"
@@ -61,3 +62,61 @@ def _softmax(mean: npt.NDArray[np.float64], centres: tuple[float, ...]) -> npt.N
 def brightness_member(interval_seconds: float = 0.5, num_frames: int = 4, size: int = 32) -> Member:
     spec = ClipSpec(interval_seconds=interval_seconds, num_frames=num_frames, size=size)
     return Member(backend=BrightnessBackend(), spec=spec, action_labels=ACTIONS, scene_labels=SCENES)
+
+
+@dataclass(eq=False)
+class Submitted:
+    """A batch in flight on a `QueueBackend`."""
+
+    frames: npt.NDArray[np.uint8]
+    digest: int
+    lost: bool = False
+
+
+class QueueBackend(BrightnessBackend):
+    """Scores when the result is asked for, in order; frames must have stayed as they were until then.
+
+    Args:
+        in_flight: as of any backend.
+        memory: clips that a batch may have.
+        fails_at: where a larger one is refused; all that is in flight is lost with it.
+    """
+
+    def __init__(self, in_flight: int = 2, memory: int = 10**9, fails_at: str = "submit") -> None:
+        super().__init__(name="queue")
+        self.in_flight = in_flight
+        self.memory, self.fails_at = memory, fails_at
+        self.flying: list[Submitted] = []
+        self.most_flying = 0
+        self.num_closed = 0
+
+    def submit(self, frames: npt.NDArray[np.uint8]) -> Submitted:  # type: ignore[override]
+        if self.fails_at == "submit":
+            self._require_memory(frames)
+        batch = Submitted(frames, hash(frames.tobytes()))
+        self.flying.append(batch)
+        self.most_flying = max(self.most_flying, len(self.flying))
+        assert len(self.flying) <= self.in_flight
+        return batch
+
+    def result(self, batch: Submitted) -> Scores:  # type: ignore[override]
+        assert not batch.lost, "lost, and not submitted again"
+        assert self.flying[0] is batch, "results are asked for in order"
+        assert hash(batch.frames.tobytes()) == batch.digest, "overwritten in flight"
+        self._require_memory(batch.frames)
+        self.flying.pop(0)
+        return super().infer(batch.frames)
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        return self.result(self.submit(frames))
+
+    def close(self) -> None:
+        self.num_closed += 1
+
+    def _require_memory(self, frames: npt.NDArray[np.uint8]) -> None:
+        if len(frames) <= self.memory:
+            return
+        for batch in self.flying:
+            batch.lost = True
+        self.flying.clear()
+        raise OutOfMemoryError(f"{len(frames)} clips want too much")

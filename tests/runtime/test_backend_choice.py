@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from tiny_bundle import tiny_model, write_tiny_bundle
 
-from tsm_runtime.backends import Backend, Scores, choice
+from tsm_runtime.backends import Backend, BlockingBackend, Scores, choice
 from tsm_runtime.backends.choice import BackendRequest, open_requested
 from tsm_runtime.bundle import Bundle, EngineInfo, ModelFile, encode_manifest, load_bundle, sha256
 from tsm_runtime.engines import rebuild
 from tsm_runtime.engines.build import BuiltPlan
 from tsm_runtime.engines.options import BuildOptions
-from tsm_runtime.errors import BackendError, BundleError
+from tsm_runtime.errors import BackendError, BundleError, UsageError
 
 MODEL = tiny_model().SerializeToString()
 
@@ -44,7 +45,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return load_bundle(folder)
 
 
-class FakePlan:
+class FakePlan(BlockingBackend):
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -57,10 +58,10 @@ def open_plans_of(version: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     tried: list[str] = []
     real = choice.open_model
 
-    def opened(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+    def opened(bundle: Bundle, name: str, **given: Any) -> Backend:
         tried.append(name)
         if not name.endswith(".plan"):
-            return real(bundle, name, num_threads=num_threads)
+            return real(bundle, name, **given)
         bundle.model_bytes(name)
         info = bundle.manifest.files[name].engine
         assert info is not None
@@ -167,9 +168,98 @@ def test_an_altered_plan_is_built_again(bundle: Bundle, monkeypatch: pytest.Monk
 
 
 def test_no_gpu_is_an_error_where_tensorrt_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_gpu(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+    def no_gpu(bundle: Bundle, name: str, **_: object) -> Backend:
         raise BackendError("no GPU")
 
     monkeypatch.setattr(choice, "open_model", no_gpu)
     with pytest.raises(BackendError, match="no GPU"):
         open_requested(bundle, BackendRequest(backend="tensorrt"))
+
+
+# --- engines of ONNX files ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
+    """File, engine and bf16 of all that is opened; plans and CUDA do not open."""
+    calls: list[tuple[str, str, bool]] = []
+
+    def fake(
+        bundle: Bundle, name: str, *, engine: str = "", bf16: bool = False, num_threads: int | None = None
+    ) -> Backend:
+        calls.append((name, engine, bf16))
+        if name.endswith(".plan"):
+            raise BackendError("no GPU for plans")
+        if engine == "onnxruntime-cuda" and not runs_cuda:
+            raise BackendError("CUDA does not load\nget it")
+        return FakePlan(f"{engine} {name}")
+
+    runs_cuda: list[bool] = []
+    monkeypatch.setattr(choice, "open_model", fake)
+    monkeypatch.setattr(choice, "_has_cuda", lambda: True)
+    fake.runs_cuda = runs_cuda  # type: ignore[attr-defined]
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        (BackendRequest(backend="onnxruntime"), ("model.fp32.onnx", "onnxruntime", False)),
+        (BackendRequest(backend="openvino"), ("model.fp32.onnx", "openvino", False)),
+        (BackendRequest(backend="openvino", precision="int8"), ("model.int8.onnx", "openvino", False)),
+        (BackendRequest(backend="openvino", precision="bf16"), ("model.fp32.onnx", "openvino", True)),
+        (BackendRequest(precision="bf16"), ("model.fp32.onnx", "openvino", True)),
+        (BackendRequest(precision="int8"), ("model.int8.onnx", "onnxruntime", False)),
+    ],
+)
+def test_the_engine_and_the_file_that_are_asked_for(
+    bundle: Bundle,
+    opened: list[tuple[str, str, bool]],
+    request_: BackendRequest,
+    wanted: tuple[str, str, bool],
+) -> None:
+    open_requested(bundle, request_)
+    assert opened == [wanted]  # and nothing else is tried
+
+
+def test_cuda_by_name_is_used_or_an_error(bundle: Bundle, opened: list[tuple[str, str, bool]]) -> None:
+    with pytest.raises(BackendError, match="CUDA does not load"):
+        open_requested(bundle, BackendRequest(backend="onnxruntime-cuda"))
+    assert opened == [("model.fp16.onnx", "onnxruntime-cuda", False)]
+
+
+def test_auto_tries_a_plan_then_cuda_then_the_cpu_and_says_why(
+    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_requested(bundle, BackendRequest(tell=True))
+    assert opened == [
+        ("model.fp16.plan", "", False),
+        ("model.fp16.onnx", "onnxruntime-cuda", False),
+        ("model.fp32.onnx", "onnxruntime", False),
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        "onnxruntime runs instead of model.fp16.plan: no GPU for plans",
+        f"{bundle.path}: runs on onnxruntime model.fp32.onnx (CUDA does not load; on the CPU)",
+    ]
+
+
+def test_auto_takes_cuda_where_it_runs(
+    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice.open_model.runs_cuda.append(True)  # type: ignore[attr-defined]
+    open_requested(bundle, BackendRequest(tell=True))
+    assert opened[-1] == ("model.fp16.onnx", "onnxruntime-cuda", False)
+    assert "onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)" in capsys.readouterr().err
+
+
+def test_auto_says_nothing_where_nobody_listens(
+    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_requested(bundle, BackendRequest(precision="int8"))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "onnxruntime-cuda", "tensorrt"])
+def test_bf16_is_for_openvino(backend: choice.BackendName) -> None:
+    with pytest.raises(UsageError, match=f"bf16 is for --backend openvino, not {backend}"):
+        BackendRequest(backend=backend, precision="bf16")

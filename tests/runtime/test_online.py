@@ -19,7 +19,7 @@ pytest.importorskip("onnx")
 from onnx import ModelProto, TensorProto, helper
 from tiny_online import NUM_FRAMES, SIZE, expected_scores, tiny_online_model, write_online_bundle
 
-from tsm_runtime.backends import Scores, open_model
+from tsm_runtime.backends import BlockingBackend, Scores, open_model
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend, OnlineModel
 from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
 from tsm_runtime.bundle import load_bundle
@@ -264,7 +264,7 @@ SPEC = ClipSpec(interval_seconds=0.4, num_frames=NUM_FRAMES, size=SIZE)
 
 
 @dataclass
-class ExpectedBackend:
+class ExpectedBackend(BlockingBackend):
     """What the online model is to say, computed by numpy from whole clips."""
 
     name: str = "numpy"

@@ -24,7 +24,7 @@ from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Options, run
-from tsm_runtime.prefetch import prefetch
+from tsm_runtime.prefetch import Ended, Prefetcher
 
 DARK, GREY, BRIGHT = 20, 128, 235
 
@@ -307,7 +307,15 @@ def decode_threads() -> list[threading.Thread]:
 
 
 def test_prefetch_gives_all_in_order() -> None:
-    assert [int(b.indices[0]) for b in prefetch(batches(50), threading.Event())] == list(range(50))
+    with Prefetcher[str, ClipBatch](2) as ahead:
+        for key in ("a", "b"):
+            ahead.start(key, lambda: batches(50))
+        found: dict[str, list[int]] = {"a": [], "b": []}
+        while ahead.num_running:
+            key, item = ahead.get()
+            if not isinstance(item, Ended):
+                found[key].append(int(item.indices[0]))
+    assert found == {"a": [*range(50)], "b": [*range(50)]}
     assert decode_threads() == []
 
 
@@ -319,14 +327,14 @@ def test_prefetch_runs_only_a_few_batches_ahead() -> None:
             made.append(1)
             yield batch
 
-    stream = prefetch(counting(), threading.Event())
-    next(stream)
-    time.sleep(0.2)
-    assert len(made) <= 5
-    stream.close()
+    with Prefetcher[int, ClipBatch](2) as ahead:
+        ahead.start(0, counting)
+        ahead.get()
+        time.sleep(0.2)
+        assert len(made) <= 5
 
 
-def test_an_exception_of_the_thread_reaches_the_caller() -> None:
+def test_an_exception_of_the_thread_comes_after_what_it_gave() -> None:
     class DecodingError(Exception):
         pass
 
@@ -334,20 +342,24 @@ def test_an_exception_of_the_thread_reaches_the_caller() -> None:
         yield from batches(3)
         raise DecodingError("broken")
 
-    stream = prefetch(breaking(), threading.Event())
-    assert [next(stream) is not None for _ in range(3)] == [True] * 3
-    with pytest.raises(DecodingError, match="broken"):
-        next(stream)
+    with Prefetcher[int, ClipBatch](2) as ahead:
+        ahead.start(0, breaking)
+        assert [isinstance(ahead.get()[1], ClipBatch) for _ in range(3)] == [True] * 3
+        _, end = ahead.get()
+    assert isinstance(end, Ended)
+    assert isinstance(end.error, DecodingError)
     assert decode_threads() == []
 
 
-def test_leaving_early_ends_the_thread() -> None:
-    cancelled, stopped = threading.Event(), threading.Event()
-    stream = prefetch(batches(10**9, stopped), cancelled)
-    next(stream)
-    stream.close()
-    assert cancelled.is_set()
+def test_leaving_early_ends_the_threads() -> None:
+    stopped = [threading.Event(), threading.Event()]
+    with Prefetcher[int, ClipBatch](2) as ahead:
+        for number, event in enumerate(stopped):
+            ahead.start(number, lambda event=event: batches(10**9, event))  # type: ignore[misc]
+        ahead.get()
+    assert ahead.cancelled.is_set()
     assert decode_threads() == []
+    assert all(event.is_set() for event in stopped)
 
 
 class BreakingBackend(BrightnessBackend):

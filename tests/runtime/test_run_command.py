@@ -460,7 +460,8 @@ def test_an_unusable_bundle_leaves_no_output(tsm_run: Command, video: Path, tmp_
 def test_without_a_backend_the_extra_is_named(
     tsm_run: Command, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for backend in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, backend, None)
     code, out, err = tsm_run(video)
     assert (code, out) == (5, "")
     assert err.startswith("tsm-run: no backend is installed: pip install 'tsm-tal[cpu]'")

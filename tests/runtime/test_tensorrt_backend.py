@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cuda_double import FakeDevice
-from fakes import ACTIONS, SCENES, BrightnessBackend
+from cuda_double import ContractError, FakeDevice
+from fakes import ACTIONS, SCENES, BrightnessBackend, brightness_member
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from media import write_levels
 from tensorrt_contract import CONTRACTS, source_uses
 from tensorrt_double import NUM_FRAMES, SIZE, TensorrtDouble, plan_for
 
@@ -25,9 +27,12 @@ from tsm_runtime.backends import Scores, open_backend, open_model
 from tsm_runtime.backends.tensorrt import TensorrtBackend
 from tsm_runtime.bundle import Bundle, EngineInfo, ModelFile, load_bundle, sha256
 from tsm_runtime.engines.gpu import Gpu
-from tsm_runtime.errors import BackendError, BundleError, RunError, TsmError
+from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError, TsmError
 from tsm_runtime.gpu import plan as plan_module
 from tsm_runtime.gpu.memory import DeviceError
+from tsm_runtime.inputs import VideoInput
+from tsm_runtime.pipeline import Options, run
+from tsm_runtime.videos import run_videos
 
 PLAN = "model.fp16.plan"
 NEWEST = "tensorrt-11.4.0.106"
@@ -629,3 +634,84 @@ def test_the_other_gpu_names_are_used(make_machine: Callable[..., Machine], libr
     with machine.open() as backend:
         assert f"{library} " in backend.name
         assert "NVIDIA RTX PRO 6000" in backend.name
+
+
+# --- batches in page-locked memory ----------------------------------------------------------------
+
+
+def test_a_batch_of_the_pool_goes_to_the_gpu_from_where_it_is(machine: Machine) -> None:
+    sources: list[Frames] = []
+    upload = machine.device.upload
+
+    def watched(address: int, source: Frames, stream: Any) -> None:
+        sources.append(source)
+        upload(address, source, stream)
+
+    machine.device.upload = watched  # type: ignore[method-assign]
+    with machine.open() as backend:
+        held = backend.frame_pool.take((5, NUM_FRAMES, SIZE, SIZE, 3))
+        held[:] = clips(5)
+        plain = clips(4)
+        assert_scores(backend.infer(held), clips(5))
+        assert_scores(backend.infer(held[:3]), clips(5)[:3])  # the last batch of a video
+        assert_scores(backend.infer(held[::2]), clips(5)[::2])  # not contiguous: has to be copied
+        assert_scores(backend.infer(plain), plain)
+    assert [np.shares_memory(source, held) for source in sources] == [True, True, False, False]
+
+
+def test_fewer_clips_than_the_plan_takes_are_filled_up(machine: Machine) -> None:
+    machine.put_plan(plan_for(machine.double.version, batch=(4, 4, 8)).encode(), batch=(4, 4, 8))
+    with machine.open() as backend:
+        held = backend.frame_pool.take((2, NUM_FRAMES, SIZE, SIZE, 3))
+        held[:] = clips(2)
+        assert_scores(backend.infer(held), clips(2))
+
+
+def test_overwriting_a_batch_of_the_pool_too_early_is_noticed_here() -> None:
+    """So that the tests of the pipeline below say something."""
+    device = FakeDevice()
+    with device.active():
+        source = device.pin((2, 3), np.uint8).array
+        target, stream = device.allocate(6), device.stream()
+        device.upload(target.address, source, stream)
+        source.fill(1)
+        with pytest.raises(ContractError, match="page-locked memory is written before its copy"):
+            stream.synchronize()
+
+
+@pytest.mark.parametrize("hurry", [None, random.Random(1), random.Random(2)])
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_videos_on_a_plan(
+    make_machine: Callable[..., Machine], tmp_path: Path, hurry: random.Random | None, jobs: int
+) -> None:
+    """Batches are written into page-locked memory and used again, while two are in flight."""
+    levels = [(20, 1.0), (128, 0.5), (235, 1.5), (60, 0.7)] * 3
+    videos = [VideoInput(write_levels(tmp_path / f"v{n}.mkv", levels[n:]), f"v{n}") for n in range(4)]
+    machine = make_machine(device=FakeDevice(hurry=hurry))
+    with machine.open() as backend:
+        member = replace(brightness_member(), backend=backend)
+        found = dict(run_videos(videos, [member], Options(batch_size=3), jobs=jobs))
+    for video, result in found.items():
+        assert result == run(video.path, brightness_member())
+
+
+def test_without_page_locked_memory_plain_memory_does(machine: Machine) -> None:
+    with machine.open() as backend:
+        machine.device.faults["pin"] = DeviceError("cuMemHostAlloc failed", out_of_memory=True)
+        held = backend.frame_pool.take((2, NUM_FRAMES, SIZE, SIZE, 3))
+        held[:] = clips(2)
+        assert_scores(backend.infer(held), clips(2))
+    late = backend.frame_pool.take((3, NUM_FRAMES, SIZE, SIZE, 3))
+    late.fill(1)  # memory of its own: nothing of the GPU is there any more
+    assert machine.device.closed == 1
+
+
+def test_short_memory_of_the_gpu_is_told_apart(machine: Machine) -> None:
+    with machine.open() as backend:
+        machine.device.faults["upload"] = DeviceError("out of memory", out_of_memory=True)
+        with pytest.raises(OutOfMemoryError, match="out of memory"):
+            backend.infer(clips(2))
+        machine.device.faults["upload"] = DeviceError("illegal address")
+        with pytest.raises(RunError, match="illegal address") as told:
+            backend.infer(clips(2))
+        assert not isinstance(told.value, OutOfMemoryError)

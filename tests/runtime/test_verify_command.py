@@ -22,7 +22,7 @@ from fakes import ACTION_CENTRES, SCENE_CENTRES, SHARPNESS
 from media import write_levels
 
 from tsm_runtime import __version__
-from tsm_runtime.backends import Backend, Scores
+from tsm_runtime.backends import Backend, BlockingBackend, Scores
 from tsm_runtime.bundle import (
     FORMAT_VERSION,
     Bundle,
@@ -38,7 +38,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.engines.gpu import Gpu
 from tsm_runtime.errors import BackendError
 from tsm_runtime.inputs import demo_folder
-from tsm_runtime.verification import record, run
+from tsm_runtime.verification import record, run, variants
 from tsm_runtime.verification.inputs import noise_clips, video_clips
 from tsm_runtime.verify_cli import main
 
@@ -275,7 +275,7 @@ def without_gpu(bundle: Bundle, name: str, *, num_threads: int | None = None) ->
     return open_really(bundle, name, num_threads=num_threads)
 
 
-open_really = run.open_model
+open_really = variants.open_model
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bad_file_fails_and_the_others_go_on(
     tsm_verify: Command, zoo: Path, tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "open_model", without_gpu)
+    monkeypatch.setattr(variants, "open_model", without_gpu)
     shutil.copytree(zoo, tmp_path / "zoo")
     code, out, err = tsm_verify("zoo", "--video", video, "--json")
     bad = [
@@ -346,7 +346,7 @@ def test_a_bad_file_fails_and_the_others_go_on(
 def test_the_table_tells_what_failed(
     tsm_verify: Command, zoo: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "open_model", without_gpu)
+    monkeypatch.setattr(variants, "open_model", without_gpu)
     before = (zoo / "manifest.json").read_bytes()
     code, out, _ = tsm_verify(zoo, "--video", video, "--no-write")
     assert code == 6
@@ -442,7 +442,7 @@ def test_without_onnxruntime_nothing_can_be_run(
 # --- engines --------------------------------------------------------------------------------------
 
 
-class Engine:
+class Engine(BlockingBackend):
     """What a plan's backend would be: takes 2 to 8 clips, and is off by so much."""
 
     name = "TensorRT 10.16, some GPU"
@@ -491,7 +491,7 @@ def test_an_engine_within_its_profile(
         engines.append(Engine(open_really(bundle, "model.fp32.onnx", num_threads=1), error))
         return engines[-1]
 
-    monkeypatch.setattr(run, "open_model", open_here)
+    monkeypatch.setattr(variants, "open_model", open_here)
     outcome = tsm_verify("b", "--video", video)
     assert outcome.code == code
     # 8 clips of noise in calls of 2, 5 and 2 (one of them twice), then 6 of the video in 2 and 5
@@ -598,7 +598,7 @@ def test_a_manifest_that_changed_meanwhile_is_left_alone(
         (folder / "manifest.json").write_bytes(exported)
         return open_really(bundle, name, num_threads=num_threads)
 
-    monkeypatch.setattr(run, "open_model", open_and_export)
+    monkeypatch.setattr(variants, "open_model", open_and_export)
     code, _, err = tsm_verify("b", "--video", video)
     assert code == 0
     assert err == (
@@ -763,3 +763,51 @@ def test_the_embedded_demo(tsm_verify: Command, tmp_path: Path) -> None:
         assert off["max_abs_error"]["scene_scores"] == pytest.approx(error, abs=1e-5)
         assert error > 5e-3 or name != "noise"  # on the video its scene is certain
     assert found["model.fp16.onnx", "the demo video"]["segment_agreement"] == 1
+
+
+# --- other engines --------------------------------------------------------------------------------
+
+
+def test_openvino_is_compared_in_each_precision_that_it_has(
+    tsm_verify: Command, tmp_path: Path, video: Path
+) -> None:
+    pytest.importorskip("openvino")
+    from tsm_runtime.backends.openvino import has_bf16
+
+    files = {"model.int8.onnx": (tiny_model(), "int8")}
+    folder = write_bundle(tmp_path / "bundle", files)
+    code, out, _ = tsm_verify(folder, "--video", video, "--backend", "openvino", "--json", "--threads", 1)
+    told = json.loads(out)
+    wanted = {"model.fp32.onnx on openvino", "model.int8.onnx on openvino"}
+    bf16 = "model.fp32.onnx on openvino in bf16"
+    assert code == 0
+    assert set(told["compared"]) == wanted | ({bf16} if has_bf16() else set())
+    assert (bf16 in told["verification"]["not_run"]) == (not has_bf16())
+    assert {entry["file"] for entry in told["verification"]["files"]} == {
+        "model.fp32.onnx",
+        "model.int8.onnx",
+    }
+    assert all("openvino" in entry["backend"] for entry in told["verification"]["files"])
+    assert "on openvino" in tsm_verify(folder, "--video", video, "--backend", "openvino", "--threads", 1).out
+
+
+def test_both_engines_in_one_verification(tsm_verify: Command, tmp_path: Path, video: Path) -> None:
+    pytest.importorskip("openvino")
+    folder = write_bundle(tmp_path / "bundle", {"model.fp16.onnx": (off_model(), "fp16")})
+    arguments = ("--backend", "all", "--tolerance", 1e-4, "--json", "--threads", 1)
+    code, out, err = tsm_verify(folder, "--video", video, *arguments)
+    told = json.loads(out)
+    assert code == 6
+    assert {"model.fp16.onnx", "model.fp16.onnx on openvino"} <= {p["file"] for p in told["problems"]}
+    assert "failed: model.fp16.onnx, model.fp16.onnx on openvino" in err
+
+
+def test_an_engine_that_is_not_installed_is_not_run(
+    tsm_verify: Command, tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    folder = write_bundle(tmp_path / "bundle", {})
+    code, out, _ = tsm_verify(folder, "--video", video, "--backend", "openvino", "--threads", 1)
+    assert code == 0
+    assert "not run  model.fp32.onnx on openvino: openvino is not installed: pip install" in out
+    assert "nothing but the reference could be run here" in out

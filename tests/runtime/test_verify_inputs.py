@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import counted, write_levels, write_video
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import BlockingBackend, Scores
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import VideoError
 from tsm_runtime.pipeline import Member, run
@@ -45,7 +45,7 @@ def test_noise_differs_in_more_than_its_pixels() -> None:
     assert frames.max() >= 250
 
 
-class Recorder:
+class Recorder(BlockingBackend):
     """A backend that keeps what it is given."""
 
     name = "recorder"

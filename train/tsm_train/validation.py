@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tsm_runtime.annotations import VideoAnnotation
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import BlockingBackend, Scores
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
@@ -27,7 +27,7 @@ TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 _BATCH_SIZE = 8
 
 
-class TorchBackend:
+class TorchBackend(BlockingBackend):
     """A PyTorch model behind the runtime's backend protocol."""
 
     name = "torch"

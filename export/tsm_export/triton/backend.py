@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tsm_export.triton.model_config import PARAMETER, differences, head_labels, signature
 from tsm_export.triton.server import TritonServer, words
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import BlockingBackend, Scores
 from tsm_runtime.bundle import Bundle, Manifest, load_bundle
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.pipeline import Member
@@ -74,7 +74,7 @@ def open_member(
     )
 
 
-class TritonBackend:
+class TritonBackend(BlockingBackend):
     """A model on a server.
 
     Args:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Scores
-from tsm_runtime.backends.onnxruntime import describe_session, one_line, open_session
+from tsm_runtime.backends import BlockingBackend, Scores
+from tsm_runtime.backends.failures import one_line
+from tsm_runtime.backends.onnxruntime import describe_session, open_session
 from tsm_runtime.bundle import Bundle, Manifest
 from tsm_runtime.errors import BundleError, RunError
 
@@ -130,7 +131,7 @@ class OnlineScorer:
         return binding
 
 
-class OnlineBackend:
+class OnlineBackend(BlockingBackend):
     """An online model as a backend for whole clips, frame by frame."""
 
     def __init__(self, model: OnlineModel) -> None:

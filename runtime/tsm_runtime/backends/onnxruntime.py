@@ -8,17 +8,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import BlockingBackend, Scores
+from tsm_runtime.backends.failures import one_line, run_failure
+from tsm_runtime.backends.onnx_shapes import check_tensors
 from tsm_runtime.bundle import Bundle, Manifest
-from tsm_runtime.errors import BackendError, BundleError, RunError
+from tsm_runtime.errors import BackendError, BundleError
+from tsm_runtime.machine import num_cores
 
-__all__ = ["OnnxruntimeBackend", "describe_session", "one_line", "open_session"]
+__all__ = [
+    "OnnxruntimeBackend",
+    "check_session",
+    "describe_session",
+    "import_onnxruntime",
+    "open_session",
+    "session_options",
+]
 
 _NO_FOLDER = f"{os.devnull}/"
 """Where weights outside the model file are looked for: a place that holds none, as no hash covers them."""
 
 
-class OnnxruntimeBackend:
+class OnnxruntimeBackend(BlockingBackend):
     """A session over one ONNX model of a bundle.
 
     Args:
@@ -35,7 +45,7 @@ class OnnxruntimeBackend:
         self, bundle: Bundle, name: str = "model.fp32.onnx", *, num_threads: int | None = None
     ) -> None:
         self._session = open_session(bundle, name, num_threads=num_threads)
-        _check_model(self._session, bundle.manifest, f"{bundle.path}: {name}")
+        check_session(self._session, bundle.manifest, f"{bundle.path}: {name}")
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.name = describe_session(bundle, name)
 
@@ -48,18 +58,18 @@ class OnnxruntimeBackend:
         try:
             outputs = self._session.run(None, {"frames": frames})
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise RunError(f"{self.name} failed on a batch of {len(frames)}: {one_line(error)}") from error
+            raise run_failure(self.name, len(frames), error) from error
         values = dict(zip(self._outputs, outputs, strict=True))
         return Scores(values["action_scores"], values.get("scene_scores"))
 
 
 def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Any:
     """Open an ONNX file of a bundle on the CPU; arguments and errors as of `OnnxruntimeBackend`."""
-    ort = _onnxruntime()
+    ort = import_onnxruntime()
     model = bundle.model_bytes(name)
     try:
         return ort.InferenceSession(
-            model, _options(ort, num_threads or _num_cores()), providers=["CPUExecutionProvider"]
+            model, session_options(ort, num_threads or num_cores()), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # as above
         raise BundleError(
@@ -69,10 +79,15 @@ def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -
 
 def describe_session(bundle: Bundle, name: str) -> str:
     """Tell a person what runs a model file."""
-    return f"onnxruntime {_onnxruntime().__version__} CPU, {bundle.manifest.files[name].precision}"
+    return f"onnxruntime {import_onnxruntime().__version__} CPU, {bundle.manifest.files[name].precision}"
 
 
-def _onnxruntime() -> Any:
+def import_onnxruntime() -> Any:
+    """Return the module.
+
+    Raises:
+        BackendError: it is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -82,36 +97,20 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _options(ort: Any, num_threads: int) -> Any:
+def session_options(ort: Any, num_threads: int) -> Any:
+    """Return what all sessions have in common."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
+    # Threads that spin while they wait take the cores from decoding, which runs at the same time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
     options.log_severity_level = 4  # its errors reach us as exceptions
     return options
 
 
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS
-
-
-def _check_model(session: Any, manifest: Manifest, what: str) -> None:
-    expected = {
-        "frames": ("uint8", [manifest.num_frames, manifest.size, manifest.size, 3]),
-        "action_scores": ("float", [len(manifest.action_labels)]),
-    }
-    if manifest.scene_labels:
-        expected["scene_scores"] = ("float", [len(manifest.scene_labels)])
+def check_session(session: Any, manifest: Manifest, what: str) -> None:
+    """Check a session's inputs and outputs, as `check_tensors`."""
     nodes = [*session.get_inputs(), *session.get_outputs()]
-    got = {node.name: (node.type.removeprefix("tensor(")[:-1], list(node.shape[1:])) for node in nodes}
-    if got != expected:
-        raise BundleError(f"{what} does not fit the manifest: expected {expected}, got {got}")
-    if any(isinstance(node.shape[0], int) for node in nodes):
-        raise BundleError(f"{what} takes one number of clips only; export it again with a free first axis")
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message as one line of bearable length."""
-    return " ".join(str(error).split())[:300]
+    tensors = {node.name: (node.type.removeprefix("tensor(")[:-1], node.shape) for node in nodes}
+    check_tensors(tensors, manifest, what)

@@ -13,12 +13,14 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends import Device, Scores
 from tsm_runtime.bundle import Bundle, EngineInfo
 from tsm_runtime.engines.library import import_library
 from tsm_runtime.engines.logger import Heard, listening
-from tsm_runtime.errors import BackendError, BundleError, RunError
+from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.gpu.memory import DeviceError, DeviceMemory, open_device
+from tsm_runtime.gpu.pinned import PinnedFrames
 from tsm_runtime.gpu.plan import SMALLER, TensorShapes, letting_go, load_plan, tensor_shapes
 from tsm_runtime.gpu.plan_fit import REBUILD, other_model, require_fit
 from tsm_runtime.gpu.slots import Slot, hold, make_slot
@@ -77,6 +79,9 @@ class TensorrtBackend:
         BackendError: the library, pycuda or the GPU is missing, or the GPU's memory does not suffice.
     """
 
+    device: Device = "gpu"
+    in_flight = _NUM_SLOTS
+
     def __init__(
         self, bundle: Bundle, name: str, *, device: int = 0, memory: DeviceMemory | None = None
     ) -> None:
@@ -97,6 +102,8 @@ class TensorrtBackend:
         gpu = self._memory.gpu
         self.name = f"{info.library} {self._trt.__version__} on {gpu.name}, {_precision(bundle, name)}"
         notice = other_model(info, gpu)
+        self.best_batch = info.batch[1]
+        self.frame_pool = FramePool(self._pinned.make)
         self.notices = (f"{bundle.path / name}: {notice}",) if notice else ()
         """What a user should know, a line each."""
 
@@ -109,15 +116,16 @@ class TensorrtBackend:
         return self.result(self.submit(frames))
 
     def submit(self, frames: npt.NDArray[np.uint8]) -> SubmittedBatch:
-        """Begin to score a batch; it may be overwritten when this returns.
+        """Begin to score a batch; it may be overwritten when this returns, but for one from `frame_pool`.
 
-        A batch of more clips than the plan takes is split, and then this waits until its last parts are under
-        way.
+        That one is copied to the GPU from where it is, and has to stay as it is until `result`. A batch of
+        more clips than the plan takes is split, and then this waits until its last parts are under way.
 
         Args:
             frames: (N, T, size, size, 3) uint8.
 
         Raises:
+            OutOfMemoryError: a smaller batch may fit; batches in flight are lost.
             RunError: the GPU or TensorRT broke off; batches in flight are lost.
         """
         shapes = self._plan.shapes
@@ -159,6 +167,9 @@ class TensorrtBackend:
         shapes = tensor_shapes(bundle.manifest, info)
         try:
             with self._memory.active(), letting_go(), listening(self._trt) as heard:
+                self._pinned = hold(
+                    self._held, PinnedFrames(self._memory)
+                )  # given back after all that reads it
                 self._copies = hold(self._held, self._memory.stream())
                 self._work = hold(self._held, self._memory.stream())
                 self._slots = [make_slot(self._memory, shapes, self._held) for _ in range(_NUM_SLOTS)]
@@ -184,13 +195,15 @@ class TensorrtBackend:
                         self._abandon(error)
                         raise
             except DeviceError as error:
-                raise RunError(f"{self.name}: {_words(error)}") from error
+                kind = OutOfMemoryError if error.out_of_memory else RunError
+                raise kind(f"{self.name}: {_words(error)}") from error
 
     def _launch(self, batch: SubmittedBatch, start: int, clips: npt.NDArray[np.uint8], heard: Heard) -> None:
         if not self._free:
             self._collect_oldest()
         slot = self._free.pop()
-        num_clips = slot.upload(clips, self._plan.shapes.least, self._memory, self._copies)
+        in_place = self._pinned.holds(clips)
+        num_clips = slot.upload(clips, self._plan.shapes.least, self._memory, self._copies, in_place=in_place)
         self._work.wait(slot.uploaded)
         self._plan.enqueue(num_clips, slot.addresses, self._work.handle, heard)
         slot.download(num_clips, self._memory, self._work)

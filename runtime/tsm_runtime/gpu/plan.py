@@ -12,7 +12,7 @@ from tsm_runtime.bundle import Bundle, EngineInfo, Manifest
 from tsm_runtime.engines.logger import Heard, library_logger
 from tsm_runtime.engines.rebuild import source_graph
 from tsm_runtime.engines.refit import refit_engine
-from tsm_runtime.errors import BackendError, BundleError, RunError
+from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.gpu.plan_fit import REBUILD
 
 __all__ = ["INPUT", "SMALLER", "Plan", "TensorShapes", "letting_go", "load_plan", "tensor_shapes"]
@@ -175,4 +175,5 @@ def _not_loaded(heard: Heard, what: str) -> BackendError | BundleError:
 
 
 def _refused(heard: Heard, num_clips: int, words: str = "") -> RunError:
-    return RunError(str(heard.error(f"does not run a batch of {num_clips}", words)))
+    told = str(heard.error(f"does not run a batch of {num_clips}", words))
+    return OutOfMemoryError(told) if "out of memory" in told.lower() else RunError(told)

@@ -42,7 +42,13 @@ class Slot:
     done: DeviceEvent
 
     def upload(
-        self, clips: npt.NDArray[np.uint8], least: int, memory: DeviceMemory, copies: DeviceStream
+        self,
+        clips: npt.NDArray[np.uint8],
+        least: int,
+        memory: DeviceMemory,
+        copies: DeviceStream,
+        *,
+        in_place: bool = False,
     ) -> int:
         """Submit the copy of some clips to the GPU, filled up with black ones to the fewest that may be run.
 
@@ -51,11 +57,17 @@ class Slot:
             least: fewest clips that may be run.
             memory: of the GPU.
             copies: the stream to submit to.
+            in_place: copy them from where they are, page-locked memory that stays as it is until then; where
+                there are enough of them.
 
         Returns:
             The number of clips to run.
         """
         num_clips = max(len(clips), least)
+        if in_place and num_clips == len(clips):
+            memory.upload(self.addresses[INPUT], clips, copies)
+            self.uploaded.record(copies)
+            return num_clips
         self.frames.array[: len(clips)] = clips
         self.frames.array[len(clips) : num_clips] = 0
         memory.upload(self.addresses[INPUT], self.frames.array[:num_clips], copies)

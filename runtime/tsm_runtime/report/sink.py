@@ -10,8 +10,8 @@ from tsm_runtime.annotation_files import read_annotations
 from tsm_runtime.annotations import VideoAnnotation
 from tsm_runtime.errors import UsageError
 from tsm_runtime.inputs import VideoInput
+from tsm_runtime.member import Member
 from tsm_runtime.outputs import Result
-from tsm_runtime.pipeline import Member
 from tsm_runtime.report.content import MemberSegments, Report, ScoreStrip, VideoReport
 from tsm_runtime.report.page import write_report
 from tsm_runtime.sinks import Sink, check_second_output

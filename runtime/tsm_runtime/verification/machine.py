@@ -16,7 +16,7 @@ __all__ = ["describe_machine", "hardware_of"]
 
 _SEPARATOR = " | "
 _PACKAGES = (
-    *("numpy", "av", "onnxruntime", "onnxruntime-gpu"),
+    *("numpy", "av", "onnxruntime", "onnxruntime-gpu", "openvino"),
     *("tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu13", "pycuda"),
 )
 

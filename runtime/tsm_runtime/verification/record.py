@@ -36,19 +36,21 @@ def to_verification(report: Report, bundle: Bundle, max_abs_error: float | None 
     compared = [_compared(comparison, bundle) for comparison in report.comparisons]
     failed = [
         FileVerification(
-            file=name,
-            sha256=bundle.manifest.files[name].sha256,
-            backend="",
+            file=variant.file,
+            sha256=bundle.manifest.files[variant.file].sha256,
+            backend=variant.engine or "",
             input="",
             num_clips=0,
             max_abs_error={},
             max_rel_error={},
             top1_agreement={},
-            tolerance=tolerance_for(bundle.manifest.files[name].precision, max_abs_error).max_abs_error,
+            tolerance=tolerance_for(
+                variant.precision(bundle.manifest.files[variant.file]), max_abs_error
+            ).max_abs_error,
             passed=False,
             problems=(reason,),
         )
-        for name, reason in report.failures.items()
+        for variant, reason in report.failed.items()
     ]
     return Verification(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -60,8 +62,8 @@ def to_verification(report: Report, bundle: Bundle, max_abs_error: float | None 
 
 def _compared(comparison: Comparison, bundle: Bundle) -> FileVerification:
     return FileVerification(
-        file=comparison.file,
-        sha256=bundle.manifest.files[comparison.file].sha256,
+        file=comparison.variant.file,
+        sha256=bundle.manifest.files[comparison.variant.file].sha256,
         backend=comparison.backend,
         input=comparison.clips,
         num_clips=comparison.num_clips,

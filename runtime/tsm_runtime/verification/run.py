@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import open_model
+from tsm_runtime.backends import Backend
 from tsm_runtime.bundle import Bundle, ModelFile
 from tsm_runtime.engines.gpu import find_gpu
 from tsm_runtime.engines.library import import_library
@@ -25,6 +26,7 @@ from tsm_runtime.verification.compare import (
 from tsm_runtime.verification.inputs import ClipSet
 from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
 from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
+from tsm_runtime.verification.variants import Choice, Variant, variants_of
 
 __all__ = ["REFERENCE", "Comparison", "Report", "verify"]
 
@@ -39,7 +41,7 @@ class Comparison:
     """One model file beside the reference on one set of clips.
 
     Args:
-        file: its name in the bundle.
+        variant: the file and what was asked to run it.
         backend: what ran it.
         clips: name of the clip set.
         num_clips: how many it has.
@@ -49,7 +51,7 @@ class Comparison:
         tolerance: what had to be kept.
     """
 
-    file: str
+    variant: Variant
     backend: str
     clips: str
     num_clips: int
@@ -71,32 +73,39 @@ class Report:
     Args:
         reference: what ran the reference.
         comparisons: file by file; the reference itself comes with other batch sizes, on noise.
-        failures: file to what keeps it from being compared, or compared to the end: altered, another model,
-            outputs that are no probabilities.
-        not_run: file to the reason why this machine cannot run it, or why it is not for comparing.
+        failed: what cannot be compared, or not to the end, and what keeps it: altered, another model, outputs
+            that are no probabilities.
+        not_run: label of a variant to the reason why this machine cannot run it, or why it is not for
+            comparing.
     """
 
     reference: str
     comparisons: tuple[Comparison, ...]
-    failures: Mapping[str, str]
+    failed: Mapping[Variant, str]
     not_run: Mapping[str, str]
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Label of what failed to what keeps it from being compared."""
+        return {variant.label: reason for variant, reason in self.failed.items()}
 
     @property
     def failed_files(self) -> tuple[str, ...]:
         """Files that failed or are beyond tolerance, sorted."""
-        beyond = (comparison.file for comparison in self.comparisons if comparison.problems)
+        beyond = (comparison.variant.label for comparison in self.comparisons if comparison.problems)
         return tuple(sorted({*self.failures, *beyond}))
 
     @property
     def compared_files(self) -> tuple[str, ...]:
         """Files other than the reference that were compared with it, sorted."""
-        return tuple(sorted({comparison.file for comparison in self.comparisons} - {REFERENCE}))
+        return tuple(sorted({comparison.variant.label for comparison in self.comparisons} - {REFERENCE}))
 
 
 def verify(
     bundle: Bundle,
     clip_sets: Sequence[ClipSet],
     *,
+    choices: Sequence[Choice] = ("auto",),
     max_abs_error: float | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
@@ -106,8 +115,9 @@ def verify(
     Args:
         bundle: what to verify; each file is read and its hash checked, also of those that cannot be run.
         clip_sets: what to compare on.
+        choices: what runs the files.
         max_abs_error: takes the place of every precision's own tolerance.
-        num_threads: of onnxruntime; default: all cores.
+        num_threads: on the CPU; default: all cores.
         progress: told how far each file is.
 
     Raises:
@@ -117,25 +127,27 @@ def verify(
         UsageError: `max_abs_error` is out of range.
     """
     files = bundle.manifest.files
-    tolerances = {name: tolerance_for(entry.precision, max_abs_error) for name, entry in files.items()}
+    tolerance_for("fp32", max_abs_error)  # before any work is done
     run = _Run(bundle, clip_sets, num_threads, progress)
     comparisons: list[Comparison] = []
-    failures: dict[str, str] = {}
+    failed: dict[Variant, str] = {}
     not_run: dict[str, str] = {}
     for name in sorted(files, key=lambda name: (name != REFERENCE, name)):
-        try:
-            bundle.model_bytes(name)
-            if name != _PREPROCESSING:
-                _require_this_machine(name, files[name])
-                for comparison in run.compare(name, tolerances[name]):
-                    comparisons.append(comparison)  # one by one: the next may fail
-            else:
-                not_run[name] = "takes no clips, so there is nothing to compare it with"
-        except BackendError as error:
-            not_run[name] = _line(error)
-        except (BundleError, CheckError, RunError) as error:
-            failures[name] = _line(error)
-    return Report(reference=run.reference, comparisons=tuple(comparisons), failures=failures, not_run=not_run)
+        for variant in variants_of(name, files[name], choices):
+            try:
+                bundle.model_bytes(name)
+                if name != _PREPROCESSING:
+                    _require_this_machine(name, files[name])
+                    tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
+                    for comparison in run.compare(variant, tolerance):
+                        comparisons.append(comparison)  # one by one: the next may fail
+                else:
+                    not_run[variant.label] = "takes no clips, so there is nothing to compare it with"
+            except BackendError as error:
+                not_run[variant.label] = _line(error)
+            except (BundleError, CheckError, RunError) as error:
+                failed[variant] = _line(error)
+    return Report(reference=run.reference, comparisons=tuple(comparisons), failed=failed, not_run=not_run)
 
 
 def _line(error: TsmError) -> str:
@@ -171,37 +183,43 @@ class _Run:
         self._bundle = bundle
         self._num_threads = num_threads
         self._progress = progress
-        scorer = self._open(REFERENCE, clip_sets)
-        self.reference = scorer.backend.name
-        try:
-            self._expected = [(clips, scorer.score(clips, (1,))) for clips in clip_sets]
-        except CheckError as error:
-            raise BundleError(
-                f"{bundle.path}: the reference {error}; nothing can be compared with it, export it again"
-            ) from error
+        backend = self._open(Variant(REFERENCE))
+        self.reference = backend.name
+        with closing(backend):
+            scorer = self._scorer(backend, Variant(REFERENCE), clip_sets)
+            try:
+                self._expected = [(clips, scorer.score(clips, (1,))) for clips in clip_sets]
+            except CheckError as error:
+                raise BundleError(
+                    f"{bundle.path}: the reference {error}; nothing can be compared with it, export it again"
+                ) from error
 
-    def _open(self, name: str, clip_sets: Sequence[ClipSet]) -> Scorer:
-        backend = open_model(self._bundle, name, num_threads=self._num_threads)
+    def _open(self, variant: Variant) -> Backend:
+        return variant.open(self._bundle, self._num_threads)
+
+    def _scorer(self, backend: Backend, variant: Variant, clip_sets: Sequence[ClipSet]) -> Scorer:
         num_clips = sum(len(clips.frames) for clips in clip_sets)
-        return Scorer(backend, name, self._bundle.manifest, num_clips, self._progress)
+        return Scorer(backend, variant.label, self._bundle.manifest, num_clips, self._progress)
 
-    def compare(self, name: str, tolerance: Tolerance) -> Iterator[Comparison]:
+    def compare(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
         """Yield the comparison on each clip set; of the reference, which repeats itself, on noise only."""
-        expected = [e for e in self._expected if name != REFERENCE or e[0].indices is None]
-        scorer = self._open(name, [clips for clips, _ in expected])
-        sizes = batch_sizes(self._bundle.manifest.files[name])
-        for clips, heads in expected:
-            got = scorer.score(clips, sizes)
-            yield Comparison(
-                file=name,
-                backend=scorer.backend.name,
-                clips=clips.name,
-                num_clips=len(clips.frames),
-                batch_sizes=sizes,
-                heads={head: compare_head(values, got[head]) for head, values in heads.items()},
-                segments=self._compare_segments(clips, heads, got),
-                tolerance=tolerance,
-            )
+        repeats = variant == Variant(REFERENCE)
+        expected = [e for e in self._expected if not repeats or e[0].indices is None]
+        with closing(self._open(variant)) as backend:
+            scorer = self._scorer(backend, variant, [clips for clips, _ in expected])
+            sizes = batch_sizes(self._bundle.manifest.files[variant.file])
+            for clips, heads in expected:
+                got = scorer.score(clips, sizes)
+                yield Comparison(
+                    variant=variant,
+                    backend=backend.name,
+                    clips=clips.name,
+                    num_clips=len(clips.frames),
+                    batch_sizes=sizes,
+                    heads={head: compare_head(values, got[head]) for head, values in heads.items()},
+                    segments=self._compare_segments(clips, heads, got),
+                    tolerance=tolerance,
+                )
 
     def _compare_segments(self, clips: ClipSet, expected: Heads, got: Heads) -> SegmentAgreement | None:
         if clips.indices is None:

@@ -43,14 +43,14 @@ def report_to_json(report: Report, bundle: Bundle, verification: Verification) -
         "compared": report.compared_files,
         "verification": verification,
         "problems": [
-            {"file": comparison.file, "input": comparison.clips, "problem": problem}
+            {"file": comparison.variant.label, "input": comparison.clips, "problem": problem}
             for comparison in report.comparisons
             for problem in comparison.problems
         ],
         "failures": report.failures,
         "segments": [
             {
-                "file": comparison.file,
+                "file": comparison.variant.label,
                 "input": comparison.clips,
                 "reference": comparison.segments.num_first,
                 "file_has": comparison.segments.num_second,
@@ -95,10 +95,10 @@ def _table(report: Report) -> Table:
         table.add_column(name, justify="left" if name in _LEFT else "right", overflow="fold")
     shown = ""
     for comparison in report.comparisons:
-        if comparison.file != shown:
+        if comparison.variant.label != shown:
             table.add_section()
-        table.add_row(*_cells(comparison, name_file=comparison.file != shown))
-        shown = comparison.file
+        table.add_row(*_cells(comparison, name_file=comparison.variant.label != shown))
+        shown = comparison.variant.label
     return table
 
 
@@ -107,7 +107,7 @@ def _cells(comparison: Comparison, *, name_file: bool) -> list[str]:
     calls = " and ".join(map(str, comparison.batch_sizes))
     heads = comparison.heads.values()
     return [
-        f"{printable(comparison.file)}\n{calls} a call" if name_file else "",
+        f"{printable(comparison.variant.label)}\n{calls} a call" if name_file else "",
         f"{printable(comparison.clips)}\n{comparison.num_clips} clips",
         "\n".join(name.removesuffix("_scores") for name in comparison.heads),
         "\n".join(f"{head.max_abs_error:.1e}" for head in heads),
@@ -140,7 +140,7 @@ def _lines(report: Report) -> Iterator[str]:
         )
     for comparison in report.comparisons:
         for problem in comparison.problems:
-            yield f"FAILED  {comparison.file} on {comparison.clips}: {problem}"
+            yield f"FAILED  {comparison.variant.label} on {comparison.clips}: {problem}"
     for file, reason in report.failures.items():
         yield f"FAILED  {file}: {reason}"
     for file, reason in report.not_run.items():

@@ -1,0 +1,111 @@
+"""The model alone: clips per second over backends, precisions and batch sizes, without any video.
+
+Combinations take turns (round by round, in a random order), so that what else the machine does meets all of
+them; noise goes in, whose content does not change the time. `in_flight` batches are on their way at a time,
+as in the pipeline. Read `clips_per_second` and `times_as_fast`: the median over rounds of the first
+combination's time per clip by this one's in the same round. A combination that the bundle or this machine
+does not have is told and left out. The last line is one JSON object.
+
+    python benchmarks/inference.py --model BUNDLE --backend onnxruntime openvino --precision fp32 bf16 int8
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import store
+
+from tsm_runtime.backends import Backend
+from tsm_runtime.backends.choice import BackendRequest
+from tsm_runtime.bundle import load_bundle
+from tsm_runtime.errors import TsmError
+from tsm_runtime.inputs import find_bundle
+from tsm_runtime.members import closing_members, open_member
+
+PAUSE_SECONDS = 0.1
+"""Between combinations: threads of the one before may still be waiting for work, awake."""
+
+
+def main() -> None:
+    """Measure every combination, store the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="bundle; default as tsm-run")
+    parser.add_argument("--backend", nargs="+", default=["onnxruntime"])
+    parser.add_argument("--precision", nargs="+", default=["fp32"])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--clips", type=int, default=8, help="clips of a combination in a round, at least")
+    parser.add_argument("--name", default="inference", help="results/NAME.json")
+    options = parser.parse_args()
+    bundle = load_bundle(find_bundle(options.model)[0])
+    members = {}
+    for backend, precision in itertools.product(options.backend, options.precision):
+        try:
+            request = BackendRequest(backend=backend, precision=precision, num_threads=options.threads)
+            members[backend, precision] = open_member(bundle, request)
+        except TsmError as error:
+            print(f"{backend}, {precision}: {error}")
+    spec = bundle.manifest.clip_spec
+    shape = (max(options.batch), spec.num_frames, spec.size, spec.size, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    combinations = list(itertools.product(members, options.batch))
+    times: dict[Any, list[float]] = {combination: [] for combination in combinations}
+    with closing_members(list(members.values())):
+        for number in range(options.rounds + 1):
+            for engine, batch in random.Random(number).sample(combinations, len(combinations)):
+                time.sleep(PAUSE_SECONDS)
+                seconds = per_clip(members[engine].backend, noise[:batch], options.clips)
+                if number:  # the first round warms up
+                    times[engine, batch].append(seconds)
+    rows = []
+    for (engine, batch), found in times.items():
+        ratios = [first / own for first, own in zip(times[combinations[0]], found, strict=True)]
+        row = {
+            "backend": members[engine].backend.name,
+            "precision": engine[1],
+            "batch": batch,
+            "ms_per_clip": round(1e3 * statistics.median(found), 3),
+            "ms_per_clip_p10_p90": [round(1e3 * float(v), 3) for v in np.percentile(found, [10, 90])],
+            "clips_per_second": round(1 / statistics.median(found), 2),
+            "times_as_fast": round(statistics.median(ratios), 3),
+        }
+        rows.append(row)
+        print(row, flush=True)
+    store(
+        options.name,
+        {
+            "backbone": bundle.manifest.backbone,
+            "clip": [spec.num_frames, spec.size],
+            "rounds": options.rounds,
+            "rows": rows,
+        },
+    )
+
+
+def per_clip(backend: Backend, frames: np.ndarray, num_clips: int) -> float:
+    """Return seconds per clip, after one batch for nothing."""
+    backend.infer(frames)
+    num_batches = max(backend.in_flight, -(-num_clips // len(frames)))
+    flying: list[Any] = []
+    started = time.perf_counter()
+    for _ in range(num_batches):
+        flying.append(backend.submit(frames))
+        while len(flying) >= backend.in_flight:
+            backend.result(flying.pop(0))
+    for submitted in flying:
+        backend.result(submitted)
+    return (time.perf_counter() - started) / (num_batches * len(frames))
+
+
+if __name__ == "__main__":
+    main()

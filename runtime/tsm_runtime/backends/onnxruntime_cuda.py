@@ -1,0 +1,213 @@
+"""ONNX files on a GPU through onnxruntime's CUDA provider."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.backends import Device, Scores
+from tsm_runtime.backends.failures import one_line, run_failure
+from tsm_runtime.backends.onnxruntime import check_session, import_onnxruntime, session_options
+from tsm_runtime.bundle import Bundle
+from tsm_runtime.engines.gpu import find_gpu
+from tsm_runtime.errors import BackendError, BundleError
+from tsm_runtime.frame_pool import FramePool
+
+__all__ = ["CUDA_PROVIDER", "OnnxruntimeCudaBackend", "has_cuda_provider"]
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+
+_NUM_SLOTS = 2
+"""Batches in flight: while the GPU works on one, the next is copied to it."""
+
+_INSTALL = "pip uninstall onnxruntime, then pip install 'tsm-tal[gpu]' (they share a name)"
+_LIBRARIES = (
+    "pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's libraries; nvidia-smi tells of the driver"
+)
+
+
+@dataclass(eq=False, slots=True)
+class _Slot:
+    """Memory on the GPU for one batch, and what is bound to it. The memory is that of the last shape."""
+
+    binding: Any
+    frames: Any = None
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SubmittedBatch:
+    """A batch that was given to `OnnxruntimeCudaBackend.submit`, to be given to its `result`."""
+
+    num_clips: int
+    scores: Future[Scores]
+
+
+class OnnxruntimeCudaBackend:
+    """A session over one ONNX model of a bundle on one GPU.
+
+    The copy of a batch to the GPU happens in `submit`, the model runs in a thread: so the copy of one batch
+    and the work on the one before go on at a time. Channels come last (`prefer_nhwc`), which convolutions in
+    FP16 on tensor cores want.
+
+    Args:
+        bundle: where the model and its labels come from.
+        name: which of the bundle's models, `model.fp16.onnx` for one.
+        device: number of the GPU, in CUDA's order.
+
+    Raises:
+        BackendError: onnxruntime is not installed or has no CUDA here, which it would tell nobody.
+        BundleError: the model is missing, altered, not loadable, or does not fit the manifest.
+    """
+
+    device: Device = "gpu"
+    in_flight = _NUM_SLOTS
+    best_batch = 16
+
+    def __init__(self, bundle: Bundle, name: str = "model.fp16.onnx", *, device: int = 0) -> None:
+        self._ort = import_onnxruntime()
+        self._index = device
+        self._session = _open(self._ort, bundle, name, device)
+        check_session(self._session, bundle.manifest, f"{bundle.path}: {name}")
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._slots = [_Slot(self._session.io_binding()) for _ in range(_NUM_SLOTS)]
+        self._in_use: list[Future[Scores] | None] = [None] * _NUM_SLOTS
+        self._next = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime-cuda")
+        self.frame_pool = FramePool()
+        precision = bundle.manifest.files[name].precision
+        self.name = f"onnxruntime {self._ort.__version__} CUDA on {find_gpu(device).name}, {precision}"
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Score a (N, T, size, size, 3) uint8 batch, and wait for it.
+
+        Raises:
+            RunError: onnxruntime broke off.
+        """
+        return self.result(self.submit(frames))
+
+    def submit(self, frames: npt.NDArray[np.uint8]) -> SubmittedBatch:
+        """Begin to score a batch; it may be overwritten when this returns.
+
+        Raises:
+            OutOfMemoryError: a smaller batch may fit.
+            RunError: onnxruntime broke off.
+        """
+        if self._session is None:
+            raise ValueError(f"{self.name}: closed")
+        number, self._next = self._next, (self._next + 1) % _NUM_SLOTS
+        in_use = self._in_use[number]
+        if in_use is not None:
+            in_use.exception()  # waits; whoever asks for the result is told
+        try:
+            self._upload(self._slots[number], frames)
+        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
+            raise run_failure(self.name, len(frames), error) from error
+        scores = self._thread.submit(self._run, self._slots[number])
+        self._in_use[number] = scores
+        return SubmittedBatch(len(frames), scores)
+
+    def result(self, batch: SubmittedBatch) -> Scores:
+        """Wait for the scores of a submitted batch; in any order, and more than once.
+
+        Raises:
+            OutOfMemoryError: a smaller batch may fit.
+            RunError: onnxruntime broke off.
+        """
+        try:
+            return batch.scores.result()
+        except Exception as error:  # as above
+            raise run_failure(self.name, batch.num_clips, error) from error
+
+    def close(self) -> None:
+        """Wait for what is in flight and give the GPU's memory back; a second call does nothing."""
+        self._thread.shutdown()
+        self._slots.clear()
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _upload(self, slot: _Slot, frames: npt.NDArray[np.uint8]) -> None:
+        if slot.shape != frames.shape:
+            slot.frames, slot.shape = None, ()  # before more is taken
+            slot.frames = self._ort.OrtValue.ortvalue_from_shape_and_type(
+                list(frames.shape), np.uint8, "cuda", self._index
+            )
+            slot.shape = frames.shape
+            slot.binding.bind_ortvalue_input("frames", slot.frames)
+        slot.frames.update_inplace(np.ascontiguousarray(frames))
+
+    def _run(self, slot: _Slot) -> Scores:
+        """Run the model on what a slot holds, in the thread."""
+        binding = slot.binding
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")  # anew: their shape may be another
+        # The upload came on another stream than the model's, and a copy from memory that is not page-locked
+        # may still be on its way when the call returns.
+        binding.synchronize_inputs()
+        self._session.run_with_iobinding(binding)
+        values = dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+        return Scores(values["action_scores"], values.get("scene_scores"))
+
+
+def has_cuda_provider() -> bool:
+    """Whether the installed onnxruntime was built for CUDA, which does not say that there is a GPU."""
+    try:
+        return CUDA_PROVIDER in import_onnxruntime().get_available_providers()
+    except BackendError:
+        return False
+
+
+def _open(ort: Any, bundle: Bundle, name: str, device: int) -> Any:
+    """Open a session and make sure that it is on the GPU: onnxruntime falls back to the CPU silently."""
+    if CUDA_PROVIDER not in ort.get_available_providers():
+        raise BackendError(f"onnxruntime {ort.__version__}, as installed, has no CUDA: {_INSTALL}")
+    find_gpu(device)
+    model = bundle.model_bytes(name)
+    options = {
+        "device_id": device,
+        "prefer_nhwc": 1,
+        "use_tf32": 0,  # fp32 is to be fp32; fp16 does not use it
+        "cudnn_conv_algo_search": "HEURISTIC",  # trying all takes seconds for every new size of a batch
+        "cudnn_conv_use_max_workspace": 1,
+        "arena_extend_strategy": "kSameAsRequested",  # doubling would fill the GPU before it is full
+    }
+    with contextlib.redirect_stdout(io.StringIO()) as said:  # standard output is for results
+        _preload(ort)
+        try:
+            session = ort.InferenceSession(
+                model,
+                session_options(ort, 1),
+                providers=[
+                    (CUDA_PROVIDER, {key: str(value) for key, value in options.items()}),
+                    "CPUExecutionProvider",
+                ],
+            )
+        except Exception as error:  # as above
+            raise BundleError(
+                f"{bundle.path}: {name} does not load in onnxruntime {ort.__version__}: {one_line(error)}"
+            ) from error
+    if session.get_providers()[0] != CUDA_PROVIDER:
+        words = " ".join(said.getvalue().split())[:300] or "it does not say why"
+        raise BackendError(
+            f"onnxruntime {ort.__version__} fell back to {session.get_providers()[0]}: {words}\n{_LIBRARIES}"
+        )
+    session.disable_fallback()  # nor while it runs
+    return session
+
+
+def _preload(ort: Any) -> None:
+    """Load CUDA's libraries from the packages of NVIDIA, where the system has none."""
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.suppress(OSError, RuntimeError):  # the session tells what is missing
+            ort.preload_dlls()

@@ -1,0 +1,32 @@
+"""A model ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tsm_runtime.backends import Backend
+from tsm_runtime.clips import ClipSpec
+
+__all__ = ["Member"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A model ready to run: its backend and what its scores mean.
+
+    Args:
+        backend: scores clips.
+        spec: the clips it takes.
+        action_labels, scene_labels: of its scores.
+        name: for a person, where several models run.
+        weight: in an ensemble, above 0.
+        temperature: in an ensemble, of its segments' scores, see `fusion.calibration`.
+    """
+
+    backend: Backend
+    spec: ClipSpec
+    action_labels: tuple[str, ...]
+    scene_labels: tuple[str, ...] = ()
+    name: str = ""
+    weight: float = 1.0
+    temperature: float = 1.0

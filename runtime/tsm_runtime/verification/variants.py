@@ -1,0 +1,66 @@
+"""What is compared: a model file of a bundle, and what runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tsm_runtime.backends import Backend, Engine, open_model
+from tsm_runtime.bundle import Bundle, ModelFile
+
+__all__ = ["CHOICES", "Choice", "Variant", "variants_of"]
+
+Choice = Literal["auto", "onnxruntime-cuda", "openvino"]
+"""auto: TensorRT for plans, onnxruntime on the CPU for ONNX files."""
+
+CHOICES: tuple[Choice, ...] = ("auto", "onnxruntime-cuda", "openvino")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A model file, and what runs it.
+
+    Args:
+        file: its name in the bundle.
+        engine: runs it; None: what runs files of its kind by default.
+        bf16: in bfloat16 instead of fp32.
+    """
+
+    file: str
+    engine: Engine | None = None
+    bf16: bool = False
+
+    @property
+    def label(self) -> str:
+        """The file, and the engine where it is not that of its kind.
+
+        >>> Variant("model.fp32.onnx", "openvino", bf16=True).label
+        'model.fp32.onnx on openvino in bf16'
+        """
+        on = f" on {self.engine}" if self.engine else ""
+        return f"{self.file}{on}{' in bf16' if self.bf16 else ''}"
+
+    def precision(self, entry: ModelFile) -> str:
+        """Return what its tolerance is chosen by."""
+        return "bf16" if self.bf16 else entry.precision
+
+    def open(self, bundle: Bundle, num_threads: int | None) -> Backend:
+        """Open the model, see `open_model`."""
+        if self.engine is None:
+            return open_model(bundle, self.file, num_threads=num_threads)
+        return open_model(bundle, self.file, engine=self.engine, bf16=self.bf16, num_threads=num_threads)
+
+
+def variants_of(file: str, entry: ModelFile, choices: Sequence[Choice]) -> Iterator[Variant]:
+    """Yield what a file is to be run on; nothing where no choice is for files of its kind."""
+    if "auto" in choices:
+        yield Variant(file)
+    if entry.engine is not None or entry.kind != "clips" or not file.endswith(".onnx"):
+        return
+    if "onnxruntime-cuda" in choices:
+        yield Variant(file, "onnxruntime-cuda")
+    if "openvino" in choices:
+        yield Variant(file, "openvino")
+        if entry.precision == "fp32":
+            yield Variant(file, "openvino", bf16=True)
