@@ -19,7 +19,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command()
 def tsm_run(
     videos: Annotated[
-        list[Path] | None, typer.Argument(help="video files, or folders that hold some", show_default=False)
+        list[str] | None,
+        typer.Argument(help="video files, or folders that hold some; --live: a stream", show_default=False),
     ] = None,
     model: Annotated[
         list[Path] | None,
@@ -89,7 +90,14 @@ def tsm_run(
     video_id: Annotated[
         str | None, typer.Option("--id", help="name of the one video in the output [default: its file name]")
     ] = None,
-    batch: Annotated[int, typer.Option(help="clips per call of the model", min=1)] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="clips per call of the model [default: 1; live: 1, up to 8 when behind]",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="threads of the model [default: all cores]", min=1)
     ] = None,
@@ -104,6 +112,34 @@ def tsm_run(
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
+    ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="run on a stream: rtsp://... and other addresses, /dev/video0, - (a pipe) or a file;"
+            " JSON lines, each as soon as it is known, to stdout or appended to --output",
+        ),
+    ] = False,
+    show_open: Annotated[
+        bool, typer.Option("--open", help="live: also tell segments that are not over")
+    ] = False,
+    drop: Annotated[
+        Literal["oldest", "none"] | None,
+        typer.Option(
+            help="live, when the machine is too slow: drop the oldest intervals, or none, so that the source"
+            " has to wait [default: oldest; none for pipes and files]"
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="live: a network stream that is silent for so many seconds is lost", min=0.1)
+    ] = 10.0,
+    reconnect: Annotated[
+        float | None,
+        typer.Option(help="live: seconds to try to get a lost stream back [default: for ever]", min=0),
+    ] = None,
+    pace: Annotated[
+        bool, typer.Option("--pace", help="live: play a file at its own speed, as a camera would")
     ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="run the embedded model on the embedded video")
@@ -137,15 +173,47 @@ def tsm_run(
             min_score=min_score,
         )
     )
+    if live:
+        from tsm_runtime.live.command import LiveRequest, run_live
+
+        for flag, given in (
+            ("--format", format_ if format_ != "jsonl" else None),
+            ("--label-map", label_map),
+            ("--overlay", overlay),
+            ("--report", report),
+            ("--truth", truth),
+            ("--start", start or None),
+            ("--end", end),
+            ("--id", video_id),
+        ):
+            if given is not None:
+                raise UsageError(f"{flag} is for files, not for --live, which writes JSON lines")
+        code = run_live(
+            LiveRequest(
+                sources=tuple(videos),
+                output=output,
+                show_open=show_open,
+                drop=drop,
+                batch=batch,
+                timeout=timeout,
+                reconnect=reconnect,
+                pace=pace,
+                quiet=quiet,
+            ),
+            chosen,
+            BackendRequest(backend=backend, precision=precision, rebuild=rebuild, num_threads=threads),
+            notice,
+        )
+        raise typer.Exit(code)
     options = Options(
         start_seconds=start,
         end_seconds=end,
         # An ensemble drops after weighing, as tsm-fuse does: weak segments support those of other members.
         min_score=chosen.min_score if len(chosen.members) == 1 else 0.0,
-        batch_size=batch,
+        batch_size=batch or 1,
         fusion=chosen.options,
     )
-    inputs, errors = list_inputs(videos, video_id)
+    inputs, errors = list_inputs([Path(video) for video in videos], video_id)
     check_output(output, inputs, format_)
     if overlay is not None:
         from tsm_runtime.overlay import check_overlay, with_overlay
