@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -507,3 +508,40 @@ def test_wrong_options_are_refused(options: dict[str, float], why: str) -> None:
 def test_a_run_for_no_model_is_refused() -> None:
     with pytest.raises(ValueError, match="no model"):
         watch(source_of([]), [])
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_stream() -> None:
+    """Thousands of gaps, breaks and segments; 12 bytes for each frame, or 70 for each gap, would be seen."""
+    number_of_frames, sizes = 12_000, []
+    frame = grey_frames([(0.0, 0.04, DARK)])[0].frame
+    other = grey_frames([(0.0, 0.04, BRIGHT)])[0].frame
+
+    def endless() -> Iterator[TimedFrame]:
+        seconds = 0.0
+        for number in range(number_of_frames):
+            seconds += 0.1 if number % 6 else (0.9, 0.55)[number % 12 // 6]
+            yield TimedFrame(frame if number // 30 % 2 else other, seconds, 0.04)
+            if number in (3_000, number_of_frames - 1):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+
+    class Level(BrightnessBackend):
+        def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+            scores = super().infer(frames)
+            self.batch_sizes.clear()
+            return scores
+
+    source = FakeSource([FakeConnection(endless())])  # type: ignore[arg-type]
+    member = replace(brightness_member(size=16), backend=Level())
+    kinds: dict[str, int] = {}
+    tracemalloc.start()
+    try:
+        for event in watch(source, member, LiveOptions(batch_size=1)):
+            kinds[type(event).__name__] = kinds.get(type(event).__name__, 0) + 1
+    finally:
+        tracemalloc.stop()
+    assert kinds["LiveSegment"] > 500
+    assert kinds["LiveGap"] == number_of_frames // 6 - 1
+    assert sizes[1] - sizes[0] < 100_000
