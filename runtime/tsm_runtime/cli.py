@@ -132,8 +132,9 @@ def tsm_run(
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="live: a network stream that is silent for so many seconds is lost", min=0.1)
-    ] = 10.0,
+        float | None,
+        typer.Option(help="live: a network stream silent for so many seconds is lost [default: 10]", min=0.1),
+    ] = None,
     reconnect: Annotated[
         float | None,
         typer.Option(help="live: seconds to try to get a lost stream back [default: for ever]", min=0),
@@ -176,21 +177,19 @@ def tsm_run(
     if live:
         from tsm_runtime.live.command import LiveRequest, run_live
 
-        for flag, given in (
-            ("--format", format_ if format_ != "jsonl" else None),
-            ("--label-map", label_map),
-            ("--overlay", overlay),
-            ("--report", report),
-            ("--truth", truth),
-            ("--start", start or None),
-            ("--end", end),
-            ("--id", video_id),
-        ):
-            if given is not None:
-                raise UsageError(f"{flag} is for files, not for --live, which writes JSON lines")
         code = run_live(
             LiveRequest(
                 sources=tuple(videos),
+                for_files={
+                    "--format": format_ if format_ != "jsonl" else None,
+                    "--label-map": label_map,
+                    "--overlay": overlay,
+                    "--report": report,
+                    "--truth": truth,
+                    "--start": start or None,
+                    "--end": end,
+                },
+                video_id=video_id,
                 output=output,
                 show_open=show_open,
                 drop=drop,
@@ -205,6 +204,12 @@ def tsm_run(
             notice,
         )
         raise typer.Exit(code)
+    if any(video == "-" or "://" in video for video in videos):
+        raise UsageError("an address or - is a stream: add --live")
+    for_streams = {"open": show_open or None, "drop": drop, "timeout": timeout, "reconnect": reconnect}
+    for option, given in {**for_streams, "pace": pace or None}.items():
+        if given is not None:
+            raise UsageError(f"--{option} is for streams: add --live")
     options = Options(
         start_seconds=start,
         end_seconds=end,

@@ -56,6 +56,7 @@ class FakeSource:
     reconnects: bool = False
     end_is_loss: bool = False
     name: str = "fake"
+    video_id: str = "stream"
     opened: int = field(default=0, init=False)
 
     def open(self) -> FakeConnection:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from tsm_runtime.backends import open_model
@@ -31,11 +31,14 @@ class LiveRequest:
     """Options of the command as given; None where not."""
 
     sources: tuple[str, ...]
+    for_files: Mapping[str, object] = field(default_factory=dict)
+    """Options that make no sense here, by their names: None where not given."""
+    video_id: str | None = None
     output: str | None = None
     show_open: bool = False
     drop: DropPolicy | None = None
     batch: int | None = None
-    timeout: float = 10.0
+    timeout: float | None = None
     reconnect: float | None = None
     pace: bool = False
     quiet: bool = False
@@ -50,9 +53,14 @@ def run_live(request: LiveRequest, ensemble: Ensemble, backend: BackendRequest, 
     Raises:
         TsmError: what a user can cause.
     """
+    for option, given in request.for_files.items():
+        if given is not None:
+            raise UsageError(f"{option} is for files, not for --live, which writes JSON lines")
+    if request.video_id is not None and not request.video_id.strip():
+        raise UsageError("an empty --id; give a name, or leave it out")
     if len(request.sources) != 1:
         raise UsageError(f"--live runs on one stream, got {len(request.sources)}")
-    source = find_source(request.sources[0], timeout_seconds=request.timeout, pace=request.pace)
+    source = find_source(request.sources[0], timeout_seconds=request.timeout or 10.0, pace=request.pace)
     bundles = load_bundles(ensemble)
     members = open_members(
         ensemble, bundles, backend, lambda bundle, _: open_live_member(bundle, backend, quiet=request.quiet)
@@ -64,6 +72,7 @@ def run_live(request: LiveRequest, ensemble: Ensemble, backend: BackendRequest, 
         min_score=ensemble.min_score if len(members) == 1 else 0.0,
         fusion=ensemble.options,
         bundles=tuple(bundle.manifest_sha256 for bundle in bundles),
+        video_id=request.video_id or "",
     )
     if request.batch is not None:
         options = replace(options, batch_size=request.batch)

@@ -66,6 +66,8 @@ class Start(_Line, frozen=True, kw_only=True, tag="start"):
     """The first line."""
 
     format: str
+    video: str
+    """Name of the stream, under which its segments are read back."""
     source: str
     """Without user, password and query."""
     models: tuple[SourceModel, ...]

@@ -76,6 +76,7 @@ class LiveOptions:
         reconnect_seconds: how long to try to get back a stream that is lost; 0: it ends there.
         min_score: segments of a model below it are dropped; in an ensemble before they are fused.
         fusion: of several members.
+        video_id: name of the stream in what is written; empty: that of the source.
         bundles: SHA-256 of each member's bundle, for the `Start`; empty: not known.
 
     Raises:
@@ -89,6 +90,7 @@ class LiveOptions:
     min_score: float = 0.0
     fusion: FusionOptions = field(default_factory=FusionOptions)
     bundles: tuple[str, ...] = ()
+    video_id: str = ""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -155,6 +157,7 @@ class _Session:
         self.told: dict[tuple[str, float], tuple[float, float]] = {}
         """End and score of the open segments that were told, by label and start."""
         self.segments = self.dropped = self.gaps = 0
+        self.hangs = False
         self.at = Moment(0.0, math.nan, time.monotonic())
 
     def events(self) -> Generator[Event]:
@@ -169,7 +172,7 @@ class _Session:
         finally:
             self.stop.set()
             self.backlog.close()
-            thread.join(_LAST_WORDS_SECONDS)
+            thread.join(0 if self.hangs else _LAST_WORDS_SECONDS)
 
     def _until_the_end(self) -> Generator[Event, None, Ended]:
         """Yield all events; return how it ended."""
@@ -203,6 +206,7 @@ class _Session:
             if self.stop.is_set():
                 patience -= _POLL_SECONDS
                 if patience <= 0:
+                    self.hangs = True
                     return [Ended(at=self.at, reason=STOPPED)]
 
     def _handle(self, items: list[Item]) -> Iterator[Event]:
@@ -268,6 +272,7 @@ class _Session:
         return Start(
             wall=datetime.now(UTC),
             format=FORMAT,
+            video=self.options.video_id or self.source.video_id,
             source=self.source.name,
             models=tuple(
                 SourceModel(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tsm_runtime.clock import TimedFrame
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import UsageError
+from tsm_runtime.inputs import default_id
 from tsm_runtime.live.stream_reader import StreamSource
 
 __all__ = ["Connection", "FileSource", "Source", "find_source"]
@@ -47,13 +48,15 @@ class Connection(Protocol):
 class Source(Protocol):
     """Where a stream comes from.
 
-    `name` is for a person and for files: it holds no password. `is_live` tells that frames come when they are
-    taken, so that the wall clock goes on with the stream. `reconnects` tells that a lost stream may come
-    back, `end_is_loss` that one that ends counts as lost.
+    `name` is for a person and for files: it holds no password. `video_id` names the stream in results.
+    `is_live` tells that frames come when they are taken, so that the wall clock goes on with the stream.
+    `reconnects` tells that a lost stream may come back, `end_is_loss` that one that ends counts as lost.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
+    @property
+    def video_id(self) -> str: ...  # noqa: D102
     @property
     def is_live(self) -> bool: ...  # noqa: D102
     @property
@@ -146,6 +149,11 @@ class FileSource:
     def name(self) -> str:
         """The file's name, as it was given."""
         return str(self.path)
+
+    @property
+    def video_id(self) -> str:
+        """As the results of files name it."""
+        return default_id(self.path)
 
     @property
     def is_live(self) -> bool:

@@ -46,6 +46,11 @@ class StreamSource:
     reconnects: bool = False
     end_is_loss: bool = False
 
+    @property
+    def video_id(self) -> str:
+        """Nothing better than its name."""
+        return self.name
+
     def open(self) -> StreamReader:
         """Connect.
 
