@@ -138,7 +138,7 @@ class StreamReader:
 
 
 def _open_container(source: StreamSource) -> InputContainer:
-    timeout = source.timeout_seconds
+    timeout, begun = source.timeout_seconds, time.monotonic()
     try:
         return av.open(
             source.url,
@@ -148,7 +148,10 @@ def _open_container(source: StreamSource) -> InputContainer:
             timeout=timeout,
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"{source.name}: cannot be opened ({_told(error, timeout)})") from error
+        # What was broken off while FFmpeg looked for the format is an error of the data to it.
+        in_time = timeout is None or time.monotonic() - begun < timeout
+        why = reason_of(error) if in_time else f"nothing came for {timeout:g} s"
+        raise VideoError(f"{source.name}: cannot be opened ({why})") from error
 
 
 def _told(error: Exception, timeout_seconds: float | None) -> str:
