@@ -420,6 +420,25 @@ def test_a_capture_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
     assert end_of(events).reason == "stopped"
 
 
+def test_a_run_that_ends_does_not_stop_others() -> None:
+    stop = threading.Event()
+    assert end_of(list(watch(source_of(even(SCENE)), brightness_member(), stop=stop))).complete
+    assert not stop.is_set()
+
+
+def test_leaving_early_while_a_stream_is_away() -> None:
+    """The next attempt is far off: nobody waits for it."""
+    source = FakeSource([FakeConnection(grey_frames(even([(DARK, 1.0)])), failure="lost")], reconnects=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(capture, "_FIRST_PAUSE_SECONDS", 30.0)
+        events = watch(source, brightness_member())
+        while not isinstance(next(events), Discontinuity):
+            pass
+        before = threading.active_count()
+        events.close()
+        assert threading.active_count() == before - 1
+
+
 def test_leaving_early_ends_the_capture() -> None:
     source = source_of(even([(DARK, 60.0)]))
     events = watch(source, brightness_member(), LiveOptions(batch_size=1))

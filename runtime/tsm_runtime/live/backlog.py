@@ -160,6 +160,11 @@ class Backlog:
         self._changed = threading.Condition()
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody takes items any more."""
+        return self._closed
+
     def __len__(self) -> int:
         """Items in the queue."""
         return len(self._items)

@@ -25,6 +25,9 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 """Between attempts to reconnect: the pause doubles from the first to the longest."""
 
+_POLL_SECONDS = 0.1
+"""How often a pause looks whether it shall end."""
+
 
 @dataclass(slots=True)
 class CaptureCounts:
@@ -140,8 +143,7 @@ class Capture:
         until = (self._lost or 0.0) + self._reconnect_seconds
         while (left := until - time.monotonic()) > 0:
             pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(self._attempts, 10))
-            if self._stop.wait(min(pause, left)):
-                raise _Stopped
+            self._wait(min(pause, left))
             self._attempts += 1
             try:
                 connection = self._source.open()
@@ -151,13 +153,22 @@ class Capture:
             return connection
         return None
 
+    def _wait(self, seconds: float) -> None:
+        """Wait, unless nobody wants more frames."""
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            if self._stop.wait(max(0.0, min(left, _POLL_SECONDS))) or self._backlog.closed:
+                raise _Stopped
+            if left <= _POLL_SECONDS:
+                return
+
     def _read_run(self, connection: Connection) -> None:
         """Read frames that count from one zero."""
         origin: float | None = None
         try:
             for timed in connection.frames():
-                if self._stop.is_set():
-                    raise _Stopped
+                self._wait(0.0)
                 now = time.monotonic()
                 if origin is None:
                     origin = self._begin(now) - timed.start_seconds

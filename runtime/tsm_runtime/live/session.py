@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from tsm_runtime import __version__
 from tsm_runtime.backends import Scores
 from tsm_runtime.backends.online import OnlineBackend
 from tsm_runtime.errors import RunError, UsageError, VideoError
@@ -25,30 +22,16 @@ from tsm_runtime.live.backlog import (
     Ended,
     Gap,
     Item,
-    Moment,
     Opened,
     Passed,
     Picture,
     Resumed,
 )
 from tsm_runtime.live.capture import STOPPED, Capture
-from tsm_runtime.live.events import (
-    FORMAT,
-    Discontinuity,
-    Drop,
-    End,
-    Event,
-    LiveGap,
-    LiveSegment,
-    OpenSegment,
-    Resumption,
-    SourceModel,
-    Start,
-    utc,
-)
+from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
-from tsm_runtime.live.fusing import Scened
 from tsm_runtime.live.sources import Source
+from tsm_runtime.live.teller import Teller
 from tsm_runtime.live.tracks import Tracks
 from tsm_runtime.online_intervals import IntervalScorer
 from tsm_runtime.pipeline import Member
@@ -154,11 +137,8 @@ class _Session:
         }
         self.broken: set[tuple[int, int]] = set()
         """(member, interval) after a gap, of members that get single pictures."""
-        self.told: dict[tuple[str, float], tuple[float, float]] = {}
-        """End and score of the open segments that were told, by label and start."""
-        self.segments = self.dropped = self.gaps = 0
         self.hangs = False
-        self.at = Moment(0.0, math.nan, time.monotonic())
+        self.teller = Teller(source, members)
 
     def events(self) -> Generator[Event]:
         thread = threading.Thread(target=self.capture.run, name="capture", daemon=True)
@@ -170,7 +150,6 @@ class _Session:
             if not self.tracks.num_intervals and ended.reason != STOPPED:
                 raise VideoError(f"{self.source.name}: {self._why_nothing(ended)}")
         finally:
-            self.stop.set()
             self.backlog.close()
             thread.join(0 if self.hangs else _LAST_WORDS_SECONDS)
 
@@ -190,10 +169,10 @@ class _Session:
                 raise
             except Exception as error:  # of a backend: what was found before is told all the same
                 reason = str(error) or type(error).__name__
-                ended = Ended(at=self.at, reason=reason, complete=False, error=error)
+                ended = Ended(at=self.teller.at, reason=reason, complete=False, error=error)
         if opened:
-            yield from self._segments(self.tracks.close(final=True))
-            yield self._end(ended)
+            yield from self.teller.segments(self.tracks.close(final=True))
+            yield self.teller.end(ended, self.tracks.num_intervals, self.capture.counts)
         return ended
 
     def _next_items(self) -> list[Item]:
@@ -201,18 +180,18 @@ class _Session:
         patience = _LAST_WORDS_SECONDS
         while True:
             if items := self.backlog.take(self.options.batch_size, _POLL_SECONDS):
-                self.at = items[-1].at
+                self.teller.at = items[-1].at
                 return items
             if self.stop.is_set():
                 patience -= _POLL_SECONDS
                 if patience <= 0:
                     self.hangs = True
-                    return [Ended(at=self.at, reason=STOPPED)]
+                    return [Ended(at=self.teller.at, reason=STOPPED)]
 
     def _handle(self, items: list[Item]) -> Iterator[Event]:
         match items[0]:
             case Opened():
-                yield self._start()
+                yield self.teller.start(self.drop, self.options.video_id, self.options.bundles)
             case Clip():
                 self._score_clips([item for item in items if isinstance(item, Clip)])
             case Picture() as picture:
@@ -221,18 +200,18 @@ class _Session:
                 self._pass(feed, stop, stop)
             case Dropped() as dropped:
                 self._pass(dropped.feed, dropped.start, dropped.stop)
-                yield self._drop(dropped)
+                dropping = [self.members[number] for number in self.members_of[dropped.feed]]
+                yield self.teller.drop(dropped, dropping)
             case Gap() as gap if gap.feed == self.finest:
-                self.gaps += 1
-                yield LiveGap(**self._now(), start=_six(gap.start_seconds), end=_six(gap.end_seconds))
+                yield self.teller.gap(gap)
             case Break(reason=reason):
-                yield from self._segments(self.tracks.close(final=False))
-                yield Discontinuity(**self._now(), reason=reason)
+                yield from self.teller.segments(self.tracks.close(final=False))
+                yield self.teller.discontinuity(reason)
             case Resumed(attempts=attempts):
-                yield Resumption(**self._now(), attempts=attempts)
-        yield from self._segments(self.tracks.leaving())
+                yield self.teller.resumption(attempts)
+        yield from self.teller.segments(self.tracks.leaving())
         if self.options.show_open:
-            yield from self._open_segments()
+            yield from self.teller.open_segments(self.tracks.open())
 
     # --- scoring ----------------------------------------------------------------------------------
 
@@ -263,96 +242,11 @@ class _Session:
                 self.broken = {(m, index) for m, index in self.broken if m != member or index >= stop}
             self.tracks.skip_to(member, stop)
 
-    # --- what is told -----------------------------------------------------------------------------
-
-    def _now(self) -> dict[str, Any]:
-        return {"wall": datetime.now(UTC), "time": _six(self.at.seconds)}
-
-    def _start(self) -> Start:
-        return Start(
-            wall=datetime.now(UTC),
-            format=FORMAT,
-            video=self.options.video_id or self.source.video_id,
-            source=self.source.name,
-            models=tuple(
-                SourceModel(
-                    interval_seconds=member.spec.interval_seconds,
-                    backend=member.backend.name,
-                    bundle_sha256=self.options.bundles[number] if self.options.bundles else "",
-                    name=member.name,
-                    weight=member.weight,
-                )
-                for number, member in enumerate(self.members)
-            ),
-            drop=self.drop,
-            version=__version__,
-        )
-
-    def _segments(self, found: Sequence[Scened]) -> Iterator[Event]:
-        for each in found:
-            self.segments += 1
-            self.told.pop((each.segment.label, each.segment.start_seconds), None)
-            yield LiveSegment(**self._now(), **self._described(each))
-
-    def _open_segments(self) -> Iterator[Event]:
-        """Yield the open segments that have changed."""
-        now: dict[tuple[str, float], tuple[float, float]] = {}
-        for each in self.tracks.open():
-            segment = each.segment
-            key, state = (segment.label, segment.start_seconds), (segment.end_seconds, segment.score)
-            now[key] = state
-            if self.told.get(key) != state:
-                yield OpenSegment(**self._now(), **self._described(each))
-        self.told = now
-
-    def _described(self, found: Scened) -> dict[str, Any]:
-        segment, offset = found.segment, self.at.wall_offset
-        scene = found.scenes[0] if found.scenes else None
-        return {
-            "label": segment.label,
-            "start": _six(segment.start_seconds),
-            "end": _six(segment.end_seconds),
-            "score": _six(segment.score),
-            "scene": None if scene is None else scene.label,
-            "scene_score": None if scene is None else _six(scene.score),
-            "start_wall": utc(offset + segment.start_seconds),
-            "end_wall": utc(offset + segment.end_seconds),
-            "delay_seconds": _six(time.monotonic() - self.at.arrived),
-        }
-
-    def _drop(self, dropped: Dropped) -> Drop:
-        self.dropped += dropped.number
-        t = self.feeds[dropped.feed].spec.interval_seconds
-        names = [self.members[number].name for number in self.members_of[dropped.feed]]
-        return Drop(
-            **self._now(),
-            start=_six(dropped.start * t),
-            end=_six(dropped.stop * t),
-            intervals=dropped.number,
-            model=", ".join(filter(None, names)),
-        )
-
-    def _end(self, ended: Ended) -> End:
-        self.at = ended.at if ended.at.seconds > self.at.seconds else self.at
-        counts = self.capture.counts
-        return End(
-            **self._now(),
-            reason=ended.reason,
-            complete=ended.complete,
-            frames=counts.frames,
-            intervals=self.tracks.num_intervals,
-            segments=self.segments,
-            dropped=self.dropped,
-            corrupt=counts.corrupt,
-            gaps=self.gaps,
-            reconnects=counts.reconnects,
-        )
-
     def _why_nothing(self, ended: Ended) -> str:
         t, frames = self.feeds[self.finest].spec.interval_seconds, self.capture.counts.frames
         if not frames:
             return f"no frame of the video stream could be decoded ({ended.reason})"
-        return f"no whole interval of {t:g} s in {self.at.seconds:.3f} s ({ended.reason})"
+        return f"no whole interval of {t:g} s in {self.teller.at.seconds:.3f} s ({ended.reason})"
 
 
 def _feeds(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]:
@@ -375,7 +269,3 @@ def _checked(scores: Scores, source: Source) -> Scores:
             f"{source.name}: the model gave scores that are not numbers (nan); try another precision"
         )
     return scores
-
-
-def _six(value: float) -> float:
-    return round(float(value), 6)
