@@ -71,7 +71,9 @@ def test_the_example_runs(tmp_path: Path) -> None:
 def test_the_readme_quotes_the_example() -> None:
     readme = (ROOT / "README.md").read_text()
     blocks = [b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "import load" in b]
-    assert all(block == EXAMPLE.read_text() for block in blocks)
+    if not blocks:
+        pytest.skip("the README has no example of the library")
+    assert blocks == [EXAMPLE.read_text()]
 
 
 def test_scores_of_intervals_are_arrays(video: Path, model: Model) -> None:

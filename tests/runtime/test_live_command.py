@@ -427,3 +427,17 @@ def test_the_online_model_on_odd_timing(tsm_run: Command, tmp_path: Path) -> Non
     assert lines(out)[-1]["gaps"] == len(expected.gaps)
     found = [e["score"] for e in lines(out) if e["event"] == "segment"]
     assert found == [round(s.score, 6) for s in expected.segments]
+
+
+def test_an_ensemble_of_both_kinds(tsm_run: Command, tiny_bundle: Path, tmp_path: Path, video: Path) -> None:
+    """One member takes whole clips and the other a frame a call: the same as in one pass over the file."""
+    from tsm_runtime.library import load, run
+
+    bundle = write_online_bundle(tmp_path / "both")
+    code, out, err = tsm_run(video, "--model", tiny_bundle, "--model", bundle, "--weights", "1,3", "--live")
+    assert (code, err.count("\n")) == (0, 1)
+    assert [m["backend"].endswith("online") for m in lines(out)[0]["models"]] == [False, True]
+    expected = run(video, [load(tiny_bundle), load(bundle, online=True)], weights=[1, 3])
+    assert segments(out) == [(s.label, s.start_seconds, s.end_seconds) for s in expected.segments] == FOUND
+    scores = [e["score"] for e in lines(out) if e["event"] == "segment"]
+    assert scores == pytest.approx([s.score for s in expected.segments], abs=1e-5)
