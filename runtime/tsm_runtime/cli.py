@@ -20,7 +20,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command()
 def tsm_run(
     videos: Annotated[
-        list[Path] | None, typer.Argument(help="video files, or folders that hold some", show_default=False)
+        list[str] | None,
+        typer.Argument(help="video files, or folders that hold some; --live: a stream", show_default=False),
     ] = None,
     model: Annotated[
         list[Path] | None,
@@ -92,7 +93,11 @@ def tsm_run(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(help="clips per call of the model [default: 1 on a CPU, more on a GPU]", min=1),
+        typer.Option(
+            help="clips per call of the model [default: 1 on a CPU, more on a GPU; live: up to 8 if late]",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
@@ -123,6 +128,35 @@ def tsm_run(
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
+    ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="run on a stream: rtsp://... and other addresses, /dev/video0, - (a pipe) or a file;"
+            " JSON lines, each as soon as it is known, to stdout or appended to --output",
+        ),
+    ] = False,
+    show_open: Annotated[
+        bool, typer.Option("--open", help="live: also tell segments that are not over")
+    ] = False,
+    drop: Annotated[
+        Literal["oldest", "none"] | None,
+        typer.Option(
+            help="live, when the machine is too slow: drop the oldest intervals, or none, so that the source"
+            " has to wait [default: oldest; none for pipes and files]"
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="live: a network stream silent for so many seconds is lost [default: 10]", min=0.1),
+    ] = None,
+    reconnect: Annotated[
+        float | None,
+        typer.Option(help="live: seconds to try to get a lost stream back [default: for ever]", min=0),
+    ] = None,
+    pace: Annotated[
+        bool, typer.Option("--pace", help="live: play a file at its own speed, as a camera would")
     ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="run the embedded model on the embedded video")
@@ -156,6 +190,45 @@ def tsm_run(
             min_score=min_score,
         )
     )
+    if live:
+        from tsm_runtime.live.command import LiveRequest, run_live
+
+        code = run_live(
+            LiveRequest(
+                sources=tuple(videos),
+                for_files={
+                    "--format": format_ if format_ != "jsonl" else None,
+                    "--label-map": label_map,
+                    "--overlay": overlay,
+                    "--report": report,
+                    "--truth": truth,
+                    "--start": start or None,
+                    "--end": end,
+                    "--jobs": jobs,
+                },
+                video_id=video_id,
+                output=output,
+                show_open=show_open,
+                drop=drop,
+                batch=batch,
+                timeout=timeout,
+                reconnect=reconnect,
+                pace=pace,
+                quiet=quiet,
+            ),
+            chosen,
+            BackendRequest(
+                backend=backend or "auto", precision=precision, rebuild=rebuild, num_threads=threads
+            ),
+            notice,
+        )
+        raise typer.Exit(code)
+    if any(video == "-" or "://" in video for video in videos):
+        raise UsageError("an address or - is a stream: add --live")
+    for_streams = {"open": show_open or None, "drop": drop, "timeout": timeout, "reconnect": reconnect}
+    for option, given in {**for_streams, "pace": pace or None}.items():
+        if given is not None:
+            raise UsageError(f"--{option} is for streams: add --live")
     options = Options(
         start_seconds=start,
         end_seconds=end,
@@ -164,7 +237,7 @@ def tsm_run(
         batch_size=batch,
         fusion=chosen.options,
     )
-    inputs, errors = list_inputs(videos, video_id)
+    inputs, errors = list_inputs([Path(video) for video in videos], video_id)
     check_output(output, inputs, format_)
     if overlay is not None:
         from tsm_runtime.overlay import check_overlay, with_overlay

@@ -18,7 +18,7 @@ from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.options import Options
 
-__all__ = ["ClipStream"]
+__all__ = ["ClipStream", "Look", "look_of"]
 
 Look = tuple[int, Crop]
 """Size and crop of a picture: models that have both in common share it."""
@@ -63,7 +63,7 @@ class ClipStream:
         self.cancelled = cancelled or threading.Event()
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        converters = {_look(spec): FrameConverter(*_look(spec)) for spec in self.specs}
+        converters = {look_of(spec): FrameConverter(*look_of(spec)) for spec in self.specs}
         try:
             for shown, until_seconds in self._shown_frames():
                 self.duration_seconds = until_seconds
@@ -86,7 +86,7 @@ class ClipStream:
 
         try:
             for spec, builder in self.builders.items():
-                yield from builder.push(shown.start_seconds, until_seconds, partial(picture, _look(spec)))
+                yield from builder.push(shown.start_seconds, until_seconds, partial(picture, look_of(spec)))
         except VideoError as error:
             raise VideoError(f"{self.reader.path}: {error}") from error
 
@@ -149,7 +149,8 @@ def _builder(spec: ClipSpec, options: Options, memory: FramePool | None) -> Clip
     )
 
 
-def _look(spec: ClipSpec) -> Look:
+def look_of(spec: ClipSpec) -> Look:
+    """Return what a converted picture depends on."""
     return spec.size, spec.crop
 
 

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from tsm_runtime.clock import Clock, TimedFrame
 from tsm_runtime.errors import VideoError
 
-__all__ = ["TimedFrame", "VideoReader"]
+__all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
 
 _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
 """How far before the wanted time to land; the next one is tried where a key frame was missed."""
@@ -104,7 +104,7 @@ class VideoReader:
     def _open(self) -> None:
         self._container = _open_container(self.path)
         try:
-            self._stream = _video_stream(self._container, self.path)
+            self._stream = choose_stream(self._container, self.path)
         except VideoError:
             self._container.close()
             raise
@@ -143,7 +143,7 @@ class VideoReader:
                 if packet.stream_index == self._stream.index and packet.size:
                     yield packet  # type: ignore[misc]  # of our stream, so of its type
         except av.error.FFmpegError as error:
-            self.failure = _reason(error)
+            self.failure = reason_of(error)
 
     def _note_time(self, packet: Packet[Any]) -> None:
         times = [ticks for ticks in (packet.pts, packet.dts) if ticks is not None]
@@ -183,11 +183,15 @@ def _open_container(path: Path) -> InputContainer:
             metadata_errors="ignore",
         )
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: not a readable video ({_reason(error)})") from error
+        raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Choose the stream and set how it is decoded."""
+def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
+    """Choose the video stream of an open container and set how it is decoded.
+
+    Raises:
+        VideoError: there is none, it cannot be decoded, or its pictures are too large; names `path`.
+    """
     streams = [stream for stream in container.streams.video if not _is_cover_picture(stream)]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
@@ -201,7 +205,7 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def _limit_memory(stream: VideoStream, path: Path) -> None:
+def _limit_memory(stream: VideoStream, path: Path | str) -> None:
     context = stream.codec_context
     num_pixels = context.width * context.height
     if num_pixels > _MAX_PIXELS:
@@ -240,5 +244,6 @@ def _is_cover_picture(stream: VideoStream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return what an error of FFmpeg or the system says, without the name of the file."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

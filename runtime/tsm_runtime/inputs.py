@@ -11,7 +11,7 @@ from pathlib import Path
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import is_folder
 
-__all__ = ["VIDEO_SUFFIXES", "VideoInput", "demo_folder", "find_bundle", "list_inputs"]
+__all__ = ["VIDEO_SUFFIXES", "VideoInput", "default_id", "demo_folder", "find_bundle", "list_inputs"]
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
@@ -53,7 +53,7 @@ def list_inputs(
             looked_for = " ".join(VIDEO_SUFFIXES)
             errors.append(VideoError(f"{path}: no video in this folder (looked for {looked_for})"))
     if video_id is None:
-        inputs = [VideoInput(path, _default_id(path)) for path in videos]
+        inputs = [VideoInput(path, default_id(path)) for path in videos]
     elif len(videos) > 1:
         raise UsageError(f"--id names one video, but {len(videos)} were given")
     else:
@@ -83,8 +83,8 @@ def _videos_in(folder: Path) -> list[Path]:
     )
 
 
-def _default_id(path: Path) -> str:
-    """The file's stem; clips of the egocentric 360+x views are `<uuid>/clip1`."""
+def default_id(path: Path) -> str:
+    """Return the file's stem; clips of the egocentric 360+x views are `<uuid>/clip1`."""
     parents = path.absolute().parents
     if len(parents) > 1 and parents[1].name in _CLIP_FOLDERS:
         return f"{parents[0].name}/{path.stem}"

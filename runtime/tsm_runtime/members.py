@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tsm_runtime.backends import Backend
 from tsm_runtime.backends.choice import BackendRequest, open_requested
 from tsm_runtime.bundle import MANIFEST, Bundle, load_bundle
 from tsm_runtime.errors import BundleError, UsageError
@@ -19,7 +20,15 @@ from tsm_runtime.inputs import find_bundle
 from tsm_runtime.member import Member
 from tsm_runtime.segments import BACKGROUND
 
-__all__ = ["ModelRequest", "choose_models", "closing_members", "load_bundles", "open_member", "open_members"]
+__all__ = [
+    "ModelRequest",
+    "choose_models",
+    "closing_members",
+    "load_bundles",
+    "member_of",
+    "open_member",
+    "open_members",
+]
 
 _FOR_SEVERAL = ("weights", "iou", "denominator", "method")
 
@@ -145,9 +154,14 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
 
 def open_member(bundle: Bundle, request: BackendRequest | None = None) -> Member:
     """Open a bundle's model on this machine."""
+    return member_of(bundle, open_requested(bundle, request or BackendRequest()))
+
+
+def member_of(bundle: Bundle, backend: Backend) -> Member:
+    """Return a bundle's model that a backend runs."""
     manifest = bundle.manifest
     return Member(
-        backend=open_requested(bundle, request or BackendRequest()),
+        backend=backend,
         spec=manifest.clip_spec,
         action_labels=manifest.action_labels,
         scene_labels=manifest.scene_labels,
@@ -155,7 +169,10 @@ def open_member(bundle: Bundle, request: BackendRequest | None = None) -> Member
 
 
 def open_members(
-    ensemble: Ensemble, bundles: Sequence[Bundle], request: BackendRequest | None = None
+    ensemble: Ensemble,
+    bundles: Sequence[Bundle],
+    request: BackendRequest | None = None,
+    open_one: Callable[[Bundle, BackendRequest | None], Member] = open_member,
 ) -> list[Member]:
     """Open every model; a member is called by its folder's name, or its path where two names are equal.
 
@@ -165,7 +182,7 @@ def open_members(
     members: list[Member] = []
     try:
         for bundle, member, name in zip(bundles, ensemble.members, names, strict=True):
-            opened = open_member(bundle, request)
+            opened = open_one(bundle, request)
             named = name if names.count(name) == 1 else str(bundle.path)
             members.append(replace(opened, name=named, weight=member.weight, temperature=member.temperature))
     except BaseException:

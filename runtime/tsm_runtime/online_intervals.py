@@ -12,7 +12,7 @@ from tsm_runtime.backends import Scores
 from tsm_runtime.backends.online import OnlineScorer
 from tsm_runtime.clips import ClipBuilder, ClipSpec, count_intervals
 
-__all__ = ["OnlineIntervals", "ScoredInterval"]
+__all__ = ["IntervalScorer", "OnlineIntervals", "ScoredInterval"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,44 @@ class ScoredInterval:
     scores: Scores
 
 
+class IntervalScorer:
+    """Scores the pictures of intervals, one after another; all that it keeps is what the model keeps.
+
+    Args:
+        scorer: of a single stream; nobody else may push into it.
+        spec: the bundle's.
+
+    Raises:
+        ValueError: the scorer has several streams, or its model takes other frames.
+    """
+
+    def __init__(self, scorer: OnlineScorer, spec: ClipSpec) -> None:
+        takes = (scorer.num_streams, scorer.model.num_frames, scorer.model.size)
+        if takes != (1, spec.num_frames, spec.size):
+            raise ValueError(
+                f"expected a scorer of 1 stream, {spec.num_frames} frames of {spec.size} px, got {takes}"
+            )
+        self.so_far: ScoredInterval | None = None
+        """The newest interval, which may not be over, with the scores that it has by now."""
+        self._spec = spec
+        self._scorer = scorer
+        self._waiting: list[ScoredInterval] = []  # has all its frames, but the interval is not over
+
+    def push(self, interval: int, picture: npt.NDArray[np.uint8]) -> None:
+        """Take the next picture of an interval, which is the last one's or a later one."""
+        if self.so_far is None or interval != self.so_far.index:
+            self._scorer.reset()
+        scores = self._scorer.push(picture)
+        self.so_far = ScoredInterval(interval, self._scorer.num_frames, scores)
+        if self._scorer.num_frames == self._spec.num_frames:
+            self._waiting.append(self.so_far)
+
+    def over(self, stop: int) -> Iterator[ScoredInterval]:
+        """Yield intervals before `stop`, which are over, if they had all their pictures; in order, once."""
+        while self._waiting and self._waiting[0].index < stop:
+            yield self._waiting.pop(0)
+
+
 class OnlineIntervals:
     """Scores of the intervals of one video from frames that arrive in order of time.
 
@@ -31,12 +69,11 @@ class OnlineIntervals:
     no clip is kept: a frame goes through the model when it arrives, and memory does not grow with T.
 
     Args:
-        scorer: of a single stream; nobody else may push into it.
-        spec: the bundle's.
+        scorer, spec: see `IntervalScorer`.
         first_interval, stop_interval: see `clips.ClipBuilder`.
 
     Raises:
-        ValueError: the scorer has several streams, or its model takes other frames.
+        ValueError: as `IntervalScorer`.
     """
 
     def __init__(
@@ -47,18 +84,15 @@ class OnlineIntervals:
         first_interval: int = 0,
         stop_interval: int | None = None,
     ) -> None:
-        takes = (scorer.num_streams, scorer.model.num_frames, scorer.model.size)
-        if takes != (1, spec.num_frames, spec.size):
-            raise ValueError(
-                f"expected a scorer of 1 stream, {spec.num_frames} frames of {spec.size} px, got {takes}"
-            )
         self.spec = spec
         self.grid = ClipBuilder(spec, 1, first_interval=first_interval, stop_interval=stop_interval)
         """Holds `gaps` and `breaks`."""
-        self.so_far: ScoredInterval | None = None
-        """The newest interval, which may not be over, with the scores that it has by now."""
-        self._scorer = scorer
-        self._waiting: list[ScoredInterval] = []  # has all its frames, but the interval is not over
+        self._intervals = IntervalScorer(scorer, spec)
+
+    @property
+    def so_far(self) -> ScoredInterval | None:
+        """See `IntervalScorer`."""
+        return self._intervals.so_far
 
     def push(
         self, start_seconds: float, end_seconds: float, picture: Callable[[], npt.NDArray[np.uint8]]
@@ -75,17 +109,7 @@ class OnlineIntervals:
         """
         slots = self.grid.take_slots(start_seconds, end_seconds)
         if slots:
-            self._score(slots, picture())
-        complete = count_intervals(end_seconds, self.spec.interval_seconds)
-        while self._waiting and self._waiting[0].index < complete:
-            yield self._waiting.pop(0)
-
-    def _score(self, slots: list[int], picture: npt.NDArray[np.uint8]) -> None:
-        for slot in slots:
-            interval = slot // self.spec.num_frames
-            if self.so_far is None or interval != self.so_far.index:
-                self._scorer.reset()
-            scores = self._scorer.push(picture)
-            self.so_far = ScoredInterval(interval, self._scorer.num_frames, scores)
-            if self._scorer.num_frames == self.spec.num_frames:
-                self._waiting.append(self.so_far)
+            pixels = picture()
+            for slot in slots:
+                self._intervals.push(slot // self.spec.num_frames, pixels)
+        yield from self._intervals.over(count_intervals(end_seconds, self.spec.interval_seconds))

@@ -135,6 +135,7 @@ class OnlineBackend(BlockingBackend):
     """An online model as a backend for whole clips, frame by frame."""
 
     def __init__(self, model: OnlineModel) -> None:
+        self.model = model
         self.name = model.name
         self._scorer = model.scorer()
 
@@ -145,7 +146,7 @@ class OnlineBackend(BlockingBackend):
             ValueError: another number of frames per clip than the bundle's.
             RunError: onnxruntime broke off.
         """
-        model = self._scorer.model
+        model = self.model
         if frames.shape[1] != model.num_frames:
             raise ValueError(f"expected {model.num_frames} frames per clip, got {frames.shape[1]}")
         if len(frames) != self._scorer.num_streams:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
@@ -43,10 +43,13 @@ def _line(value: object) -> str:
 def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
     """Segments per video; a video that has only its own line is there with an empty list.
 
+    Lines of `tsm-run --live` are read too: the segments that were over, under the run's "video".
+
     Raises:
         UsageError: names file and line.
     """
     found: dict[str, list[Segment]] = {}
+    live: str | None = None  # id of the live run whose lines these are
     # Not splitlines(): it also splits at separators that JSON leaves alone inside strings.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -56,6 +59,9 @@ def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{where}: not JSON: {error}") from error
+        if isinstance(entry, dict) and "event" in entry:
+            live = _read_live(where, entry, found, live)
+            continue
         video_id = entry.get("video") if isinstance(entry, dict) else None
         if not isinstance(video_id, str):
             raise UsageError(f'{where}: expected an object with "video"')
@@ -63,3 +69,25 @@ def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
         if "label" in entry:
             segments.append(read_detection(f"{where} (video {video_id!r})", entry))
     return found
+
+
+def _read_live(
+    where: str, entry: Mapping[str, object], found: dict[str, list[Segment]], live: str | None
+) -> str | None:
+    """Read a line of a live run into `found`; return the id of the run from here on."""
+    if entry["event"] == "start":
+        video_id = entry.get("video")
+        if not isinstance(video_id, str):
+            raise UsageError(f'{where}: expected "video" in the first line of a live run')
+        if video_id in found:
+            raise UsageError(
+                f"{where}: another run on {video_id!r}, whose times begin anew; keep one per file"
+            )
+        found[video_id] = []
+        return video_id
+    if entry["event"] == "segment":
+        if live is None:
+            raise UsageError(f"{where}: a live run's segment before its first line")
+        bounds = [entry.get("start"), entry.get("end")]
+        found[live].append(read_detection(f"{where} ({live!r})", {**entry, "segment": bounds}))
+    return live

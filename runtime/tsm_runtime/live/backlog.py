@@ -1,0 +1,265 @@
+"""What the capture thread has seen and nobody has scored yet: a bounded queue that knows whole intervals."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Backlog",
+    "Break",
+    "Clip",
+    "Dropped",
+    "Ended",
+    "Gap",
+    "Item",
+    "Moment",
+    "Opened",
+    "Passed",
+    "Picture",
+    "Pixels",
+    "Resumed",
+]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something became known.
+
+    Args:
+        seconds: stream time that was reached.
+        wall_offset: POSIX time minus stream time, for what was before; nan where the source has no wall time.
+        arrived: `time.monotonic()` when the frame came that made it known.
+    """
+
+    seconds: float
+    wall_offset: float
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """Something that became known of the stream."""
+
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Item):
+    """The source is open, for the first time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip(Item):
+    """A whole interval of a feed: frames (T, size, size, 3) uint8; `after_gap` as in `MemberMerger.push`."""
+
+    feed: int
+    index: int
+    frames: Pixels
+    after_gap: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture(Item):
+    """A frame that fills `num_places` places of an interval, for models that take one frame a call."""
+
+    feed: int
+    index: int
+    pixels: Pixels
+    num_places: int
+    after_gap: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed(Item):
+    """All intervals of a feed before `stop` are over; those that have not come never will."""
+
+    feed: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped(Item):
+    """`number` intervals of a feed, the last of which is `stop` - 1, that were taken out unscored."""
+
+    feed: int
+    start: int
+    stop: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap(Item):
+    """No new frame for longer than an interval of a feed."""
+
+    feed: int
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Break(Item):
+    """The stream is lost, or its clock jumped; it ended at that moment."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Item):
+    """The stream is back; its first frame is of that moment."""
+
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Item):
+    """Nothing follows.
+
+    Args:
+        reason: why, for a person.
+        complete: False where the stream did not come to its own end.
+        error: to be raised.
+    """
+
+    reason: str
+    complete: bool = True
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Feed:
+    queued: dict[int, int] = field(default_factory=dict)
+    """Interval to the number of its items in the queue, in order."""
+    dropped_to: int = -1
+    """Highest interval that was dropped: what still comes of it is dropped too."""
+
+
+class Backlog:
+    """A queue between one thread that captures and one that scores.
+
+    Per feed it holds `capacity` intervals at most. When one more comes, the oldest is taken out unscored and
+    a `Dropped` stands in its place, or, where nothing may be dropped, `put` waits.
+
+    Args:
+        capacity: intervals per feed, 1 or more.
+        drop: whether to drop.
+    """
+
+    def __init__(self, capacity: int, *, drop: bool) -> None:
+        self._capacity = capacity
+        self._drop = drop
+        self._items: deque[Item] = deque()
+        self._feeds: dict[int, _Feed] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody takes items any more."""
+        return self._closed
+
+    def __len__(self) -> int:
+        """Items in the queue."""
+        return len(self._items)
+
+    def put(self, item: Item) -> bool:
+        """Append an item; return False where nobody takes it any more."""
+        with self._changed:
+            if isinstance(item, Clip | Picture) and not self._make_room(item):
+                return not self._closed
+            self._items.append(item)
+            self._changed.notify_all()
+            return not self._closed
+
+    def take(self, most: int, timeout_seconds: float) -> list[Item]:
+        """Return the next item, or up to `most` clips of one feed that are there; empty after the timeout."""
+        until = time.monotonic() + timeout_seconds
+        with self._changed:
+            while not self._items:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return []
+                self._changed.wait(left)
+            first = self._items.popleft()
+            taken = [first, *(self._more(first, most - 1) if isinstance(first, Clip) else ())]
+            for item in taken:
+                if isinstance(item, Clip | Picture):
+                    self._forget(item)
+            self._changed.notify_all()
+            return taken
+
+    def close(self) -> None:
+        """Let `put` return at once from now on: nobody takes items any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _make_room(self, item: Clip | Picture) -> bool:
+        """Make room for an item; return False where it is not to be kept."""
+        feed = self._feeds.setdefault(item.feed, _Feed())
+        if item.index <= feed.dropped_to or self._closed:
+            return False
+        while item.index not in feed.queued and len(feed.queued) >= self._capacity:
+            if self._drop:
+                self._drop_oldest(item.feed, feed)
+                continue
+            self._changed.wait()
+            if self._closed:
+                return False
+        feed.queued[item.index] = feed.queued.get(item.index, 0) + 1
+        return True
+
+    def _drop_oldest(self, number: int, feed: _Feed) -> None:
+        index = next(iter(feed.queued))
+        del feed.queued[index]
+        feed.dropped_to = index
+        earlier: Dropped | None = None
+        kept: deque[Item] = deque()
+        for item in self._items:
+            if isinstance(item, Dropped) and item.feed == number:
+                earlier = item
+            elif isinstance(item, Passed) and item.feed == number and item.stop <= index + 1:
+                continue  # what stands for the dropped ones says the same
+            elif isinstance(item, Clip | Picture) and (item.feed, item.index) == (number, index):
+                if earlier is None or earlier.stop <= index:
+                    earlier = _dropped(item, earlier)
+                    kept.append(earlier)
+            else:
+                kept.append(item)
+        self._items = kept
+
+    def _more(self, first: Clip, most: int) -> list[Clip]:
+        """Take out further clips of the same feed, up to the next break."""
+        found: list[Clip] = []
+        for item in self._items:
+            if len(found) == most or isinstance(item, Break | Resumed | Ended):
+                break
+            if isinstance(item, Clip) and item.feed == first.feed:
+                found.append(item)
+        taken = {id(item) for item in found}
+        self._items = deque(item for item in self._items if id(item) not in taken)
+        return found
+
+    def _forget(self, item: Clip | Picture) -> None:
+        queued = self._feeds[item.feed].queued
+        if queued[item.index] == 1:
+            del queued[item.index]
+        else:
+            queued[item.index] -= 1
+
+
+def _dropped(item: Clip | Picture, earlier: Dropped | None) -> Dropped:
+    return Dropped(
+        at=item.at,
+        feed=item.feed,
+        start=item.index if earlier is None else earlier.start,
+        stop=item.index + 1,
+        number=1 + (0 if earlier is None else earlier.number),
+    )

@@ -1,0 +1,242 @@
+"""The capture thread: frames of a source, across losses of connection, to items of the backlog."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tsm_runtime.clip_stream import Look, look_of
+from tsm_runtime.clock import TimedFrame
+from tsm_runtime.errors import VideoError
+from tsm_runtime.frames import FrameConverter
+from tsm_runtime.live.backlog import Backlog, Break, Ended, Item, Moment, Opened, Pixels, Resumed
+from tsm_runtime.live.feeds import Feed
+from tsm_runtime.live.sources import Connection, Source
+
+__all__ = ["STOPPED", "Capture", "CaptureCounts"]
+
+STOPPED = "stopped"
+"""Why a run ended that was told to."""
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+"""Between attempts to reconnect: the pause doubles from the first to the longest."""
+
+_POLL_SECONDS = 0.1
+"""How often a pause looks whether it shall end."""
+
+
+@dataclass(slots=True)
+class CaptureCounts:
+    """What was seen so far; written by the capture thread alone."""
+
+    frames: int = 0
+    corrupt: int = 0
+    reconnects: int = 0
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where in stream time the newest frame is, and when it came."""
+
+    timed: TimedFrame
+    start_seconds: float
+    arrived: float
+
+    @property
+    def end_seconds(self) -> float:
+        return self.start_seconds + self.timed.duration_seconds
+
+
+class _Stopped(Exception):  # noqa: N818  # no error: the way out of nested loops
+    """Nobody wants more frames."""
+
+
+class Capture:
+    """Reads a source until it ends, in a thread of its own.
+
+    Args:
+        source: where frames come from.
+        feeds: what to make of them.
+        backlog: where that goes; the last item is an `Ended` in any case, also when something fails.
+        stop: set by others to end it at the next frame.
+        reconnect_seconds: how long to try to get a lost stream back; 0: never.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        feeds: Sequence[Feed],
+        backlog: Backlog,
+        stop: threading.Event,
+        *,
+        reconnect_seconds: float = math.inf,
+    ) -> None:
+        self.counts = CaptureCounts()
+        self._source = source
+        self._feeds = tuple(feeds)
+        self._backlog = backlog
+        self._stop = stop
+        self._reconnect_seconds = reconnect_seconds
+        self._converters = {look_of(feed.spec): FrameConverter(*look_of(feed.spec)) for feed in feeds}
+        self._shown: _Position | None = None
+        """The newest frame, which is on screen until the next one comes."""
+        self._last: _Position | None = None
+        """The last frame before a break."""
+        self._lost: float | None = None
+        """When the break came; None: there is none."""
+        self._attempts = 0  # to connect since then
+        self._wall_offset = math.nan
+        self._corrupt_before = 0  # in earlier connections
+
+    def run(self) -> None:
+        """Do it all; raises nothing."""
+        try:
+            ended = self._read_source()
+        except _Stopped:
+            ended = Ended(at=self._moment(), reason=STOPPED)
+        except BaseException as error:
+            complaint = str(error) or type(error).__name__
+            ended = Ended(at=self._moment(), reason=complaint, complete=False, error=error)
+        self._backlog.put(ended)
+
+    def _read_source(self) -> Ended:
+        connection = self._source.open()
+        self._put(Opened(at=self._moment()))
+        while True:
+            failure = self._read_connection(connection)
+            if failure is None and not self._source.end_is_loss:
+                return Ended(at=self._moment(), reason="the stream ended")
+            failure = failure or "the stream ended"
+            if not self._source.reconnects:
+                return Ended(at=self._moment(), reason=failure, complete=False)
+            self._break(failure)
+            found = self._reconnect()
+            if found is None:
+                after = f"; not back within {self._reconnect_seconds:g} s" if self._reconnect_seconds else ""
+                return Ended(at=self._moment(), reason=f"{failure}{after}", complete=False)
+            connection = found
+
+    def _read_connection(self, connection: Connection) -> str | None:
+        """Read a connection to its end; return why it broke off, or None where it came to its own end."""
+        try:
+            while True:
+                self._read_run(connection)
+                if not getattr(connection, "jumped", False):
+                    return connection.failure
+                self._break(str(connection.failure))
+        finally:
+            self._corrupt_before += connection.corrupt_frames
+            self.counts.corrupt = self._corrupt_before
+            connection.close()
+
+    def _break(self, reason: str) -> None:
+        if self._lost is None:  # a connection that gave no frame is no news
+            self._lost = time.monotonic()
+            self._put(Break(at=self._moment(), reason=reason))
+
+    def _reconnect(self) -> Connection | None:
+        """Return the next connection, or None where the stream stays away."""
+        until = (self._lost or 0.0) + self._reconnect_seconds
+        while (left := until - time.monotonic()) > 0:
+            pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(self._attempts, 10))
+            self._wait(min(pause, left))
+            self._attempts += 1
+            try:
+                connection = self._source.open()
+            except VideoError:
+                continue
+            self.counts.reconnects += 1
+            return connection
+        return None
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, unless nobody wants more frames."""
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            if self._stop.wait(max(0.0, min(left, _POLL_SECONDS))) or self._backlog.closed:
+                raise _Stopped
+            if left <= _POLL_SECONDS:
+                return
+
+    def _read_run(self, connection: Connection) -> None:
+        """Read frames that count from one zero."""
+        origin: float | None = None
+        try:
+            for timed in connection.frames():
+                self._wait(0.0)
+                now = time.monotonic()
+                if origin is None:
+                    origin = self._begin(now) - timed.start_seconds
+                self.counts.frames += 1
+                self.counts.corrupt = self._corrupt_before + connection.corrupt_frames
+                self._take(_Position(timed, origin + timed.start_seconds, now))
+        except _Stopped:
+            self._finish()
+            raise
+        self._finish()
+
+    def _begin(self, now: float) -> float:
+        """Return the stream time of a run's first frame, after telling of it."""
+        self._wall_offset = math.nan
+        if self._lost is None:
+            return 0.0
+        start = 0.0
+        if self._last is not None:
+            start = self._last.end_seconds
+            if self._source.is_live:
+                start = max(start, self._last.start_seconds + now - self._last.arrived)
+        for feed in self._feeds:
+            feed.restart(start)
+        self._put(Resumed(at=Moment(start, math.nan, now), attempts=self._attempts))
+        self._lost, self._attempts = None, 0
+        return start
+
+    def _take(self, position: _Position) -> None:
+        if self._source.is_live:
+            # A burst of frames that waited somewhere comes late; the earliest arrival tells the time best.
+            offset = time.time() - position.start_seconds
+            self._wall_offset = offset if math.isnan(self._wall_offset) else min(self._wall_offset, offset)
+        if self._shown is not None:
+            self._show(self._shown, position.start_seconds, position.arrived)
+        self._shown = position
+
+    def _finish(self) -> None:
+        """Show the last frame for its own duration."""
+        if self._shown is None:
+            return
+        last, self._shown = self._shown, None
+        self._last = last
+        self._show(last, last.end_seconds, time.monotonic())
+        for feed in self._feeds:
+            for item in feed.finish(self._moment()):
+                self._put(item)
+
+    def _show(self, position: _Position, until_seconds: float, arrived: float) -> None:
+        pictures: dict[Look, Pixels] = {}  # of this frame
+        at = Moment(until_seconds, self._wall_offset, arrived)
+
+        def picture(look: Look) -> Pixels:
+            if look not in pictures:
+                pictures[look] = self._converters[look](position.timed.frame)
+            return pictures[look]
+
+        for feed in self._feeds:
+            for item in feed.push(
+                position.start_seconds, until_seconds, partial(picture, look_of(feed.spec)), at
+            ):
+                self._put(item)
+
+    def _put(self, item: Item) -> None:
+        if not self._backlog.put(item):
+            raise _Stopped
+
+    def _moment(self) -> Moment:
+        newest = self._shown or self._last
+        seconds = 0.0 if newest is None else newest.end_seconds
+        return Moment(seconds, self._wall_offset, time.monotonic())

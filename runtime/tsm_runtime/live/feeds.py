@@ -1,0 +1,95 @@
+"""Frames to items of the backlog: for each grid of intervals, clips or single pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.clips import ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.live.backlog import Clip, Gap, Item, Moment, Passed, Picture
+
+__all__ = ["Feed"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Feed:
+    """The intervals of one grid, for models that take whole clips or for models that take a frame a call.
+
+    Intervals, gaps and breaks are those of `clips.ClipBuilder`.
+
+    Args:
+        number: tells the feeds of a stream apart.
+        spec: what the models take.
+        by_frame: single pictures instead of clips.
+    """
+
+    def __init__(self, number: int, spec: ClipSpec, *, by_frame: bool = False) -> None:
+        self.number = number
+        self.spec = spec
+        self.by_frame = by_frame
+        self._told = 0  # intervals before this one have been given, or are known never to come
+        self.restart(0.0)
+
+    def restart(self, start_seconds: float) -> None:
+        """Begin with the first whole interval after a new origin, as at the start and after a break."""
+        first = -count_intervals(-start_seconds, self.spec.interval_seconds)  # ceil
+        self._builder = ClipBuilder(self.spec, 1, first_interval=first)
+
+    def push(
+        self, start_seconds: float, end_seconds: float, picture: Callable[[], Pixels], at: Moment
+    ) -> Iterator[Item]:
+        """Take the frame shown in [start, end), where end is the start of the next frame.
+
+        Args:
+            start_seconds: stream time of the frame.
+            end_seconds: stream time of its successor.
+            picture: gives the (size, size, 3) uint8 picture; called at most once, and only if needed.
+            at: when this became known.
+
+        Yields:
+            What became known, in order.
+        """
+        if self.by_frame:
+            yield from self._pictures(self._builder.take_slots(start_seconds, end_seconds), picture, at)
+        else:
+            for batch in self._builder.push(start_seconds, end_seconds, picture):
+                yield from self._clip(int(batch.indices[0]), batch.frames[0], at)
+        for gap_start, gap_end in self._builder.gaps:
+            yield Gap(at=at, feed=self.number, start_seconds=gap_start, end_seconds=gap_end)
+        self._builder.gaps.clear()  # in a stream without end they would grow without bound
+        complete = count_intervals(end_seconds, self.spec.interval_seconds)
+        if complete > self._told:
+            self._told = complete
+            yield Passed(at=at, feed=self.number, stop=complete)
+
+    def finish(self, at: Moment) -> Iterator[Item]:
+        """Give out what is complete at a break or the end; an interval that it cuts off is dropped."""
+        for batch in self._builder.finish():
+            yield from self._clip(int(batch.indices[0]), batch.frames[0], at)
+
+    def _clip(self, index: int, frames: Pixels, at: Moment) -> Iterator[Item]:
+        self._told = index + 1
+        yield Clip(at=at, feed=self.number, index=index, frames=frames, after_gap=self._is_after_gap(index))
+
+    def _pictures(self, slots: list[int], picture: Callable[[], Pixels], at: Moment) -> Iterator[Item]:
+        if not slots:
+            return
+        pixels = picture()
+        for index, places in groupby(slots, key=lambda slot: slot // self.spec.num_frames):
+            yield Picture(
+                at=at,
+                feed=self.number,
+                index=index,
+                pixels=pixels,
+                num_places=len(list(places)),
+                after_gap=self._is_after_gap(index),
+            )
+
+    def _is_after_gap(self, index: int) -> bool:
+        breaks = self._builder.breaks
+        breaks.difference_update({number for number in breaks if number < index})
+        return index in breaks

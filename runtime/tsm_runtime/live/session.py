@@ -1,0 +1,271 @@
+"""The live run: one thread captures, this one scores what it left, merges, and tells what happened."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from tsm_runtime.backends import Scores
+from tsm_runtime.backends.online import OnlineBackend
+from tsm_runtime.errors import RunError, UsageError, VideoError
+from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.live.backlog import (
+    Backlog,
+    Break,
+    Clip,
+    Dropped,
+    Ended,
+    Gap,
+    Item,
+    Opened,
+    Passed,
+    Picture,
+    Resumed,
+)
+from tsm_runtime.live.capture import STOPPED, Capture
+from tsm_runtime.live.events import Event
+from tsm_runtime.live.feeds import Feed
+from tsm_runtime.live.sources import Source
+from tsm_runtime.live.teller import Teller
+from tsm_runtime.live.tracks import Tracks
+from tsm_runtime.online_intervals import IntervalScorer
+from tsm_runtime.pipeline import Member
+
+__all__ = ["DropPolicy", "LiveOptions", "watch"]
+
+DropPolicy = Literal["oldest", "none"]
+
+_POLL_SECONDS = 0.1
+"""How often a waiting run looks whether it shall stop."""
+
+_LAST_WORDS_SECONDS = 1.0
+"""How long a capture thread that shall stop may take; it may hang in a read that nothing interrupts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveOptions:
+    """How to run on a stream.
+
+    Args:
+        show_open: also tell segments that are not over.
+        drop: what happens to intervals when scoring is too slow: the `oldest` that wait are dropped, or
+            `none`, and the source has to wait. None: oldest where frames come when they are taken, else none.
+        batch_size: clips per call of a model at most; one, as long as no more wait.
+        reconnect_seconds: how long to try to get back a stream that is lost; 0: it ends there.
+        min_score: segments of a model below it are dropped; in an ensemble before they are fused.
+        fusion: of several members.
+        video_id: name of the stream in what is written; empty: that of the source.
+        bundles: SHA-256 of each member's bundle, for the `Start`; empty: not known.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    show_open: bool = False
+    drop: DropPolicy | None = None
+    batch_size: int = 8
+    reconnect_seconds: float = math.inf
+    min_score: float = 0.0
+    fusion: FusionOptions = field(default_factory=FusionOptions)
+    bundles: tuple[str, ...] = ()
+    video_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"batch {self.batch_size}: expected 1 or more")
+        if not self.reconnect_seconds >= 0:
+            raise UsageError(f"reconnect {self.reconnect_seconds:g}: expected seconds, 0 or more")
+        if not 0 <= self.min_score <= 1:
+            raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
+
+
+def watch(
+    source: Source,
+    members: Member | Sequence[Member],
+    options: LiveOptions | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> Generator[Event]:
+    """Run one model, or an ensemble, on a stream, and yield what is found when it is known.
+
+    The first event is a `Start`, the last an `End`, also when the run fails: then the exception follows. A
+    source that cannot be opened gives no event. Segments are those that `pipeline.run` finds in the same
+    frames. One leaves at most an interval, a batch and the decoding of a frame after it ended; in an ensemble
+    it waits until no overlapping candidate is open.
+
+    A member whose backend is an `OnlineBackend` gets its frames one by one, as they come.
+
+    Args:
+        source: see `sources.find_source`.
+        members: what scores.
+        options: None: the defaults.
+        stop: set by anybody at any time to end the run: what is open is closed, and the `End` follows.
+
+    Raises:
+        VideoError: the source cannot be opened, or ended before a whole interval.
+        RunError: a model gave scores that are not numbers.
+    """
+    members = (members,) if isinstance(members, Member) else tuple(members)
+    if not members:
+        raise ValueError("a stream for no model: expected one or more")
+    session = _Session(source, members, options or LiveOptions(), stop or threading.Event())
+    return session.events()
+
+
+class _Session:
+    def __init__(
+        self, source: Source, members: tuple[Member, ...], options: LiveOptions, stop: threading.Event
+    ) -> None:
+        self.source, self.members, self.options, self.stop = source, members, options, stop
+        self.drop: DropPolicy = options.drop or ("oldest" if source.is_live else "none")
+        self.feeds, self.members_of = _feeds(members)
+        self.finest = min(self.feeds, key=lambda feed: feed.spec.interval_seconds).number
+        self.backlog = Backlog(options.batch_size, drop=self.drop == "oldest")
+        self.capture = Capture(
+            source, self.feeds, self.backlog, stop, reconnect_seconds=options.reconnect_seconds
+        )
+        self.tracks = Tracks(members, options.fusion, options.min_score)
+        self.scorers = {
+            number: IntervalScorer(member.backend.model.scorer(), member.spec)
+            for number, member in enumerate(members)
+            if isinstance(member.backend, OnlineBackend)
+        }
+        self.broken: set[tuple[int, int]] = set()
+        """(member, interval) after a gap, of members that get single pictures."""
+        self.hangs = False
+        self.teller = Teller(source, members)
+
+    def events(self) -> Generator[Event]:
+        thread = threading.Thread(target=self.capture.run, name="capture", daemon=True)
+        thread.start()
+        try:
+            ended = yield from self._until_the_end()
+            if ended.error is not None:
+                raise ended.error
+            if not self.tracks.num_intervals and ended.reason != STOPPED:
+                raise VideoError(f"{self.source.name}: {self._why_nothing(ended)}")
+        finally:
+            self.backlog.close()
+            thread.join(0 if self.hangs else _LAST_WORDS_SECONDS)
+
+    def _until_the_end(self) -> Generator[Event, None, Ended]:
+        """Yield all events; return how it ended."""
+        opened = False
+        ended: Ended | None = None
+        while ended is None:
+            items = self._next_items()
+            if isinstance(items[0], Ended):
+                ended = items[0]
+                break
+            opened = opened or isinstance(items[0], Opened)
+            try:
+                yield from self._handle(items)
+            except (GeneratorExit, KeyboardInterrupt):
+                raise
+            except Exception as error:  # of a backend: what was found before is told all the same
+                reason = str(error) or type(error).__name__
+                ended = Ended(at=self.teller.at, reason=reason, complete=False, error=error)
+        if opened:
+            yield from self.teller.segments(self.tracks.close(final=True))
+            yield self.teller.end(ended, self.tracks.num_intervals, self.capture.counts)
+        return ended
+
+    def _next_items(self) -> list[Item]:
+        """Wait for the next items; a capture thread that shall stop but hangs is not waited for."""
+        patience = _LAST_WORDS_SECONDS
+        while True:
+            if items := self.backlog.take(self.options.batch_size, _POLL_SECONDS):
+                self.teller.at = items[-1].at
+                return items
+            if self.stop.is_set():
+                patience -= _POLL_SECONDS
+                if patience <= 0:
+                    self.hangs = True
+                    return [Ended(at=self.teller.at, reason=STOPPED)]
+
+    def _handle(self, items: list[Item]) -> Iterator[Event]:
+        match items[0]:
+            case Opened():
+                yield self.teller.start(self.drop, self.options.video_id, self.options.bundles)
+            case Clip():
+                self._score_clips([item for item in items if isinstance(item, Clip)])
+            case Picture() as picture:
+                self._score_picture(picture)
+            case Passed(feed=feed, stop=stop):
+                self._pass(feed, stop, stop)
+            case Dropped() as dropped:
+                self._pass(dropped.feed, dropped.start, dropped.stop)
+                dropping = [self.members[number] for number in self.members_of[dropped.feed]]
+                yield self.teller.drop(dropped, dropping)
+            case Gap() as gap if gap.feed == self.finest:
+                yield self.teller.gap(gap)
+            case Break(reason=reason):
+                yield from self.teller.segments(self.tracks.close(final=False))
+                yield self.teller.discontinuity(reason)
+            case Resumed(attempts=attempts):
+                yield self.teller.resumption(attempts)
+        yield from self.teller.segments(self.tracks.leaving())
+        if self.options.show_open:
+            yield from self.teller.open_segments(self.tracks.open())
+
+    # --- scoring ----------------------------------------------------------------------------------
+
+    def _score_clips(self, clips: list[Clip]) -> None:
+        frames = clips[0].frames[None] if len(clips) == 1 else np.stack([clip.frames for clip in clips])
+        for member in self.members_of[clips[0].feed]:
+            scores = _checked(self.members[member].backend.infer(frames), self.source)
+            for row, clip in enumerate(clips):
+                scene = None if scores.scene is None else scores.scene[row]
+                self.tracks.push(member, clip.index, scores.action[row], scene, after_gap=clip.after_gap)
+
+    def _score_picture(self, picture: Picture) -> None:
+        for member in self.members_of[picture.feed]:
+            if picture.after_gap:
+                self.broken.add((member, picture.index))
+            for _ in range(picture.num_places):
+                self.scorers[member].push(picture.index, picture.pixels)
+
+    def _pass(self, feed: int, over: int, stop: int) -> None:
+        """Take the scores of intervals before `over`; none before `stop` comes any more."""
+        for member in self.members_of[feed]:
+            if member in self.scorers:
+                for scored in self.scorers[member].over(over):
+                    scores = _checked(scored.scores, self.source)
+                    scene = None if scores.scene is None else scores.scene[0]
+                    after_gap = (member, scored.index) in self.broken
+                    self.tracks.push(member, scored.index, scores.action[0], scene, after_gap=after_gap)
+                self.broken = {(m, index) for m, index in self.broken if m != member or index >= stop}
+            self.tracks.skip_to(member, stop)
+
+    def _why_nothing(self, ended: Ended) -> str:
+        t, frames = self.feeds[self.finest].spec.interval_seconds, self.capture.counts.frames
+        if not frames:
+            return f"no frame of the video stream could be decoded ({ended.reason})"
+        return f"no whole interval of {t:g} s in {self.teller.at.seconds:.3f} s ({ended.reason})"
+
+
+def _feeds(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]:
+    """Return a feed for each kind of input that members take, and the members of each."""
+    numbers: dict[tuple[object, bool], int] = {}
+    feeds: list[Feed] = []
+    members_of: dict[int, list[int]] = {}
+    for member, each in enumerate(members):
+        by_frame = isinstance(each.backend, OnlineBackend)
+        number = numbers.setdefault((each.spec, by_frame), len(feeds))
+        if number == len(feeds):
+            feeds.append(Feed(number, each.spec, by_frame=by_frame))
+        members_of.setdefault(number, []).append(member)
+    return feeds, members_of
+
+
+def _checked(scores: Scores, source: Source) -> Scores:
+    if not all(np.isfinite(part).all() for part in scores if part is not None):
+        raise RunError(
+            f"{source.name}: the model gave scores that are not numbers (nan); try another precision"
+        )
+    return scores
