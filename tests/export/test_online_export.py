@@ -275,7 +275,7 @@ def test_the_bundle_is_verified_frame_by_frame(small: Exported, tmp_path: Path) 
     (bundle.path / MANIFEST).write_bytes(encode_manifest(both))
     report = verify(load_bundle(bundle.path), [ClipSet(name="noise", frames=noise(4))])
     assert (report.compared_files, report.failed_files) == ((ONLINE_MODEL,), ())
-    (compared,) = [comparison for comparison in report.comparisons if comparison.file == ONLINE_MODEL]
+    (compared,) = [comparison for comparison in report.comparisons if comparison.variant.file == ONLINE_MODEL]
     assert compared.backend.endswith("online")
     assert compared.heads["action_scores"].max_abs_error < TOLERANCE
 
