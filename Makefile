@@ -21,7 +21,7 @@ typecheck: $(ENV)/.complete
 	$(ENV)/bin/mypy
 
 unit: $(ENV)/.complete
-	TSM_BINDINGS=$(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensorrt-11 $(ENV)/bin/pytest
+	TSM_BINDINGS=$(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensorrt-11 $(ENV)/bin/pytest --numprocesses auto --dist loadfile
 
 # Parses and builds every backbone at full size with TensorRT for RTX, which needs no GPU (about an hour).
 conformance: $(ENV)/.complete
