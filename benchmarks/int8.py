@@ -47,7 +47,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, required=True, help=f"run folder of a trained {TRAINED}")
-    parser.add_argument("--backbones", nargs="+", default=list(TARGETS))
+    parser.add_argument("--backbones", nargs="*", default=list(TARGETS), help="none: accuracy only")
     parser.add_argument("--size", type=int, default=256, help="edge of the timed pictures")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)

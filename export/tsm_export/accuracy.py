@@ -117,9 +117,23 @@ def compare_results(results: Results, validation: Validation) -> dict[str, Accur
                 head: float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
                 for head, (a, b) in _paired_scores(reference, other).items()
             },
+            same_segments=_same_segments(reference, other),
         )
         for name, other in zip(list(results)[1:], others, strict=True)
     }
+
+
+def _same_segments(reference: Mapping[str, Result], other: Mapping[str, Result]) -> float:
+    first, second = (
+        {
+            (video_id, segment.label, segment.start_seconds, segment.end_seconds)
+            for video_id, result in results.items()
+            for segment in result.segments
+        }
+        for results in (reference, other)
+    )
+    both = len(first) + len(second)
+    return 2 * len(first & second) / both if both else 1.0
 
 
 def mean_differences(reference: Mapping[str, Result], other: Mapping[str, Result]) -> dict[str, float]:

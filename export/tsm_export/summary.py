@@ -50,7 +50,9 @@ def _accuracy(file: ModelFile) -> str:
         for name, value in file.accuracy.scores.items()
     )
     same = ", ".join(f"{name} {100 * share:.1f} %" for name, share in file.accuracy.top1_agreement.items())
-    return f"; on {file.accuracy.num_videos} videos: {scores}; same top-1 as fp32: {same}"
+    if file.accuracy.same_segments is not None:
+        same += f", segments {100 * file.accuracy.same_segments:.1f} %"
+    return f"; on {file.accuracy.num_videos} videos: {scores}; same as fp32: {same}"
 
 
 def _engine(engine: EngineInfo | None) -> str:

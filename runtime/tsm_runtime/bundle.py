@@ -68,6 +68,9 @@ class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     fp32_scores: dict[str, float]
     top1_agreement: dict[str, float]
     """Per output: share of clips on which both models say the same, 0 to 1."""
+    same_segments: float | None = None
+    """Share of both models' segments that the other has too, label and bounds equal. Where it is 1, scores
+    differ because confidences that lie close together have changed their order."""
 
 
 class QuantizationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

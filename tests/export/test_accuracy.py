@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,7 @@ def test_the_same_model_agrees_with_itself(validation: Validation) -> None:
     (report,) = reports_of(validation, BrightnessBackend())
     assert (report.subset, report.num_videos, report.num_clips) == ("validation", 2, 14)
     assert report.top1_agreement == {"action_scores": 1.0, "scene_scores": 1.0}
+    assert report.same_segments == 1.0
     assert report.scores == report.fp32_scores
     assert report.scores["map"] == report.scores["map_0.95"] == 1.0  # all bounds are right
     assert msgspec.json.decode(msgspec.json.encode(report), type=AccuracyReport) == report
@@ -98,6 +100,27 @@ def test_several_models_are_compared_with_the_first(validation: Validation) -> N
     worse, same = reports_of(validation, Blind(100), BrightnessBackend())
     assert worse.scores["map"] < same.scores["map"] == 1.0
     assert worse.fp32_scores == same.fp32_scores
+    assert worse.same_segments == 0.0  # the blind model finds none
+    assert same.same_segments == 1.0
+
+
+def test_same_segments_have_the_same_bounds(validation: Validation) -> None:
+    """Of three segments and two, one is in both: 2 / 5."""
+    models: dict[str, Backend] = {"fp32": BrightnessBackend(), "other": BrightnessBackend()}
+    results = run_models(models, LABELS, SPEC, validation)
+    (video_id, result), *_ = results["fp32"].items()
+    kept = result.segments[0]
+    longer = dataclasses.replace(kept, end_seconds=kept.end_seconds + 0.5)
+    further = dataclasses.replace(kept, start_seconds=50.0, end_seconds=51.0)
+    found = {
+        "fp32": (kept, longer, further),
+        "other": (kept, dataclasses.replace(further, label=LABELS.actions[1])),
+    }
+    changed = {
+        name: {video_id: dataclasses.replace(result, segments=segments)} for name, segments in found.items()
+    }
+    assert kept.label != LABELS.actions[1]
+    assert compare_results(changed, validation)["other"].same_segments == pytest.approx(2 / 5)
 
 
 def test_scenes_count_by_video(validation: Validation) -> None:

@@ -40,7 +40,7 @@ def test_all_precisions_of_a_trained_model(learnt_run: Path, drawn_data: Path, t
     assert "int8" in open_model(bundle, "model.int8.onnx").name
     told = describe(Path("best.safetensors"), tmp_path / "bundle", exported).splitlines()
     assert told[0] == f"best.safetensors -> {tmp_path / 'bundle'}"
-    assert "same top-1 as fp32" in told[3]
+    assert "same as fp32: action_scores" in told[3]
 
 
 def test_int8_without_footage_says_what_to_give(learnt_run: Path, tmp_path: Path) -> None:
