@@ -494,6 +494,7 @@ def test_a_model_of_a_newer_version_of_this_program(client: Command, served: Ser
 
 def test_an_interrupt_while_waiting(client: Command, served: Served) -> None:
     release = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test runners may ignore it
 
     def interrupt(context: Any) -> None:
         release.wait(0.5)  # until it is done sending, and waits
@@ -505,6 +506,7 @@ def test_an_interrupt_while_waiting(client: Command, served: Served) -> None:
         outcome = client("scene.mp4", "--in-flight", 1)
     finally:
         release.set()
+        signal.signal(signal.SIGINT, before)
     assert outcome == (130, "", "python -m tsm_export.triton.client: interrupted\n")
 
 

@@ -153,9 +153,9 @@ def test_a_damaged_middle_is_counted_and_passed_over(tmp_path: Path) -> None:
     assert segments_in(events)[0] == ("dark", 0.0, 2.0)
     assert ("bright", 8.0, 10.0) in segments_in(events)
     result = run(path, brightness_member())
-    assert (end.corrupt, end.gaps, end.intervals) == (
-        result.corrupt_frames, len(result.gaps), result.num_intervals
-    )  # fmt: skip
+    assert (end.gaps, end.intervals) == (len(result.gaps), result.num_intervals)
+    # A decoder of several threads calls a picture more or less broken, from run to run.
+    assert end.corrupt == pytest.approx(result.corrupt_frames, abs=3)
 
 
 def outcome(video: Path) -> object:
