@@ -9,8 +9,8 @@ from tsm_runtime.annotations import GroundTruth, VideoAnnotation, read_ground_tr
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
 from tsm_runtime.inputs import list_inputs
-from tsm_train.clip_data import find_video
 from tsm_train.config import DataConfig
+from tsm_train.data.files import find_video
 
 __all__ = ["Validation", "calibration_videos", "validation_videos"]
 

@@ -11,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clips import ClipBatch, ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.crop import Crop
 from tsm_runtime.decode import TimedFrame, VideoReader
 from tsm_runtime.errors import VideoError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.options import Options
 
 __all__ = ["ClipStream"]
+
+Look = tuple[int, Crop]
+"""Size and crop of a picture: models that have both in common share it."""
 
 
 class ClipStream:
@@ -48,7 +52,7 @@ class ClipStream:
         self.cancelled = threading.Event()
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        converters = {spec.size: FrameConverter(spec.size) for spec in self.specs}
+        converters = {_look(spec): FrameConverter(*_look(spec)) for spec in self.specs}
         for shown, until_seconds in self._shown_frames():
             self.duration_seconds = until_seconds
             yield from self._push(shown, until_seconds, converters)
@@ -56,18 +60,18 @@ class ClipStream:
             yield from builder.finish()
 
     def _push(
-        self, shown: TimedFrame, until_seconds: float, converters: Mapping[int, FrameConverter]
+        self, shown: TimedFrame, until_seconds: float, converters: Mapping[Look, FrameConverter]
     ) -> Iterator[ClipBatch]:
-        pictures: dict[int, npt.NDArray[np.uint8]] = {}  # of this frame, by size
+        pictures: dict[Look, npt.NDArray[np.uint8]] = {}  # of this frame
 
-        def picture(size: int) -> npt.NDArray[np.uint8]:
-            if size not in pictures:
-                pictures[size] = converters[size](shown.frame)
-            return pictures[size]
+        def picture(look: Look) -> npt.NDArray[np.uint8]:
+            if look not in pictures:
+                pictures[look] = converters[look](shown.frame)
+            return pictures[look]
 
         try:
             for spec, builder in self.builders.items():
-                yield from builder.push(shown.start_seconds, until_seconds, partial(picture, spec.size))
+                yield from builder.push(shown.start_seconds, until_seconds, partial(picture, _look(spec)))
         except VideoError as error:
             raise VideoError(f"{self.reader.path}: {error}") from error
 
@@ -127,6 +131,10 @@ def _builder(spec: ClipSpec, options: Options) -> ClipBuilder:
         first_interval=-count_intervals(-options.start_seconds, t),  # ceil
         stop_interval=None if options.end_seconds is None else count_intervals(options.end_seconds, t),
     )
+
+
+def _look(spec: ClipSpec) -> Look:
+    return spec.size, spec.crop
 
 
 def _counted(number: int, noun: str) -> str:

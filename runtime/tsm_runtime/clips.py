@@ -10,9 +10,12 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from tsm_runtime.crop import Crop
 
 __all__ = [
     "TIME_TOLERANCE_SECONDS",
@@ -37,17 +40,22 @@ def count_intervals(duration_seconds: float, interval_seconds: float) -> int:
 class ClipSpec:
     """What a model takes: T = `num_frames` pictures of `size` x `size` for every `interval_seconds` = t.
 
+    With a `crop` the pictures are of this half of the video's, as for one eye of a binocular recording.
+
     Raises:
-        ValueError: a value is not positive.
+        ValueError: a value is not positive, or there is no such half.
     """
 
     interval_seconds: float
     num_frames: int = 8
     size: int = 256
+    crop: Crop = ""
 
     def __post_init__(self) -> None:
         if not (self.interval_seconds > 0 and self.num_frames > 0 and self.size > 0):
             raise ValueError(f"interval_seconds, num_frames and size must be positive, got {self}")
+        if self.crop not in get_args(Crop):
+            raise ValueError(f"crop {self.crop!r}; expected left, right or nothing")
 
     @property
     def slot_seconds(self) -> float:

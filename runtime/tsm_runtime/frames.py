@@ -15,6 +15,7 @@ from av import VideoFrame
 from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from tsm_runtime.crop import Crop, HalfCropper, stored_half
 from tsm_runtime.errors import VideoError
 
 __all__ = ["RESIZE_FLAG", "FrameConverter", "upright"]
@@ -30,21 +31,26 @@ class FrameConverter:
 
     Args:
         size: edge of the square picture in pixels.
+        crop: keep only this half of the upright picture, cut out before the resize.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, crop: Crop = "") -> None:
         self.size = size
+        self.crop = crop
+        self._cropper = HalfCropper()
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Picture:
         """Return the (size, size, 3) uint8 RGB picture, turned upright by the frame's display matrix.
 
         Raises:
-            VideoError: swscale cannot read this kind of picture.
+            VideoError: swscale cannot read this kind of picture, or it has no half.
         """
+        matrix = _display_matrix(frame)
+        part = self._cropper(frame, stored_half(self.crop, matrix)) if self.crop else frame
         try:
             resized = self._reformatter.reformat(
-                frame,
+                part,
                 width=self.size,
                 height=self.size,
                 format="rgb24",
@@ -55,7 +61,7 @@ class FrameConverter:
             kind = f"{frame.width} x {frame.height} {frame.format.name}"
             raise VideoError(f"pictures of {kind} cannot be converted to RGB") from error
         # The target is square, so turning after the resize gives the same picture and moves fewer bytes.
-        return upright(np.asarray(resized.to_ndarray(), dtype=np.uint8), frame)
+        return _turned(np.asarray(resized.to_ndarray(), dtype=np.uint8), matrix)
 
 
 def upright(picture: Picture, frame: VideoFrame) -> Picture:
@@ -64,7 +70,11 @@ def upright(picture: Picture, frame: VideoFrame) -> Picture:
     The matrix (a, b, u, c, d, v, x, y, w) takes column p and row q to column a*p + c*q and row b*p + d*q
     (ISO/IEC 14496-12, 8.3.2); `frame.rotation` would tell the turn but not a mirroring.
     """
-    a, b, c, d = _display_matrix(frame)
+    return _turned(picture, _display_matrix(frame))
+
+
+def _turned(picture: Picture, matrix: tuple[float, float, float, float]) -> Picture:
+    a, b, c, d = matrix
     if abs(b) > abs(a):
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

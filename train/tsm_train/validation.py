@@ -16,6 +16,7 @@ from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, Options, run
 from tsm_train.clip_data import Labels
+from tsm_train.data.video import TrainingVideo
 from tsm_train.model import TSM, Probabilities
 
 __all__ = ["TIOU_THRESHOLDS", "TorchBackend", "predict", "score_results"]
@@ -31,8 +32,8 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, model: TSM) -> None:
-        self._model = Probabilities(model)
+    def __init__(self, model: TSM, *, sigmoid: bool = False) -> None:
+        self._model = Probabilities(model, sigmoid=sigmoid)
         self._device = next(model.parameters()).device
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
@@ -43,14 +44,22 @@ class TorchBackend:
 
 
 def predict(model: TSM, video: Path, video_id: str, labels: Labels, spec: ClipSpec) -> Result:
-    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode."""
+    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode.
+
+    Of a sigmoid head the segments are not made yet: that takes thresholds, see `thresholds.apply_thresholds`.
+    """
     member = Member(
-        backend=TorchBackend(model), spec=spec, action_labels=labels.actions, scene_labels=labels.scenes
+        backend=TorchBackend(model, sigmoid=labels.head == "sigmoid"),
+        spec=spec,
+        action_labels=labels.actions,
+        scene_labels=labels.scenes,
     )
     return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
 
 
-def score_results(truth: Sequence[VideoAnnotation], results: Mapping[str, Result]) -> dict[str, float]:
+def score_results(
+    truth: Sequence[TrainingVideo | VideoAnnotation], results: Mapping[str, Result]
+) -> dict[str, float]:
     """Score results as the challenge does.
 
     Returns:

@@ -1,0 +1,1 @@
+"""The user's annotated videos: readers, checks, splits, views."""
