@@ -184,7 +184,7 @@ def test_an_interrupted_decoding_leaves_nothing_and_keeps_what_is_complete(
     monkeypatch.setattr(frame_store, "FrameConverter", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         store_videos.store_videos(store, [training_video(other), training_video(video)])
-    assert [path for path in (tmp_path / "store").iterdir()] == [store.path_of(other)]
+    assert list((tmp_path / "store").iterdir()) == [store.path_of(other)]
     monkeypatch.undo()
     store_videos.store_videos(store, [training_video(other), training_video(video)])
     assert store.open(video) is not None
