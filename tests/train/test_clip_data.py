@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from tsm_train.config import (
     TrainConfig,
 )
 from tsm_train.data.files import find_video
-from tsm_train.data.opening import open_data
 from tsm_train.data.video import TrainingVideo
 from tsm_train.frame_store import FrameStore, StoredVideo
 
@@ -69,13 +67,17 @@ def annotated(*segments: tuple[str, float, float], scene: str | None = "park") -
     )
 
 
-def test_labels_come_from_the_data_background_last(drawn_data: Path) -> None:
-    data = DataConfig(annotations=str(drawn_data / "ground_truth.json"), videos=str(drawn_data / "videos"))
-    labels = Labels.of(open_data(data).training)
-    database = json.loads((drawn_data / "ground_truth.json").read_text())["database"].values()
-    there = {a["label"] for video in database if video["subset"] == "training" for a in video["annotations"]}
-    assert labels.actions == (*sorted(there), BACKGROUND)
-    assert labels.scenes == tuple(sorted(labels.scenes)) != ()
+def test_background_is_the_last_output_of_a_softmax_head_and_none_of_a_sigmoid_head() -> None:
+    softmax = Labels.of(("walk", "wave"), ("hall",), ModelConfig())
+    assert (softmax.actions, softmax.scenes, softmax.head) == (
+        ("walk", "wave", BACKGROUND),
+        ("hall",),
+        "softmax",
+    )
+    sigmoid = Labels.of(("walk", "wave"), ("hall",), ModelConfig(head="sigmoid"))
+    assert (sigmoid.actions, sigmoid.scenes) == (("walk", "wave"), ("hall",))
+    assert (softmax.head, sigmoid.head) == ("softmax", "sigmoid")
+    assert Labels.of(("walk",), ("hall",), ModelConfig(scene_head=False)).scenes == ()
 
 
 @pytest.mark.parametrize("actions", [(), (BACKGROUND,), (BACKGROUND, "walk"), ("a", BACKGROUND, "b")])
@@ -208,14 +210,6 @@ def test_classes_are_those_of_the_grid_and_of_several_the_rarest() -> None:
     ]
     several = ClipDataset([(video, clock(2.6))], Labels(("walk", "wave"), ()), config())
     assert several.classes() == ["walk", "walk", "wave", "walk", BACKGROUND]
-
-
-def test_labels_of_each_kind_of_model() -> None:
-    videos = [annotated(("wave", 0, 1)), annotated(("walk", 0, 1), scene="hall")]
-    assert Labels.of(videos) == Labels(("walk", "wave", BACKGROUND), ("hall", "park"))
-    assert Labels.of(videos, ModelConfig(scene_head=False)).scenes == ()
-    sigmoid = Labels.of(videos, ModelConfig(head="sigmoid"))
-    assert (sigmoid.actions, sigmoid.head) == (("walk", "wave"), "sigmoid")
 
 
 def mirrored_target(label: str, head: str = "softmax", **settings: Any) -> str:

@@ -49,14 +49,10 @@ class Labels:
             raise ValueError(f"expected at least one action, then {BACKGROUND!r}, got {self.actions}")
 
     @classmethod
-    def of(cls, videos: Iterable[TrainingVideo], model: ModelConfig | None = None) -> Labels:
-        """Labels come from the data: sorted by code point, for a softmax head background last."""
-        model = model or ModelConfig()
-        videos = tuple(videos)
-        actions = {segment.label for video in videos for segment in video.segments}
-        scenes = {video.scene for video in videos if video.scene is not None} if model.scene_head else set()
+    def of(cls, actions: Iterable[str], scenes: Iterable[str], model: ModelConfig) -> Labels:
+        """Return the outputs of a model for these labels: background last, no scenes where it has no head."""
         background = (BACKGROUND,) if model.head == "softmax" else ()
-        return cls((*sorted(actions), *background), tuple(sorted(scenes)))
+        return cls((*actions, *background), tuple(scenes) if model.scene_head else ())
 
     @property
     def head(self) -> Literal["softmax", "sigmoid"]:

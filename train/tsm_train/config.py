@@ -13,6 +13,7 @@ import msgspec
 
 from tsm_runtime.bundle import ShiftDirection
 from tsm_runtime.clips import ClipSpec
+from tsm_runtime.crop import Crop
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_text
 
@@ -21,10 +22,11 @@ __all__ = [
     "ClipConfig",
     "Config",
     "DataConfig",
+    "DataFormat",
     "ModelConfig",
     "StoreConfig",
     "TrainConfig",
-    "differing_keys",
+    "View",
     "load_config",
 ]
 
@@ -32,8 +34,13 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+DataFormat = Literal["auto", "activitynet", "x360", "csv", "via"]
+View = Literal["panoramic", "third_person", "monocular", "binocular"]
 FolderName = Annotated[str, msgspec.Meta(pattern=r"^[^./\\][^/\\]*$")]
 """Not empty, no slash, no dot in front: the run's folder must lie where it was asked to."""
+
+
+_DATA_PATHS = ("root", "annotations", "videos", "scenes", "split", "cache")
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,16 +48,50 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class DataConfig(_Section, frozen=True):
-    """Where the annotated videos are. Relative paths start at the folder of the configuration file."""
+    """The annotated videos. Relative paths start at the folder of the configuration file.
 
-    annotations: str
-    """ActivityNet `database` JSON, with `scene` per video for the scene head."""
-    videos: str
+    Either `root`, a folder in the layout of 360+x or one that holds `ground_truth.json`, `annotations.csv` or
+    `via.json` beside `videos/`; or `annotations` and `videos`.
+    """
+
+    root: str = ""
+    format: DataFormat = "auto"
+    """`auto`: by what is there."""
+    annotations: str = ""
+    """ActivityNet JSON; CSV `video,label,start,end`; VIA 3 JSON, or a folder of such."""
+    videos: str = ""
     """Folder that holds `<video id>.mp4` (or another container)."""
+    scenes: str = ""
+    """CSV `video,scene`, which goes before the scenes of the annotations."""
+    split: str = ""
+    """File of `tsm-inspect --write-split`, which goes before the subsets of the annotations."""
+    fold: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Which fold of a split into folds is the validation, counted from 0."""
     training_subset: str = "training"
     validation_subset: str = "validation"
+    capture_pattern: str = ""
+    """Regular expression whose group 1 tells the recording by a video's id, where several videos show one.
+    Empty: every video is a recording of its own. (360+x tells it itself.)"""
+    views: Annotated[tuple[View, ...], msgspec.Meta(min_length=1)] = ("panoramic",)
+    """Of 360+x; the paper's is panoramic."""
+    eyes: Literal["left", "right", "both"] = "left"
+    """Which half of a binocular video is seen; both: each is a sample."""
+    labels: tuple[str, ...] = ()
+    """Actions to learn, in the order of the model's outputs; others become background. Empty: all that occur,
+    sorted by code point."""
+    label_map: dict[str, str] = {}
+    """New names of labels, applied first; equal names merge, an empty one drops the label."""
+    accept: tuple[str, ...] = ()
+    """Kinds of problem, as tsm-inspect prints them, that do not keep from training."""
     cache: str = ""
     """Folder of the decoded frames; empty: `tsm-tal` in the user's cache folder."""
+
+    @property
+    def crop(self) -> Crop:
+        """The half of a picture that the trained model is to see; of models for both eyes the left."""
+        if set(self.views) != {"binocular"}:
+            return ""
+        return "left" if self.eyes == "both" else self.eyes
 
 
 class ModelConfig(_Section, frozen=True):
@@ -183,6 +224,7 @@ class Config(_Section, frozen=True):
             interval_seconds=self.clip.interval_seconds,
             num_frames=self.clip.num_frames,
             size=self.clip.size,
+            crop=self.data.crop,
         )
 
 
@@ -208,19 +250,30 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, root: Path | None 
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {_told(str(error), raw)}") from error
+    _check_data(config.data, f"{path} [data]")
     return _with_absolute_paths(config, path.parent if root is None else root)
 
 
-def differing_keys(first: Config, second: Config) -> set[str]:
-    """Return the keys, as `train.epochs`, in which two configurations differ."""
-
-    def flat(value: Any, where: str = "") -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {where.removeprefix("."): value}
-        return {key: found for name in value for key, found in flat(value[name], f"{where}.{name}").items()}
-
-    one, other = (flat(msgspec.to_builtins(config)) for config in (first, second))
-    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+def _check_data(data: DataConfig, where: str) -> None:
+    if data.root and (data.annotations or data.videos):
+        raise UsageError(f"{where}: give `root`, or `annotations` and `videos`, not both")
+    if not (data.root or (data.annotations and data.videos)):
+        missing = "videos" if data.annotations else "annotations"
+        raise UsageError(f"{where}: `{missing}` is missing; give `root`, or `annotations` and `videos`")
+    if data.format == "x360" and not data.root:
+        raise UsageError(f"{where}: the format x360 takes `root`, the folder that holds panoramic/")
+    for key in ("views", "labels"):
+        values: tuple[str, ...] = getattr(data, key)
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise UsageError(f"{where}: {key} names {twice!r} twice")
+    try:
+        groups = re.compile(data.capture_pattern).groups
+    except re.error as error:
+        raise UsageError(f"{where}: capture_pattern {data.capture_pattern!r}: {error}") from error
+    if data.capture_pattern and groups != 1:
+        raise UsageError(
+            f"{where}: capture_pattern {data.capture_pattern!r}: expected one group, as '^(.+)_cam'"
+        )
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
@@ -277,9 +330,7 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         config,
         data=msgspec.structs.replace(
             data,
-            annotations=absolute(data.annotations),
-            videos=absolute(data.videos),
-            cache=absolute(data.cache),
+            **{key: absolute(getattr(data, key)) for key in _DATA_PATHS},
         ),
         model=model
         if model.pretrained in ("", "imagenet")

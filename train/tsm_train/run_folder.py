@@ -16,7 +16,7 @@ from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import read_text, write_whole
 from tsm_train.checkpoint import Checkpoint, save_checkpoint
 from tsm_train.clip_data import Labels
-from tsm_train.config import Config, differing_keys
+from tsm_train.config import Config
 
 __all__ = ["RESUME", "RunFolder", "check_same_config", "read_resume"]
 
@@ -26,7 +26,16 @@ RESUME = "resume.ckpt"
 _T = TypeVar("_T")
 
 MAY_DIFFER = frozenset(
-    {"data.annotations", "data.videos", "data.cache", "train.num_workers", "model.pretrained"}
+    {
+        "data.root",
+        "data.annotations",
+        "data.videos",
+        "data.scenes",
+        "data.split",
+        "data.cache",
+        "model.pretrained",
+        "train.num_workers",
+    }
 )
 """Keys that do not change what a resumed run computes; of the annotations their labels must be the same."""
 
@@ -161,7 +170,7 @@ def check_same_config(folder: Path, begun: Config, config: Config) -> None:
     Raises:
         UsageError: names the keys that differ.
     """
-    if keys := sorted(differing_keys(begun, config) - MAY_DIFFER):
+    if keys := sorted(_differing_keys(begun, config) - MAY_DIFFER):
         raise UsageError(
             f"{folder}: was begun with another configuration ({', '.join(keys)}); resume with that one,"
             " choose another name, or begin anew with --force"
@@ -181,6 +190,18 @@ def read_resume(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: cannot be resumed ({_first_line(error)}); begin anew with --force"
         ) from error
+
+
+def _differing_keys(first: Config, second: Config) -> set[str]:
+    """Return the keys, as `train.epochs`, in which two configurations differ."""
+
+    def flat(value: Any, where: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {where.removeprefix("."): value}
+        return {key: found for name in value for key, found in flat(value[name], f"{where}.{name}").items()}
+
+    one, other = (flat(msgspec.to_builtins(config)) for config in (first, second))
+    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 
 def _read(path: Path, kind: type[_T]) -> _T:

@@ -83,7 +83,7 @@ def train(
     # All that can be wrong with the user's files is found before hours of decoding and training.
     with _one_voice(trainer):
         data = open_data(config.data)
-        labels = Labels.of(data.training, config.model)
+        labels = Labels.of(data.actions, data.scenes, config.model)
         model = _start_model(config, labels, pretrained=not resume)
     output = RunFolder(folder, writes=trainer.is_global_zero)
     if resume:

@@ -232,6 +232,7 @@ class TrainingRun(lightning.LightningModule):
         values = {f"epoch/{name}": value for name, value in row.items() if name != "epoch"}
         for logger in self.loggers:
             logger.log_metrics(values, step=self._epoch)
+            logger.save()
 
     def _tell(self, row: Mapping[str, float], metrics: Mapping[str, float]) -> None:
         if not self._output.writes or not self._validates:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from tsm_runtime.annotations import read_ground_truth
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import warn
@@ -22,6 +24,16 @@ class TrainingData:
     training: tuple[TrainingVideo, ...]
     validation: tuple[TrainingVideo, ...]
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Labels of the training videos, sorted, without background."""
+        return tuple(sorted({segment.label for video in self.training for segment in video.segments}))
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Scenes of the training videos, sorted."""
+        return tuple(sorted({video.scene for video in self.training if video.scene is not None}))
+
 
 def open_data(data: DataConfig) -> TrainingData:
     """Read annotations, find the videos.
@@ -29,6 +41,11 @@ def open_data(data: DataConfig) -> TrainingData:
     Raises:
         UsageError: the annotations do not fit, or an annotated video is missing.
     """
+    if data.root:
+        root = Path(data.root)
+        data = msgspec.structs.replace(
+            data, annotations=str(root / "ground_truth.json"), videos=str(root / "videos")
+        )
     path = Path(data.annotations)
     truth = read_ground_truth(path)
     for line in truth.warnings:
