@@ -16,6 +16,7 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.frame_store import FrameStore
 from tsm_train.sampling import EpochSampler
 from tsm_train.store_videos import open_stored, store_videos
+from tsm_train.training_run import NO_VIDEO
 
 __all__ = ["ClipModule"]
 
@@ -78,9 +79,14 @@ class ClipModule(lightning.LightningDataModule):
             generator=torch.Generator(),  # its seeds for workers must not use up the network's chance
         )
 
-    def val_dataloader(self) -> range:
-        """Return the numbers of the validation videos that this process runs."""
-        return range(self._trainer.global_rank, self._num_validation, self._trainer.world_size)
+    def val_dataloader(self) -> list[int]:
+        """Return the numbers of the validation videos that this process runs.
+
+        All processes get equally many, or those with more would wait for the others for ever: `NO_VIDEO` fills up.
+        """
+        count, world_size = self._num_validation, self._trainer.world_size
+        mine = range(self._trainer.global_rank, -(-count // world_size) * world_size, world_size)
+        return [number if number < count else NO_VIDEO for number in mine]
 
     @property
     def _trainer(self) -> lightning.Trainer:

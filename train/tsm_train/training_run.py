@@ -29,7 +29,10 @@ from tsm_train.run_folder import RunFolder
 from tsm_train.thresholds import UNKNOWN_THRESHOLD, apply_thresholds, choose_thresholds
 from tsm_train.validation import predict, score_results
 
-__all__ = ["TrainingRun"]
+__all__ = ["NO_VIDEO", "TrainingRun"]
+
+NO_VIDEO = -1
+"""In place of the number of a validation video: none."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -129,7 +132,7 @@ class TrainingRun(lightning.LightningModule):
 
     def validation_step(self, index: int, batch_index: int) -> None:
         """Run one video as deployment would; one that cannot be read is named, once."""
-        if not self._validates:
+        if not self._validates or index == NO_VIDEO:
             return
         video = self._validation[index]
         spec = replace(self.config.clip_spec, crop=video.crop)
