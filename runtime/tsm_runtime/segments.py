@@ -1,6 +1,6 @@
 """Scores of intervals to segments: argmax, merge equal neighbours, drop the background.
 
-Of a sigmoid head, which scores each label on its own: for each label, runs of scores at its threshold or above.
+A sigmoid head scores each label on its own: there, for each label, runs of scores at its threshold or above.
 """
 
 from __future__ import annotations

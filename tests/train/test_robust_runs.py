@@ -234,7 +234,13 @@ def test_a_loading_process_that_dies(
     with pytest.raises(RunError) as caught:
         fit(load_config(config_file, ["train.num_workers=2"]), folder)
     first, second = str(caught.value).splitlines()
-    assert first.startswith("a data-loading process died (killed by signal: Killed), most often for want of")
+    # Which of the two PyTorch says depends on who notices first.
+    assert first.startswith(
+        (
+            "a data-loading process died (killed by signal: Killed), most often for want of memory",
+            "a data-loading process died (exited unexpectedly), most often for want of memory",
+        )
+    )
     assert "lower train.num_workers (now 2), then go on with --resume" in first
     assert second == f"{folder}/last.safetensors holds epoch 1"
     assert load_checkpoint(folder / "last.safetensors").epoch == 1

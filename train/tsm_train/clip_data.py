@@ -118,8 +118,7 @@ class ClipDataset(Dataset[Sample]):
         v, interval = self._samples[index]
         video, stored = self._videos[v]
         start = self._jittered_start(interval, stored.duration_seconds, rng)
-        moments = start + self._moments(rng)
-        frames = torch.from_numpy(stored.read(frame_indices(stored.times, moments)))
+        frames = torch.from_numpy(stored.read(frame_indices(stored.times, self._moments(start, rng))))
         labels = self._labels_at(v, start)
         may_flip = all(self._mirrored.get(label, label) is not None for label in labels)
         picture, flipped = augment_clip(
@@ -135,13 +134,14 @@ class ClipDataset(Dataset[Sample]):
         start = (interval + rng.uniform(-jitter, jitter)) * t
         return float(min(max(start, 0.0), duration_seconds - t))
 
-    def _moments(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """Return the (T,) times of the frames after the begin of the interval, in seconds."""
-        count, jitter = self._config.clip.num_frames, self._config.augment.frame_jitter
-        places = np.arange(count) + 0.5
+    def _moments(self, start: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+        """Return the (T,) times of the frames of the interval that begins at `start`, in seconds."""
+        spec, jitter = self._config.clip_spec, self._config.augment.frame_jitter
+        slot_seconds = spec.interval_seconds / spec.num_frames
+        moments = start + (np.arange(spec.num_frames) + 0.5) * slot_seconds
         if jitter:
-            places += rng.uniform(-jitter / 2, jitter / 2, count)
-        return places * self._config.clip.interval_seconds / count
+            moments += rng.uniform(-jitter / 2, jitter / 2, spec.num_frames) * slot_seconds
+        return moments
 
     def _labels_at(self, v: int, start: float) -> frozenset[str]:
         """Return what is to be learnt of the interval that begins at `start`; a softmax head: one label."""

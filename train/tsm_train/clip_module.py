@@ -82,7 +82,7 @@ class ClipModule(lightning.LightningDataModule):
     def val_dataloader(self) -> list[int]:
         """Return the numbers of the validation videos that this process runs.
 
-        All processes get equally many, or those with more would wait for the others for ever: `NO_VIDEO` fills up.
+        All processes get equally many, filled up with `NO_VIDEO`: one with more would wait for ever.
         """
         count, world_size = self._num_validation, self._trainer.world_size
         mine = range(self._trainer.global_rank, -(-count // world_size) * world_size, world_size)

@@ -22,7 +22,10 @@ _LEAST = 1e-6  # a threshold of 0 would find the action everywhere
 
 
 def choose_thresholds(
-    videos: Iterable[TrainingVideo], results: Mapping[str, Result], labels: Sequence[str]
+    videos: Iterable[TrainingVideo],
+    results: Mapping[str, Result],
+    labels: Sequence[str],
+    cell_seconds: float,
 ) -> tuple[float, ...]:
     """Choose the thresholds of all actions.
 
@@ -32,16 +35,15 @@ def choose_thresholds(
         videos: annotated; one without a result is left out.
         results: by video id, with the scores of the intervals.
         labels: A actions in the order of the scores.
+        cell_seconds: length of what the scores are of: intervals that do not overlap.
     """
     scores, truth = [np.empty((0, len(labels)), np.float32)], [np.empty((0, len(labels)), bool)]
     for video in videos:
         result = results.get(video.video_id)
         if result is None or result.scores is None:
             continue
-        t = result.interval_seconds
-        covering = [
-            covering_labels(video.segments, k * t, (k + 1) * t) for k in result.scores.indices.tolist()
-        ]
+        numbers, s = result.scores.indices.tolist(), cell_seconds
+        covering = [covering_labels(video.segments, k * s, (k + 1) * s) for k in numbers]
         scores.append(result.scores.action)
         truth.append(np.array([[label in there for label in labels] for there in covering]))
     all_scores, all_truth = np.concatenate(scores), np.concatenate(truth)
@@ -70,9 +72,11 @@ def best_threshold(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]
     return float(np.clip((ordered[last] + below) / 2, _LEAST, 1.0))
 
 
-def apply_thresholds(result: Result, labels: Sequence[str], thresholds: Sequence[float]) -> Result:
-    """Return a result with the segments that the thresholds make of its scores."""
+def apply_thresholds(
+    result: Result, labels: Sequence[str], thresholds: Sequence[float], cell_seconds: float
+) -> Result:
+    """Return a result with the segments that the thresholds make of its scores; see `choose_thresholds`."""
     if result.scores is None:
         raise ValueError(f"{result.video_id}: a result without scores")
-    segments = merge_intervals(result.scores, labels, result.interval_seconds, thresholds)
+    segments = merge_intervals(result.scores, labels, cell_seconds, thresholds)
     return replace(result, segments=tuple(segments))

@@ -196,11 +196,9 @@ class TrainingRun(lightning.LightningModule):
         results = self._gathered_results()
         thresholds = self._no_thresholds()
         if thresholds:
-            thresholds = choose_thresholds(self._validation, results, self.labels.actions)
-            results = {
-                key: apply_thresholds(result, self.labels.actions, thresholds)
-                for key, result in results.items()
-            }
+            labels, t = self.labels.actions, self.config.clip.interval_seconds
+            thresholds = choose_thresholds(self._validation, results, labels, t)
+            results = {k: apply_thresholds(r, labels, thresholds, t) for k, r in results.items()}
         return score_results(self._validation, results), thresholds
 
     def _gathered_results(self) -> dict[str, Result]:
