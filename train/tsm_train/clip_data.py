@@ -138,10 +138,10 @@ class ClipDataset(Dataset[Sample]):
         """Return the (T,) times of the frames of the interval that begins at `start`, in seconds."""
         spec, jitter = self._config.clip_spec, self._config.augment.frame_jitter
         slot_seconds = spec.interval_seconds / spec.num_frames
-        moments = start + (np.arange(spec.num_frames) + 0.5) * slot_seconds
+        places = np.arange(spec.num_frames, dtype=np.float64) + 0.5
         if jitter:
-            moments += rng.uniform(-jitter / 2, jitter / 2, spec.num_frames) * slot_seconds
-        return moments
+            places += rng.uniform(-jitter / 2, jitter / 2, spec.num_frames)
+        return start + places * slot_seconds
 
     def _labels_at(self, v: int, start: float) -> frozenset[str]:
         """Return what is to be learnt of the interval that begins at `start`; a softmax head: one label."""

@@ -127,6 +127,7 @@ class TrainConfig(_Section, frozen=True):
 
     epochs: Count = 20
     batch_size: Count = 16
+    """Clips of a step, of all processes together: the same run on one GPU and on several."""
     learning_rate: Positive = 0.001
     momentum: Share = 0.9
     weight_decay: NotNegative = 1e-4
@@ -152,6 +153,7 @@ class TrainConfig(_Section, frozen=True):
     """bf16 and fp16 are mixed precision."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     num_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Loading processes on each GPU, and videos decoded at a time."""
     validate_every: Count = 1
     """Epochs between validations; the last epoch is always validated."""
 

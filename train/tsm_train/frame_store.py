@@ -152,7 +152,8 @@ class FrameStore:
         """Where the frames of a video lie: the same for a changed video, so that it replaces its old ones."""
         how = f"{self.size}-{self.settings.format}{self.settings.quality if self._is_jpeg else ''}"
         key = hashlib.sha256(os.fsencode(video.resolve())).hexdigest()[:12]
-        return self.folder / f"{video.stem[:80]}-{key}-{crop or 'all'}-{how}.frames"
+        stem = os.fsencode(video.stem)[:80].decode(errors="ignore")  # a name may have 255 bytes
+        return self.folder / f"{stem}-{key}-{crop or 'all'}-{how}.frames"
 
     def open(self, video: Path, crop: Crop = "") -> StoredVideo | None:
         """Open the stored frames of a video.

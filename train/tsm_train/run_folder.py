@@ -133,7 +133,7 @@ class RunFolder:
             save(temporary)
             if self.writes:
                 temporary.replace(self.resume_path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+        except OSError as error:
             temporary.unlink(missing_ok=True)
             raise RunError(f"cannot write {self.resume_path}: {_first_line(error)}") from error
 

@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -76,10 +77,10 @@ def train(
         return finished
     show_progress = show_progress and sys.stderr.isatty()
     _keep_freed_memory()
-    _quiet_lightning()
     lightning.seed_everything(config.train.seed, verbose=False)
     resume = resume and (folder / RESUME).exists()
-    trainer = _trainer(config, folder, device, devices, nodes, resume, show_progress)
+    with _quiet_lightning():
+        trainer = _trainer(config, folder, device, devices, nodes, resume, show_progress)
     # All that can be wrong with the user's files is found before hours of decoding and training.
     with _one_voice(trainer):
         data = open_data(config.data)
@@ -90,8 +91,7 @@ def train(
         output.check_same(config, labels)
     run = TrainingRun(config, labels, model, data.validation, output)
     clips = ClipModule(config, labels, data.training, len(data.validation), show_progress)
-    with failures_told(config, output), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
+    with failures_told(config, output), _quiet_lightning():
         trainer.fit(
             run, datamodule=clips, ckpt_path=str(folder / RESUME) if resume else None, weights_only=True
         )
@@ -139,7 +139,7 @@ def _trainer(
         )
     bar = RichProgressBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
     try:
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             max_epochs=t.epochs,
             accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
             devices=devices,
@@ -157,6 +157,9 @@ def _trainer(
         )
     except MisconfigurationException as error:
         raise BackendError(f"{devices} devices: {str(error).strip().splitlines()[0]}") from error
+    if t.precision == "fp16" and isinstance(trainer.accelerator, CPUAccelerator):
+        raise UsageError("train.precision 'fp16' is for GPUs; on a CPU take 'bf16' or 'fp32'")
+    return trainer
 
 
 def _tensorboard(folder: Path, resume: bool) -> TensorBoardLogger:
@@ -188,8 +191,12 @@ def _keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def _quiet_lightning() -> None:
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
     """Lightning's hints about loggers, hardware and its other products are not about the user's run."""
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield
