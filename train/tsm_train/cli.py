@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -76,6 +77,8 @@ def tsm_train(
         raise BackendError(f"{error.name or error} is not installed: pip install 'tsm-tal[train]'") from error
 
     metrics = train(settings, folder, device=device, devices=devices, nodes=nodes, resume=resume)
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
+        return  # of several processes the first one speaks
     scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     warn(f"best epoch: {scores}\nwrote {folder}/best.safetensors; next: tsm-export {folder}/best.safetensors")
 
