@@ -19,9 +19,9 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result
 from tsm_train import inspect_cli
-from tsm_train.config import DataConfig
+from tsm_train.config import DataConfig, StoreConfig
 from tsm_train.data.opening import TrainingData, open_data
-from tsm_train.frame_cache import cache_video
+from tsm_train.frame_store import FrameStore
 
 A, B, C = (f"{letter}0000000-0000-4000-8000-000000000000" for letter in "abc")
 SEGMENTS = {
@@ -141,8 +141,8 @@ def test_eyes(root: Path, eyes: str, crops: list[str]) -> None:
     assert [v.video_id for v in first] == [f"binocular/{A}/clip1@{crop}" for crop in crops]
     assert data.config.crop == crops[0]
     for video in first:
-        cached = cache_video(video.path, root / "cache", 32, video.crop)
-        assert abs(int(cached.frames[0].mean()) - (20 if video.crop == "left" else 235)) < 8
+        stored = FrameStore(root / "cache", 32, StoreConfig()).add(video.path, video.crop)
+        assert abs(int(stored.read(np.array([0])).mean()) - (20 if video.crop == "left" else 235)) < 8
 
 
 def test_stored_frames_are_those_that_the_runtime_shows(root: Path) -> None:
@@ -150,10 +150,11 @@ def test_stored_frames_are_those_that_the_runtime_shows(root: Path) -> None:
 
     path = root / "binocular" / A / "clip1.mp4"
     for crop in ("", "left", "right"):
-        cached = cache_video(path, root / "cache", 24, crop)  # type: ignore[arg-type]
+        video = FrameStore(root / "cache", 24, StoreConfig()).add(path, crop)  # type: ignore[arg-type]
         convert = FrameConverter(24, crop)  # type: ignore[arg-type]
         with VideoReader(path) as reader:
-            for timed, stored in zip(reader.frames(), cached.frames, strict=True):
+            frames = video.read(np.arange(len(video.times)))
+            for timed, stored in zip(reader.frames(), frames, strict=True):
                 assert np.array_equal(convert(timed.frame), stored)
 
 

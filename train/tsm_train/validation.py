@@ -32,8 +32,8 @@ class TorchBackend(BlockingBackend):
 
     name = "torch"
 
-    def __init__(self, model: TSM) -> None:
-        self._model = Probabilities(model)
+    def __init__(self, model: TSM, *, sigmoid: bool = False) -> None:
+        self._model = Probabilities(model, sigmoid=sigmoid)
         self._device = next(model.parameters()).device
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
@@ -44,9 +44,15 @@ class TorchBackend(BlockingBackend):
 
 
 def predict(model: TSM, video: Path, video_id: str, labels: Labels, spec: ClipSpec) -> Result:
-    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode."""
+    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode.
+
+    Of a sigmoid head the segments are not made yet: that takes thresholds, see `thresholds.apply_thresholds`.
+    """
     member = Member(
-        backend=TorchBackend(model), spec=spec, action_labels=labels.actions, scene_labels=labels.scenes
+        backend=TorchBackend(model, sigmoid=labels.head == "sigmoid"),
+        spec=spec,
+        action_labels=labels.actions,
+        scene_labels=labels.scenes,
     )
     return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
 
