@@ -41,8 +41,9 @@ class VideoReader:
     """Frames of the best video stream of a file, in order of presentation.
 
     `claimed_seconds` is the length that the header states or FFmpeg guesses, or None: good for progress,
-    never for results; `claimed_rate`, in frames per second, likewise. After iteration `corrupt_frames` counts packets and frames that did not decode (or came
-    with a time before their predecessor), and `failure` says why the video is not whole, or is None.
+    never for results; `claimed_rate`, in frames per second, likewise. After iteration `corrupt_frames` counts
+    packets and frames that did not decode (or came with a time before their predecessor), and `failure` says
+    why the video is not whole, or is None.
 
     Raises:
         VideoError: the file is missing, cannot be opened, or has no video stream.

@@ -65,8 +65,9 @@ def tsm_train(
 ) -> None:
     """Train action and scene heads together; writes runs/NAME with checkpoints and metrics."""
     from tsm_train.config import load_config
+    from tsm_train.presets import config_path
 
-    settings = load_config(_config_path(config, data), set_ or [], root=data)
+    settings = load_config(config_path(config, data), set_ or [], root=data)
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
     folder = output / settings.name
@@ -81,19 +82,6 @@ def tsm_train(
         return  # of several processes the first one speaks
     scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     warn(f"best epoch: {scores}\nwrote {folder}/best.safetensors; next: tsm-export {folder}/best.safetensors")
-
-
-def _config_path(config: str, data: Path | None) -> Path:
-    """Return the file of that path, else the shipped one of that name."""
-    from tsm_train.presets import preset_path
-
-    path = Path(config)
-    if path.suffix == ".toml" or path.exists():
-        return path
-    shipped = preset_path(config)
-    if data is None:
-        raise UsageError(f"{config}: a shipped configuration needs --data, the folder of the data set")
-    return shipped
 
 
 def _check_folder(folder: Path, *, resume: bool, force: bool) -> None:

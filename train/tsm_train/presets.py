@@ -7,9 +7,28 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 
-__all__ = ["preset_names", "preset_path", "preset_summary"]
+__all__ = ["config_path", "preset_names", "preset_path", "preset_summary"]
 
 _FOLDER = Path(__file__).parent / "configs"
+
+
+def config_path(config: str, data: Path | None) -> Path:
+    """Return the file of that path, else the shipped one of that name.
+
+    Args:
+        config: what the user gave.
+        data: folder where relative paths of the file are to start.
+
+    Raises:
+        UsageError: there is neither, or a shipped one lacks `data`.
+    """
+    path = Path(config)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    shipped = preset_path(config)
+    if data is None:
+        raise UsageError(f"{config}: a shipped configuration needs --data, the folder of the data set")
+    return shipped
 
 
 def preset_names() -> tuple[str, ...]:
