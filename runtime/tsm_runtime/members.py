@@ -15,6 +15,7 @@ from tsm_runtime.fusion.fuse import Method
 from tsm_runtime.fusion.given import given_options, given_weights
 from tsm_runtime.fusion.member_labels import check_labels
 from tsm_runtime.inputs import find_bundle
+from tsm_runtime.options import Overrides
 from tsm_runtime.pipeline import Member
 from tsm_runtime.segments import BACKGROUND
 
@@ -142,25 +143,43 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
     return bundles
 
 
-def open_member(bundle: Bundle, request: BackendRequest | None = None) -> Member:
-    """Open a bundle's model on this machine."""
+def open_member(
+    bundle: Bundle, request: BackendRequest | None = None, overrides: Overrides | None = None
+) -> Member:
+    """Open a bundle's model on this machine.
+
+    Raises:
+        UsageError: the overrides do not fit this model.
+    """
     manifest = bundle.manifest
+    try:
+        spec, rules = (overrides or Overrides()).apply(manifest.clip_spec, manifest.segment_rules)
+    except UsageError as error:
+        raise UsageError(f"{error} (model {bundle.path})") from error
     return Member(
         backend=open_requested(bundle, request or BackendRequest()),
-        spec=manifest.clip_spec,
+        spec=spec,
         action_labels=manifest.action_labels,
         scene_labels=manifest.scene_labels,
+        rules=rules,
     )
 
 
 def open_members(
-    ensemble: Ensemble, bundles: Sequence[Bundle], request: BackendRequest | None = None
+    ensemble: Ensemble,
+    bundles: Sequence[Bundle],
+    request: BackendRequest | None = None,
+    overrides: Overrides | None = None,
 ) -> list[Member]:
-    """Open every model; a member is called by its folder's name, or its path where two names are equal."""
+    """Open every model; a member is called by its folder's name, or its path where two names are equal.
+
+    Raises:
+        UsageError: the overrides, which are for all of them, do not fit one.
+    """
     names = [bundle.path.resolve().name for bundle in bundles]
     return [
         replace(
-            open_member(bundle, request),
+            open_member(bundle, request, overrides),
             name=name if names.count(name) == 1 else str(bundle.path),
             weight=member.weight,
             temperature=member.temperature,

@@ -36,7 +36,8 @@ class OnlineIntervals:
         first_interval, stop_interval: see `clips.ClipBuilder`.
 
     Raises:
-        ValueError: the scorer has several streams, or its model takes other frames.
+        ValueError: the scorer has several streams, its model takes other frames, or windows overlap: a model
+            that sees a frame once cannot see it in two intervals.
     """
 
     def __init__(
@@ -51,6 +52,11 @@ class OnlineIntervals:
         if takes != (1, spec.num_frames, spec.size):
             raise ValueError(
                 f"expected a scorer of 1 stream, {spec.num_frames} frames of {spec.size} px, got {takes}"
+            )
+        if spec.window_seconds > spec.stride_seconds:
+            raise ValueError(
+                f"expected intervals that do not overlap, got a window of {spec.window_seconds:g} s every"
+                f" {spec.stride_seconds:g} s"
             )
         self.spec = spec
         self.grid = ClipBuilder(spec, 1, first_interval=first_interval, stop_interval=stop_interval)

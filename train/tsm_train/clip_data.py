@@ -123,7 +123,7 @@ class ClipDataset(Dataset[Sample]):
         annotation, cached = self._videos[video]
         clip, t = self._config.clip, self._config.clip.interval_seconds
         start = self._jittered_start(interval, cached.duration_seconds, rng)
-        moments = start + (np.arange(clip.num_frames) + 0.5) * t / clip.num_frames
+        moments = self._config.clip_spec.moments_from(start)
         frames = torch.from_numpy(cached.frames[frame_indices(cached.times, moments)])
         picture = augment_clip(frames, clip.size, self._config.augment, rng)
         action = interval_label(annotation.segments, start, start + t)

@@ -15,8 +15,18 @@ from tsm_runtime.bundle import ShiftDirection
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_text
+from tsm_runtime.post_processing import SegmentRules
 
-__all__ = ["AugmentConfig", "ClipConfig", "Config", "DataConfig", "ModelConfig", "TrainConfig", "load_config"]
+__all__ = [
+    "AugmentConfig",
+    "ClipConfig",
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "SegmentsConfig",
+    "TrainConfig",
+    "load_config",
+]
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -64,6 +74,19 @@ class ClipConfig(_Section, frozen=True):
     interval_seconds: Positive = 0.5
     num_frames: Count = 8
     size: Annotated[int, msgspec.Meta(ge=32)] = 256
+    window_seconds: NotNegative = 0.0
+    """Frames are taken from so many seconds around the interval's middle; 0: from the interval."""
+
+
+class SegmentsConfig(_Section, frozen=True):
+    """How scores become segments, in validation and in the bundle; clips are trained on without it. 0: off."""
+
+    stride_seconds: NotNegative = 0.0
+    """From one interval to the next, a whole part of the interval."""
+    smoothing_seconds: NotNegative = 0.0
+    """Width of the moving average of the scores."""
+    min_duration_seconds: NotNegative = 0.0
+    """Shorter segments are dropped."""
 
 
 class TrainConfig(_Section, frozen=True):
@@ -108,6 +131,7 @@ class Config(_Section, frozen=True):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     clip: ClipConfig = ClipConfig()
+    segments: SegmentsConfig = SegmentsConfig()
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
 
@@ -118,6 +142,16 @@ class Config(_Section, frozen=True):
             interval_seconds=self.clip.interval_seconds,
             num_frames=self.clip.num_frames,
             size=self.clip.size,
+            window_seconds=self.clip.window_seconds,
+            stride_seconds=self.segments.stride_seconds,
+        )
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How scores become segments, as the runtime knows it."""
+        return SegmentRules(
+            smoothing_seconds=self.segments.smoothing_seconds,
+            min_duration_seconds=self.segments.min_duration_seconds,
         )
 
 
@@ -142,6 +176,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {_told(str(error), raw)}") from error
+    try:
+        _ = config.clip_spec
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
     return _with_absolute_paths(config, path.parent)
 
 

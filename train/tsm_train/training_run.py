@@ -101,7 +101,8 @@ class TrainingRun(lightning.LightningModule):
             return
         video, path = self._validation[index]
         try:
-            result = predict(self.model, path, video.video_id, self.labels, self.config.clip_spec)
+            spec, rules = self.config.clip_spec, self.config.segment_rules
+            result = predict(self.model, path, video.video_id, self.labels, spec, rules)
         except VideoError as error:
             if video.video_id not in self._failed:
                 warn(f"validation counts this video as one where nothing is found: {error}")
