@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_a_cell_is_the_mean_of_the_intervals_that_cover_it(scores: IntervalScore
     np.testing.assert_allclose(cells.action, np.array(rows).reshape(-1, 3), rtol=0, atol=1e-7)
     assert cells.scene is not None
     np.testing.assert_array_equal(cells.scene, cells.action[:, :2])
-    touching = {min(b) for a, b in zip(expected, expected[1:], strict=False) if max(a) + 1 == min(b)}
+    touching = {min(b) for a, b in pairwise(expected) if max(a) + 1 == min(b)}
     assert cells.breaks == touching
 
 

@@ -79,7 +79,7 @@ class ClipConfig(_Section, frozen=True):
 
 
 class SegmentsConfig(_Section, frozen=True):
-    """How scores become segments, in validation and in the bundle; clips are trained on without it. 0: off."""
+    """How scores become segments, in validation and in the bundle; training does without. 0: off."""
 
     stride_seconds: NotNegative = 0.0
     """From one interval to the next, a whole part of the interval."""
