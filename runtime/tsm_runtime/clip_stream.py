@@ -26,8 +26,8 @@ class ClipStream:
     The video is decoded once for all specs, each of which has its own grid of intervals; what a batch is of,
     its `spec` says. Batches of a spec are the same whatever other specs there are.
 
-    `duration_seconds` is the length of the video by its frames, or how far the asked part made it read.
-    Setting `cancelled` from any thread ends the iteration at the next frame.
+    `duration_seconds` is the length of the video by its frames, or up to the asked end. Setting `cancelled`
+    from any thread ends the iteration at the next frame.
 
     Args:
         reader: an open video.
@@ -50,8 +50,10 @@ class ClipStream:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         converters = {spec.size: FrameConverter(spec.size) for spec in self.specs}
+        end = math.inf if self.options.end_seconds is None else self.options.end_seconds
         for shown, until_seconds in self._shown_frames():
-            self.duration_seconds = until_seconds
+            if self.duration_seconds < end:  # windows reach beyond it
+                self.duration_seconds = until_seconds
             yield from self._push(shown, until_seconds, converters)
         with self._path_told():
             for builder in self.builders.values():
