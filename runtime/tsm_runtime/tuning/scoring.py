@@ -104,7 +104,7 @@ def _to_bytes(scores: IntervalScores) -> bytes:
 def _read(path: Path) -> IntervalScores | None:
     """Read stored scores; a file that is not there or damaged is as if there were none."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
             scene = data["scene"]
             return IntervalScores(
                 indices=data["indices"],
