@@ -30,8 +30,8 @@ from tsm_runtime.tuning.grid import Judged, Setting, choose, choose_without, jud
 from tsm_runtime.tuning.scoring import score_videos
 from tsm_train.clip_data import find_video
 
-SMOOTHING = (0.0, 0.75, 1.0, 1.5, 2.0, 3.0)
-MIN_DURATION = (0.0, 0.75, 1.0, 1.5)
+SMOOTHING = (0.0, 0.6, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+MIN_DURATION = (0.0, 0.6, 1.0, 1.5)
 STRIDES = (1, 2, 4)
 WINDOWS = (1.0, 1.5, 2.0)
 
@@ -82,7 +82,10 @@ def main() -> None:
             "videos": len(truth),
             "instances": sum(map(len, truth.values())),
             "table": [row.described() for row in rows],
-            "grid": [{**described(one.setting), **percents(one.matching)} for one in judged],
+            "grid": {
+                "columns": [*described(grid[0]), *percents(judged[0].matching)],
+                "rows": [as_line(one) for one in judged],
+            },
         },
     )
 
@@ -150,6 +153,12 @@ def percents(matching: Matching) -> dict[str, float]:
     found = score_matching(matching, {})
     told = {f"map_{t:g}": 100 * v for t, v in zip(found.tiou_thresholds, found.map_per_tiou, strict=True)}
     return {name: round(value, 1) for name, value in {**told, "map": 100 * found.average_map}.items()}
+
+
+def as_line(judged: Judged) -> str:
+    """Return the numbers of a setting as one line of the stored grid."""
+    numbers = (*described(judged.setting).values(), *percents(judged.matching).values())
+    return " ".join(f"{number:g}" for number in numbers)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

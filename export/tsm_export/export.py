@@ -105,6 +105,8 @@ def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -
         format_version=FORMAT_VERSION,
         action_labels=checkpoint.labels.actions,
         scene_labels=checkpoint.labels.scenes,
+        head=checkpoint.labels.head,
+        thresholds=checkpoint.thresholds,
         interval_seconds=config.clip.interval_seconds,
         num_frames=config.clip.num_frames,
         size=config.clip.size,

@@ -61,7 +61,7 @@ def export_fp32(checkpoint: Checkpoint) -> bytes:
     Raises:
         UsageError: the checkpoint's weights do not fit its configuration.
     """
-    model = Probabilities(checkpoint.model()).eval()
+    model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
     clip = checkpoint.config.clip
     example = torch.zeros((2, clip.num_frames, clip.size, clip.size, 3), dtype=torch.uint8)
     return export_graph(model, (example,), ["frames"], list(score_outputs(checkpoint)), (free_axis("batch"),))
@@ -173,7 +173,7 @@ def compare(
     clip = checkpoint.config.clip
     frames_shape = [clip.num_frames, clip.size, clip.size, 3]
     require_signature(session, {"frames": ("tensor(uint8)", frames_shape), **outputs})
-    model = Probabilities(checkpoint.model()).eval()
+    model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
     pairs = []
     for batch in parity_batches(frames):
         with torch.inference_mode():

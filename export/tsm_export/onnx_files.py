@@ -134,7 +134,7 @@ def _report(quantised: QuantizedModel) -> QuantizationReport:
 def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validation) -> OnnxFiles:
     """Tell of each file what it scores beside fp32, which comes first."""
     backends = {name: OnnxBackend(data) for name, (data, _) in files.items()}
-    spec, rules = checkpoint.config.clip_spec, checkpoint.config.segment_rules
+    spec, rules = checkpoint.config.clip_spec, checkpoint.segment_rules
     reports = accuracy_reports(backends, checkpoint.labels, spec, validation, rules)
     return {
         name: (data, msgspec.structs.replace(file, accuracy=reports.get(name)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,23 +32,28 @@ Sample = tuple[Tensor, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Names of both heads' outputs, in order. `actions` ends with the background.
+    """Names of both heads' outputs, in order. Of a softmax head `actions` ends with the background.
 
     Raises:
-        ValueError: there is no action before the background.
+        ValueError: there is no action, or the background is not the last.
     """
 
     actions: tuple[str, ...]
     scenes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(self.actions) < 2 or self.actions[-1] != BACKGROUND:
+        if not self.actions or self.actions[0] == BACKGROUND or BACKGROUND in self.actions[:-1]:
             raise ValueError(f"expected at least one action, then {BACKGROUND!r}, got {self.actions}")
 
     @classmethod
     def of(cls, truth: GroundTruth) -> Labels:
         """Labels come from the data: sorted, background last."""
         return cls((*truth.action_labels, BACKGROUND), truth.scene_labels)
+
+    @property
+    def head(self) -> Literal["softmax", "sigmoid"]:
+        """Kind of the action head that has these outputs."""
+        return "softmax" if self.actions[-1] == BACKGROUND else "sigmoid"
 
 
 def stored_size(size: int) -> int:

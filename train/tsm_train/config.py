@@ -61,6 +61,8 @@ class ModelConfig(_Section, frozen=True):
     """Only for mobilenet_v2."""
     pretrained: str = ""
     """`imagenet`, a file, or empty for random weights."""
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """`softmax`: an interval is of one action or background; `sigmoid`: of any number of actions."""
     shift: bool = True
     shift_direction: ShiftDirection = "both"
     """`past`: no frame sees a later one, so that the model can also be exported for one frame at a time."""

@@ -32,8 +32,8 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, model: TSM) -> None:
-        self._model = Probabilities(model)
+    def __init__(self, model: TSM, *, sigmoid: bool = False) -> None:
+        self._model = Probabilities(model, sigmoid=sigmoid)
         self._device = next(model.parameters()).device
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
@@ -53,7 +53,7 @@ def predict(
 ) -> Result:
     """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode."""
     member = Member(
-        backend=TorchBackend(model),
+        backend=TorchBackend(model, sigmoid=labels.head == "sigmoid"),
         spec=spec,
         action_labels=labels.actions,
         scene_labels=labels.scenes,
