@@ -67,7 +67,9 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
     said = refusal(written(tmp_path, SMALLEST + "[trian]\nepochs = 3\n"))
     assert said.endswith("unknown key 'trian'; did you mean 'train'?")
     said = refusal(written(tmp_path, SMALLEST + "[clip]\nzzz = 3\n"))
-    assert said.endswith("[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size")
+    assert said.endswith(
+        "[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size, window_seconds"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train.clip_data import Labels
 from tsm_train.config import Config
 from tsm_train.model import TSM
@@ -33,6 +34,20 @@ class Checkpoint:
     metrics: dict[str, float]
     """Of the validation after this epoch."""
     weights: Mapping[str, Tensor]
+    thresholds: tuple[float, ...] = ()
+    """Of a sigmoid head, one per action: an interval has the actions whose score is at least that."""
+
+    def __post_init__(self) -> None:
+        if self.labels.head != self.config.model.head:
+            raise ValueError(f"a {self.config.model.head} head, but labels of a {self.labels.head} head")
+        expected = len(self.labels.actions) if self.labels.head == "sigmoid" else 0
+        if len(self.thresholds) != expected or not all(0 < value <= 1 for value in self.thresholds):
+            raise ValueError(f"expected {expected} thresholds above 0 and up to 1, got {self.thresholds}")
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How scores become segments, as the runtime knows it."""
+        return replace(self.config.segment_rules, thresholds=self.thresholds)
 
     def model(self) -> TSM:
         """Build the network and load the weights, in evaluation mode.
@@ -82,6 +97,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "epoch": str(checkpoint.epoch),
         "metrics": msgspec.json.encode(checkpoint.metrics).decode(),
     }
+    if checkpoint.thresholds:
+        metadata["thresholds"] = msgspec.json.encode(checkpoint.thresholds).decode()
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
     write_whole(path, safetensors.torch.save(weights, metadata))
 
@@ -112,6 +129,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             epoch=int(metadata["epoch"]),
             metrics=msgspec.json.decode(metadata["metrics"], type=dict[str, float]),
             weights=weights,
+            thresholds=msgspec.json.decode(metadata.get("thresholds", "[]"), type=tuple[float, ...]),
         )
     except (KeyError, ValueError, msgspec.MsgspecError) as error:
         raise UsageError(f"{path}: damaged checkpoint metadata ({error})") from error

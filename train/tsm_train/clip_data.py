@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,18 +30,23 @@ Sample = tuple[Tensor, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Names of both heads' outputs, in order. `actions` ends with the background.
+    """Names of both heads' outputs, in order. Of a softmax head `actions` ends with the background.
 
     Raises:
-        ValueError: there is no action before the background.
+        ValueError: there is no action, or the background is not the last.
     """
 
     actions: tuple[str, ...]
     scenes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(self.actions) < 2 or self.actions[-1] != BACKGROUND:
+        if not self.actions or self.actions[0] == BACKGROUND or BACKGROUND in self.actions[:-1]:
             raise ValueError(f"expected at least one action, then {BACKGROUND!r}, got {self.actions}")
+
+    @property
+    def head(self) -> Literal["softmax", "sigmoid"]:
+        """Kind of the action head that has these outputs."""
+        return "softmax" if self.actions[-1] == BACKGROUND else "sigmoid"
 
 
 def stored_size(size: int) -> int:
@@ -103,7 +109,7 @@ class ClipDataset(Dataset[Sample]):
         annotation, cached = self._videos[video]
         clip, t = self._config.clip, self._config.clip.interval_seconds
         start = self._jittered_start(interval, cached.duration_seconds, rng)
-        moments = start + (np.arange(clip.num_frames) + 0.5) * t / clip.num_frames
+        moments = self._config.clip_spec.moments_from(start)
         frames = torch.from_numpy(cached.frames[frame_indices(cached.times, moments)])
         picture = augment_clip(frames, clip.size, self._config.augment, rng)
         action = interval_label(annotation.segments, start, start + t)

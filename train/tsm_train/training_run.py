@@ -105,7 +105,9 @@ class TrainingRun(lightning.LightningModule):
         video = self._validation[index]
         spec = replace(self.config.clip_spec, crop=video.crop)
         try:
-            result = predict(self.model, video.path, video.video_id, self.labels, spec)
+            result = predict(
+                self.model, video.path, video.video_id, self.labels, spec, self.config.segment_rules
+            )
         except VideoError as error:
             if video.video_id not in self._failed:
                 warn(f"validation counts this video as one where nothing is found: {error}")

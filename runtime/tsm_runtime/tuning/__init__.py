@@ -1,0 +1,1 @@
+"""Which settings after the scores are worth it: score videos once, try a grid, choose on validation."""
