@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BACKGROUND", "IntervalScores", "Segment", "SegmentMerger", "merge_intervals"]
+__all__ = ["BACKGROUND", "IntervalScores", "LabelRule", "Segment", "SegmentMerger", "merge_intervals"]
 
 BACKGROUND = "background"
 """Reserved name of the last action index of a softmax head."""
@@ -78,7 +78,7 @@ def merge_intervals(
         scores: probabilities per interval; intervals do not overlap.
         labels: A action labels; background gives no segment.
         interval_seconds: t.
-        thresholds: see `SegmentMerger`.
+        thresholds: see `LabelRule`.
 
     Returns:
         Segments in order of time. A missing interval or a break ends a segment.
@@ -97,12 +97,11 @@ def merge_intervals(
     return sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds, order[s.label]))
 
 
-class SegmentMerger:
-    """Merges intervals that come one by one, in order of time; `merge_intervals` is this over all of a video.
+class LabelRule:
+    """Tells which labels an interval has.
 
     Args:
         labels: A action labels.
-        interval_seconds: t.
         thresholds: of a sigmoid head, one for each label: an interval has every label whose score is at its
             threshold or above, compared in float32 as models give it. Empty: a softmax head, an interval has
             the label with the highest score (of equal ones the first), unless that is `BACKGROUND`.
@@ -111,14 +110,38 @@ class SegmentMerger:
         ValueError: there are thresholds, but not one for each label.
     """
 
-    def __init__(
-        self, labels: Sequence[str], interval_seconds: float, thresholds: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, labels: Sequence[str], thresholds: Sequence[float] = ()) -> None:
         if len(thresholds) not in (0, len(labels)):
             raise ValueError(f"{len(thresholds)} thresholds for {len(labels)} labels")
         self._labels = tuple(labels)
-        self._interval_seconds = interval_seconds
         self._thresholds = np.array(thresholds, np.float32)
+
+    def __call__(self, scores: npt.NDArray[np.float32]) -> list[int]:
+        """Return the numbers of the labels, increasing, that scores (A,) give."""
+        if len(self._thresholds):
+            return [int(label) for label in np.flatnonzero(scores >= self._thresholds)]
+        best = int(scores.argmax())
+        return [] if self._labels[best] == BACKGROUND else [best]
+
+
+class SegmentMerger:
+    """Merges intervals that come one by one, in order of time; `merge_intervals` is this over all of a video.
+
+    Args:
+        labels: A action labels.
+        interval_seconds: t.
+        thresholds: see `LabelRule`.
+
+    Raises:
+        ValueError: there are thresholds, but not one for each label.
+    """
+
+    def __init__(
+        self, labels: Sequence[str], interval_seconds: float, thresholds: Sequence[float] = ()
+    ) -> None:
+        self._labels = tuple(labels)
+        self._interval_seconds = interval_seconds
+        self._labels_in = LabelRule(labels, thresholds)
         self._open: dict[int, tuple[int, float]] = {}  # label: its first interval, its highest score
         self._last = -1
 
@@ -139,7 +162,7 @@ class SegmentMerger:
             Segments that have ended, in order of labels.
         """
         joined = index == self._last + 1 and not after_gap
-        found = self._found(scores)
+        found = self._labels_in(scores)
         ended = [] if joined and self._open.keys() <= set(found) else self._end(found if joined else ())
         for label in found:
             first, best = self._open.get(label, (index, -math.inf))
@@ -150,12 +173,6 @@ class SegmentMerger:
     def finish(self) -> list[Segment]:
         """Return the segments that the end of the video ends."""
         return self._end(())
-
-    def _found(self, scores: npt.NDArray[np.float32]) -> list[int]:
-        if len(self._thresholds):
-            return [int(label) for label in np.flatnonzero(scores >= self._thresholds)]
-        best = int(scores.argmax())
-        return [] if self._labels[best] == BACKGROUND else [best]
 
     def _end(self, but: Sequence[int]) -> list[Segment]:
         """Take out and return the open segments of other labels than these."""

@@ -131,11 +131,12 @@ def test_frames_actions_and_scenes_of_the_grid() -> None:
     assert clip[:, 0, 0, 0].tolist() == np.floor(moments * 25 + 1e-6).astype(int).tolist()
 
 
-def test_clips_are_those_of_the_runtime(drawn_data: Path) -> None:
+@pytest.mark.parametrize("window_seconds", [0.0, 1.9])
+def test_clips_are_those_of_the_runtime(drawn_data: Path, window_seconds: float) -> None:
     """Stored at the model's size and unchanged, a training clip equals the deployed one, pixel by pixel."""
     path = drawn_data / "videos" / "training_0001.mp4"
     cached = FrameStore(drawn_data / "cache", 48, StoreConfig()).add(path)
-    settings = config(interval_seconds=0.7, num_frames=8, size=48)
+    settings = config(interval_seconds=0.7, num_frames=8, size=48, window_seconds=window_seconds)
     data = ClipDataset([(annotated(), cached)], LABELS, settings)
     with VideoReader(path) as reader:
         deployed = list(ClipStream(reader, settings.clip_spec, Options()))

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train.config import ClipConfig, Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,9 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
     said = refusal(written(tmp_path, SMALLEST + "[trian]\nepochs = 3\n"))
     assert said.endswith("unknown key 'trian'; did you mean 'train'?")
     said = refusal(written(tmp_path, SMALLEST + "[clip]\nzzz = 3\n"))
-    assert said.endswith("[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size")
+    assert said.endswith(
+        "[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size, window_seconds"
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,3 +193,17 @@ def test_shipped_configurations_load(path: Path) -> None:
 def test_a_configuration_survives_the_checkpoint(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, SMALLEST), ["model.width_mult=0.25"])
     assert msgspec.json.decode(msgspec.json.encode(config), type=Config) == config
+
+
+def test_settings_of_window_and_segments(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALLEST + "[segments]\nstride_seconds = 0.125\nsmoothing_seconds = 0.6\n")
+    config = load_config(path, ["clip.window_seconds=1"])
+    assert (config.clip_spec.window_seconds, config.clip_spec.num_overlapping) == (1.0, 4)
+    assert config.segment_rules == SegmentRules(smoothing_seconds=0.6)
+    assert "window 0.25 s: expected the interval of 0.5 s or more" in refusal(
+        path, "clip.window_seconds=0.25"
+    )
+    assert "stride 0.3 s: expected the interval of 0.5 s or a whole" in refusal(
+        path, "segments.stride_seconds=0.3"
+    )
+    assert "segments.smoothing_seconds = -1" in refusal(path, "segments.smoothing_seconds=-1")

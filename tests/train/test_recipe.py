@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tsm_runtime.outputs import Result
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import BACKGROUND, IntervalScores, Segment
 from tsm_train import training
 from tsm_train.batch_norm import freeze_batch_norm
@@ -24,7 +25,7 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.losses import action_loss, scene_loss
 from tsm_train.model import TSM
 from tsm_train.run_folder import RunFolder
-from tsm_train.thresholds import UNKNOWN_THRESHOLD, apply_thresholds, best_threshold, choose_thresholds
+from tsm_train.thresholds import UNKNOWN_THRESHOLD, apply_rules, best_threshold, choose_thresholds
 from tsm_train.training_run import TrainingRun, _rate
 from tsm_train.validation import predict
 
@@ -218,7 +219,7 @@ def test_a_run_with_a_sigmoid_head(config_file: Path, tmp_path: Path) -> None:
     video = next(Path(config.data.videos).glob("training*"))
     result = predict(checkpoint.model(), video, "v", checkpoint.labels, config.clip_spec)
     assert result.scores is not None
-    found = apply_thresholds(result, checkpoint.labels.actions, checkpoint.thresholds, 0.5)
+    found = apply_rules(result, checkpoint.labels.actions, checkpoint.segment_rules, 0.5)
     over = result.scores.action >= np.float32(checkpoint.thresholds)
     labelled = {(s.label, round(s.start_seconds * 2) + i) for s in found.segments for i in range(s_length(s))}
     expected = {(checkpoint.labels.actions[c], int(k)) for k, c in zip(*np.nonzero(over), strict=True)}
@@ -281,7 +282,7 @@ def test_thresholds_of_overlapping_actions() -> None:
     labels = ("speak", "walk", "wave")
     thresholds = choose_thresholds([video], {"v": result}, labels, 0.5)
     assert thresholds == pytest.approx((0.2, 0.725, UNKNOWN_THRESHOLD))
-    found = apply_thresholds(result, labels, thresholds, 0.5).segments
+    found = apply_rules(result, labels, SegmentRules(thresholds=thresholds), 0.5).segments
     assert [(s.label, s.start_seconds, s.end_seconds) for s in found] == segments
     assert [s.score for s in found] == pytest.approx([0.4, 0.9])
     assert choose_thresholds([video], {}, labels, 0.5) == (UNKNOWN_THRESHOLD,) * 3

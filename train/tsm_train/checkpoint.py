@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train.clip_data import Labels
 from tsm_train.config import Config
 from tsm_train.model import TSM
@@ -47,6 +48,11 @@ class Checkpoint:
         expected = len(self.labels.actions) if self.labels.head == "sigmoid" else 0
         if len(self.thresholds) != expected or not all(0 < value <= 1 for value in self.thresholds):
             raise ValueError(f"expected {expected} thresholds above 0 and up to 1, got {self.thresholds}")
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How scores become segments, as the runtime knows it."""
+        return replace(self.config.segment_rules, thresholds=self.thresholds)
 
     def model(self) -> TSM:
         """Build the network and load the weights, in evaluation mode.

@@ -137,11 +137,11 @@ class ClipDataset(Dataset[Sample]):
     def _moments(self, start: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         """Return the (T,) times of the frames of the interval that begins at `start`, in seconds."""
         spec, jitter = self._config.clip_spec, self._config.augment.frame_jitter
-        slot_seconds = spec.interval_seconds / spec.num_frames
-        places = np.arange(spec.num_frames, dtype=np.float64) + 0.5
+        moments = spec.moments_from(start)
         if jitter:
-            places += rng.uniform(-jitter / 2, jitter / 2, spec.num_frames)
-        return start + places * slot_seconds
+            reach = jitter / 2 * spec.window_seconds / spec.num_frames
+            moments += rng.uniform(-reach, reach, spec.num_frames)
+        return moments
 
     def _labels_at(self, v: int, start: float) -> frozenset[str]:
         """Return what is to be learnt of the interval that begins at `start`; a softmax head: one label."""

@@ -16,6 +16,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.crop import Crop
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_text
+from tsm_runtime.post_processing import SegmentRules
 
 __all__ = [
     "AugmentConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "DataConfig",
     "DataFormat",
     "ModelConfig",
+    "SegmentsConfig",
     "StoreConfig",
     "TrainConfig",
     "View",
@@ -120,6 +122,19 @@ class ClipConfig(_Section, frozen=True):
     interval_seconds: Positive = 0.5
     num_frames: Count = 8
     size: Annotated[int, msgspec.Meta(ge=32)] = 256
+    window_seconds: NotNegative = 0.0
+    """Frames are taken from so many seconds around the interval's middle; 0: from the interval."""
+
+
+class SegmentsConfig(_Section, frozen=True):
+    """How scores become segments, in validation and in the bundle; training does without. 0: off."""
+
+    stride_seconds: NotNegative = 0.0
+    """From one interval to the next, a whole part of the interval."""
+    smoothing_seconds: NotNegative = 0.0
+    """Width of the moving average of the scores."""
+    min_duration_seconds: NotNegative = 0.0
+    """Shorter segments are dropped."""
 
 
 class TrainConfig(_Section, frozen=True):
@@ -178,7 +193,7 @@ class AugmentConfig(_Section, frozen=True):
     time_jitter: Share = 0.5
     """Largest move of an interval, in intervals; its label moves along."""
     frame_jitter: Share = 0.0
-    """Each frame's largest move within its T-th of the interval, in halves of it: 1 is TSN's sampling."""
+    """Each frame's largest move within its T-th of the window, in halves of it: 1 is TSN's sampling."""
     flip_pairs: tuple[tuple[str, str], ...] = ()
     """Labels that a mirrored clip exchanges, as [["turning left", "turning right"]]."""
     never_flip: tuple[str, ...] = ()
@@ -209,6 +224,7 @@ class Config(_Section, frozen=True):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     clip: ClipConfig = ClipConfig()
+    segments: SegmentsConfig = SegmentsConfig()
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
     store: StoreConfig = StoreConfig()
@@ -227,6 +243,16 @@ class Config(_Section, frozen=True):
             num_frames=self.clip.num_frames,
             size=self.clip.size,
             crop=self.data.crop,
+            window_seconds=self.clip.window_seconds,
+            stride_seconds=self.segments.stride_seconds,
+        )
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How scores become segments, as the runtime knows it."""
+        return SegmentRules(
+            smoothing_seconds=self.segments.smoothing_seconds,
+            min_duration_seconds=self.segments.min_duration_seconds,
         )
 
 
@@ -253,6 +279,10 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, root: Path | None 
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {_told(str(error), raw)}") from error
     _check_data(config.data, f"{path} [data]")
+    try:
+        _ = config.clip_spec
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
     return _with_absolute_paths(config, path.parent if root is None else root)
 
 

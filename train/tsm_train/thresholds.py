@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.outputs import Result
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import merge_intervals
 from tsm_train.clip_data import covering_labels
 from tsm_train.data.video import TrainingVideo
 
-__all__ = ["UNKNOWN_THRESHOLD", "apply_thresholds", "best_threshold", "choose_thresholds"]
+__all__ = ["UNKNOWN_THRESHOLD", "apply_rules", "best_threshold", "choose_thresholds"]
 
 UNKNOWN_THRESHOLD = 0.5
 """Of an action that no validation interval has."""
@@ -35,7 +36,7 @@ def choose_thresholds(
         videos: annotated; one without a result is left out.
         results: by video id, with the scores of the intervals.
         labels: A actions in the order of the scores.
-        cell_seconds: length of what the scores are of: intervals that do not overlap.
+        cell_seconds: length of what the scores are of: intervals or cells that do not overlap.
     """
     scores, truth = [np.empty((0, len(labels)), np.float32)], [np.empty((0, len(labels)), bool)]
     for video in videos:
@@ -72,11 +73,12 @@ def best_threshold(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]
     return float(np.clip((ordered[last] + below) / 2, _LEAST, 1.0))
 
 
-def apply_thresholds(
-    result: Result, labels: Sequence[str], thresholds: Sequence[float], cell_seconds: float
-) -> Result:
-    """Return a result with the segments that the thresholds make of its scores; see `choose_thresholds`."""
+def apply_rules(result: Result, labels: Sequence[str], rules: SegmentRules, cell_seconds: float) -> Result:
+    """Return a result with the segments that thresholds and shortest duration make of its scores.
+
+    The scores of a result are smoothed already, and are not smoothed again.
+    """
     if result.scores is None:
         raise ValueError(f"{result.video_id}: a result without scores")
-    segments = merge_intervals(result.scores, labels, cell_seconds, thresholds)
-    return replace(result, segments=tuple(segments))
+    segments = merge_intervals(result.scores, labels, cell_seconds, rules.thresholds)
+    return replace(result, segments=tuple(segment for segment in segments if rules.keeps(segment)))

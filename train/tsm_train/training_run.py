@@ -26,7 +26,7 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.losses import action_loss, scene_loss
 from tsm_train.model import TSM
 from tsm_train.run_folder import RunFolder
-from tsm_train.thresholds import UNKNOWN_THRESHOLD, apply_thresholds, choose_thresholds
+from tsm_train.thresholds import UNKNOWN_THRESHOLD, apply_rules, choose_thresholds
 from tsm_train.validation import predict, score_results
 
 __all__ = ["NO_VIDEO", "TrainingRun"]
@@ -137,7 +137,9 @@ class TrainingRun(lightning.LightningModule):
         video = self._validation[index]
         spec = replace(self.config.clip_spec, crop=video.crop)
         try:
-            result = predict(self.validated, video.path, video.video_id, self.labels, spec)
+            result = predict(
+                self.validated, video.path, video.video_id, self.labels, spec, self.config.segment_rules
+            )
         except VideoError as error:
             if video.video_id not in self._failed:
                 warn(f"validation counts this video as one where nothing is found: {error}")
@@ -196,9 +198,10 @@ class TrainingRun(lightning.LightningModule):
         results = self._gathered_results()
         thresholds = self._no_thresholds()
         if thresholds:
-            labels, t = self.labels.actions, self.config.clip.interval_seconds
-            thresholds = choose_thresholds(self._validation, results, labels, t)
-            results = {k: apply_thresholds(r, labels, thresholds, t) for k, r in results.items()}
+            labels, cell_seconds = self.labels.actions, self.config.clip_spec.stride_seconds
+            thresholds = choose_thresholds(self._validation, results, labels, cell_seconds)
+            rules = replace(self.config.segment_rules, thresholds=thresholds)
+            results = {k: apply_rules(r, labels, rules, cell_seconds) for k, r in results.items()}
         return score_results(self._validation, results), thresholds
 
     def _gathered_results(self) -> dict[str, Result]:

@@ -15,6 +15,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, Options, run
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train.clip_data import Labels
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model import TSM, Probabilities
@@ -43,16 +44,25 @@ class TorchBackend(BlockingBackend):
         return Scores(action.cpu().numpy(), scene[0].cpu().numpy() if scene else None)
 
 
-def predict(model: TSM, video: Path, video_id: str, labels: Labels, spec: ClipSpec) -> Result:
+def predict(
+    model: TSM,
+    video: Path,
+    video_id: str,
+    labels: Labels,
+    spec: ClipSpec,
+    rules: SegmentRules | None = None,
+) -> Result:
     """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode.
 
-    Of a sigmoid head the segments are not made yet: that takes thresholds, see `thresholds.apply_thresholds`.
+    Of a sigmoid head whose rules have no thresholds yet the scores are what counts, not the segments: see
+    `thresholds.apply_rules`.
     """
     member = Member(
         backend=TorchBackend(model, sigmoid=labels.head == "sigmoid"),
         spec=spec,
         action_labels=labels.actions,
         scene_labels=labels.scenes,
+        rules=rules or SegmentRules(),
     )
     return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
 
