@@ -394,26 +394,30 @@ def test_any_json_is_opened_or_refused(root: Path, index: Any, entry: Any) -> No
         assert all(str(root.parent) in problem.message for problem in data.problems.found)
 
 
-@pytest.mark.parametrize("view", ["panoramic", "third_person", "binocular"])
-def test_real_footage_with_real_annotations(shared_data: Path, tmp_path: Path, view: str) -> None:
-    """Twelve real captures under the names of twelve annotated ones, which go on for minutes longer."""
+def real_root(shared_data: Path, root: Path, view: str) -> list[str]:
+    """Put twelve real captures under the names of twelve annotated ones, which go on for minutes longer."""
     annotations = sorted((shared_data / "x360_annotations" / "TAL_annotations").glob("*.json"))
     index = json.loads((shared_data / "x360" / "index.json").read_text())
-    (tmp_path / "TAL_annotations").mkdir()
-    (tmp_path / view).mkdir()
+    (root / "TAL_annotations").mkdir()
+    (root / view).mkdir()
     for path in annotations:
-        (tmp_path / "TAL_annotations" / path.name).symlink_to(path)
+        (root / "TAL_annotations" / path.name).symlink_to(path)
     for path, entry in zip(annotations, index, strict=False):
         source = shared_data / "x360" / view / entry["uuid"]
-        target = tmp_path / view / path.stem
+        target = root / view / path.stem
         if view == "binocular":
             target.symlink_to(source)
         else:
             target.with_suffix(".mp4").symlink_to(source.with_suffix(".mp4"))
         entry["uuid"] = path.stem
-    (tmp_path / "index.json").write_text(json.dumps(index))
-    clips = {f"binocular/{entry['uuid']}/clip1": 0.0 for entry in index}
-    names = [entry["uuid"] for entry in index]
+    (root / "index.json").write_text(json.dumps(index))
+    return [entry["uuid"] for entry in index]
+
+
+@pytest.mark.parametrize("view", ["panoramic", "third_person", "binocular"])
+def test_real_footage_with_real_annotations(shared_data: Path, tmp_path: Path, view: str) -> None:
+    names = real_root(shared_data, tmp_path, view)
+    clips = {f"binocular/{name}/clip1": 0.0 for name in names}
     split = write_split(
         tmp_path / "x", subsets={"training": names[:9], "validation": names[9:]}, offsets=clips
     )
