@@ -18,6 +18,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train import inspect_cli
 from tsm_train.config import DataConfig, StoreConfig, load_config
 from tsm_train.data.opening import TrainingData, open_data
@@ -336,9 +337,11 @@ def test_training_on_both_eyes(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     shown: list[tuple[str, str]] = []
 
-    def watched(model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec) -> Result:
+    def watched(
+        model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec, rules: SegmentRules
+    ) -> Result:
         shown.append((video_id, spec.crop))
-        return predict(model, video, video_id, labels, spec)
+        return predict(model, video, video_id, labels, spec, rules)
 
     monkeypatch.setattr(training_run, "predict", watched)
     write_split(root)
