@@ -15,6 +15,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import CheckError, VideoError
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, run
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.terminal import warn
 from tsm_train.clip_data import Labels
 from tsm_train.validation import score_results
@@ -46,7 +47,11 @@ class OnnxBackend(BlockingBackend):
 
 
 def run_models(
-    models: Mapping[str, Backend], labels: Labels, spec: ClipSpec, validation: Validation
+    models: Mapping[str, Backend],
+    labels: Labels,
+    spec: ClipSpec,
+    validation: Validation,
+    rules: SegmentRules | None = None,
 ) -> Results:
     """Run models on videos through the runtime's pipeline; each video is decoded once for all of them.
 
@@ -58,6 +63,7 @@ def run_models(
             spec=spec,
             action_labels=labels.actions,
             scene_labels=labels.scenes,
+            rules=rules or SegmentRules(),
             name=name,
         )
         for name, backend in models.items()
@@ -76,7 +82,11 @@ def run_models(
 
 
 def accuracy_reports(
-    models: Mapping[str, Backend], labels: Labels, spec: ClipSpec, validation: Validation
+    models: Mapping[str, Backend],
+    labels: Labels,
+    spec: ClipSpec,
+    validation: Validation,
+    rules: SegmentRules | None = None,
 ) -> dict[str, AccuracyReport]:
     """Run models on annotated videos and compare them with the first of them.
 
@@ -85,6 +95,7 @@ def accuracy_reports(
         labels: of their scores.
         spec: what they take.
         validation: the videos.
+        rules: how their scores become segments.
 
     Returns:
         A report for each model but the first.
@@ -93,7 +104,7 @@ def accuracy_reports(
         CheckError: no video gave a result.
         RunError: a model gave scores that are not numbers.
     """
-    return compare_results(run_models(models, labels, spec, validation), validation)
+    return compare_results(run_models(models, labels, spec, validation, rules), validation)
 
 
 def compare_results(results: Results, validation: Validation) -> dict[str, AccuracyReport]:

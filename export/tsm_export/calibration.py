@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clip_stream import ClipStream
-from tsm_runtime.clips import ClipSpec, count_intervals
+from tsm_runtime.clips import ClipSpec
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.options import Options
@@ -86,15 +86,16 @@ def _count_intervals(video: Path, spec: ClipSpec) -> int:
     except VideoError as error:
         warn(f"not calibrated on: {error}")
         return 0
-    return 1 if claimed is None else count_intervals(claimed, spec.interval_seconds)
+    return 1 if claimed is None else spec.num_intervals(claimed)
 
 
 def _read_clips(video: Path, intervals: Sequence[int], spec: ClipSpec) -> list[npt.NDArray[np.uint8]]:
     """Return the clips of some intervals, in order of time, without those that the video does not have."""
-    t = spec.interval_seconds
+    stride = spec.stride_seconds
     clips: list[npt.NDArray[np.uint8]] = []
-    for near in _near_ones(intervals, round(_SEEK_OVER_SECONDS / t)):
-        part = Options(start_seconds=near[0] * t, end_seconds=(near[-1] + 1) * t)
+    for near in _near_ones(intervals, round(_SEEK_OVER_SECONDS / stride)):
+        end = (near[-1] + spec.num_overlapping) * stride
+        part = Options(start_seconds=near[0] * stride, end_seconds=end)
         try:
             with VideoReader(video) as reader:
                 for batch in ClipStream(reader, spec, part):

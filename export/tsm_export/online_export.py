@@ -65,7 +65,7 @@ def _step(checkpoint: Checkpoint) -> OnlineTSM:
             f"checkpoint {checkpoint.config.name!r}: its frames see later frames, so it cannot run online;"
             ' train with model.shift_direction = "past"'
         )
-    return OnlineTSM(checkpoint.model()).eval()
+    return OnlineTSM(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
 
 
 def compare_online(
@@ -96,7 +96,7 @@ def compare_online(
     states: Signature = {name: ("tensor(float)", shape) for name, shape in shapes.items()}
     following = {next_name(name): kind for name, kind in states.items()}
     require_signature(session, {FRAME: ("tensor(uint8)", [size, size, 3]), **states, **outputs, **following})
-    model = Probabilities(checkpoint.model()).eval()
+    model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
     pairs = []
     for batch in parity_batches(frames):
         for clips in (batch, np.ascontiguousarray(batch[:, ::-1])):

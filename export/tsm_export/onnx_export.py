@@ -62,7 +62,7 @@ def export_fp32(checkpoint: Checkpoint, *, opset: int = DEFAULT_OPSET) -> bytes:
     Raises:
         UsageError: the checkpoint's weights do not fit its configuration, or PyTorch cannot write that opset.
     """
-    model = Probabilities(checkpoint.model()).eval()
+    model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
     clip = checkpoint.config.clip
     example = torch.zeros((2, clip.num_frames, clip.size, clip.size, 3), dtype=torch.uint8)
     outputs = list(score_outputs(checkpoint))
@@ -200,7 +200,7 @@ def compare(
     clip = checkpoint.config.clip
     frames_shape = [clip.num_frames, clip.size, clip.size, 3]
     require_signature(session, {"frames": ("tensor(uint8)", frames_shape), **outputs})
-    model = Probabilities(checkpoint.model()).eval()
+    model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
     pairs = []
     for batch in parity_batches(frames):
         with torch.inference_mode():

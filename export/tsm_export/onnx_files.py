@@ -135,7 +135,8 @@ def _report(quantised: QuantizedModel) -> QuantizationReport:
 def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validation) -> OnnxFiles:
     """Tell of each file what it scores beside fp32, which comes first."""
     backends = {name: OnnxBackend(data) for name, (data, _) in files.items()}
-    reports = accuracy_reports(backends, checkpoint.labels, checkpoint.config.clip_spec, validation)
+    spec, rules = checkpoint.config.clip_spec, checkpoint.segment_rules
+    reports = accuracy_reports(backends, checkpoint.labels, spec, validation, rules)
     return {
         name: (data, msgspec.structs.replace(file, accuracy=reports.get(name)))
         for name, (data, file) in files.items()

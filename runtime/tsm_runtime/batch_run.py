@@ -34,7 +34,7 @@ def describe_run(bundles: Sequence[Bundle], members: Sequence[Member], options: 
     temperature, and the "fusion".
     """
     told = [
-        {"model": _describe_model(bundle, member), "options": _describe_options(options)}
+        {"model": _describe_model(bundle, member), "options": _describe_options(member, options)}
         for bundle, member in zip(bundles, members, strict=True)
     ]
     versions = {"tsm-tal": __version__, "av": av.__version__, "numpy": np.__version__}
@@ -61,8 +61,18 @@ def _describe_model(bundle: Bundle, member: Member) -> dict[str, object]:
     }
 
 
-def _describe_options(options: Options) -> dict[str, object]:
-    return {"start": options.start_seconds, "end": options.end_seconds, "min_score": options.min_score}
+def _describe_options(member: Member, options: Options) -> dict[str, object]:
+    """Return what was asked for, and of the options that are off by default those that are on."""
+    spec, rules = member.spec, member.rules
+    on = {
+        "window": spec.window_seconds if spec.margin_seconds else 0,
+        "stride": spec.stride_seconds if spec.num_overlapping > 1 else 0,
+        "smoothing": rules.smoothing_seconds,
+        "min_duration": rules.min_duration_seconds,
+        "thresholds": rules.thresholds,
+    }
+    told = {"start": options.start_seconds, "end": options.end_seconds, "min_score": options.min_score}
+    return {**told, **{name: value for name, value in on.items() if value}}
 
 
 def run_all(

@@ -14,6 +14,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.crop import Crop
 from tsm_runtime.errors import BundleError
 from tsm_runtime.frames import RESIZE_FLAG
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import BACKGROUND
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "EngineInfo",
     "FileVerification",
     "HardwareCompatibility",
+    "Head",
     "Manifest",
     "ModelFile",
     "ParityReport",
@@ -36,12 +38,15 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 3
-"""2 since models carry an engine, an accuracy or a verification, 3 since there is a view and a crop."""
+"""2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
+head and settings of window, stride, smoothing and shortest duration."""
 MANIFEST = "manifest.json"
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
 """Which GPUs a plan also runs on: any from compute capability 8.0 on, or other models of the same one."""
 
+Head = Literal["softmax", "sigmoid"]
+"""Whether an interval has one action of all, or each action on its own."""
 ShiftDirection = Literal["both", "past"]
 """Which frames a shifted channel comes from: the next and the previous one, or the previous one alone."""
 
@@ -163,13 +168,23 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     format_version: int
     action_labels: tuple[str, ...]
-    """In the order of the scores; a softmax head has `background` last."""
+    """In the order of the scores; a softmax head has `background` last, a sigmoid head has none."""
     scene_labels: tuple[str, ...] = ()
     """Empty: the model has no scene head."""
-    head: Literal["softmax"] = "softmax"
+    head: Head = "softmax"
+    thresholds: tuple[float, ...] = ()
+    """Of a sigmoid head, one for each action label: an interval has the label from this score on."""
     interval_seconds: float
     num_frames: int
     size: int
+    window_seconds: float = 0.0
+    """Frames are taken from so many seconds around an interval's middle; 0: from the interval."""
+    stride_seconds: float = 0.0
+    """From the begin of one interval to that of the next; 0: they do not overlap."""
+    smoothing_seconds: float = 0.0
+    """Width of the moving average of action scores; 0: none."""
+    min_duration_seconds: float = 0.0
+    """Shorter segments are dropped; 0: none."""
     resize: str = RESIZE_FLAG
     view: str = ""
     """What the model was trained on, as `panoramic`; several with a comma between; empty: not told."""
@@ -193,6 +208,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             num_frames=self.num_frames,
             size=self.size,
             crop=self.crop,
+            window_seconds=self.window_seconds,
+            stride_seconds=self.stride_seconds,
+        )
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How the models' scores become segments."""
+        return SegmentRules(
+            thresholds=self.thresholds,
+            smoothing_seconds=self.smoothing_seconds,
+            min_duration_seconds=self.min_duration_seconds,
         )
 
 
@@ -306,8 +332,7 @@ def _check(manifest: Manifest, path: Path) -> None:
         raise BundleError(f"{path}: format_version {manifest.format_version}; expected 1 to {FORMAT_VERSION}")
     if manifest.resize != RESIZE_FLAG:
         raise BundleError(f"{path}: resize {manifest.resize!r}, but this program resizes by {RESIZE_FLAG!r}")
-    if len(manifest.action_labels) < 2 or manifest.action_labels[-1] != BACKGROUND:
-        raise BundleError(f"{path}: action_labels must be at least one action and then {BACKGROUND!r}")
+    _check_head(manifest, path)
     for name in ("action_labels", "scene_labels"):
         labels: tuple[str, ...] = getattr(manifest, name)
         if len(set(labels)) != len(labels):
@@ -318,6 +343,22 @@ def _check(manifest: Manifest, path: Path) -> None:
         if Path(name).name != name or name == "..":
             raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
     try:
-        _ = manifest.clip_spec
+        _ = manifest.clip_spec, manifest.segment_rules
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
+
+
+def _check_head(manifest: Manifest, path: Path) -> None:
+    labels, num_thresholds = manifest.action_labels, len(manifest.thresholds)
+    if manifest.head == "softmax":
+        if len(labels) < 2 or labels[-1] != BACKGROUND:
+            raise BundleError(f"{path}: action_labels must be at least one action and then {BACKGROUND!r}")
+        if num_thresholds:
+            raise BundleError(f"{path}: thresholds are for a sigmoid head, and this head is a softmax")
+        return
+    if not labels or BACKGROUND in labels:
+        raise BundleError(
+            f"{path}: action_labels of a sigmoid head must be at least one action, and none {BACKGROUND!r}"
+        )
+    if num_thresholds != len(labels):
+        raise BundleError(f"{path}: {num_thresholds} thresholds for {len(labels)} action_labels")

@@ -84,6 +84,30 @@ def tsm_run(
             max=1,
         ),
     ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(help="seconds over which scores are averaged; 0: none [default: the bundle's]", min=0),
+    ] = None,
+    min_duration: Annotated[
+        float | None,
+        typer.Option(help="drop segments shorter than so many seconds [default: the bundle's]", min=0),
+    ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            help="seconds around an interval's middle that its frames are from; 0: the interval"
+            " [default: the bundle's]",
+            min=0,
+        ),
+    ] = None,
+    stride: Annotated[
+        float | None,
+        typer.Option(
+            help="seconds from one interval to the next, a whole part of its length; 0: they do not overlap"
+            " [default: the bundle's]",
+            min=0,
+        ),
+    ] = None,
     start: Annotated[float, typer.Option(help="begin at this second of the video", min=0)] = 0.0,
     end: Annotated[
         float | None, typer.Option(help="stop at this second [default: the video's end]", min=0)
@@ -176,7 +200,7 @@ def tsm_run(
     from tsm_runtime.batch_run import describe_run, run_all
     from tsm_runtime.inputs import list_inputs
     from tsm_runtime.members import ModelRequest, choose_models, closing_members, load_bundles, open_members
-    from tsm_runtime.pipeline import Options
+    from tsm_runtime.options import Options, Overrides
     from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
 
     chosen, notice = choose_models(
@@ -189,6 +213,12 @@ def tsm_run(
             method=method,
             min_score=min_score,
         )
+    )
+    overrides = Overrides(
+        smoothing_seconds=smoothing,
+        min_duration_seconds=min_duration,
+        window_seconds=window,
+        stride_seconds=stride,
     )
     if live:
         from tsm_runtime.live.command import LiveRequest, run_live
@@ -220,6 +250,7 @@ def tsm_run(
             BackendRequest(
                 backend=backend or "auto", precision=precision, rebuild=rebuild, num_threads=threads
             ),
+            overrides,
             notice,
         )
         raise typer.Exit(code)
@@ -258,7 +289,7 @@ def tsm_run(
         num_threads=threads,
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
-    with closing_members(open_members(chosen, bundles, request)) as members:
+    with closing_members(open_members(chosen, bundles, request, overrides)) as members:
         action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
         encoding = Encoding(
             format=choose_format(output, format_),

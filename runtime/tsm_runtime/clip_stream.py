@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -64,12 +65,15 @@ class ClipStream:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         converters = {look_of(spec): FrameConverter(*look_of(spec)) for spec in self.specs}
+        end = math.inf if self.options.end_seconds is None else self.options.end_seconds
         try:
             for shown, until_seconds in self._shown_frames():
-                self.duration_seconds = until_seconds
+                if self.duration_seconds < end:  # windows reach beyond it
+                    self.duration_seconds = until_seconds
                 yield from self._push(shown, until_seconds, converters)
-            for builder in self.builders.values():
-                yield from builder.finish()
+            with self._path_told():
+                for builder in self.builders.values():
+                    yield from builder.finish()
         finally:
             for builder in self.builders.values():
                 builder.discard()
@@ -84,17 +88,23 @@ class ClipStream:
                 pictures[look] = converters[look](shown.frame)
             return pictures[look]
 
-        try:
+        with self._path_told():
             for spec, builder in self.builders.items():
                 yield from builder.push(shown.start_seconds, until_seconds, partial(picture, look_of(spec)))
+
+    @contextmanager
+    def _path_told(self) -> Iterator[None]:
+        try:
+            yield
         except VideoError as error:
             raise VideoError(f"{self.reader.path}: {error}") from error
 
     def _shown_frames(self) -> Iterator[tuple[TimedFrame, float]]:
-        """Yield each frame with the second at which it leaves the screen, up to the asked end."""
-        end = math.inf if self.options.end_seconds is None else self.options.end_seconds
+        """Yield each frame with the second at which it leaves the screen, as far as the asked part needs."""
+        margin = max(spec.margin_seconds for spec in self.specs)
+        end = math.inf if self.options.end_seconds is None else self.options.end_seconds + margin
         previous: TimedFrame | None = None
-        for current in self.reader.frames(self.options.start_seconds):
+        for current in self.reader.frames(max(0.0, self.options.start_seconds - margin)):
             if self.cancelled.is_set():
                 return
             if previous is not None:
@@ -139,12 +149,12 @@ class ClipStream:
 
 
 def _builder(spec: ClipSpec, options: Options, memory: FramePool | None) -> ClipBuilder:
-    t = spec.interval_seconds
+    end = options.end_seconds
     return ClipBuilder(
         spec,
         options.batch_size or 1,
-        first_interval=-count_intervals(-options.start_seconds, t),  # ceil
-        stop_interval=None if options.end_seconds is None else count_intervals(options.end_seconds, t),
+        first_interval=-count_intervals(-options.start_seconds, spec.stride_seconds),  # ceil
+        stop_interval=None if end is None else spec.num_intervals(end),
         memory=memory or FramePool(),
     )
 

@@ -41,8 +41,9 @@ class VideoReader:
     """Frames of the best video stream of a file, in order of presentation.
 
     `claimed_seconds` is the length that the header states or FFmpeg guesses, or None: good for progress,
-    never for results. After iteration `corrupt_frames` counts packets and frames that did not decode (or came
-    with a time before their predecessor), and `failure` says why the video is not whole, or is None.
+    never for results; `claimed_rate`, in frames per second, likewise. After iteration `corrupt_frames` counts
+    packets and frames that did not decode (or came with a time before their predecessor), and `failure` says
+    why the video is not whole, or is None.
 
     Raises:
         VideoError: the file is missing, cannot be opened, or has no video stream.
@@ -109,6 +110,7 @@ class VideoReader:
             self._container.close()
             raise
         self.claimed_seconds = _claimed_seconds(self._container, self._stream)
+        self.claimed_rate = float(self._stream.average_rate or 0) or None
 
     def _forget_counts(self) -> None:
         self.corrupt_frames = 0

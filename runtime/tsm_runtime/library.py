@@ -23,8 +23,8 @@ from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
 from tsm_runtime.bundle import Bundle, load_bundle
 from tsm_runtime.fusion.fuse import checked_weights
 from tsm_runtime.inputs import find_bundle
-from tsm_runtime.members import member_of
-from tsm_runtime.options import Options
+from tsm_runtime.members import member_of, settings_of
+from tsm_runtime.options import Options, Overrides
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member
 
@@ -55,8 +55,9 @@ class _Shared(BlockingBackend):
 class Model:
     """A bundle's model, open on this machine; made by `load`. Close it, or use it as a context manager."""
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, overrides: Overrides | None = None) -> None:
         self.bundle = bundle
+        self._overrides = overrides
         self._backend = backend if isinstance(backend, OnlineBackend) else _Shared(backend)
         self._closed = False
 
@@ -91,7 +92,9 @@ class Model:
         backend = self._backend
         if isinstance(backend, OnlineBackend):
             backend = OnlineBackend(backend.model)  # which holds the states of a run
-        return replace(member_of(self.bundle, backend), name=self.bundle.path.name, weight=weight)
+        return replace(
+            member_of(self.bundle, backend, self._overrides), name=self.bundle.path.name, weight=weight
+        )
 
     def close(self) -> None:
         """Give back what the backend holds; again does nothing. Runs that go on must have ended."""
@@ -115,6 +118,7 @@ def load(
     backend: BackendName = "auto",
     num_threads: int | None = None,
     online: bool = False,
+    overrides: Overrides | None = None,
 ) -> Model:
     """Open a bundle's model.
 
@@ -123,21 +127,24 @@ def load(
         precision: which of its models; None: the best for this machine.
         backend: what runs it; `auto` chooses, another is taken or is an error.
         num_threads: of the network on the CPU; None: all cores.
+        overrides: what takes the place of the bundle's settings, as smoothing, window and stride.
         online: take the online model, which gets a frame a call, as `tsm-run --live` does where there is one.
 
     Raises:
         BundleError: the bundle cannot be used, or has no such model.
         BackendError: what runs it is not installed, or finds no GPU.
+        UsageError: the overrides do not fit this model.
         ValueError: precision or backend beside `online`.
     """
     path, _ = find_bundle(None if bundle is None else Path(bundle))
     found = load_bundle(path)
+    settings_of(found, overrides)
     if not online:
         request = BackendRequest(backend=backend, precision=precision, num_threads=num_threads)
-        return Model(found, open_requested(found, request))
+        return Model(found, open_requested(found, request), overrides)
     if (backend, precision) != ("auto", None):
         raise ValueError("an online model has one precision and one backend; leave them out")
-    return Model(found, open_model(found, ONLINE_MODEL, num_threads=num_threads))
+    return Model(found, open_model(found, ONLINE_MODEL, num_threads=num_threads), overrides)
 
 
 def run(
@@ -195,7 +202,8 @@ def stream(
     Raises:
         VideoError: the source cannot be opened, or ended before a whole interval.
         RunError: as `run`.
-        UsageError: weights that do not fit, or an address of an unknown kind.
+        UsageError: weights that do not fit, an address of an unknown kind, or settings that are not for
+            streams (smoothing, overlapping intervals): load the model with others.
     """
     from tsm_runtime.live.session import LiveOptions, watch
     from tsm_runtime.live.sources import find_source

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tsm_runtime.backends import Backend
 from tsm_runtime.clips import ClipSpec
+from tsm_runtime.post_processing import SegmentRules
 
 __all__ = ["Member"]
 
@@ -18,6 +19,7 @@ class Member:
         backend: scores clips.
         spec: the clips it takes.
         action_labels, scene_labels: of its scores.
+        rules: how its scores become segments.
         name: for a person, where several models run.
         weight: in an ensemble, above 0.
         temperature: in an ensemble, of its segments' scores, see `fusion.calibration`.
@@ -27,6 +29,7 @@ class Member:
     spec: ClipSpec
     action_labels: tuple[str, ...]
     scene_labels: tuple[str, ...] = ()
+    rules: SegmentRules = field(default_factory=SegmentRules)
     name: str = ""
     weight: float = 1.0
     temperature: float = 1.0

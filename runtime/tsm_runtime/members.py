@@ -10,6 +10,7 @@ from pathlib import Path
 from tsm_runtime.backends import Backend
 from tsm_runtime.backends.choice import BackendRequest, open_requested
 from tsm_runtime.bundle import MANIFEST, Bundle, load_bundle
+from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, read_ensemble
@@ -18,6 +19,8 @@ from tsm_runtime.fusion.given import given_options, given_weights
 from tsm_runtime.fusion.member_labels import check_labels
 from tsm_runtime.inputs import find_bundle
 from tsm_runtime.member import Member
+from tsm_runtime.options import Overrides
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import BACKGROUND
 
 __all__ = [
@@ -28,7 +31,11 @@ __all__ = [
     "member_of",
     "open_member",
     "open_members",
+    "settings_of",
 ]
+
+OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
+"""As `open_member`."""
 
 _FOR_SEVERAL = ("weights", "iou", "denominator", "method")
 
@@ -152,37 +159,67 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
     return bundles
 
 
-def open_member(bundle: Bundle, request: BackendRequest | None = None) -> Member:
-    """Open a bundle's model on this machine."""
-    return member_of(bundle, open_requested(bundle, request or BackendRequest()))
+def open_member(
+    bundle: Bundle, request: BackendRequest | None = None, overrides: Overrides | None = None
+) -> Member:
+    """Open a bundle's model on this machine.
+
+    Raises:
+        UsageError: the overrides do not fit this model.
+    """
+    settings_of(bundle, overrides)  # what does not fit is told before a model is loaded
+    return member_of(bundle, open_requested(bundle, request or BackendRequest()), overrides)
 
 
-def member_of(bundle: Bundle, backend: Backend) -> Member:
-    """Return a bundle's model that a backend runs."""
+def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = None) -> Member:
+    """Return a bundle's model that a backend runs.
+
+    Raises:
+        UsageError: as `open_member`.
+    """
+    spec, rules = settings_of(bundle, overrides)
     manifest = bundle.manifest
     return Member(
         backend=backend,
-        spec=manifest.clip_spec,
+        spec=spec,
         action_labels=manifest.action_labels,
         scene_labels=manifest.scene_labels,
+        rules=rules,
     )
+
+
+def settings_of(bundle: Bundle, overrides: Overrides | None = None) -> tuple[ClipSpec, SegmentRules]:
+    """Return what a bundle's model takes and how its scores become segments.
+
+    Raises:
+        UsageError: the overrides do not fit this model.
+    """
+    manifest = bundle.manifest
+    try:
+        return (overrides or Overrides()).apply(manifest.clip_spec, manifest.segment_rules)
+    except UsageError as error:
+        raise UsageError(f"{error} (model {bundle.path})") from error
 
 
 def open_members(
     ensemble: Ensemble,
     bundles: Sequence[Bundle],
     request: BackendRequest | None = None,
-    open_one: Callable[[Bundle, BackendRequest | None], Member] = open_member,
+    overrides: Overrides | None = None,
+    open_one: OpenOne = open_member,
 ) -> list[Member]:
     """Open every model; a member is called by its folder's name, or its path where two names are equal.
 
     Whoever gets them closes them, see `closing_members`. If one does not open, those before it are closed.
+
+    Raises:
+        UsageError: the overrides, which are for all of them, do not fit one.
     """
     names = [bundle.path.resolve().name for bundle in bundles]
     members: list[Member] = []
     try:
         for bundle, member, name in zip(bundles, ensemble.members, names, strict=True):
-            opened = open_one(bundle, request)
+            opened = open_one(bundle, request, overrides)
             named = name if names.count(name) == 1 else str(bundle.path)
             members.append(replace(opened, name=named, weight=member.weight, temperature=member.temperature))
     except BaseException:

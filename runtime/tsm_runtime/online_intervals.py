@@ -32,7 +32,8 @@ class IntervalScorer:
         spec: the bundle's.
 
     Raises:
-        ValueError: the scorer has several streams, or its model takes other frames.
+        ValueError: the scorer has several streams, its model takes other frames, or windows overlap: a model
+            that sees a frame once cannot see it in two intervals.
     """
 
     def __init__(self, scorer: OnlineScorer, spec: ClipSpec) -> None:
@@ -40,6 +41,11 @@ class IntervalScorer:
         if takes != (1, spec.num_frames, spec.size):
             raise ValueError(
                 f"expected a scorer of 1 stream, {spec.num_frames} frames of {spec.size} px, got {takes}"
+            )
+        if spec.window_seconds > spec.stride_seconds:
+            raise ValueError(
+                f"expected intervals that do not overlap, got a window of {spec.window_seconds:g} s every"
+                f" {spec.stride_seconds:g} s"
             )
         self.so_far: ScoredInterval | None = None
         """The newest interval, which may not be over, with the scores that it has by now."""

@@ -16,7 +16,8 @@ from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.member import Member
 from tsm_runtime.outputs import Result, SceneScore
-from tsm_runtime.segments import IntervalScores, merge_intervals
+from tsm_runtime.post_processing import find_segments
+from tsm_runtime.segments import IntervalScores
 
 __all__ = ["MemberScores", "result_of"]
 
@@ -68,26 +69,27 @@ def result_of(
 
 
 def _member_result(video_id: str, member: Member, scored: MemberScores, clips: ClipStream) -> Result:
-    builder, t = clips.builders[member.spec], member.spec.interval_seconds
+    builder, spec = clips.builders[member.spec], member.spec
     intervals = IntervalScores(
         indices=np.concatenate(scored.indices),
         action=np.concatenate([score.action for score in scored.scores]),
         scene=_joined_scenes(scored.scores),
         breaks=frozenset(builder.breaks),
     )
-    segments = merge_intervals(intervals, member.action_labels, t)
+    segments, cells = find_segments(intervals, member.action_labels, spec, member.rules)
     return Result(
         video_id=video_id,
         segments=tuple(s for s in segments if s.score >= clips.options.min_score),
         scenes=_scene_scores(intervals, member.scene_labels),
-        interval_seconds=t,
+        interval_seconds=spec.interval_seconds,
+        stride_seconds=spec.stride_seconds if spec.num_overlapping > 1 else 0.0,
         num_intervals=len(intervals.indices),
         duration_seconds=clips.duration_seconds,
         complete=clips.reader.failure is None,
         gaps=tuple(builder.gaps),
         corrupt_frames=clips.reader.corrupt_frames,
         warnings=tuple(clips.warnings(member.spec)),
-        scores=intervals,
+        scores=cells,
     )
 
 

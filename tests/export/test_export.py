@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from media import write_levels
 
 from tsm_export import cli, onnx_files, plans
 from tsm_export.export import export_bundle, newest_checkpoint
@@ -27,14 +28,20 @@ from tsm_export.onnx_export import (
     halve_weights,
 )
 from tsm_export.request import ExportRequest
+from tsm_runtime.backends import open_backend
 from tsm_runtime.bundle import EngineInfo, load_bundle, sha256
+from tsm_runtime.clips import ClipSpec
 from tsm_runtime.engines.build import BuiltPlan
 from tsm_runtime.errors import CheckError, UsageError
+from tsm_runtime.members import open_member
+from tsm_runtime.pipeline import run
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import BACKGROUND
 from tsm_train.checkpoint import Checkpoint, build_model, save_checkpoint
 from tsm_train.clip_data import Labels
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
 from tsm_train.model import Probabilities
+from tsm_train.validation import predict
 
 ACTIONS = ("walk", "wave", BACKGROUND)
 ENGINE = EngineInfo(
@@ -45,6 +52,8 @@ ENGINE = EngineInfo(
 def spread_checkpoint(
     scenes: tuple[str, ...] = ("hall", "park"),
     clip: ClipConfig = ClipConfig(num_frames=4, size=32),  # noqa: B008
+    segments: SegmentsConfig = SegmentsConfig(),  # noqa: B008
+    thresholds: tuple[float, ...] = (),
     **model: Any,
 ) -> Checkpoint:
     """A checkpoint of random weights whose scores depend on the pictures, so that a comparison can fail."""
@@ -53,8 +62,9 @@ def spread_checkpoint(
         data=DataConfig(annotations="truth.json", videos="videos"),
         model=ModelConfig(**{"backbone": "mobilenet_v2", "width_mult": 0.25, **model}),
         clip=clip,
+        segments=segments,
     )
-    labels = Labels(ACTIONS, scenes)
+    labels = Labels(ACTIONS[:-1] if thresholds else ACTIONS, scenes)
     torch.manual_seed(0)
     network = build_model(config, labels)
     with torch.no_grad():
@@ -69,7 +79,14 @@ def spread_checkpoint(
             torch.randint(0, 256, (8, clip.num_frames, clip.size, clip.size, 3))
         )  # batch statistics
     weights = network.state_dict()
-    return Checkpoint(config=config, labels=labels, epoch=3, metrics={"map": 0.25}, weights=weights)
+    return Checkpoint(
+        config=config,
+        labels=labels,
+        epoch=3,
+        metrics={"map": 0.25},
+        weights=weights,
+        thresholds=thresholds,
+    )
 
 
 def test_the_bundle_knows_its_view_and_its_half(tmp_path: Path) -> None:
@@ -277,6 +294,52 @@ def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path
     assert parity.max_abs_error.keys() == {"action_scores", "scene_scores"}
     assert all(0 <= error <= parity.tolerance for error in parity.max_abs_error.values())
     assert parity.top1_agreement == {"action_scores": 1.0, "scene_scores": 1.0}
+
+
+def test_a_sigmoid_head_and_the_settings_after_the_scores(tmp_path: Path) -> None:
+    """Through the checkpoint's file, the graph and the manifest into the segments of a video."""
+    made = spread_checkpoint(
+        clip=ClipConfig(num_frames=4, size=32, window_seconds=1.0),
+        segments=SegmentsConfig(stride_seconds=0.25, smoothing_seconds=0.6, min_duration_seconds=0.3),
+        thresholds=(0.4, 0.25),
+        head="sigmoid",
+        shift_direction="past",
+    )
+    stored = tmp_path / "best.safetensors"
+    save_checkpoint(stored, made)
+    written = export_bundle(stored, tmp_path / "bundle").manifest
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.manifest == written
+    assert (written.head, written.thresholds, written.action_labels) == (
+        "sigmoid",
+        (0.4, 0.25),
+        ACTIONS[:-1],
+    )
+    assert (
+        written.clip_spec
+        == made.config.clip_spec
+        == ClipSpec(interval_seconds=0.5, num_frames=4, size=32, window_seconds=1.0, stride_seconds=0.25)
+    )
+    assert (
+        written.segment_rules
+        == made.segment_rules
+        == SegmentRules(thresholds=(0.4, 0.25), smoothing_seconds=0.6, min_duration_seconds=0.3)
+    )
+    clips = noise(made, 3)
+    with torch.inference_mode():
+        logits, scenes = made.model()(torch.from_numpy(clips))
+    scores = open_backend(bundle).infer(clips)
+    np.testing.assert_allclose(scores.action, torch.sigmoid(logits).numpy(), atol=1e-4)
+    assert scenes is not None
+    np.testing.assert_allclose(scores.scene, torch.softmax(scenes, 1).numpy(), atol=1e-4)
+    assert not np.allclose(scores.action.sum(axis=1), 1, atol=0.01)
+    video = write_levels(tmp_path / "v.mp4", [(20, 1.0), (128, 0.5), (235, 1.5)])
+    result = run(video, open_member(bundle))
+    trained = predict(made.model(), video, "v", made.labels, made.config.clip_spec, made.segment_rules)
+    assert result.segments
+    assert [(s.label, s.start_seconds, s.end_seconds) for s in result.segments] == [
+        (s.label, s.start_seconds, s.end_seconds) for s in trained.segments
+    ]
 
 
 def test_half_weights_halve_the_file_and_keep_the_arithmetic(

@@ -18,6 +18,7 @@ from tiny_bundle import write_tiny_bundle
 from tsm_runtime.backends import open_backend
 from tsm_runtime.bundle import FORMAT_VERSION, Verification, encode_manifest, load_bundle, sha256
 from tsm_runtime.errors import BackendError, BundleError
+from tsm_runtime.post_processing import SegmentRules
 
 MANIFEST: dict[str, Any] = {
     "format_version": 1,
@@ -28,6 +29,8 @@ MANIFEST: dict[str, Any] = {
     "backbone": "mobilenet_v2",
     "files": {"model.fp32.onnx": {"sha256": "0" * 64, "precision": "fp32"}},
 }
+
+SIGMOID = MANIFEST | {"head": "sigmoid", "action_labels": ["wave", "walk"], "thresholds": [0.5, 0.25]}
 
 
 def write_manifest(folder: Path, content: object) -> Path:
@@ -77,7 +80,20 @@ def test_a_manifest_is_read_with_its_defaults(tmp_path: Path) -> None:
         ),
         (MANIFEST | {"format_version": 0}, f"format_version 0; expected 1 to {FORMAT_VERSION}"),
         (MANIFEST | {"resize": "bicubic"}, "resize 'bicubic', but this program resizes by 'bilinear'"),
-        (MANIFEST | {"head": "sigmoid"}, "Invalid enum value 'sigmoid'"),
+        (MANIFEST | {"head": "tanh"}, "Invalid enum value 'tanh'"),
+        (MANIFEST | {"head": "sigmoid"}, "sigmoid head must be at least one action, and none 'background'"),
+        (MANIFEST | {"head": "sigmoid", "action_labels": []}, "must be at least one action, and none"),
+        (SIGMOID | {"thresholds": [0.5]}, "1 thresholds for 2 action_labels"),
+        (SIGMOID | {"thresholds": []}, "0 thresholds for 2 action_labels"),
+        (SIGMOID | {"thresholds": [0.5, 0]}, "threshold 0: expected more than 0, at most 1"),
+        (SIGMOID | {"thresholds": [0.5, 1.01]}, "threshold 1.01: expected more than 0, at most 1"),
+        (MANIFEST | {"thresholds": [0.5, 0.5]}, "thresholds are for a sigmoid head"),
+        (MANIFEST | {"window_seconds": 0.4}, "window 0.4 s: expected the interval of 0.5 s or more"),
+        (MANIFEST | {"stride_seconds": 0.3}, "stride 0.3 s: expected the interval of 0.5 s or a whole part"),
+        (MANIFEST | {"stride_seconds": -0.25}, "stride -0.25 s: expected the interval"),
+        (MANIFEST | {"window_seconds": 33}, "expected a window of 64 strides or less"),
+        (MANIFEST | {"smoothing_seconds": -1}, "smoothing -1: expected seconds, 0 or more"),
+        (MANIFEST | {"min_duration_seconds": -1}, "min-duration -1: expected seconds, 0 or more"),
         (MANIFEST | {"action_labels": ["background"]}, "at least one action and then 'background'"),
         (MANIFEST | {"action_labels": ["background", "wave"]}, "at least one action and then 'background'"),
         (MANIFEST | {"action_labels": ["a", "a", "background"]}, "action_labels names a label twice"),
@@ -106,6 +122,27 @@ def test_a_wrong_manifest_is_told(tmp_path: Path, content: object, words: str) -
     message = refused(lambda: load_bundle(folder))
     assert message.startswith(f"{folder / 'manifest.json'}: ")
     assert words in message
+
+
+def test_settings_of_what_follows_the_scores(tmp_path: Path) -> None:
+    off = load_bundle(write_manifest(tmp_path / "old", MANIFEST)).manifest
+    assert (off.clip_spec.window_seconds, off.clip_spec.stride_seconds, off.head) == (0.5, 0.5, "softmax")
+    assert off.segment_rules == SegmentRules()
+    assert not {"window_seconds", "thresholds", "head"} & json.loads(encode_manifest(off)).keys()
+    settings = {
+        "format_version": 3,
+        "window_seconds": 2,
+        "stride_seconds": 0.125,
+        "smoothing_seconds": 0.75,
+        "min_duration_seconds": 0.3,
+    }
+    manifest = load_bundle(write_manifest(tmp_path / "new", SIGMOID | settings)).manifest
+    assert (manifest.clip_spec.window_seconds, manifest.clip_spec.num_overlapping) == (2.0, 4)
+    assert manifest.segment_rules == SegmentRules(
+        thresholds=(0.5, 0.25), smoothing_seconds=0.75, min_duration_seconds=0.3
+    )
+    again = load_bundle(write_manifest(tmp_path / "again", json.loads(encode_manifest(manifest))))
+    assert again.manifest == manifest
 
 
 def test_what_is_no_bundle_is_told(tmp_path: Path) -> None:

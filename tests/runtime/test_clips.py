@@ -33,22 +33,27 @@ def clips_of(
 
 
 def by_definition(times: Sequence[float], length: float, spec: ClipSpec) -> dict[int, list[int]]:
-    """Place i of interval k < n shows the last frame with pts <= k*t + (i + 1/2) * t/T + 1e-6."""
-    t, num_frames = spec.interval_seconds, spec.num_frames
+    """Place i of interval k shows the last frame with pts <= k*s + t/2 - w/2 + (i + 1/2) * w/T + 1e-6.
+
+    Before the first frame it is the first one; intervals are those with k*s + t <= length.
+    """
+    t, s, w = spec.interval_seconds, spec.stride_seconds, spec.window_seconds
     return {
         k: [
-            max(n for n, time in enumerate(times) if time <= k * t + (i + 0.5) * t / num_frames + 1e-6)
-            for i in range(num_frames)
+            max([0, *(n for n, time in enumerate(times) if time <= moment + 1e-6)])
+            for moment in [
+                k * s + t / 2 - w / 2 + (i + 0.5) * w / spec.num_frames for i in range(spec.num_frames)
+            ]
         ]
-        for k in range(math.floor(length / t + 1e-6))
-        if not in_a_gap(k, [*times, length], t)
+        for k in range(math.ceil(length / s) + 1)
+        if k * s + t <= length + 1e-6 * s and not in_a_gap(k * s, [*times, length], t)
     }
 
 
-def in_a_gap(k: int, bounds: Sequence[float], t: float) -> bool:
+def in_a_gap(start: float, bounds: Sequence[float], t: float) -> bool:
     """No frame begins in the interval, and those around it are further apart than t."""
     return any(
-        later - earlier > t + 1e-6 and earlier < k * t - 1e-9 and later > (k + 1) * t - 1e-9
+        later - earlier > t + 1e-6 and earlier < start - 1e-9 and later > start + t - 1e-9
         for earlier, later in pairwise(bounds)
     )
 
@@ -62,6 +67,19 @@ specs = st.builds(
     lambda t, num_frames: ClipSpec(interval_seconds=t, num_frames=num_frames, size=1),
     st.sampled_from([0.25, 0.5, 1.0, 0.3, 1 / 3, 1.1]),
     st.integers(1, 9),
+)
+wide_specs = st.builds(
+    lambda t, num_frames, window, parts: ClipSpec(
+        interval_seconds=t,
+        num_frames=num_frames,
+        size=1,
+        window_seconds=window * t,
+        stride_seconds=t / parts,
+    ),
+    st.sampled_from([0.25, 0.5, 1.0, 0.3]),
+    st.integers(1, 9),
+    st.sampled_from([1.0, 1.5, 2.0, 3.7, 8.0]),
+    st.integers(1, 5),
 )
 
 
@@ -100,6 +118,89 @@ def test_a_window_gives_the_same_clips(steps: list[int], spec: ClipSpec, first: 
     t = spec.interval_seconds
     overlapping = [(a, b) for a, b in builder.gaps if b > first * t and a < (first + count) * t]
     assert windowed.gaps == overlapping
+
+
+@given(video_times(80), wide_specs, st.integers(1, 9))
+def test_wide_and_overlapping_windows_equal_the_definition(
+    steps: list[int], spec: ClipSpec, batch_size: int
+) -> None:
+    bounds = (np.cumsum([0, *steps]) / 1000).tolist()
+    clips, builder, sizes = clips_of(bounds[:-1], bounds[-1], spec, batch_size)
+    assert clips == by_definition(bounds[:-1], bounds[-1], spec)
+    assert list(clips) == sorted(clips)
+    assert (builder.gaps, builder.breaks) == ([], set())
+    assert all(size == batch_size for size in sizes[:-1])
+    assert sum(sizes) == spec.num_intervals(bounds[-1])
+
+
+@given(video_times(2000), wide_specs, st.integers(1, 3))
+def test_wide_and_overlapping_windows_with_gaps(steps: list[int], spec: ClipSpec, batch_size: int) -> None:
+    bounds = (np.cumsum([0, *steps]) / 1000).tolist()
+    t, s = spec.interval_seconds, spec.stride_seconds
+    clips, builder, _ = clips_of(bounds[:-1], bounds[-1], spec, batch_size)
+    assert clips == by_definition(bounds[:-1], bounds[-1], spec)
+    assert builder.gaps == [(a, b) for a, b in pairwise(bounds) if b - a > t + 1e-6]
+    # Intervals of both sides of a gap never stand side by side without a break between them.
+    for start, end in builder.gaps:
+        before = [k for k in clips if k * s <= start + 1e-6]
+        after = [k for k in clips if k * s + t > end + 1e-6]
+        if before and after and max(before) + 1 == min(after):
+            assert min(after) in builder.breaks
+        assert not set(before) & set(after)
+
+
+@given(video_times(500), wide_specs, st.integers(0, 12), st.integers(1, 12))
+def test_a_part_with_wide_windows_gives_the_same_clips(
+    steps: list[int], spec: ClipSpec, first: int, count: int
+) -> None:
+    bounds = (np.cumsum([0, *steps]) / 1000).tolist()
+    whole, _, _ = clips_of(bounds[:-1], bounds[-1], spec)
+    part, _, _ = clips_of(bounds[:-1], bounds[-1], spec, 2, first_interval=first, stop_interval=first + count)
+    assert part == {k: clip for k, clip in whole.items() if first <= k < first + count}
+
+
+@given(video_times(100), wide_specs)
+def test_training_takes_the_same_frames_of_wide_windows(steps: list[int], spec: ClipSpec) -> None:
+    bounds = (np.cumsum([0, *steps]) / 1000).tolist()
+    clips, _, _ = clips_of(bounds[:-1], bounds[-1], spec)
+    moments = {k: spec.moments_from(k * spec.stride_seconds) for k in clips}
+    times = np.array(bounds[:-1])
+    assert clips == {k: frame_indices(times, each).tolist() for k, each in moments.items()}
+
+
+def test_where_a_window_ends_by_hand() -> None:
+    """A window of 2 s around intervals of 1 s, frames every 0.5 s: 0, 0.5 ... 2.5; two places a second."""
+    spec = ClipSpec(interval_seconds=1.0, num_frames=4, size=1, window_seconds=2.0)
+    clips, _, _ = clips_of([0.5 * n for n in range(6)], 3.0, spec)
+    # Moments of interval 0: -0.25, 0.25, 0.75, 1.25; of interval 2: 1.75, 2.25, 2.75, 3.25.
+    assert clips == {0: [0, 0, 1, 2], 1: [1, 2, 3, 4], 2: [3, 4, 5, 5]}
+
+
+def test_no_window_no_stride_is_the_same_spec() -> None:
+    plain = ClipSpec(interval_seconds=0.5)
+    assert ClipSpec(interval_seconds=0.5, window_seconds=0.5, stride_seconds=0.5) == plain
+    assert hash(ClipSpec(interval_seconds=0.5, stride_seconds=0.5000001)) == hash(plain)
+    assert ClipSpec(interval_seconds=1.0, stride_seconds=0.333333).num_overlapping == 3
+
+
+def test_overlapping_windows_share_pictures() -> None:
+    spec = ClipSpec(interval_seconds=0.5, num_frames=4, size=1, window_seconds=2.0, stride_seconds=0.125)
+    builder = ClipBuilder(spec, 4)
+    asked: list[int] = []
+    held: list[int] = []
+    for number in range(250):
+
+        def picture(number: int = number) -> np.ndarray:
+            asked.append(number)
+            return np.zeros((1, 1, 3), np.uint8)
+
+        list(builder.push(number / 25, (number + 1) / 25, picture))
+        clips = builder._filling.values()
+        held.append(len({id(picture) for clip in clips for picture in clip.values()}))
+    list(builder.finish())
+    assert len(asked) == len(set(asked))
+    assert max(held) <= 2.0 * 25  # pictures of the time that open windows reach over
+    assert len(builder._filling) == 0
 
 
 @given(video_times(100), specs)
@@ -153,6 +254,23 @@ def test_a_spec_and_a_batch_check_themselves() -> None:
     for wrong in ({"interval_seconds": 0.0}, {"interval_seconds": -1.0}, {"interval_seconds": math.nan}):
         with pytest.raises(ValueError, match="positive"):
             ClipSpec(**wrong)
+    for wrong, words in (
+        ({"window_seconds": 0.9}, "window 0.9 s: expected the interval of 1 s or more"),
+        ({"window_seconds": math.nan}, "window nan s"),
+        ({"window_seconds": -1.0}, "window -1 s"),
+        (
+            {"stride_seconds": 0.4},
+            r"stride 0.4 s: expected the interval of 1 s or a whole part of it \(0",
+        ),
+        ({"stride_seconds": 1.5}, "stride 1.5 s"),
+        ({"stride_seconds": -0.5}, "stride -0.5 s"),
+        ({"stride_seconds": math.nan}, "stride nan s"),
+        ({"stride_seconds": 1e-320}, "stride 9.99989e-321 s"),
+        ({"stride_seconds": 1 / 65}, "expected a window of 64 strides or less"),
+        ({"window_seconds": 20, "stride_seconds": 0.25}, "window 20 s with stride 0.25 s"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ClipSpec(interval_seconds=1.0, **wrong)
     with pytest.raises(ValueError, match=r"expected uint8 \(2, 1, 1, 1, 3\), got uint8 \(1, 1, 1, 1, 3\)"):
         ClipBatch(
             np.array([0, 1]),

@@ -26,6 +26,7 @@ from tsm_runtime.frames import FrameConverter
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_results
 from tsm_runtime.outputs import read_segments
 from tsm_runtime.pipeline import Member, Options, run
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import Segment
 
 LEVELS = [(20, 1.0), (128, 0.5), (235, 1.5), (20, 0.5), (100, 1.0), (235, 0.6)]
@@ -55,6 +56,12 @@ def other_member(interval_seconds: float = 0.5, num_frames: int = 4, size: int =
     return replace(brightness_member(interval_seconds, num_frames, size), backend=SharperBackend())
 
 
+def laid(member: Member, *, window: float = 0.0, stride: float = 0.0, **rules: float) -> Member:
+    """A member with a window, a stride and rules of its own."""
+    spec = replace(member.spec, window_seconds=window, stride_seconds=stride)
+    return replace(member, spec=spec, rules=SegmentRules(**rules))
+
+
 # --- the pipeline ---------------------------------------------------------------------------------
 
 ENSEMBLES: dict[str, Callable[[], list[Member]]] = {
@@ -62,6 +69,13 @@ ENSEMBLES: dict[str, Callable[[], list[Member]]] = {
     "another t": lambda: [brightness_member(), other_member(0.3)],
     "another T": lambda: [replace(brightness_member(), weight=3.0), other_member(0.5, 2)],
     "another size": lambda: [brightness_member(), other_member(0.5, 4, 16)],
+    "another stride": lambda: [brightness_member(), laid(other_member(), stride=0.125)],
+    "another window": lambda: [laid(brightness_member(), window=2.0), other_member()],
+    "all of it": lambda: [
+        laid(brightness_member(), window=1.2, stride=0.25, smoothing_seconds=0.8),
+        laid(other_member(0.3, 3, 16), stride=0.1, min_duration_seconds=0.35),
+        replace(other_member(1.0), weight=2.0),
+    ],
     "three": lambda: [brightness_member(), other_member(0.25, 3, 16), other_member(1.0)],
 }
 
@@ -161,6 +175,10 @@ def test_a_picture_is_converted_once_for_each_size(video: Path, monkeypatch: pyt
     assert {size for size, _ in converted} == {32}
     assert len(converted) == len(set(converted))
     converted.clear()
+    wide = laid(brightness_member(0.5, 4, 32), window=2.0, stride=0.125)
+    run(video, [wide, other_member(0.25, 2, 32)])
+    assert len(converted) == len(set(converted)) <= 127
+    converted.clear()
     run(video, [brightness_member(0.5, 4, 32), other_member(0.5, 4, 16)])
     assert sorted(size for size, _ in converted) == [16] * 41 + [32] * 41
 
@@ -183,7 +201,9 @@ def test_gaps_and_breaks_are_those_of_each_grid(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 60, (len(pts), 48, 64, 3), dtype=np.uint8)
     path = cut(write_video(tmp_path / "v.mkv", noise, pts=pts), 0.8)
     members = [brightness_member(0.5), other_member(1.0), other_member(0.25)]
+    wide = laid(other_member(0.5), window=1.5, stride=0.1, smoothing_seconds=1.0)
     alone = [run(path, member) for member in members]
+    assert run(path, [*members, wide]) == fuse_results([*alone, run(path, wide)])
     result = run(path, members)
     assert result == fuse_results(alone)
     assert result.members == tuple(alone)

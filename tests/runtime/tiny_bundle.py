@@ -14,8 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 NUM_FRAMES, SIZE = 4, 32
 
 
-def tiny_model() -> onnx.ModelProto:
-    """frames (N, 4, 32, 32, 3) uint8 -> action_scores (N, 3), scene_scores (N, 2)."""
+def tiny_model(*, sigmoid: bool = False) -> onnx.ModelProto:
+    """frames (N, 4, 32, 32, 3) uint8 -> action_scores (N, 3), scene_scores (N, 2).
+
+    `sigmoid`: each action on its own, sigmoid(-SHARPNESS * (mean brightness - its centre)^2).
+    """
     nodes = [
         helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2, 3, 4], keepdims=0),
@@ -29,7 +32,9 @@ def tiny_model() -> onnx.ModelProto:
             helper.make_node("Sub", ["column", f"{head}_centres"], [f"{head}_distance"]),
             helper.make_node("Mul", [f"{head}_distance", f"{head}_distance"], [f"{head}_square"]),
             helper.make_node("Mul", [f"{head}_square", "sharpness"], [f"{head}_logits"]),
-            helper.make_node("Softmax", [f"{head}_logits"], [f"{head}_scores"], axis=1),
+            helper.make_node("Sigmoid", [f"{head}_logits"], [f"{head}_scores"])
+            if sigmoid and head == "action"
+            else helper.make_node("Softmax", [f"{head}_logits"], [f"{head}_scores"], axis=1),
         ]
     graph = helper.make_graph(
         nodes,

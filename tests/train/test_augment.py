@@ -20,7 +20,7 @@ def noise(size: int, frames: int = 3) -> Tensor:
 
 
 def augmented(clip: Tensor, size: int, config: AugmentConfig, seed: int = 0) -> Tensor:
-    return augment_clip(clip, size, config, np.random.default_rng(seed))
+    return augment_clip(clip, size, config, np.random.default_rng(seed))[0]
 
 
 @pytest.mark.parametrize("size", [32, 36, 40])
@@ -52,6 +52,14 @@ def test_all_frames_change_alike() -> None:
 def test_flip_mirrors_left_and_right() -> None:
     clip = noise(36)
     assert torch.equal(augmented(clip, 36, AugmentConfig(**{**OFF, "flip": 1.0})), clip.flip(2))
+
+
+def test_what_may_not_be_mirrored_is_not_and_nothing_else_changes() -> None:
+    clip, mirror = noise(36), AugmentConfig(flip=1.0, crop_scale=0.5, color=0.4)
+    flipped, told = augment_clip(clip, 32, mirror, np.random.default_rng(3))
+    still, untold = augment_clip(clip, 32, mirror, np.random.default_rng(3), may_flip=False)
+    assert (told, untold) == (True, False)
+    assert torch.equal(flipped.flip(2), still)
 
 
 def test_chance_follows_from_the_generator() -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train.config import ClipConfig, Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,9 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
     said = refusal(written(tmp_path, SMALLEST + "[trian]\nepochs = 3\n"))
     assert said.endswith("unknown key 'trian'; did you mean 'train'?")
     said = refusal(written(tmp_path, SMALLEST + "[clip]\nzzz = 3\n"))
-    assert said.endswith("[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size")
+    assert said.endswith(
+        "[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size, window_seconds"
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,20 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
         ("train.epochs=many", "train.epochs = 'many': Expected `int`, got `str`"),
         ("train.seed=-1", "train.seed = -1: Expected `int` >= 0"),
         ("train.learning_rate=nan", "train.learning_rate = nan: Expected `float` > 0.0"),
-        ("train.schedule=step", "train.schedule = 'step': Invalid enum value 'step'"),
+        ("train.schedule=linear", "train.schedule = 'linear': Invalid enum value 'linear'"),
+        ("train.schedule=step", "train: schedule 'step' and step_epochs, as [10, 15], go together"),
+        ("train.step_epochs=[3]", "train: schedule 'step' and step_epochs, as [10, 15], go together"),
+        ("train={schedule='step', step_epochs=[9, 3]}", "train: step_epochs must increase, got [9.0, 3.0]"),
+        ("train={schedule='step', step_epochs=[20]}", "train: step_epochs [20.0]: there are 20 epochs"),
+        ("train.ema=1", "train.ema = 1: Expected `float` < 1.0"),
+        ("train.freeze_bn=first", "train.freeze_bn = 'first': Invalid enum value 'first'"),
+        ("train.class_balance=2", "train.class_balance = 2: Expected `float` <= 1.0"),
+        ("train.background_ratio=-1", "train.background_ratio = -1: Expected `float` >= 0.0"),
+        ("model.head=logits", "model.head = 'logits': Invalid enum value 'logits'"),
+        ("augment.never_flip=['a', 'a']", "augment: flip_pairs and never_flip name a label twice: a"),
+        ("augment.flip_pairs=[['a']]", "augment.flip_pairs"),
+        ("store.quality=20", "store.quality = 20: Expected `int` >= 50"),
+        ("store.size=128", "store.size 128 is below clip.size 256; pictures are not enlarged"),
         ("model.fold_div=1", "model.fold_div = 1: Expected `int` >= 2"),
         ("model.shift=1", "model.shift = 1: Expected `bool`, got `int`"),
         ("model.shift_direction=future", "model.shift_direction = 'future': Invalid enum value 'future'"),
@@ -177,3 +193,17 @@ def test_shipped_configurations_load(path: Path) -> None:
 def test_a_configuration_survives_the_checkpoint(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, SMALLEST), ["model.width_mult=0.25"])
     assert msgspec.json.decode(msgspec.json.encode(config), type=Config) == config
+
+
+def test_settings_of_window_and_segments(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALLEST + "[segments]\nstride_seconds = 0.125\nsmoothing_seconds = 0.6\n")
+    config = load_config(path, ["clip.window_seconds=1"])
+    assert (config.clip_spec.window_seconds, config.clip_spec.num_overlapping) == (1.0, 4)
+    assert config.segment_rules == SegmentRules(smoothing_seconds=0.6)
+    assert "window 0.25 s: expected the interval of 0.5 s or more" in refusal(
+        path, "clip.window_seconds=0.25"
+    )
+    assert "stride 0.3 s: expected the interval of 0.5 s or a whole" in refusal(
+        path, "segments.stride_seconds=0.3"
+    )
+    assert "segments.smoothing_seconds = -1" in refusal(path, "segments.smoothing_seconds=-1")

@@ -18,10 +18,12 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train import inspect_cli
-from tsm_train.config import DataConfig
+from tsm_train.config import DataConfig, StoreConfig, load_config
 from tsm_train.data.opening import TrainingData, open_data
-from tsm_train.frame_cache import cache_video
+from tsm_train.frame_store import FrameStore
+from tsm_train.presets import preset_names, preset_path
 
 A, B, C = (f"{letter}0000000-0000-4000-8000-000000000000" for letter in "abc")
 SEGMENTS = {
@@ -141,8 +143,8 @@ def test_eyes(root: Path, eyes: str, crops: list[str]) -> None:
     assert [v.video_id for v in first] == [f"binocular/{A}/clip1@{crop}" for crop in crops]
     assert data.config.crop == crops[0]
     for video in first:
-        cached = cache_video(video.path, root / "cache", 32, video.crop)
-        assert abs(int(cached.frames[0].mean()) - (20 if video.crop == "left" else 235)) < 8
+        stored = FrameStore(root / "cache", 32, StoreConfig()).add(video.path, video.crop)
+        assert abs(int(stored.read(np.array([0])).mean()) - (20 if video.crop == "left" else 235)) < 8
 
 
 def test_stored_frames_are_those_that_the_runtime_shows(root: Path) -> None:
@@ -150,10 +152,11 @@ def test_stored_frames_are_those_that_the_runtime_shows(root: Path) -> None:
 
     path = root / "binocular" / A / "clip1.mp4"
     for crop in ("", "left", "right"):
-        cached = cache_video(path, root / "cache", 24, crop)  # type: ignore[arg-type]
+        video = FrameStore(root / "cache", 24, StoreConfig()).add(path, crop)  # type: ignore[arg-type]
         convert = FrameConverter(24, crop)  # type: ignore[arg-type]
         with VideoReader(path) as reader:
-            for timed, stored in zip(reader.frames(), cached.frames, strict=True):
+            frames = video.read(np.arange(len(video.times)))
+            for timed, stored in zip(reader.frames(), frames, strict=True):
                 assert np.array_equal(convert(timed.frame), stored)
 
 
@@ -334,9 +337,11 @@ def test_training_on_both_eyes(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     shown: list[tuple[str, str]] = []
 
-    def watched(model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec) -> Result:
+    def watched(
+        model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec, rules: SegmentRules
+    ) -> Result:
         shown.append((video_id, spec.crop))
-        return predict(model, video, video_id, labels, spec)
+        return predict(model, video, video_id, labels, spec, rules)
 
     monkeypatch.setattr(training_run, "predict", watched)
     write_split(root)
@@ -393,26 +398,30 @@ def test_any_json_is_opened_or_refused(root: Path, index: Any, entry: Any) -> No
         assert all(str(root.parent) in problem.message for problem in data.problems.found)
 
 
-@pytest.mark.parametrize("view", ["panoramic", "third_person", "binocular"])
-def test_real_footage_with_real_annotations(shared_data: Path, tmp_path: Path, view: str) -> None:
-    """Twelve real captures under the names of twelve annotated ones, which go on for minutes longer."""
+def real_root(shared_data: Path, root: Path, view: str) -> list[str]:
+    """Put twelve real captures under the names of twelve annotated ones, which go on for minutes longer."""
     annotations = sorted((shared_data / "x360_annotations" / "TAL_annotations").glob("*.json"))
     index = json.loads((shared_data / "x360" / "index.json").read_text())
-    (tmp_path / "TAL_annotations").mkdir()
-    (tmp_path / view).mkdir()
+    (root / "TAL_annotations").mkdir()
+    (root / view).mkdir()
     for path in annotations:
-        (tmp_path / "TAL_annotations" / path.name).symlink_to(path)
+        (root / "TAL_annotations" / path.name).symlink_to(path)
     for path, entry in zip(annotations, index, strict=False):
         source = shared_data / "x360" / view / entry["uuid"]
-        target = tmp_path / view / path.stem
+        target = root / view / path.stem
         if view == "binocular":
             target.symlink_to(source)
         else:
             target.with_suffix(".mp4").symlink_to(source.with_suffix(".mp4"))
         entry["uuid"] = path.stem
-    (tmp_path / "index.json").write_text(json.dumps(index))
-    clips = {f"binocular/{entry['uuid']}/clip1": 0.0 for entry in index}
-    names = [entry["uuid"] for entry in index]
+    (root / "index.json").write_text(json.dumps(index))
+    return [entry["uuid"] for entry in index]
+
+
+@pytest.mark.parametrize("view", ["panoramic", "third_person", "binocular"])
+def test_real_footage_with_real_annotations(shared_data: Path, tmp_path: Path, view: str) -> None:
+    names = real_root(shared_data, tmp_path, view)
+    clips = {f"binocular/{name}/clip1": 0.0 for name in names}
     split = write_split(
         tmp_path / "x", subsets={"training": names[:9], "validation": names[9:]}, offsets=clips
     )
@@ -425,3 +434,34 @@ def test_real_footage_with_real_annotations(shared_data: Path, tmp_path: Path, v
         assert video.duration_seconds is not None
         assert all(s.end_seconds <= video.duration_seconds for s in video.segments)
         assert video.crop == ("left" if view == "binocular" else "")
+
+
+def test_shipped_configurations_open_real_footage(
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    captures = real_root(shared_data, tmp_path, "panoramic")
+    inspect = command("tsm-inspect", inspect_cli.main, monkeypatch, capfdbinary)
+    # The annotations are those of longer videos.
+    accepted = 'data.accept=["segment-beyond-end", "only-in-validation"]'
+    words = ["--data", tmp_path, "--json", "--set", accepted]
+    names, split = [name for name in preset_names() if name.startswith("x360")], tmp_path / "split.json"
+    assert inspect(names[0], *words) == (
+        2,
+        "",
+        f"tsm-inspect: {split}: there is no such file; tsm-inspect --write-split {split} makes it\n",
+    )
+    code, _, err = inspect(names[0], *words, "--write-split", split)
+    assert (code, err) == (0, f"wrote {split}\n")
+    code, out, err = inspect(names[0], *words)
+    assert (code, err) == (0, "")
+    subsets = {subset["subset"]: subset["videos"] for subset in json.loads(out)["subsets"]}
+    assert sum(subsets.values()) == len(captures) == 12
+    assert subsets["validation"] > 0
+    for name in names:
+        config = load_config(preset_path(name), [accepted], root=tmp_path)
+        data = open_data(config.data, config.clip.interval_seconds)
+        data.problems.raise_errors()
+        assert sorted(video.capture for video in data.videos) == captures

@@ -129,14 +129,15 @@ def test_the_same_for_a_person(folder: Path, inspect: Command) -> None:
 def test_intervals_are_those_that_training_uses(folder: Path) -> None:
     from tsm_train.clip_data import ClipDataset, Labels
     from tsm_train.config import AugmentConfig, load_config
-    from tsm_train.frame_cache import cache_video
+    from tsm_train.frame_store import FrameStore
 
     still = ["augment.time_jitter=0", "augment.flip=0", "augment.crop_scale=1", "augment.color=0"]
     config = load_config(folder / "own.toml", [*still, "clip.size=32", "clip.num_frames=2"])
     assert config.augment == AugmentConfig(flip=0, crop_scale=1, color=0, time_jitter=0)
     data = open_data(config.data, 0.5)
     labels = Labels((*data.actions, "background"), data.scenes)
-    videos = [(video, cache_video(video.path, folder / "cache", 36)) for video in data.training]
+    store = FrameStore(folder / "cache", 36, config.store)
+    videos = [(video, store.add(video.path)) for video in data.training]
     dataset = ClipDataset(videos, labels, config)
     given_labels = [labels.actions[dataset[0, index][1]] for index in range(len(dataset))]
     counted = inspect_data(data, 0.5).subsets[0]

@@ -28,6 +28,8 @@ from tsm_train.validation import predict
 COLUMNS = [
     "epoch",
     "loss",
+    "action_loss",
+    "scene_loss",
     "learning_rate",
     "map",
     "map_0.5",
@@ -36,7 +38,15 @@ COLUMNS = [
     "scene_top1",
     "seconds",
 ]
-FILES = ["best.safetensors", "config.json", "labels.json", "last.safetensors", "metrics.csv"]
+FILES = [
+    "best.safetensors",
+    "config.json",
+    "curves.png",
+    "labels.json",
+    "last.safetensors",
+    "metrics.csv",
+    "tensorboard",
+]
 
 TINY = """
 name = "tiny"
@@ -90,6 +100,11 @@ def annotated_labels(annotations: Path) -> list[str]:
 def rows_of(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open() as stream:
         return list(csv.DictReader(stream))
+
+
+def validated(folder: Path) -> list[dict[str, str]]:
+    """Rows of the epochs that ended with a validation."""
+    return [row for row in rows_of(folder) if row["map"]]
 
 
 def tsm_train(
@@ -169,7 +184,7 @@ def test_the_same_seed_gives_the_same_run(config_file: Path, tmp_path: Path) -> 
 
 
 def test_what_it_is_shown_it_learns(learnt_run: Path) -> None:
-    rows = rows_of(learnt_run)
+    rows = validated(learnt_run)
     assert [row["epoch"] for row in rows] == ["20", "40"]
     assert float(rows[1]["loss"]) < 0.6  # log(4) + log(3) / 2 = 1.9 knows nothing
     checkpoint = load_checkpoint(learnt_run / "best.safetensors")
@@ -213,9 +228,12 @@ def test_training_and_deployment_see_the_same(drawn_data: Path, learnt_run: Path
 def test_the_last_epoch_is_always_validated(config_file: Path, tmp_path: Path) -> None:
     overrides = ["train.epochs=3", "train.validate_every=2"]
     fit(load_config(config_file, overrides), tmp_path / "two")
-    assert [row["epoch"] for row in rows_of(tmp_path / "two")] == ["2", "3"]
+    assert [row["epoch"] for row in validated(tmp_path / "two")] == ["2", "3"]
+    rows = rows_of(tmp_path / "two")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert all(float(row["loss"]) > 0 for row in rows)
     fit(load_config(config_file, ["train.validate_every=1000"]), tmp_path / "end")
-    assert [row["epoch"] for row in rows_of(tmp_path / "end")] == ["2"]
+    assert [row["epoch"] for row in validated(tmp_path / "end")] == ["2"]
 
 
 def test_of_equal_epochs_the_later_is_the_best(
@@ -234,7 +252,7 @@ def test_videos_without_scene_train_the_actions_alone(
     change_truth(own_data, lambda database: [video.pop("scene") for video in database.values()])
     fit(load_config(own_config, ["train.epochs=1"]), tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").labels.scenes == ()
-    assert list(rows_of(tmp_path / "run")[0]) == [name for name in COLUMNS if name != "scene_top1"]
+    assert list(rows_of(tmp_path / "run")[0]) == [name for name in COLUMNS if not name.startswith("scene")]
 
 
 def test_a_loss_that_is_not_finite_before_any_epoch(
@@ -363,7 +381,7 @@ def test_what_does_not_fit_is_told_before_training(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         fit(load_config(config_file, overrides), tmp_path / "run")
-    assert not list((tmp_path / "run").glob("*"))
+    assert not list((tmp_path / "run").glob("*.*"))
 
 
 def test_annotations_that_cannot_train(own_data: Path, own_config: Path, tmp_path: Path) -> None:

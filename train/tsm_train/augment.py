@@ -14,28 +14,32 @@ from tsm_train.config import AugmentConfig
 __all__ = ["augment_clip"]
 
 
-def augment_clip(clip: Tensor, size: int, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
+def augment_clip(
+    clip: Tensor, size: int, config: AugmentConfig, rng: np.random.Generator, *, may_flip: bool = True
+) -> tuple[Tensor, bool]:
     """Crop, mirror and recolour a clip.
 
     Args:
         clip: (T, H, W, 3) uint8.
         size: edge of the result in pixels.
         config: how far each change may go.
-        rng: where chance comes from.
+        rng: where chance comes from; as much is drawn whatever `may_flip` says.
+        may_flip: False for what loses its meaning in a mirror.
 
     Returns:
-        (T, size, size, 3) uint8.
+        (T, size, size, 3) uint8, and whether it is mirrored.
     """
     top, left, height, width = _random_crop(clip.shape[1], clip.shape[2], config.crop_scale, rng)
     # Kept in uint8 with colours last: torch resizes that several times as fast as float planes.
     picture = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
     if picture.shape[-2:] != (size, size):
         picture = F.interpolate(picture, (size, size), mode="bilinear", antialias=True)
-    if rng.random() < config.flip:
+    flipped = rng.random() < config.flip and may_flip
+    if flipped:
         picture = picture.flip(-1)
     if config.color:
         picture = _recolour(picture, config.color, rng)
-    return picture.permute(0, 2, 3, 1)
+    return picture.permute(0, 2, 3, 1), flipped
 
 
 def _random_crop(

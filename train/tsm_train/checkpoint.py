@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train.clip_data import Labels
 from tsm_train.config import Config
 from tsm_train.model import TSM
@@ -20,6 +23,9 @@ from tsm_train.model import TSM
 __all__ = ["Checkpoint", "build_model", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "tsm-tal checkpoint 1"
+
+_FIRST_SCORE = 0.1
+"""Of every action of a sigmoid head, before training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +37,22 @@ class Checkpoint:
     epoch: int
     """Epochs trained."""
     metrics: dict[str, float]
-    """Of the validation after this epoch."""
+    """Of the validation after this epoch; empty where there was none."""
     weights: Mapping[str, Tensor]
+    thresholds: tuple[float, ...] = ()
+    """Of a sigmoid head, one per action: an interval has the actions whose score is at least that."""
+
+    def __post_init__(self) -> None:
+        if self.labels.head != self.config.model.head:
+            raise ValueError(f"a {self.config.model.head} head, but labels of a {self.labels.head} head")
+        expected = len(self.labels.actions) if self.labels.head == "sigmoid" else 0
+        if len(self.thresholds) != expected or not all(0 < value <= 1 for value in self.thresholds):
+            raise ValueError(f"expected {expected} thresholds above 0 and up to 1, got {self.thresholds}")
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How scores become segments, as the runtime knows it."""
+        return replace(self.config.segment_rules, thresholds=self.thresholds)
 
     def model(self) -> TSM:
         """Build the network and load the weights, in evaluation mode.
@@ -56,7 +76,7 @@ class Checkpoint:
 def build_model(config: Config, labels: Labels) -> TSM:
     """Build the network of a run, with random weights."""
     m = config.model
-    return TSM(
+    model = TSM(
         m.backbone,
         len(labels.actions),
         len(labels.scenes),
@@ -67,6 +87,11 @@ def build_model(config: Config, labels: Labels) -> TSM:
         width_mult=m.width_mult,
         dropout=m.dropout,
     )
+    if m.head == "sigmoid":
+        # Most intervals are without a given action: so the first steps need not teach that to every output
+        # (focal loss, arXiv 1708.02002, 3.3).
+        torch.nn.init.constant_(model.action_head.bias, -math.log(1 / _FIRST_SCORE - 1))
+    return model
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -82,6 +107,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "epoch": str(checkpoint.epoch),
         "metrics": msgspec.json.encode(checkpoint.metrics).decode(),
     }
+    if checkpoint.thresholds:
+        metadata["thresholds"] = msgspec.json.encode(checkpoint.thresholds).decode()
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
     write_whole(path, safetensors.torch.save(weights, metadata))
 
@@ -112,6 +139,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             epoch=int(metadata["epoch"]),
             metrics=msgspec.json.decode(metadata["metrics"], type=dict[str, float]),
             weights=weights,
+            thresholds=msgspec.json.decode(metadata.get("thresholds", "[]"), type=tuple[float, ...]),
         )
     except (KeyError, ValueError, msgspec.MsgspecError) as error:
         raise UsageError(f"{path}: damaged checkpoint metadata ({error})") from error

@@ -16,6 +16,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.crop import Crop
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_text
+from tsm_runtime.post_processing import SegmentRules
 
 __all__ = [
     "AugmentConfig",
@@ -24,6 +25,8 @@ __all__ = [
     "DataConfig",
     "DataFormat",
     "ModelConfig",
+    "SegmentsConfig",
+    "StoreConfig",
     "TrainConfig",
     "View",
     "load_config",
@@ -100,7 +103,12 @@ class ModelConfig(_Section, frozen=True):
     width_mult: Positive = 1.0
     """Only for mobilenet_v2."""
     pretrained: str = ""
-    """`imagenet`, a file, or empty for random weights."""
+    """`imagenet`, a file, or empty for random weights. Of a checkpoint of tsm-train, outputs whose labels
+    this run has too are taken over as well."""
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """`softmax`: an interval is of one action or background; `sigmoid`: of any number of actions."""
+    scene_head: bool = True
+    """false: actions alone, the paper's single-task models, even where the videos have scenes."""
     shift: bool = True
     shift_direction: ShiftDirection = "both"
     """`past`: no frame sees a later one, so that the model can also be exported for one frame at a time."""
@@ -114,6 +122,19 @@ class ClipConfig(_Section, frozen=True):
     interval_seconds: Positive = 0.5
     num_frames: Count = 8
     size: Annotated[int, msgspec.Meta(ge=32)] = 256
+    window_seconds: NotNegative = 0.0
+    """Frames are taken from so many seconds around the interval's middle; 0: from the interval."""
+
+
+class SegmentsConfig(_Section, frozen=True):
+    """How scores become segments, in validation and in the bundle; training does without. 0: off."""
+
+    stride_seconds: NotNegative = 0.0
+    """From one interval to the next, a whole part of the interval."""
+    smoothing_seconds: NotNegative = 0.0
+    """Width of the moving average of the scores."""
+    min_duration_seconds: NotNegative = 0.0
+    """Shorter segments are dropped."""
 
 
 class TrainConfig(_Section, frozen=True):
@@ -121,20 +142,43 @@ class TrainConfig(_Section, frozen=True):
 
     epochs: Count = 20
     batch_size: Count = 16
+    """Clips of a step, of all processes together: the same run on one GPU and on several."""
     learning_rate: Positive = 0.001
     momentum: Share = 0.9
     weight_decay: NotNegative = 1e-4
     warmup_epochs: NotNegative = 1.0
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    step_epochs: tuple[Positive, ...] = ()
+    """Of the schedule `step`: epochs trained when the learning rate is multiplied by `step_factor`."""
+    step_factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     clip_gradient: NotNegative = 20.0
     """Largest norm of the gradient; 0: not clipped."""
     scene_loss_weight: NotNegative = 0.5
+    """The loss is that of the actions + this * that of the scenes; a video without scene adds to the first
+    alone."""
+    freeze_bn: Literal["none", "partial", "all"] = "none"
+    """Batch norms that keep statistics and weights: `partial` is all but the first, as in TSN and TSM."""
+    ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Decay per step of an average of the weights, which is then what is validated and stored; 0: none."""
+    class_balance: Share = 0.0
+    """A class of n intervals is shown n^(1 - this) times, relatively: 0 as they are, 1 all equally."""
+    background_ratio: NotNegative = 0.0
+    """Most background intervals of an epoch, relative to those with action; 0: all there are."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """bf16 and fp16 are mixed precision."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     num_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Loading processes on each GPU, and videos decoded at a time."""
     validate_every: Count = 1
     """Epochs between validations; the last epoch is always validated."""
+
+    def __post_init__(self) -> None:
+        if (self.schedule == "step") != bool(self.step_epochs):
+            raise ValueError("schedule 'step' and step_epochs, as [10, 15], go together")
+        if list(self.step_epochs) != sorted(set(self.step_epochs)):
+            raise ValueError(f"step_epochs must increase, got {list(self.step_epochs)}")
+        if self.step_epochs and self.step_epochs[-1] >= self.epochs:
+            raise ValueError(f"step_epochs {list(self.step_epochs)}: there are {self.epochs} epochs")
 
 
 class AugmentConfig(_Section, frozen=True):
@@ -148,6 +192,28 @@ class AugmentConfig(_Section, frozen=True):
     """Largest relative change of brightness, contrast and saturation."""
     time_jitter: Share = 0.5
     """Largest move of an interval, in intervals; its label moves along."""
+    frame_jitter: Share = 0.0
+    """Each frame's largest move within its T-th of the window, in halves of it: 1 is TSN's sampling."""
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    """Labels that a mirrored clip exchanges, as [["turning left", "turning right"]]."""
+    never_flip: tuple[str, ...] = ()
+    """Labels whose clips are never mirrored."""
+
+    def __post_init__(self) -> None:
+        named = [label for pair in self.flip_pairs for label in pair] + list(self.never_flip)
+        if twice := sorted({label for label in named if named.count(label) > 1}):
+            raise ValueError(f"flip_pairs and never_flip name a label twice: {', '.join(twice)}")
+
+
+class StoreConfig(_Section, frozen=True):
+    """Frames that are decoded once and kept in `data.cache`."""
+
+    format: Literal["raw", "jpeg"] = "raw"
+    """`raw` is exact; `jpeg` takes about a tenth of the space and is what large data sets need."""
+    quality: Annotated[int, msgspec.Meta(ge=50, le=100)] = 90
+    """Of JPEG."""
+    size: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Edge of the stored pictures in pixels; 0: an eighth more than `clip.size`, as room for crops."""
 
 
 class Config(_Section, frozen=True):
@@ -158,8 +224,16 @@ class Config(_Section, frozen=True):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     clip: ClipConfig = ClipConfig()
+    segments: SegmentsConfig = SegmentsConfig()
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
+    store: StoreConfig = StoreConfig()
+
+    def __post_init__(self) -> None:
+        if 0 < self.store.size < self.clip.size:
+            raise ValueError(
+                f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
+            )
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -169,15 +243,26 @@ class Config(_Section, frozen=True):
             num_frames=self.clip.num_frames,
             size=self.clip.size,
             crop=self.data.crop,
+            window_seconds=self.clip.window_seconds,
+            stride_seconds=self.segments.stride_seconds,
+        )
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How scores become segments, as the runtime knows it."""
+        return SegmentRules(
+            smoothing_seconds=self.segments.smoothing_seconds,
+            min_duration_seconds=self.segments.min_duration_seconds,
         )
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), *, root: Path | None = None) -> Config:
     """Read a run's TOML file.
 
     Args:
-        path: the file; relative paths in it start at its folder.
+        path: the file.
         overrides: `section.key=value` texts that replace keys, value in TOML.
+        root: where relative paths in the file start; None: at its folder.
 
     Raises:
         UsageError: unreadable, not TOML, unknown or missing key, value out of range.
@@ -194,7 +279,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {_told(str(error), raw)}") from error
     _check_data(config.data, f"{path} [data]")
-    return _with_absolute_paths(config, path.parent)
+    try:
+        _ = config.clip_spec
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return _with_absolute_paths(config, path.parent if root is None else root)
 
 
 def _check_data(data: DataConfig, where: str) -> None:

@@ -25,7 +25,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def tsm_inspect(
-    config: Annotated[Path, typer.Argument(help="the run's TOML file", show_default=False)],
+    config: Annotated[
+        str, typer.Argument(help="the run's TOML file, or the name of a shipped one", show_default=False)
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="folder where the configuration's relative paths start; a shipped one needs it"),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="replace a key, as data.root=PATH; repeatable"),
@@ -62,8 +68,9 @@ def tsm_inspect(
     from tsm_train.data.inspection_text import report_to_text
     from tsm_train.data.opening import open_data
     from tsm_train.data.split_making import make_split
+    from tsm_train.presets import config_path
 
-    settings = load_config(config, set_ or [])
+    settings = load_config(config_path(config, data), set_ or [], root=data)
     split = None
     if write_split is not None:
         split = make_split(
@@ -78,13 +85,13 @@ def tsm_inspect(
             on_video=on_video,
         )
     report = inspect_data(opened, settings.clip.interval_seconds)
-    data = (
+    content = (
         msgspec.json.format(msgspec.json.encode(report)) + b"\n" if json_ else report_to_text(report).encode()
     )
     if output == "-":
-        write_stdout(data)
+        write_stdout(content)
     else:
-        write_whole(Path(output), data)
+        write_whole(Path(output), content)
     next_step = ""
     if write_split is not None and split is not None:
         if _may_be_written(opened.problems):

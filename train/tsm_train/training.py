@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import signal
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import lightning
 import msgspec
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import RichProgressBar
-from rich.console import Console
-from rich.progress import track
-from torch.utils.data import DataLoader
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from tsm_runtime.errors import BackendError, RunError, VideoError
-from tsm_runtime.segments import BACKGROUND
+from tsm_runtime.errors import BackendError, UsageError, VideoError
 from tsm_runtime.terminal import warn
-from tsm_train.checkpoint import build_model
-from tsm_train.clip_data import ClipDataset, EpochSampler, Labels, stored_size
+from tsm_train.checkpoint import build_model, load_checkpoint
+from tsm_train.clip_data import Labels
+from tsm_train.clip_module import ClipModule
 from tsm_train.config import Config
-from tsm_train.data.opening import TrainingData, open_data
-from tsm_train.data.video import TrainingVideo
-from tsm_train.frame_cache import CachedVideo, cache_folder, cache_video
-from tsm_train.pretrained import load_pretrained
-from tsm_train.run_folder import RunFolder
+from tsm_train.data.opening import TrainingData, open_data, resolve_section
+from tsm_train.failures import failures_told
+from tsm_train.fine_tuning import start_from
+from tsm_train.model import TSM
+from tsm_train.run_folder import RESUME, RunFolder, check_same_config, read_resume
 from tsm_train.training_run import TrainingRun
 
 __all__ = ["train"]
@@ -42,14 +43,25 @@ _REFRESHES_PER_SECOND = 4
 
 
 def train(
-    config: Config, folder: Path, *, device: str = "auto", show_progress: bool = True
+    config: Config,
+    folder: Path,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    resume: bool = False,
+    show_progress: bool = True,
 ) -> dict[str, float]:
     """Train a model and write its run folder.
 
     Args:
         config: the run.
-        folder: gets best.safetensors, last.safetensors, config.json, labels.json and metrics.csv.
+        folder: gets best.safetensors, last.safetensors, config.json, labels.json, metrics.csv, curves.png and
+            tensorboard/.
         device: `auto`, `cpu` or `cuda`.
+        devices: processes on this machine, each with a GPU of its own; under torchrun that decides.
+        nodes: machines; under torchrun that decides.
+        resume: go on from the last finished epoch of an unfinished run; without one begin.
         show_progress: draw progress bars where standard error is a terminal.
 
     Returns:
@@ -59,27 +71,130 @@ def train(
         UsageError: the configuration or the annotations do not fit, or an annotated video is missing.
         BackendError: the asked device is not there.
         VideoError: no training video can be read.
-        RunError: the loss is not finite, memory does not suffice, or files cannot be written.
+        RunError: the loss is not finite, memory does not suffice, a process died, or files cannot be written.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendError("--device cuda: PyTorch sees no CUDA device here; take --device cpu or auto")
+    # As it was found is how it is stored, compared with when a run goes on, and what the export needs.
+    config = msgspec.structs.replace(config, data=resolve_section(config.data))
+    if resume and (finished := _finished(config, folder)) is not None:
+        return finished
     show_progress = show_progress and sys.stderr.isatty()
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
-    data = _open(config)
-    config = msgspec.structs.replace(config, data=data.config)  # as it was found, for the export
-    labels = Labels((*data.actions, BACKGROUND), data.scenes)
-    model = build_model(config, labels)
-    if config.model.pretrained:
-        load_pretrained(model, config.model.pretrained)
-    # Colours last in memory: 1.2 times as fast on a CPU, and what tensor cores want.
-    model = model.to(memory_format=torch.channels_last)
-    output = RunFolder(folder)
-    videos = _decode(config, data.training, show_progress)
-    loader = _training_loader(config, ClipDataset(videos, labels, config))
-    output.describe(config, labels)
-    _fit(TrainingRun(config, labels, model, data.validation, output), loader, device, show_progress)
+    resume = resume and (folder / RESUME).exists()
+    with _quiet_lightning():
+        trainer = _trainer(config, folder, device, devices, nodes, resume, show_progress)
+    # All that can be wrong with the user's files is found before hours of decoding and training.
+    with _one_voice(trainer):
+        data = _open(config)
+        labels = Labels.of(data.actions, data.scenes, config.model)
+        model = _start_model(config, labels, pretrained=not resume)
+    output = RunFolder(folder, writes=trainer.is_global_zero)
+    if resume:
+        output.check_same(config, labels)
+    run = TrainingRun(config, labels, model, data.validation, output)
+    clips = ClipModule(config, labels, data.training, len(data.validation), show_progress)
+    with failures_told(config, output), _quiet_lightning():
+        trainer.fit(
+            run, datamodule=clips, ckpt_path=str(folder / RESUME) if resume else None, weights_only=True
+        )
     return output.best_metrics
+
+
+def _finished(config: Config, folder: Path) -> dict[str, float] | None:
+    """Return the best metrics of a run that is complete.
+
+    Raises:
+        UsageError: it is one of another configuration.
+    """
+    if (folder / RESUME).exists() or not (folder / "last.safetensors").exists():
+        return None
+    last = load_checkpoint(folder / "last.safetensors")
+    check_same_config(folder, last.config, config)
+    return load_checkpoint(folder / "best.safetensors").metrics if last.epoch == config.train.epochs else None
+
+
+def _open(config: Config) -> TrainingData:
+    data = open_data(config.data, config.clip.interval_seconds)
+    for line in data.problems.summary():
+        warn(line)
+    unreadable = data.unreadable.get(data.config.training_subset, 0)
+    if unreadable and not data.training:
+        raise VideoError(f"none of the {unreadable} training videos can be read")
+    if num_skipped := sum(data.unreadable.values()):
+        warn(f"{num_skipped} of {num_skipped + len(data.videos)} videos are skipped")
+    data.problems.raise_errors()
+    return data
+
+
+def _start_model(config: Config, labels: Labels, *, pretrained: bool) -> TSM:
+    model = build_model(config, labels)
+    if pretrained and config.model.pretrained:
+        start_from(model, config.model.pretrained, labels)
+    # Colours last in memory: 1.2 times as fast on a CPU, and what tensor cores want.
+    return model.to(memory_format=torch.channels_last)
+
+
+def _trainer(
+    config: Config, folder: Path, device: str, devices: int, nodes: int, resume: bool, show_progress: bool
+) -> lightning.Trainer:
+    """Make the loop.
+
+    Raises:
+        UsageError: the batch cannot be divided among the processes.
+        BackendError: there are not as many devices.
+    """
+    if "LOCAL_WORLD_SIZE" in os.environ:  # started by torchrun, which says how many there are
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    t = config.train
+    if t.batch_size % (devices * nodes):
+        raise UsageError(
+            f"train.batch_size {t.batch_size} is that of all processes together: it must be a multiple of"
+            f" {devices * nodes}"
+        )
+    bar = RichProgressBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
+    try:
+        trainer = lightning.Trainer(
+            max_epochs=t.epochs,
+            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+            use_distributed_sampler=False,  # ours shares the batches itself
+            precision=_PRECISION[t.precision],
+            gradient_clip_val=t.clip_gradient or None,
+            num_sanity_val_steps=0,
+            logger=_tensorboard(folder, resume),
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=show_progress,
+            callbacks=[bar] if show_progress else [],
+        )
+    except MisconfigurationException as error:
+        raise BackendError(f"{devices} devices: {str(error).strip().splitlines()[0]}") from error
+    if t.precision == "fp16" and isinstance(trainer.accelerator, CPUAccelerator):
+        raise UsageError("train.precision 'fp16' is for GPUs; on a CPU take 'bf16' or 'fp32'")
+    return trainer
+
+
+def _tensorboard(folder: Path, resume: bool) -> TensorBoardLogger:
+    """Log into tensorboard/; steps of an epoch that broke off are hidden when it is done again."""
+    purge_step = None
+    if resume:
+        purge_step = read_resume(folder / RESUME)["global_step"]
+    return TensorBoardLogger(folder, name="", version="tensorboard", purge_step=purge_step)
+
+
+@contextmanager
+def _one_voice(trainer: lightning.Trainer) -> Iterator[None]:
+    """Of several processes let one tell what all find; errors come from each."""
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stderr(sys.stderr if trainer.is_global_zero else nowhere),
+    ):
+        yield
 
 
 def _keep_freed_memory() -> None:
@@ -93,84 +208,12 @@ def _keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def _open(config: Config) -> TrainingData:
-    """Read and check the user's data: what can be wrong is told before hours of decoding and training."""
-    data = open_data(config.data, config.clip.interval_seconds)
-    for line in data.problems.summary():
-        warn(line)
-    unreadable = data.unreadable.get(data.config.training_subset, 0)
-    if unreadable and not data.training:
-        raise VideoError(f"none of the {unreadable} training videos can be read")
-    if num_skipped := sum(data.unreadable.values()):
-        warn(f"{num_skipped} of {num_skipped + len(data.videos)} videos are skipped")
-    data.problems.raise_errors()
-    return data
-
-
-def _decode(
-    config: Config, files: Sequence[TrainingVideo], show_progress: bool
-) -> list[tuple[TrainingVideo, CachedVideo]]:
-    """Open the stored frames of all videos. One that cannot be read is named and left out."""
-    folder, size = cache_folder(config.data.cache), stored_size(config.clip.size)
-    videos = []
-    console = Console(stderr=True)
-    for video in track(files, "decoding", transient=True, console=console, disable=not show_progress):
-        try:
-            videos.append((video, cache_video(video.path, folder, size, video.crop)))
-        except VideoError as error:
-            warn(f"left out: {error}")
-    if not videos:
-        raise VideoError(f"none of the {len(files)} training videos can be read")
-    if len(videos) < len(files):
-        warn(f"{len(files) - len(videos)} of {len(files)} training videos are left out")
-    return videos
-
-
-def _training_loader(config: Config, dataset: ClipDataset) -> DataLoader[Any]:
-    t = config.train
-    return DataLoader(
-        dataset,
-        batch_size=t.batch_size,
-        sampler=EpochSampler(len(dataset), t.seed),
-        drop_last=len(dataset) >= t.batch_size,  # a short last batch would give poor batch statistics
-        num_workers=t.num_workers,
-        persistent_workers=t.num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _fit(run: TrainingRun, loader: DataLoader[Any], device: str, show_progress: bool) -> None:
-    _quiet_lightning()
-    bar = RichProgressBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        trainer = lightning.Trainer(
-            max_epochs=run.config.train.epochs,
-            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
-            devices=1,
-            precision=_PRECISION[run.config.train.precision],
-            gradient_clip_val=run.config.train.clip_gradient or None,
-            num_sanity_val_steps=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=show_progress,
-            callbacks=[bar] if show_progress else [],
-        )
-        try:
-            trainer.fit(run, loader, range(run.num_validation_videos))
-        except SystemExit as error:  # what Lightning makes of Ctrl-C, after it switched Ctrl-C off
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from error
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"out of memory: lower train.batch_size (now {run.config.train.batch_size}), clip.size or"
-                " clip.num_frames"
-            ) from error
-
-
-def _quiet_lightning() -> None:
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
     """Lightning's hints about loggers, hardware and its other products are not about the user's run."""
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield

@@ -15,6 +15,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Member, Options, run
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train.clip_data import Labels
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model import TSM, Probabilities
@@ -32,8 +33,8 @@ class TorchBackend(BlockingBackend):
 
     name = "torch"
 
-    def __init__(self, model: TSM) -> None:
-        self._model = Probabilities(model)
+    def __init__(self, model: TSM, *, sigmoid: bool = False) -> None:
+        self._model = Probabilities(model, sigmoid=sigmoid)
         self._device = next(model.parameters()).device
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
@@ -43,10 +44,25 @@ class TorchBackend(BlockingBackend):
         return Scores(action.cpu().numpy(), scene[0].cpu().numpy() if scene else None)
 
 
-def predict(model: TSM, video: Path, video_id: str, labels: Labels, spec: ClipSpec) -> Result:
-    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode."""
+def predict(
+    model: TSM,
+    video: Path,
+    video_id: str,
+    labels: Labels,
+    spec: ClipSpec,
+    rules: SegmentRules | None = None,
+) -> Result:
+    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode.
+
+    Of a sigmoid head whose rules have no thresholds yet the scores are what counts, not the segments: see
+    `thresholds.apply_rules`.
+    """
     member = Member(
-        backend=TorchBackend(model), spec=spec, action_labels=labels.actions, scene_labels=labels.scenes
+        backend=TorchBackend(model, sigmoid=labels.head == "sigmoid"),
+        spec=spec,
+        action_labels=labels.actions,
+        scene_labels=labels.scenes,
+        rules=rules or SegmentRules(),
     )
     return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
 

@@ -71,6 +71,7 @@ def open_member(
         spec=manifest.clip_spec,
         action_labels=manifest.action_labels,
         scene_labels=manifest.scene_labels,
+        rules=manifest.segment_rules,
     )
 
 

@@ -77,7 +77,7 @@ def served(bundle: Bundle, settings: Settings) -> Served:
 
 def differences(manifest: Manifest, other: Manifest) -> list[str]:
     """Name what one client could not read alike of two models."""
-    alike = ("action_labels", "scene_labels", "head", "clip_spec", "resize")
+    alike = ("action_labels", "scene_labels", "head", "thresholds", "clip_spec", "resize")
     return [what for what in alike if getattr(manifest, what) != getattr(other, what)]
 
 
@@ -190,5 +190,5 @@ def read_served(text: str) -> Served:
         raise ValueError(
             f"format {found.manifest.format_version} is newer than this program's; update tsm-tal"
         )
-    _ = found.manifest.clip_spec  # raises ValueError itself
+    _ = found.manifest.clip_spec, found.manifest.segment_rules  # raise ValueError themselves
     return found

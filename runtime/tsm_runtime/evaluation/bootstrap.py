@@ -17,7 +17,7 @@ import numpy as np
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.matching import Floats, Ints, Matching
 
-__all__ = ["BootstrapIntervals", "Interval", "bootstrap_map"]
+__all__ = ["BootstrapIntervals", "Interval", "bootstrap_difference", "bootstrap_map"]
 
 _BATCH = 128
 
@@ -59,15 +59,48 @@ def bootstrap_map(
     Raises:
         UsageError: fewer than two replicates, a confidence outside (0, 1), or fewer than two videos.
     """
+    values = _replicate_maps(matching, replicates, seed, confidence)
+    return _percentiles(values, replicates, seed, confidence)
+
+
+def bootstrap_difference(
+    matching: Matching,
+    baseline: Matching,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> BootstrapIntervals:
+    """Percentile intervals of how much higher mAP is than that of a baseline on the same videos.
+
+    Both are judged on the same replicates: what makes a replicate hard for both cancels out.
+
+    Raises:
+        UsageError: as for `bootstrap_map`.
+        ValueError: the matchings are of different videos, labels or thresholds.
+    """
+    if (matching.videos, matching.labels) != (baseline.videos, baseline.labels) or not np.array_equal(
+        matching.thresholds, baseline.thresholds
+    ):
+        raise ValueError("a difference of mAP on different videos, labels or thresholds")
+    ours, theirs = (_replicate_maps(each, replicates, seed, confidence) for each in (matching, baseline))
+    return _percentiles(ours - theirs, replicates, seed, confidence)
+
+
+def _replicate_maps(matching: Matching, replicates: int, seed: int, confidence: float) -> Floats:
+    """Return the mAP of each replicate at each threshold, (replicates, K)."""
     if replicates < 2:
         raise UsageError(f"the bootstrap needs at least 2 replicates, got {replicates}")
     if not 0 < confidence < 1:
         raise UsageError(f"confidence must be between 0 and 1, got {confidence:g}")
     if len(matching.videos) < 2:
         raise UsageError("the bootstrap needs at least 2 videos")
-    values = np.concatenate(
+    return np.concatenate(
         [_map_of_replicates(matching, weight) for weight in _draw(len(matching.videos), replicates, seed)]
     )
+
+
+def _percentiles(values: Floats, replicates: int, seed: int, confidence: float) -> BootstrapIntervals:
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.c_[values, values.mean(axis=1)], [tail, 100 - tail], axis=0)
     intervals = [Interval(low=a, high=b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]

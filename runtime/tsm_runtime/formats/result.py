@@ -53,8 +53,11 @@ class Result:
         gaps: [start, end) in seconds where the video has no frame for longer than t.
         corrupt_frames: frames that the decoder marked as damaged.
         warnings: one line each, for a person.
-        scores: of the classified intervals; None where segments were read back from a file. Not written to
-            files, and not part of what makes two results equal.
+        stride_seconds: from the begin of one interval to that of the next, where they overlap; else 0.
+        scores: what the segments were made from: smoothed if smoothing was asked for, and of intervals, or
+            where these overlap of cells `cell_seconds` long, each the mean of the intervals that cover it.
+            None where segments were read back from a file. Not written to files, and not part of what makes
+            two results equal.
         members: of an ensemble, what each member found, before fusion; None for one without a result. Kept as
             `scores` are; empty for a single model.
     """
@@ -71,6 +74,12 @@ class Result:
     warnings: tuple[str, ...]
     scores: IntervalScores | None = field(default=None, compare=False, repr=False)
     members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
+    stride_seconds: float = 0.0
+
+    @property
+    def cell_seconds(self) -> float:
+        """How long a time each row of `scores` stands for."""
+        return self.stride_seconds or self.interval_seconds
 
 
 def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:

@@ -16,10 +16,18 @@ from tsm_runtime.bundle import Bundle
 from tsm_runtime.errors import TsmError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption
-from tsm_runtime.live.session import DropPolicy, LiveOptions, watch
+from tsm_runtime.live.session import DropPolicy, LiveOptions, require_live, watch
 from tsm_runtime.live.sources import Source, find_source
 from tsm_runtime.live.writer import LineWriter
-from tsm_runtime.members import closing_members, load_bundles, member_of, open_member, open_members
+from tsm_runtime.members import (
+    closing_members,
+    load_bundles,
+    member_of,
+    open_member,
+    open_members,
+    settings_of,
+)
+from tsm_runtime.options import Overrides
 from tsm_runtime.pipeline import Member
 from tsm_runtime.terminal import INTERRUPTED, warn
 
@@ -44,7 +52,13 @@ class LiveRequest:
     quiet: bool = False
 
 
-def run_live(request: LiveRequest, ensemble: Ensemble, backend: BackendRequest, notice: str | None) -> int:
+def run_live(
+    request: LiveRequest,
+    ensemble: Ensemble,
+    backend: BackendRequest,
+    overrides: Overrides,
+    notice: str | None,
+) -> int:
     """Run on a stream until it ends or somebody ends it; return the exit code.
 
     0: the stream ended, SIGTERM asked for the end (as a service manager does, and everything is written), or
@@ -62,8 +76,14 @@ def run_live(request: LiveRequest, ensemble: Ensemble, backend: BackendRequest, 
         raise UsageError(f"--live runs on one stream, got {len(request.sources)}")
     source = find_source(request.sources[0], timeout_seconds=request.timeout or 10.0, pace=request.pace)
     bundles = load_bundles(ensemble)
+    for bundle in bundles:
+        _require_live(bundle, overrides)
     members = open_members(
-        ensemble, bundles, backend, lambda bundle, _: open_live_member(bundle, backend, quiet=request.quiet)
+        ensemble,
+        bundles,
+        backend,
+        overrides,
+        lambda bundle, *_: open_live_member(bundle, backend, overrides, quiet=request.quiet),
     )
     with closing_members(members):
         return _write_lines(source, members, _options(request, ensemble, bundles), request, notice)
@@ -82,13 +102,27 @@ def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]
     return options if request.batch is None else replace(options, batch_size=request.batch)
 
 
-def open_live_member(bundle: Bundle, request: BackendRequest, *, quiet: bool = False) -> Member:
-    """Open a bundle's online model, unless there is none or something else was asked for by name."""
-    if ONLINE_MODEL not in bundle.manifest.files or (request.backend, request.precision) != ("auto", None):
-        return open_member(bundle, request)
+def _require_live(bundle: Bundle, overrides: Overrides) -> None:
+    try:
+        require_live(*settings_of(bundle, overrides))
+    except UsageError as error:
+        raise UsageError(f"{error} (model {bundle.path})") from error
+
+
+def open_live_member(
+    bundle: Bundle, request: BackendRequest, overrides: Overrides | None = None, *, quiet: bool = False
+) -> Member:
+    """Open a bundle's online model, unless there is none or something else was asked for by name.
+
+    Nor can it take windows that overlap, which need frames several times.
+    """
+    spec, _ = settings_of(bundle, overrides)
+    asked = (request.backend, request.precision) != ("auto", None)
+    if ONLINE_MODEL not in bundle.manifest.files or asked or spec.margin_seconds > 0:
+        return open_member(bundle, request, overrides)
     if not quiet:
         warn(f"{bundle.path / ONLINE_MODEL} runs, a frame a call; --precision fp32 takes whole clips")
-    return member_of(bundle, open_model(bundle, ONLINE_MODEL, num_threads=request.num_threads))
+    return member_of(bundle, open_model(bundle, ONLINE_MODEL, num_threads=request.num_threads), overrides)
 
 
 def _write_lines(

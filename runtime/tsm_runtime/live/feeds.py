@@ -36,7 +36,7 @@ class Feed:
 
     def restart(self, start_seconds: float) -> None:
         """Begin with the first whole interval after a new origin, as at the start and after a break."""
-        first = -count_intervals(-start_seconds, self.spec.interval_seconds)  # ceil
+        first = -count_intervals(-start_seconds, self.spec.stride_seconds)  # ceil
         self._builder = ClipBuilder(self.spec, 1, first_interval=first)
 
     def push(
@@ -61,10 +61,11 @@ class Feed:
         for gap_start, gap_end in self._builder.gaps:
             yield Gap(at=at, feed=self.number, start_seconds=gap_start, end_seconds=gap_end)
         self._builder.gaps.clear()  # in a stream without end they would grow without bound
-        complete = count_intervals(end_seconds, self.spec.interval_seconds)
-        if complete > self._told:
-            self._told = complete
-            yield Passed(at=at, feed=self.number, stop=complete)
+        # A clip whose window reaches beyond its interval waits for it.
+        over = self.spec.num_intervals(end_seconds) if self.by_frame else self._builder.next_interval
+        if over > self._told:
+            self._told = over
+            yield Passed(at=at, feed=self.number, stop=over)
 
     def finish(self, at: Moment) -> Iterator[Item]:
         """Give out what is complete at a break or the end; an interval that it cuts off is dropped."""

@@ -1,14 +1,15 @@
-"""Scores of intervals to segments while they come, as `segments.merge_intervals` does with all at once."""
+"""Scores of intervals to segments while they come, as `merge_intervals` does with all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.segments import BACKGROUND, Segment
+from tsm_runtime.post_processing import SegmentRules
+from tsm_runtime.segments import LabelRule, Segment
 
 __all__ = ["Found", "MemberMerger"]
 
@@ -42,16 +43,22 @@ class _Run:
 class MemberMerger:
     """Merges the intervals of one model, in memory that does not grow.
 
-    The segments it gives, in their order, are those of `merge_intervals` on all intervals at once.
+    The segments it gives, in order of their ends, are those of `segments.merge_intervals` on all intervals at
+    once that are long enough.
 
     Args:
-        labels: A action labels, `BACKGROUND` last.
-        interval_seconds: t.
+        labels: A action labels.
+        interval_seconds: t; intervals do not overlap.
+        rules: thresholds and shortest duration; there is no smoothing here.
     """
 
-    def __init__(self, labels: Sequence[str], interval_seconds: float) -> None:
+    def __init__(
+        self, labels: Sequence[str], interval_seconds: float, rules: SegmentRules | None = None
+    ) -> None:
         self._labels = tuple(labels)
         self._interval_seconds = interval_seconds
+        self._rules = rules or SegmentRules()
+        self._labels_in = LabelRule(labels, self._rules.thresholds)
         self._runs: dict[str, _Run] = {}
         self._stop = 0  # of the last interval, which all runs reach
         self.next_index = 0
@@ -80,7 +87,7 @@ class MemberMerger:
             raise ValueError(f"{action.shape} action scores for {len(self._labels)} labels")
         if index < self.next_index:
             raise ValueError(f"interval {index} after interval {self.next_index - 1}")
-        found = self._labels_of(action)
+        found = {self._labels[label]: float(action[label]) for label in self._labels_in(action)}
         ended = self._end(found if index == self._stop and not after_gap else ())
         for label, score in found.items():
             run = self._runs.setdefault(
@@ -105,25 +112,23 @@ class MemberMerger:
     @property
     def open(self) -> list[Found]:
         """Segments up to the last interval, which the next one may prolong."""
-        return [self._found(label) for label in self._runs]
+        return self._long(self._found(label) for label in self._runs)
 
     def earliest_start(self, label: str) -> float:
         """Return the second before which no segment of this label can begin that has not been given yet."""
         run = self._runs.get(label)
         return (self.next_index if run is None else run.start) * self._interval_seconds
 
-    def _labels_of(self, action: Row) -> dict[str, float]:
-        best = int(action.argmax())
-        label = self._labels[best]
-        return {} if label == BACKGROUND else {label: float(action[best])}
-
     def _end(self, but: Container[str]) -> list[Found]:
         """Take out the runs of other labels than these."""
         ending = [label for label in self._runs if label not in but]
-        ended = [self._found(label) for label in ending]
+        ended = self._long(self._found(label) for label in ending)
         for label in ending:
             del self._runs[label]
         return ended
+
+    def _long(self, found: Iterable[Found]) -> list[Found]:
+        return [each for each in found if self._rules.keeps(each.segment)]
 
     def _found(self, label: str) -> Found:
         run = self._runs[label]

@@ -12,6 +12,7 @@ import numpy as np
 
 from tsm_runtime.backends import Scores
 from tsm_runtime.backends.online import OnlineBackend
+from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.live.backlog import (
@@ -35,8 +36,9 @@ from tsm_runtime.live.teller import Teller
 from tsm_runtime.live.tracks import Tracks
 from tsm_runtime.online_intervals import IntervalScorer
 from tsm_runtime.pipeline import Member
+from tsm_runtime.post_processing import SegmentRules
 
-__all__ = ["DropPolicy", "LiveOptions", "watch"]
+__all__ = ["DropPolicy", "LiveOptions", "require_live", "watch"]
 
 DropPolicy = Literal["oldest", "none"]
 
@@ -107,14 +109,40 @@ def watch(
         stop: set by anybody at any time to end the run: what is open is closed, and the `End` follows.
 
     Raises:
+        UsageError: a model's settings are not for streams, see `require_live`.
         VideoError: the source cannot be opened, or ended before a whole interval.
         RunError: a model gave scores that are not numbers.
     """
     members = (members,) if isinstance(members, Member) else tuple(members)
     if not members:
         raise ValueError("a stream for no model: expected one or more")
+    for member in members:
+        require_live(member.spec, member.rules, by_frame=isinstance(member.backend, OnlineBackend))
     session = _Session(source, members, options or LiveOptions(), stop or threading.Event())
     return session.events()
+
+
+def require_live(spec: ClipSpec, rules: SegmentRules, *, by_frame: bool = False) -> None:
+    """Refuse a model's settings that a live run does not have.
+
+    Args:
+        spec: where its intervals lie.
+        rules: how its scores become segments.
+        by_frame: it is an online model.
+
+    Raises:
+        UsageError: scores are smoothed, intervals overlap, or an online model takes frames from beyond its
+            intervals; the message names the option that switches it off.
+    """
+    if rules.smoothing_seconds:
+        what, option = f"smooth scores (over {rules.smoothing_seconds:g} s)", "smoothing"
+    elif spec.num_overlapping > 1:
+        what, option = f"take overlapping intervals (every {spec.stride_seconds:g} s)", "stride"
+    elif by_frame and spec.margin_seconds > 0:
+        what, option = f"run an online model on windows (of {spec.window_seconds:g} s)", "window"
+    else:
+        return
+    raise UsageError(f"a live run cannot {what}; switch it off with --{option} 0")
 
 
 class _Session:

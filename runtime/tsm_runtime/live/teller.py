@@ -95,7 +95,7 @@ class Teller:
     def drop(self, dropped: Dropped, members: Sequence[Member]) -> Drop:
         """Return and count intervals that were dropped for some members."""
         self._dropped += dropped.number
-        t = members[0].spec.interval_seconds
+        t = members[0].spec.stride_seconds
         return Drop(
             **self._now(),
             start=_six(dropped.start * t),

@@ -36,12 +36,12 @@ class MemberSegments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreStrip:
-    """Class probabilities per interval, drawn under the segments.
+    """Class probabilities per interval, drawn under the segments; per cell where intervals overlap.
 
     Args:
-        scores: K intervals; interval k is [k*t, (k+1)*t) seconds.
+        scores: K intervals or cells; the k-th is [k*t, (k+1)*t) seconds.
         labels: A action labels in the order of `scores.action`, background last where there is one.
-        interval_seconds: t.
+        interval_seconds: t, the length of one.
 
     Raises:
         ValueError: the number of labels is not the number of action scores, or t is not positive.

@@ -87,6 +87,7 @@ def _facts(video: VideoReport) -> dict[str, Any]:
         "duration": rounded(result.duration_seconds),
         "interval": rounded(result.interval_seconds),
         "intervals": result.num_intervals,
+        "stride": rounded(result.stride_seconds),
         "complete": result.complete,
         "corrupt": result.corrupt_frames,
     }

@@ -113,5 +113,5 @@ class _ReportSink:
         return ScoreStrip(
             scores=result.scores,
             labels=self.members[0].action_labels,
-            interval_seconds=result.interval_seconds,
+            interval_seconds=result.cell_seconds,
         )

@@ -82,11 +82,11 @@ def compare_head(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]
 def compare_segments(first: Sequence[Segment], second: Sequence[Segment]) -> SegmentAgreement:
     """Count the segments that two models share: same label, tIoU over 0.5, each at most once.
 
-    Segments of one model do not overlap one another. So a segment that covers more than half of its union
-    with another has no room for a second such partner: the pairs are one-to-one as they are.
+    Segments of one model and label do not overlap one another. So a segment that covers more than half of
+    its union with another has no room for a second such partner: the pairs are one-to-one as they are.
 
     Args:
-        first: segments of one video as `segments.merge_intervals` gives them.
+        first: segments of one video as `post_processing.find_segments` gives them.
         second: the other model's of the same video.
     """
     shared = 0

@@ -15,7 +15,8 @@ from tsm_runtime.engines.gpu import find_gpu
 from tsm_runtime.engines.library import import_library
 from tsm_runtime.errors import BackendError, BundleError, CheckError, RunError, TsmError
 from tsm_runtime.gpu.plan_fit import require_fit
-from tsm_runtime.segments import IntervalScores, Segment, merge_intervals
+from tsm_runtime.post_processing import find_segments
+from tsm_runtime.segments import IntervalScores, Segment
 from tsm_runtime.terminal import printable
 from tsm_runtime.verification.compare import (
     HeadDifference,
@@ -230,4 +231,4 @@ class _Run:
     def _segments(self, clips: ClipSet, indices: npt.NDArray[np.int64], heads: Heads) -> list[Segment]:
         scores = IntervalScores(indices=indices, action=heads["action_scores"], breaks=clips.breaks)
         manifest = self._bundle.manifest
-        return merge_intervals(scores, manifest.action_labels, manifest.interval_seconds)
+        return find_segments(scores, manifest.action_labels, manifest.clip_spec, manifest.segment_rules)[0]

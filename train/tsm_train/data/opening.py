@@ -24,7 +24,7 @@ from tsm_train.data.split import Split, read_split
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.x360 import read_x360
 
-__all__ = ["TrainingData", "open_data", "read_labelled_sources"]
+__all__ = ["TrainingData", "open_data", "read_labelled_sources", "resolve_section"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +93,11 @@ def open_data(
         raise UsageError(f"data.fold = {data.fold}, but data.split names no file")
     if split is not None:
         seen = {source.capture for source in sources if source.path is not None}
+        data = _with_subsets_of_a_split(data)
         split.check(seen, {source.capture for source in sources})
         _check_offsets(split, sources, data)
         subset_of = split.subset_of()
         sources = [replace(source, subset=subset_of.get(source.capture, "")) for source in sources]
-        data = msgspec.structs.replace(data, training_subset="training", validation_subset="validation")
     check_sources(sources, data, problems)
     lengths = _look_up_all(sources, exact_lengths, problems, on_video)
     videos = [
@@ -117,6 +117,20 @@ def open_data(
     )
     check_subsets(opened.training, opened.validation, data, interval_seconds, problems)
     return opened
+
+
+def resolve_section(data: DataConfig) -> DataConfig:
+    """Return the section as `open_data` does, without reading the annotations.
+
+    Raises:
+        UsageError: see `resolve_places`.
+    """
+    data = resolve_places(data)
+    return _with_subsets_of_a_split(data) if data.split else data
+
+
+def _with_subsets_of_a_split(data: DataConfig) -> DataConfig:
+    return msgspec.structs.replace(data, training_subset="training", validation_subset="validation")
 
 
 def read_labelled_sources(data: DataConfig) -> tuple[DataConfig, list[Source], Problems]:

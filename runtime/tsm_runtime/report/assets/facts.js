@@ -13,15 +13,17 @@ function showFacts(video) {
 }
 
 function factList(video) {
-  const { duration, interval, intervals, complete, corrupt } = video.facts;
+  const { duration, interval, intervals, stride, complete, corrupt } = video.facts;
+  const short = (seconds) => `${Number(seconds.toFixed(3))} s`;
   const gaps = video.gaps.map(([start, end]) => `${clock(start)}\u2013${clock(end)}`);
   const facts = [
     ["Duration", clock(duration)],
-    ["Intervals", `${intervals} of ${Number(interval.toFixed(3))} s`],
+    ["Intervals", `${intervals} of ${short(interval)}${stride ? `, one every ${short(stride)}` : ""}`],
     ["Complete", complete ? "yes" : "no, it breaks off"],
     ["Gaps", gaps.length ? listed(gaps, 4) : "none"],
     ["Corrupt frames", corrupt ? String(corrupt) : "none"],
   ];
+  if (stride) facts.push(["Scores", `of cells of ${short(stride)}: mean over the intervals that cover each`]);
   if (video.media) facts.unshift(["File", video.media.name]);
   return make("dl", {}, ...facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
 }
