@@ -35,8 +35,9 @@ __all__ = [
     "sha256",
 ]
 
-FORMAT_VERSION = 3
-"""2 since models carry an engine, an accuracy or a verification, 3 since there is a view and a crop."""
+FORMAT_VERSION = 4
+"""2 since models carry an engine, an accuracy or a verification, 3 since there is a view and a crop, 4 since
+there is preprocess.onnx."""
 MANIFEST = "manifest.json"
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -112,8 +113,9 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     sha256: str
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
-    kind: Literal["clips", "online"] = "clips"
-    """What a call takes: whole clips, or one frame of each and what the model kept of the frames before."""
+    kind: Literal["clips", "online", "preprocess"] = "clips"
+    """What a call takes: whole clips, or one frame of each and what the model kept of the frames before, or
+    the planes of a decoded picture, of which it makes a frame."""
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
     quantization: QuantizationReport | None = None
