@@ -23,8 +23,8 @@ def preprocess_graph(size: int, *, opset: int = DEFAULT_OPSET) -> bytes:
 
     swscale's bilinear filter is a triangle, as wide as the step where a picture shrinks (so it does not
     alias); what lies beyond the border counts as the border's pixel. Each axis is one matrix product, as
-    TensorRT has no antialiased Resize. For an even `size` swscale computes one chroma column for every two of the
-    output, and luma and chroma become integers before they become RGB; for an odd one it does neither.
+    TensorRT has no antialiased Resize. For an even `size` swscale computes one chroma column for every two of
+    the output, and luma and chroma become integers before they become RGB; for an odd one it does neither.
 
     Inputs: `y` (1, H, P) and `uv` (1, H', P', 2) uint8, planes as they lie in memory, padding included;
     `part` (4,) float32: x, y, width, height in luma pixels of what is shown of them; `colour` (3, 4)
