@@ -58,7 +58,7 @@ def measure_video(video: Path, spec: ClipSpec, runs: int) -> list[dict[str, Any]
     rows = []
     for way in WAYS:
         times = measure(lambda way=way: read(video, spec, way), runs)
-        row = {"video": video.name, "way": way, **{k: v for k, v in times.summary().items()}}
+        row = {"video": video.name, "way": way, **times.summary()}
         row["same_frames"] = digest(video, spec, way) == expected
         rows.append(row)
         print(
