@@ -40,6 +40,10 @@ _MAX_PIXELS = 100_000_000
 _PIXELS_IN_THREADS = 64_000_000
 """Every decoding thread holds a picture of its own: large ones get fewer threads."""
 
+_PIXELS_FOR_THREADS = 640 * 360
+"""Smaller pictures are decoded in one thread: more would take a tenth more processor time from a model on
+the same cores, and one gives some 2,000 pictures a second (benchmarks/decode.py)."""
+
 
 class VideoReader:
     """Frames of the best video stream of a file, in order of presentation.
@@ -238,7 +242,9 @@ def _limit_memory(stream: VideoStream, path: Path | str) -> None:
     context.options = {**context.options, "max_pixels": str(_MAX_PIXELS)}
     context.thread_type = "AUTO"
     threads = _PIXELS_IN_THREADS // max(1, num_pixels)
-    if threads < 16:  # FFmpeg's own choice is one more than there are cores, 16 at most
+    if num_pixels < _PIXELS_FOR_THREADS:
+        context.thread_count = 1
+    elif threads < 16:  # FFmpeg's own choice is one more than there are cores, 16 at most
         context.thread_count = max(1, min(threads, os.cpu_count() or 1))
 
 

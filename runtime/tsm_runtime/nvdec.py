@@ -165,6 +165,8 @@ def _why_not(frame: VideoFrame) -> str | None:
     """Say why a frame cannot be drawn on the GPU."""
     if not is_on_gpu(frame):
         return "NVDEC does not take this stream, FFmpeg decodes it on the CPU"
+    if frame.interlaced_frame:
+        return f"interlaced pictures, whose fields {PREPROCESS_MODEL} does not resize apart as swscale does"
     kind = frame.sw_format.name if frame.sw_format is not None else "unknown"
     return None if kind == "nv12" else f"{PREPROCESS_MODEL} takes NV12 (8 bits, 4:2:0), not {kind}"
 

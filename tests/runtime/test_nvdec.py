@@ -230,6 +230,18 @@ def test_an_unknown_gpu_is_told() -> None:
         PrimaryContext(3, library=CudaDouble())
 
 
+def test_interlaced_pictures_are_not_for_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """swscale resizes each field for itself; one filter over both would give other pictures."""
+    options = {"preset": "ultrafast", "x264-params": "tff=1"}
+    path = write_video(tmp_path / "v.mp4", counted(2), options=options)
+    monkeypatch.setattr(nvdec, "is_on_gpu", lambda frame: True)
+    with VideoReader(path) as reader:
+        frame = next(reader.frames()).frame
+    assert (nvdec._why_not(frame) or "").startswith("interlaced pictures, whose fields")
+    monkeypatch.undo()
+    assert (nvdec._why_not(frame) or "").startswith("NVDEC does not take this stream")
+
+
 # --- what the installed PyAV takes ----------------------------------------------------------------
 
 
