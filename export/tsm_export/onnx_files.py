@@ -24,11 +24,13 @@ from tsm_export.onnx_export import (
     halve_weights,
 )
 from tsm_export.parity import PARITY_BATCH_SIZES
+from tsm_export.preprocess_graph import preprocess_graph
 from tsm_export.quantize import QuantizedModel, calibrate, quantize
 from tsm_export.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle import ModelFile, QuantizationReport, sha256
+from tsm_runtime.preprocess import PREPROCESS_MODEL
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.checkpoint import Checkpoint
 
@@ -83,6 +85,11 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
             online,
             ModelFile(sha256=sha256(online), precision="fp32", kind="online", parity=parity),
         )
+    pictures = preprocess_graph(checkpoint.config.clip.size, opset=request.opset)
+    files[PREPROCESS_MODEL] = (
+        pictures,
+        ModelFile(sha256=sha256(pictures), precision="fp32", kind="preprocess"),
+    )
     return files
 
 

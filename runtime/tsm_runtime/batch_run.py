@@ -14,6 +14,7 @@ from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.given import describe_fusion
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.machine import num_cores
+from tsm_runtime.nvdec import Nvdec
 from tsm_runtime.pipeline import Member, Options
 from tsm_runtime.progress import progress_bars
 from tsm_runtime.sinks import Sink
@@ -83,6 +84,7 @@ def run_all(
     *,
     jobs: int | None = None,
     quiet: bool = False,
+    nvdec: Nvdec | None = None,
 ) -> int:
     """Run videos, each decoded once for all members, and hand their results to the sink, in their order.
 
@@ -93,6 +95,7 @@ def run_all(
         sink: takes the results.
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
+        nvdec: decodes on a GPU, one video at a time.
 
     Returns:
         How many videos gave no result; each was told on standard error.
@@ -104,7 +107,8 @@ def run_all(
             videos,
             members,
             options,
-            jobs=jobs or default_jobs(members),
+            jobs=jobs or (default_jobs(members) if nvdec is None else 1),
+            nvdec=nvdec,
             progress=None if bars is None else bars.report,
         )
         for video, result in held.enter_context(closing(found)):

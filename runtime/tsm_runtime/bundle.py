@@ -39,7 +39,7 @@ __all__ = [
 
 FORMAT_VERSION = 3
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
-head and settings of window, stride, smoothing and shortest duration."""
+head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx."""
 MANIFEST = "manifest.json"
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -120,8 +120,9 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     sha256: str
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
-    kind: Literal["clips", "online"] = "clips"
-    """What a call takes: whole clips, or one frame of each and what the model kept of the frames before."""
+    kind: Literal["clips", "online", "preprocess"] = "clips"
+    """What a call takes: whole clips, or one frame of each and what the model kept of the frames before, or
+    the planes of a decoded picture, of which it makes a frame."""
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
     quantization: QuantizationReport | None = None

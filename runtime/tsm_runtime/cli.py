@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -149,6 +150,13 @@ def tsm_run(
             " [default: auto]"
         ),
     ] = None,
+    hwdec: Annotated[
+        Literal["none", "auto", "cuda"],
+        typer.Option(
+            help="decode on the GPU (NVDEC), for --backend onnxruntime-cuda, frames stay there; auto: if that"
+            " works, else on the CPU, and says so"
+        ),
+    ] = "none",
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
@@ -200,6 +208,7 @@ def tsm_run(
     from tsm_runtime.batch_run import describe_run, run_all
     from tsm_runtime.inputs import list_inputs
     from tsm_runtime.members import ModelRequest, choose_models, closing_members, load_bundles, open_members
+    from tsm_runtime.nvdec import open_nvdec
     from tsm_runtime.options import Options, Overrides
     from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
 
@@ -235,6 +244,7 @@ def tsm_run(
                     "--start": start or None,
                     "--end": end,
                     "--jobs": jobs,
+                    "--hwdec": None if hwdec == "none" else hwdec,
                 },
                 video_id=video_id,
                 output=output,
@@ -256,6 +266,8 @@ def tsm_run(
         raise typer.Exit(code)
     if any(video == "-" or "://" in video for video in videos):
         raise UsageError("an address or - is a stream: add --live")
+    if hwdec != "none" and (jobs or 1) > 1:
+        raise UsageError(f"--hwdec {hwdec} decodes one video at a time: leave --jobs out")
     for_streams = {"open": show_open or None, "drop": drop, "timeout": timeout, "reconnect": reconnect}
     for option, given in {**for_streams, "pace": pace or None}.items():
         if given is not None:
@@ -304,7 +316,8 @@ def tsm_run(
             sink = with_report(sink, page, members)
         if notice:
             warn(notice)
-        failures = run_all(inputs, members, options, sink, jobs=jobs, quiet=quiet)
+        with open_nvdec(hwdec, bundles, members) or nullcontext() as nvdec:
+            failures = run_all(inputs, members, options, sink, jobs=jobs, quiet=quiet, nvdec=nvdec)
     if failures == len(inputs):
         raise typer.Exit(VideoError.exit_code)
     if failures or errors:

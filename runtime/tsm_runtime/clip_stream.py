@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,7 @@ class ClipStream:
         options: which part of the video, and clips per batch (1 where it does not say).
         cancelled: see above; default: an event of its own.
         memory: where the arrays of batches are taken from, see `ClipBuilder`; default: new ones.
+        converter: makes what turns a frame into what is put into those arrays, of a size and a crop.
 
     Raises:
         ValueError: there is no spec.
@@ -53,6 +55,7 @@ class ClipStream:
         *,
         cancelled: threading.Event | None = None,
         memory: Mapping[ClipSpec, FramePool] | None = None,
+        converter: Callable[[int, Crop], Any] = FrameConverter,
     ) -> None:
         self.reader = reader
         self.options = options
@@ -62,9 +65,10 @@ class ClipStream:
         self.builders = {spec: _builder(spec, options, (memory or {}).get(spec)) for spec in self.specs}
         self.duration_seconds = 0.0
         self.cancelled = cancelled or threading.Event()
+        self._converter = converter
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        converters = {look_of(spec): FrameConverter(*look_of(spec)) for spec in self.specs}
+        converters = {look_of(spec): self._converter(*look_of(spec)) for spec in self.specs}
         end = math.inf if self.options.end_seconds is None else self.options.end_seconds
         try:
             for shown, until_seconds in self._shown_frames():
@@ -79,7 +83,7 @@ class ClipStream:
                 builder.discard()
 
     def _push(
-        self, shown: TimedFrame, until_seconds: float, converters: Mapping[Look, FrameConverter]
+        self, shown: TimedFrame, until_seconds: float, converters: Mapping[Look, Any]
     ) -> Iterator[ClipBatch]:
         pictures: dict[Look, npt.NDArray[np.uint8]] = {}  # of this frame
 

@@ -7,9 +7,10 @@ from collections.abc import Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -18,6 +19,9 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.clock import Clock, TimedFrame
 from tsm_runtime.errors import VideoError
+
+if TYPE_CHECKING:
+    from tsm_runtime.nvdec import Nvdec
 
 __all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
 
@@ -36,6 +40,10 @@ _MAX_PIXELS = 100_000_000
 _PIXELS_IN_THREADS = 64_000_000
 """Every decoding thread holds a picture of its own: large ones get fewer threads."""
 
+_PIXELS_FOR_THREADS = 640 * 360
+"""Smaller pictures are decoded in one thread: more would take a tenth more processor time from a model on
+the same cores, and one gives some 2,000 pictures a second (benchmarks/decode.py)."""
+
 
 class VideoReader:
     """Frames of the best video stream of a file, in order of presentation.
@@ -45,12 +53,17 @@ class VideoReader:
     packets and frames that did not decode (or came with a time before their predecessor), and `failure` says
     why the video is not whole, or is None.
 
+    Args:
+        path: the file.
+        nvdec: decodes on a GPU; the frames stay there.
+
     Raises:
         VideoError: the file is missing, cannot be opened, or has no video stream.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, nvdec: Nvdec | None = None) -> None:
         self.path = path
+        self._nvdec = nvdec
         self._open()
         self._clock = Clock(self._stream, by_dts=_times_are_guesses(self._container, self._stream))
         self._forget_counts()
@@ -103,9 +116,11 @@ class VideoReader:
         return True
 
     def _open(self) -> None:
-        self._container = _open_container(self.path)
+        self._container = _open_container(self.path, self._nvdec)
         try:
             self._stream = choose_stream(self._container, self.path)
+            if self._nvdec is not None:
+                self._nvdec.prepare(self._stream, self.path)
         except VideoError:
             self._container.close()
             raise
@@ -171,7 +186,7 @@ class VideoReader:
         return None
 
 
-def _open_container(path: Path) -> InputContainer:
+def _open_container(path: Path, nvdec: Nvdec | None) -> InputContainer:
     try:
         if not path.exists():
             raise VideoError(f"{path}: no such file")
@@ -179,13 +194,26 @@ def _open_container(path: Path) -> InputContainer:
             raise VideoError(f"{path}: is a folder, not a video")
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError(f"{path}: empty file")
-        return av.open(
-            str(path.absolute()),  # absolute: a colon or leading dash in a name is no protocol or option
-            options={"protocol_whitelist": "file,crypto,data"},
-            metadata_errors="ignore",
-        )
+        if nvdec is None:
+            return _av_open(path, None)
+        try:
+            with nvdec.context.current():
+                return _av_open(path, nvdec.accelerator())
+        except av.error.FFmpegError as error:
+            container = _av_open(path, None)  # raises what is wrong with the file, if that is it
+            nvdec.trouble = reason_of(error)
+            return container
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
+
+
+def _av_open(path: Path, accelerator: HWAccel | None) -> InputContainer:
+    return av.open(
+        str(path.absolute()),  # absolute: a colon or leading dash in a name is no protocol or option
+        options={"protocol_whitelist": "file,crypto,data"},
+        metadata_errors="ignore",
+        hwaccel=accelerator,
+    )
 
 
 def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
@@ -216,7 +244,9 @@ def _limit_memory(stream: VideoStream, path: Path | str) -> None:
     context.options = {**context.options, "max_pixels": str(_MAX_PIXELS)}
     context.thread_type = "AUTO"
     threads = _PIXELS_IN_THREADS // max(1, num_pixels)
-    if threads < 16:  # FFmpeg's own choice is one more than there are cores, 16 at most
+    if num_pixels < _PIXELS_FOR_THREADS:
+        context.thread_count = 1
+    elif threads < 16:  # FFmpeg's own choice is one more than there are cores, 16 at most
         context.thread_count = max(1, min(threads, os.cpu_count() or 1))
 
 

@@ -18,7 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from tsm_runtime.crop import Crop, HalfCropper, stored_half
 from tsm_runtime.errors import VideoError
 
-__all__ = ["RESIZE_FLAG", "FrameConverter", "upright"]
+__all__ = ["RESIZE_FLAG", "FrameConverter", "display_matrix", "upright"]
 
 RESIZE_FLAG = "bilinear"
 """The swscale flag of every resize; stored in the bundle, and a bundle with another one is refused."""
@@ -46,7 +46,7 @@ class FrameConverter:
         Raises:
             VideoError: swscale cannot read this kind of picture, or it has no half.
         """
-        matrix = _display_matrix(frame)
+        matrix = display_matrix(frame)
         part = self._cropper(frame, stored_half(self.crop, matrix)) if self.crop else frame
         try:
             resized = self._reformatter.reformat(
@@ -70,7 +70,7 @@ def upright(picture: Picture, frame: VideoFrame) -> Picture:
     The matrix (a, b, u, c, d, v, x, y, w) takes column p and row q to column a*p + c*q and row b*p + d*q
     (ISO/IEC 14496-12, 8.3.2); `frame.rotation` would tell the turn but not a mirroring.
     """
-    return _turned(picture, _display_matrix(frame))
+    return _turned(picture, display_matrix(frame))
 
 
 def _turned(picture: Picture, matrix: tuple[float, float, float, float]) -> Picture:
@@ -80,7 +80,8 @@ def _turned(picture: Picture, matrix: tuple[float, float, float, float]) -> Pict
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
+def display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
+    """Return a, b, c, d of a frame's display matrix, see `upright`."""
     try:
         # Not frame.side_data: frame and container would hold each other, and pictures of many megabytes would
         # wait for Python's search for such cycles.

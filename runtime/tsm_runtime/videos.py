@@ -16,9 +16,11 @@ from tsm_runtime.clips import ClipBatch, ClipSpec
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import VideoError
 from tsm_runtime.frame_pool import FramePool
+from tsm_runtime.frames import FrameConverter
 from tsm_runtime.in_flight import BatchRunner
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.member import Member
+from tsm_runtime.nvdec import Nvdec
 from tsm_runtime.options import Options
 from tsm_runtime.outputs import Result
 from tsm_runtime.prefetch import Ended, Prefetcher
@@ -40,6 +42,7 @@ def run_videos(
     *,
     jobs: int = 1,
     progress: VideoProgress | None = None,
+    nvdec: Nvdec | None = None,
 ) -> Generator[tuple[VideoInput, Result | VideoError]]:
     """Run models on videos, several at once, and yield what each gave, in the order of the videos.
 
@@ -53,17 +56,20 @@ def run_videos(
         options: which part of the videos, and clips per batch.
         jobs: videos that are decoded at a time.
         progress: told how far each video is.
+        nvdec: decodes on a GPU, one video at a time.
 
     Raises:
         RunError: a model gave scores that are not numbers, or its backend broke off.
         UsageError: a member's weight is not above 0.
-        ValueError: there is no model.
+        ValueError: there is no model, or several jobs with `nvdec`.
     """
     if not members:
         raise ValueError("no model to run: expected one or more")
+    if nvdec is not None and jobs != 1:
+        raise ValueError(f"jobs {jobs}: on a GPU one video is decoded at a time")
     if options.batch_size is None:
         options = replace(options, batch_size=max(member.backend.best_batch for member in members))
-    yield from _Run(members, options, jobs, progress).outcomes(videos)
+    yield from _Run(members, options, jobs, progress, nvdec).outcomes(videos)
 
 
 @dataclass(eq=False, slots=True)
@@ -107,13 +113,21 @@ class _Run:
     """One pass over some videos. All but `_read` happens in the caller's thread."""
 
     def __init__(
-        self, members: Sequence[Member], options: Options, jobs: int, progress: VideoProgress | None
+        self,
+        members: Sequence[Member],
+        options: Options,
+        jobs: int,
+        progress: VideoProgress | None,
+        nvdec: Nvdec | None,
     ) -> None:
         self._members = members
         self._progress = progress
+        self._nvdec = nvdec
         self._jobs = jobs
         self._batch_size = options.batch_size or 1
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
+        if nvdec is not None:
+            self._memory = nvdec.memory(tuple(self._memory))
         self._waiting: dict[ClipSpec, list[_Part]] = {spec: [] for spec in self._memory}
         self._runners = [BatchRunner(member.backend) for member in members]
         # With several jobs clips come one by one, and meet those of other videos in a batch. Else they are
@@ -147,10 +161,15 @@ class _Run:
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
-        with VideoReader(video.given.path) as reader:
+        with VideoReader(video.given.path, self._nvdec) as reader:
             specs, cancelled = tuple(self._memory), self._decoding.cancelled
             video.clips = ClipStream(
-                reader, specs, self._options, cancelled=cancelled, memory=self._read_into
+                reader,
+                specs,
+                self._options,
+                cancelled=cancelled,
+                memory=self._read_into,
+                converter=FrameConverter if self._nvdec is None else self._nvdec.converter,
             )
             yield from video.clips
 

@@ -468,7 +468,11 @@ def test_fp16_beside_fp32(
 ) -> None:
     code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "bundle", "--engine", "fp16")
     assert code == 0
-    assert [line.split()[0] for line in said.splitlines()[1:]] == ["model.fp32.onnx", "model.fp16.onnx"]
+    assert [line.split()[0] for line in said.splitlines()[1:]] == [
+        "model.fp32.onnx",
+        "model.fp16.onnx",
+        "preprocess.onnx",
+    ]
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.model_bytes("model.fp32.onnx") == graph
     assert bundle.model_bytes("model.fp16.onnx") == to_half(graph)
@@ -490,7 +494,11 @@ def test_a_target_that_is_not_possible_here_does_not_cost_the_onnx_files(
     code, said = tsm_export(monkeypatch, capsys, *words)
     assert code == 5
     assert "pip install 'tsm-tal[tensorrt]'" in said
-    assert sorted(load_bundle(tmp_path / "bundle").manifest.files) == ["model.fp16.onnx", "model.fp32.onnx"]
+    assert sorted(load_bundle(tmp_path / "bundle").manifest.files) == [
+        "model.fp16.onnx",
+        "model.fp32.onnx",
+        "preprocess.onnx",
+    ]
 
 
 def test_a_plan_for_which_there_is_no_room_is_left_out(
@@ -524,8 +532,9 @@ def test_a_plan_for_which_there_is_no_room_is_left_out(
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "manifest.json",
         "model.fp32.onnx",
+        "preprocess.onnx",
     ]
-    assert list(load_bundle(tmp_path / "bundle").manifest.files) == ["model.fp32.onnx"]
+    assert list(load_bundle(tmp_path / "bundle").manifest.files) == ["model.fp32.onnx", "preprocess.onnx"]
 
 
 @pytest.mark.parametrize(

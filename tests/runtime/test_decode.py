@@ -330,12 +330,15 @@ def test_a_picture_that_would_fill_the_memory_is_refused(shared_data: Path) -> N
         VideoReader(shared_data / "hard" / "libwebm__invalid_vp9_bitstream-bug_1416.webm")
 
 
-@pytest.mark.parametrize(("pixels", "threads"), [(1920 * 1080, 0), (3840 * 2160, 7), (7680 * 4320, 1)])
-def test_large_pictures_get_few_threads(
+@pytest.mark.parametrize(
+    ("pixels", "threads"), [(320 * 240, 1), (1920 * 1080, 0), (3840 * 2160, 7), (7680 * 4320, 1)]
+)
+def test_large_and_small_pictures_get_few_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, threads: int
 ) -> None:
     path = write_video(tmp_path / "v.mkv", counted(2))
-    monkeypatch.setattr(decode, "_PIXELS_IN_THREADS", decode._PIXELS_IN_THREADS * 64 * 48 // pixels)
+    for limit in ("_PIXELS_IN_THREADS", "_PIXELS_FOR_THREADS"):
+        monkeypatch.setattr(decode, limit, getattr(decode, limit) * 64 * 48 // pixels)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     with VideoReader(path) as reader:
         assert reader._stream.codec_context.thread_count == threads

@@ -14,10 +14,13 @@ import numpy.typing as npt
 from tsm_runtime.backends import Device, Scores
 from tsm_runtime.backends.failures import one_line, run_failure
 from tsm_runtime.backends.onnxruntime import check_session, import_onnxruntime, session_options
+from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
 from tsm_runtime.bundle import Bundle
 from tsm_runtime.engines.gpu import find_gpu
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.frame_pool import FramePool
+from tsm_runtime.gpu.device_clips import DeviceClips
+from tsm_runtime.preprocess import PREPROCESS_MODEL
 
 __all__ = ["CUDA_PROVIDER", "OnnxruntimeCudaBackend", "has_cuda_provider"]
 
@@ -125,6 +128,16 @@ class OnnxruntimeCudaBackend:
         except Exception as error:  # as above
             raise run_failure(self.name, batch.num_clips, error) from error
 
+    def open_drawer(self, bundle: Bundle) -> OnnxruntimeDrawer:
+        """Open the bundle's `preprocess.onnx` beside the model, for `tsm_runtime.nvdec`.
+
+        Raises:
+            BundleError: the file is missing, altered, or not loadable.
+        """
+        return OnnxruntimeDrawer(
+            _open(self._ort, bundle, PREPROCESS_MODEL, self._index), self._index, self.name
+        )
+
     def close(self) -> None:
         """Wait for what is in flight and give the GPU's memory back; a second call does nothing."""
         self._thread.shutdown()
@@ -137,7 +150,11 @@ class OnnxruntimeCudaBackend:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _upload(self, slot: _Slot, frames: npt.NDArray[np.uint8]) -> None:
+    def _upload(self, slot: _Slot, frames: npt.NDArray[np.uint8] | DeviceClips) -> None:
+        if isinstance(frames, DeviceClips):  # they are there
+            slot.frames, slot.shape = None, ()
+            slot.binding.bind_input("frames", "cuda", self._index, np.uint8, frames.shape, frames.address)
+            return
         if slot.shape != frames.shape:
             slot.frames, slot.shape = None, ()  # before more is taken
             slot.frames = self._ort.OrtValue.ortvalue_from_shape_and_type(

@@ -1,0 +1,101 @@
+"""The few calls of the CUDA driver that decoding on the GPU needs; no package, only the driver's library.
+
+No release ran this on a GPU: tests call it with a double of the library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.errors import BackendError, OutOfMemoryError
+
+__all__ = ["PrimaryContext"]
+
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_OUT_OF_MEMORY = 2
+"""CUDA_ERROR_OUT_OF_MEMORY of cuda.h."""
+
+
+class PrimaryContext:
+    """A GPU's primary context, which onnxruntime and FFmpeg use too, so that addresses are good in all.
+
+    Args:
+        device: number of the GPU, in CUDA's order.
+        library: the driver, for tests.
+
+    Raises:
+        BackendError: there is no driver or no such GPU.
+    """
+
+    def __init__(self, device: int = 0, *, library: Any = None) -> None:
+        self.device = device
+        try:
+            self._cuda = library or ctypes.CDLL(_DRIVER)
+        except OSError as error:
+            raise BackendError(f"no GPU: the NVIDIA driver is not installed ({error})") from error
+        self._handle, self._context = ctypes.c_int(), ctypes.c_void_p()
+        self._call("cuInit", 0)
+        self._call("cuDeviceGet", ctypes.byref(self._handle), device)
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._handle)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context that of the calling thread, within the block."""
+        self._call("cuCtxPushCurrent_v2", self._context)
+        try:
+            yield
+        finally:
+            self._call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+
+    def allocate(self, num_bytes: int) -> int:
+        """Return the address of new memory.
+
+        Raises:
+            OutOfMemoryError: there is not so much.
+        """
+        address = ctypes.c_uint64()
+        with self.current():
+            self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(num_bytes))
+        return address.value
+
+    def free(self, address: int) -> None:
+        """Give memory back."""
+        with self.current():
+            self._call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def upload(self, address: int, data: npt.NDArray[np.uint8]) -> None:
+        """Copy an array to the GPU; it may be overwritten when this returns."""
+        flat = np.ascontiguousarray(data)
+        with self.current():
+            pointer = ctypes.c_void_p(flat.ctypes.data)
+            self._call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), pointer, ctypes.c_size_t(flat.nbytes))
+
+    def wait_for_decoder(self) -> None:
+        """Wait until pictures that FFmpeg gave out are there: it works on the default stream.
+
+        onnxruntime's streams do not take part in that stream's order, so nothing else waits for them.
+        """
+        with self.current():
+            self._call("cuStreamSynchronize", ctypes.c_void_p(None))
+
+    def close(self) -> None:
+        """Let the context go; a second call does nothing. All memory was freed before."""
+        if self._context:
+            self._call("cuDevicePrimaryCtxRelease_v2", self._handle)
+            self._context = ctypes.c_void_p()
+
+    def _call(self, function: str, *arguments: object) -> None:
+        code = getattr(self._cuda, function)(*arguments)
+        if code == _OUT_OF_MEMORY:
+            raise OutOfMemoryError(f"GPU {self.device}: out of memory")
+        if code:
+            raise BackendError(
+                f"GPU {self.device}: {function} gives CUDA error {code}; does nvidia-smi list it?"
+            )

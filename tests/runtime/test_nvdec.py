@@ -1,0 +1,346 @@
+"""`--hwdec`: frames that stay on the GPU, with doubles of CUDA's libraries, and for real on a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.codec.hwaccel import HWAccel
+from entry import Command, command
+from media import counted, write_levels, write_video
+from onnxruntime_double import installed
+from tiny_bundle import SIZE, tiny_manifest, tiny_model, write_tiny_bundle
+
+from tsm_runtime import nvdec
+from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
+from tsm_runtime.bundle import Bundle, load_bundle, sha256
+from tsm_runtime.decode import VideoReader
+from tsm_runtime.errors import BackendError, OutOfMemoryError, VideoError
+from tsm_runtime.gpu import driver
+from tsm_runtime.gpu.driver import PrimaryContext
+from tsm_runtime.inputs import VideoInput
+from tsm_runtime.member import Member
+from tsm_runtime.members import member_of
+from tsm_runtime.nvdec import Hwdec, Nvdec, open_nvdec
+from tsm_runtime.options import Options
+from tsm_runtime.videos import run_videos
+
+PREPROCESS = "preprocess.onnx"
+
+
+class CudaDouble:
+    """libcuda.so.1 whose GPU is the host's memory; it takes ctypes' types only, as the real one needs."""
+
+    def __init__(self, limit: int = 1 << 30, device: int = 0) -> None:
+        self.memory: dict[int, Any] = {}
+        self.stack: list[int] = []
+        self.retained = 0
+        self.num_waits = 0
+        self.limit, self.device = limit, device
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGet(self, handle: Any, ordinal: int) -> int:  # noqa: N802
+        handle._obj.value = ordinal
+        return 0 if ordinal == self.device else 101
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, handle: ctypes.c_int) -> int:  # noqa: N802
+        context._obj.value = 77
+        self.retained += 1
+        return 0
+
+    def cuDevicePrimaryCtxRelease_v2(self, handle: ctypes.c_int) -> int:  # noqa: N802
+        assert not self.memory, "memory was not freed"
+        self.retained -= 1
+        return 0
+
+    def cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:  # noqa: N802
+        assert self.retained
+        self.stack.append(context.value or 0)
+        return 0
+
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:  # noqa: N802
+        context._obj.value = self.stack.pop()
+        return 0
+
+    def cuMemAlloc_v2(self, address: Any, size: ctypes.c_size_t) -> int:  # noqa: N802
+        assert self.stack == [77]
+        if sum(map(len, self.memory.values())) + size.value > self.limit:
+            return 2
+        block = (ctypes.c_uint8 * size.value)()
+        address._obj.value = ctypes.addressof(block)
+        self.memory[address._obj.value] = block
+        return 0
+
+    def cuMemFree_v2(self, address: ctypes.c_uint64) -> int:  # noqa: N802
+        assert self.stack == [77]
+        del self.memory[address.value]
+        return 0
+
+    def cuMemcpyHtoD_v2(  # noqa: N802
+        self, address: ctypes.c_uint64, source: ctypes.c_void_p, size: ctypes.c_size_t
+    ) -> int:
+        assert self.stack == [77]
+        starts = [
+            start for start, block in self.memory.items() if start <= address.value < start + len(block)
+        ]
+        assert address.value + size.value <= starts[0] + len(self.memory[starts[0]])
+        ctypes.memmove(address.value, source, size.value)
+        return 0
+
+    def cuStreamSynchronize(self, stream: ctypes.c_void_p) -> int:  # noqa: N802
+        assert self.stack == [77]
+        self.num_waits += 1
+        return 0
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    pytest.importorskip("onnx")
+    from tsm_export.preprocess_graph import preprocess_graph
+
+    pictures = preprocess_graph(SIZE)
+    entry = {"sha256": sha256(pictures), "precision": "fp32", "kind": "preprocess"}
+    files: dict[str, object] = dict(tiny_manifest(tiny_model().SerializeToString())["files"])  # type: ignore[call-overload]
+    folder = write_tiny_bundle(tmp_path / "bundle", files=files | {PREPROCESS: entry}, format_version=3)
+    (folder / PREPROCESS).write_bytes(pictures)
+    return load_bundle(folder)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDouble:
+    """A GPU whose NVDEC gives out NV12 pictures: those of the CPU's decoder, which a test can look at."""
+    double = CudaDouble()
+    installed(monkeypatch)
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda name: double)
+    monkeypatch.setattr(Nvdec, "accelerator", lambda self: double.stack.append(double.stack.pop()))
+    monkeypatch.setattr(Nvdec, "prepare", lambda self, stream, path: None)
+    monkeypatch.setattr(nvdec, "_why_not", lambda frame: None if frame.format.name == "nv12" else "no NV12")
+    decoded = VideoReader._decoded
+
+    def as_nv12(self: VideoReader) -> Iterator[av.VideoFrame]:
+        for frame in decoded(self):
+            if self._nvdec is None or frame.format.name != "yuv420p":
+                yield frame
+                continue
+            turned = frame.reformat(format="nv12")
+            turned.pts = frame.pts
+            yield turned
+
+    monkeypatch.setattr(VideoReader, "_decoded", as_nv12)
+    return double
+
+
+@pytest.fixture
+def tsm_run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    from tsm_runtime.cli import main
+
+    return command("tsm-run", main, monkeypatch, capfdbinary)
+
+
+def opened(hwdec: Hwdec, bundle: Bundle, member: Member) -> Nvdec:
+    decoder = open_nvdec(hwdec, [bundle], [member])
+    assert decoder is not None
+    return decoder
+
+
+def levels(path: Path, **more: Any) -> Path:
+    return write_levels(path, [(20, 1.0), (235, 1.0), (120, 1.5)], **more)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_a_run_gives_what_it_gives_on_the_cpu(
+    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, batch_size: int
+) -> None:
+    video, options = VideoInput(levels(tmp_path / "v.mp4"), "v"), Options(batch_size=batch_size)
+    with OnnxruntimeCudaBackend(bundle, "model.fp32.onnx") as backend:
+        member = member_of(bundle, backend)
+        (_, expected), *_ = run_videos([video], [member], options)
+        with opened("cuda", bundle, member) as decoder:
+            found = [result for _, result in run_videos([video, video], [member], options, nvdec=decoder)]
+            assert cuda.memory  # clips lay on the GPU
+            assert cuda.num_waits == 2 * 7 * 4  # one for each sampled frame
+        assert not cuda.memory
+        assert cuda.retained == 0
+    for result in found:
+        assert result.segments == expected.segments or [
+            (s.label, s.start_seconds, s.end_seconds, pytest.approx(s.score, abs=0.02))
+            for s in expected.segments
+        ] == [(s.label, s.start_seconds, s.end_seconds, s.score) for s in result.segments]
+        assert result.num_intervals == 7
+
+
+def test_a_picture_that_the_graph_does_not_take(
+    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`cuda` refuses, `auto` converts on the CPU, copies to the GPU and says so once."""
+    video = VideoInput(levels(tmp_path / "v.mkv", pixel_format="yuv444p"), "v")
+    with OnnxruntimeCudaBackend(bundle, "model.fp32.onnx") as backend:
+        member = member_of(bundle, backend)
+        ((_, expected),) = run_videos([video], [member], Options())
+        with opened("cuda", bundle, member) as decoder:
+            ((_, refused),) = run_videos([video], [member], Options(), nvdec=decoder)
+        with opened("auto", bundle, member) as decoder:
+            ((_, found),) = run_videos([video], [member], Options(), nvdec=decoder)
+    assert str(refused) == f"{video.path}: no NV12; --hwdec auto converts such pictures on the CPU"
+    assert found.segments == expected.segments
+    assert capsys.readouterr().err.count("--hwdec auto: pictures are converted on the CPU: no NV12") == 1
+    assert not cuda.memory
+
+
+def test_clips_on_the_gpu_are_like_an_array(cuda: CudaDouble) -> None:
+    context = PrimaryContext()
+    decoder = Nvdec(context, {})
+    random = np.random.default_rng(0)
+    wanted = random.integers(0, 256, (3, 2, 4, 4, 3), dtype=np.uint8)
+    clips = decoder._new_clips(wanted.shape)
+    for number, clip in enumerate(wanted):
+        for place, picture in enumerate(clip):
+            clips[number][place] = picture
+    assert bytes(cuda.memory[clips.address]) == wanted.tobytes()
+    part = clips[1:]
+    assert (part.shape, part.address, len(part)) == ((2, 2, 4, 4, 3), clips.address + 96, 2)
+    with pytest.raises(IndexError):
+        clips[3]
+    with pytest.raises(ValueError, match=r"expected uint8 \(4, 4, 3\)"):
+        clips[0][0] = wanted[0]
+    with pytest.raises(ValueError, match="without gaps"):
+        clips[::2]
+    decoder.close()
+    decoder.close()
+    assert not cuda.memory
+
+
+def test_no_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = PrimaryContext(library=CudaDouble(limit=10))
+    with pytest.raises(OutOfMemoryError, match="GPU 0: out of memory"):
+        context.allocate(11)
+
+
+def test_an_unknown_gpu_is_told() -> None:
+    with pytest.raises(BackendError, match="GPU 3: cuDeviceGet gives CUDA error 101"):
+        PrimaryContext(3, library=CudaDouble())
+
+
+def test_interlaced_pictures_are_not_for_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """swscale resizes each field for itself; one filter over both would give other pictures."""
+    options = {"preset": "ultrafast", "x264-params": "tff=1"}
+    path = write_video(tmp_path / "v.mp4", counted(2), options=options)
+    monkeypatch.setattr(nvdec, "is_on_gpu", lambda frame: True)
+    with VideoReader(path) as reader:
+        frame = next(reader.frames()).frame
+    assert (nvdec._why_not(frame) or "").startswith("interlaced pictures, whose fields")
+    monkeypatch.undo()
+    assert (nvdec._why_not(frame) or "").startswith("NVDEC does not take this stream")
+
+
+# --- what the installed PyAV takes ----------------------------------------------------------------
+
+
+def test_pyav_takes_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real HWAccel; and the names that frames, planes and contexts of the GPU are asked for are there."""
+    accelerator = Nvdec(PrimaryContext(library=CudaDouble()), {}).accelerator()
+    assert isinstance(accelerator, HWAccel)
+    assert (accelerator.is_hw_owned, accelerator.device_id) == (True, 0)
+    assert accelerator.options == {"primary_ctx": "0", "current_ctx": "1"}
+    assert "cuda" in av.codec.hwaccel.hwdevices_available()
+    frame = av.VideoFrame(64, 48, "nv12")
+    assert frame.sw_format is None
+    assert nvdec._why_not(frame) == "NVDEC does not take this stream, FFmpeg decodes it on the CPU"
+    y, uv = frame.planes
+    assert (y.height, uv.height, uv.line_size) == (48, 24, y.line_size)
+    assert y.buffer_ptr > 0
+    assert hasattr(av.CodecContext.create("h264", "r"), "is_hwaccel")
+
+
+@pytest.mark.parametrize("hwdec", ["cuda", "auto"])
+@pytest.mark.parametrize(
+    ("codec", "why"),
+    [("ffv1", "FFmpeg has no NVDEC for ffv1"), ("libx264", r"FFmpeg cannot use the GPU \(.+\)")],
+)
+def test_what_nvdec_does_not_take(
+    tmp_path: Path, hwdec: str, codec: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real PyAV: FFV1 is not in FFmpeg's list, and there is no current context that it could use."""
+    path = write_video(tmp_path / "v.mkv", counted(5), codec=codec)
+    decoder = Nvdec(PrimaryContext(library=CudaDouble()), {}, may_fall_back=hwdec == "auto")
+    if hwdec == "cuda":
+        with pytest.raises(VideoError, match=rf"v\.mkv: {why}; --hwdec auto decodes"):
+            VideoReader(path, decoder)
+        return
+    with VideoReader(path, decoder) as reader:
+        assert len([*reader.frames()]) == 5
+    assert re.search(rf"--hwdec auto: decodes on the CPU: .*v\.mkv: {why}", capsys.readouterr().err)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_without_a_gpu_cuda_is_an_error_and_auto_says_so(
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tsm_run: Command,
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(driver.ctypes, "CDLL", missing)
+    video = levels(tmp_path / "v.mp4")
+    words = ("--model", bundle.path, "--backend", "onnxruntime", "-q", "--format", "json", video)
+    code, out, err = tsm_run("--hwdec", "cuda", *words)
+    assert (code, out) == (5, "")
+    assert "--hwdec cuda: no GPU: the NVIDIA driver is not installed" in err
+    code, out, err = tsm_run("--hwdec", "auto", *words)
+    assert code == 0
+    assert "--hwdec auto: decodes on the CPU: no GPU: the NVIDIA driver is not installed" in err
+    assert out == tsm_run(*words)[1]
+    code, _, err = tsm_run("--hwdec", "auto", "--jobs", "2", *words)
+    assert code == 2
+    assert "one video at a time: leave --jobs out" in err
+
+
+def test_what_is_missing_is_named(bundle: Bundle, cuda: CudaDouble, tmp_path: Path) -> None:
+    from tsm_runtime.backends import open_model
+
+    with pytest.raises(
+        BackendError, match=r"--hwdec cuda: onnxruntime .* CPU, fp32 takes clips from the host"
+    ):
+        open_nvdec("cuda", [bundle], [member_of(bundle, open_model(bundle, "model.fp32.onnx"))])
+    old = load_bundle(write_tiny_bundle(tmp_path / "old"))
+    backend = OnnxruntimeCudaBackend(old, "model.fp32.onnx")
+    with backend, pytest.raises(BackendError, match=r"old: has no preprocess\.onnx; export it again"):
+        open_nvdec("cuda", [old], [member_of(old, backend)])
+    assert cuda.retained == 0
+
+
+# --- for real -------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_nvdec_gives_the_segments_of_the_cpu(bundle: Bundle, tmp_path: Path) -> None:
+    """H.264 through NVDEC, preprocess.onnx and the model, beside the same through swscale."""
+    try:
+        backend = OnnxruntimeCudaBackend(bundle, "model.fp32.onnx")
+    except BackendError as error:
+        if os.environ.get("TSM_REQUIRE_GPU") == "1":
+            raise
+        pytest.skip(f"no GPU for this test: {error}")
+    video = VideoInput(write_levels(tmp_path / "v.mp4", [(20, 1.0), (235, 2.0)]), "v")
+    with backend:
+        member = member_of(bundle, backend)
+        ((_, expected),) = run_videos([video], [member], Options())
+        with opened("cuda", bundle, member) as decoder:
+            ((_, found),) = run_videos([video], [member], Options(), nvdec=decoder)
+    assert [(s.label, s.start_seconds, s.end_seconds) for s in found.segments] == [
+        (s.label, s.start_seconds, s.end_seconds) for s in expected.segments
+    ]
+    assert found.scores.action == pytest.approx(expected.scores.action, abs=0.05)
