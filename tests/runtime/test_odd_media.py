@@ -111,13 +111,25 @@ def test_a_corrupt_middle_is_counted_and_the_rest_is_found(tmp_path: Path, suffi
     result = run(path, member())
     ((start_seconds, end_seconds),) = result.gaps
     assert 3 < start_seconds < 5 <= end_seconds < 6
-    if suffix != "ts":  # whose reader passes over what is no packet; the gap tells of it
-        assert result.corrupt_frames > 0
-        assert any("corrupt or misplaced" in line for line in result.warnings)
+    assert result.corrupt_frames > 0
+    assert any("corrupt or misplaced" in line for line in result.warnings)
     assert any(line.startswith("1 gap without a new frame") for line in result.warnings)
     if suffix != "mkv":  # whose reader may lose its place in the file
         assert ("bright", 8.0) in [(s.label, round(s.start_seconds, 1)) for s in result.segments]
         assert result.duration_seconds == pytest.approx(10, abs=0.1)
+
+
+def test_a_little_damage_to_a_transport_stream_is_counted(tmp_path: Path) -> None:
+    """Its reader passes over what is no packet, and the decoder sees nothing wrong: a frame is missing."""
+    noise = np.random.default_rng(0).integers(0, 60, (250, 48, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "v.ts", noise)
+    data = bytearray(path.read_bytes())
+    start = int(0.4 * len(data))
+    data[start : start + 600] = np.random.default_rng(1).bytes(600)
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        assert 240 < len([*reader.frames()]) < 250
+        assert reader.corrupt_frames > 0
 
 
 PEAK = f"""
