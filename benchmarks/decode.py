@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tsm_runtime.decode import VideoReader
 from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.options import Options
 
-WAYS: dict[str, tuple[str, int, str]] = {
+WAYS: dict[str, tuple[Any, int, Any]] = {
     "none": ("NONE", 1, "DEFAULT"),
     "slice 2": ("SLICE", 2, "DEFAULT"),
     "frame 1": ("FRAME", 1, "DEFAULT"),
@@ -57,7 +58,7 @@ def measure_video(video: Path, spec: ClipSpec, runs: int) -> list[dict[str, Any]
     expected = digest(video, spec, "none")
     rows = []
     for way in WAYS:
-        times = measure(lambda way=way: read(video, spec, way), runs)
+        times = measure(partial(read, video, spec, way), runs)
         row = {"video": video.name, "way": way, **times.summary()}
         row["same_frames"] = digest(video, spec, way) == expected
         rows.append(row)
@@ -83,7 +84,8 @@ def read(video: Path, spec: ClipSpec, way: str) -> None:
     memory = FramePool()
     with opened(video, way) as reader:
         for batch in ClipStream(reader, spec, Options(), memory={spec: memory}):
-            memory.give(batch.memory)
+            if batch.memory is not None:
+                memory.give(batch.memory)
 
 
 def digest(video: Path, spec: ClipSpec, way: str) -> str:

@@ -158,6 +158,7 @@ class VideoReader:
             for packet in self._container.demux():
                 self._note_time(packet)
                 if packet.stream_index == self._stream.index and packet.size:
+                    self.corrupt_frames += packet.is_corrupt  # a transport stream lost pieces here
                     yield packet  # type: ignore[misc]  # of our stream, so of its type
         except av.error.FFmpegError as error:
             self.failure = reason_of(error)
