@@ -295,8 +295,9 @@ class ClipBuilder:
         spec = self.spec
         if self._batch is None:
             self._batch = self.memory.take((self.batch_size, spec.num_frames, spec.size, spec.size, 3))
+        frames = self._batch[len(self._ready)]
         for place, picture in clip.items():
-            self._batch[len(self._ready), place] = picture
+            frames[place] = picture
         self._ready.append(interval)
 
     def _pop_batch(self) -> ClipBatch:

@@ -34,8 +34,8 @@ __all__ = ["Drawer", "Hwdec", "Nvdec", "is_on_gpu", "open_nvdec"]
 
 Hwdec = Literal["none", "auto", "cuda"]
 
-_EXTRA_FRAMES = "4"
-"""Surfaces beyond what the stream's references need: two frames wait for their successor."""
+_WAITING_FRAMES = 4
+"""Frames on the GPU that wait for their successor, or are on their way to a clip."""
 
 
 class Drawer(Protocol):
@@ -88,12 +88,20 @@ class Nvdec:
         context: of the GPU.
         drawers: for each size of the models' pictures.
         may_fall_back: decode and convert on the CPU what the GPU does not take, and say so.
+        held_frames: frames that wait until their clip is complete.
     """
 
     def __init__(
-        self, context: PrimaryContext, drawers: Mapping[int, Drawer], *, may_fall_back: bool = False
+        self,
+        context: PrimaryContext,
+        drawers: Mapping[int, Drawer],
+        *,
+        may_fall_back: bool = False,
+        held_frames: int = 0,
     ) -> None:
         self.context, self.drawers, self.may_fall_back = context, drawers, may_fall_back
+        self.extra_frames = held_frames + _WAITING_FRAMES
+        """Surfaces beyond what the stream's references need."""
         self.trouble = ""
         """What FFmpeg said when it could not use the GPU."""
         self._clips: list[Any] = []
@@ -119,7 +127,7 @@ class Nvdec:
         context = stream.codec_context
         if context.is_hwaccel:
             context.thread_count = 1  # NVDEC does the work; each thread would hold surfaces
-            context.options = {**context.options, "extra_hw_frames": _EXTRA_FRAMES}
+            context.options = {**context.options, "extra_hw_frames": str(self.extra_frames)}
             return
         reason = f"{path}: FFmpeg has no NVDEC for {context.name}"
         if self.trouble:
@@ -221,4 +229,6 @@ def _opened(
     except BaseException:
         context.close()
         raise
-    return Nvdec(context, drawers, may_fall_back=may_fall_back)
+    # A clip is drawn when it is complete; until then its frames stay where NVDEC put them.
+    held = sum(member.spec.num_frames * member.spec.num_overlapping for member in members)
+    return Nvdec(context, drawers, may_fall_back=may_fall_back, held_frames=held)

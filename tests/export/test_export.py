@@ -274,6 +274,7 @@ def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "manifest.json",
         "model.fp32.onnx",
+        "preprocess.onnx",
     ]
     assert bundle.model_bytes("model.fp32.onnx") == graph
     assert manifest.files["model.fp32.onnx"].sha256 == sha256(graph)
@@ -432,10 +433,11 @@ def test_the_command(
     os.utime(older, (1, 1))
     code, said = tsm_export(monkeypatch, capsys)
     assert code == 0
-    first, second = said.splitlines()
+    first, second, third = said.splitlines()
     assert first == "runs/random/best.safetensors -> bundle"
     assert second.startswith("  model.fp32.onnx (")
     assert "largest difference from PyTorch at batches (2, 3): action_scores " in second
+    assert third.startswith("  preprocess.onnx (")
     code, _ = tsm_export(monkeypatch, capsys, stored, "--engine", "fp32")  # over the existing bundle
     assert code == 0
     load_bundle(tmp_path / "bundle").model_bytes("model.fp32.onnx")

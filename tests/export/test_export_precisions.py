@@ -23,7 +23,12 @@ def test_all_precisions_of_a_trained_model(learnt_run: Path, drawn_data: Path, t
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.manifest == exported.manifest
     files = bundle.manifest.files
-    assert list(files) == ["model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx"]
+    assert list(files) == [
+        "model.fp32.onnx",
+        "model.fp16.onnx",
+        "model.int8.onnx",
+        "preprocess.onnx",
+    ]
     assert files["model.fp32.onnx"].accuracy is None
     for name in ("model.fp16.onnx", "model.int8.onnx"):
         accuracy = files[name].accuracy
