@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -136,9 +137,9 @@ def test_each_video_is_decoded_once(validation: Validation, monkeypatch: pytest.
     opened: list[Path] = []
 
     class Counted(videos.VideoReader):
-        def __init__(self, path: Path) -> None:
+        def __init__(self, path: Path, *arguments: Any) -> None:
             opened.append(path)
-            super().__init__(path)
+            super().__init__(path, *arguments)
 
     monkeypatch.setattr(videos, "VideoReader", Counted)
     reports_of(validation, BrightnessBackend(), Blind(2), Blind(3))
