@@ -33,7 +33,7 @@ data.root = "."
 data.cache = "cache"
 model = {backbone = "mobilenet_v2", width_mult = 0.25, dropout = 0.0, head = "sigmoid"}
 clip = {interval_seconds = 0.5, num_frames = 2, size = 32}
-train = {epochs = 16, batch_size = 8, learning_rate = 0.02, validate_every = 8}
+train = {epochs = 12, batch_size = 8, learning_rate = 0.02, validate_every = 12}
 augment = {crop_scale = 1.0, color = 0.0, time_jitter = 0.0}
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import OutOfMemoryError
 from tsm_runtime.outputs import Result, SceneScore
 from tsm_runtime.pipeline import Member
+from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import BACKGROUND, Segment
 
 ACTIONS = ("dark", "bright", BACKGROUND)
@@ -59,9 +61,32 @@ def _softmax(mean: npt.NDArray[np.float64], centres: tuple[float, ...]) -> npt.N
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+FREE = ("dark", "bright", "grey")
+"""Labels of a sigmoid head."""
+LEAST = (0.001, 0.001, 0.4)
+"""Its thresholds. Dark and bright are within 0.415 of their centres, so that grey is dark and bright too."""
+
+
+@dataclass
+class FreeBackend(BrightnessBackend):
+    """Scores each action on its own by the mean brightness; the tiny bundle with a sigmoid does the same."""
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        mean = frames.reshape(len(frames), -1).mean(axis=1, dtype=np.float64) / 255
+        logits = -SHARPNESS * (mean[:, None] - np.array(ACTION_CENTRES)) ** 2
+        return Scores((1 / (1 + np.exp(-logits))).astype(np.float32), super().infer(frames).scene)
+
+
+def member_of(spec: ClipSpec, **rules: Any) -> Member:
+    """Return a member with these rules; with thresholds it has a sigmoid head."""
+    made = SegmentRules(**rules)
+    backend = FreeBackend() if made.thresholds else BrightnessBackend()
+    labels = FREE if made.thresholds else ACTIONS
+    return Member(backend=backend, spec=spec, action_labels=labels, scene_labels=SCENES, rules=made)
+
+
 def brightness_member(interval_seconds: float = 0.5, num_frames: int = 4, size: int = 32) -> Member:
-    spec = ClipSpec(interval_seconds=interval_seconds, num_frames=num_frames, size=size)
-    return Member(backend=BrightnessBackend(), spec=spec, action_labels=ACTIONS, scene_labels=SCENES)
+    return member_of(ClipSpec(interval_seconds=interval_seconds, num_frames=num_frames, size=size))
 
 
 @dataclass(eq=False)

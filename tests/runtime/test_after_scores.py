@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 from entry import Command, command
-from fakes import ACTION_CENTRES, SHARPNESS, BrightnessBackend, brightness_member
+from fakes import FREE, LEAST, member_of
 from media import write_levels, write_video
 
 from tsm_runtime import fuse_cli
-from tsm_runtime.backends import Scores
 from tsm_runtime.bundle import ModelFile, encode_manifest, load_bundle
 from tsm_runtime.cli import main
 from tsm_runtime.clips import ClipSpec
@@ -34,9 +32,6 @@ from tsm_runtime.verification.inputs import video_clips
 from tsm_runtime.verification.run import verify
 
 LEVELS = [(20, 1.0), (128, 0.2), (20, 0.8), (235, 0.3), (128, 1.0), (235, 1.1), (100, 0.6)]
-FREE = ("dark", "bright", "grey")
-LEAST = (0.001, 0.001, 0.4)
-"""Dark and bright are within 0.415 of their centres, so that grey is dark and bright too."""
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +47,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     levels = [20 + 215 * (time // 400 % 2) for time in pts]
     pictures = (np.full((48, 64, 3), level, np.uint8) for level in levels)
     return write_video(tmp_path_factory.mktemp("media") / "gaps.mkv", pictures, pts=pts)
-
-
-@dataclass
-class FreeBackend(BrightnessBackend):
-    """Scores each action on its own by the mean brightness; the tiny bundle with a sigmoid does the same."""
-
-    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
-        mean = frames.reshape(len(frames), -1).mean(axis=1, dtype=np.float64) / 255
-        logits = -SHARPNESS * (mean[:, None] - np.array(ACTION_CENTRES)) ** 2
-        return Scores((1 / (1 + np.exp(-logits))).astype(np.float32), super().infer(frames).scene)
-
-
-def member_of(spec: ClipSpec, **rules: Any) -> Member:
-    made = SegmentRules(**rules)
-    plain = replace(brightness_member(), spec=spec, rules=made)
-    return replace(plain, backend=FreeBackend(), action_labels=FREE) if made.thresholds else plain
 
 
 # --- the pipeline ---------------------------------------------------------------------------------

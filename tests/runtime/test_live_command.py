@@ -19,7 +19,9 @@ from media import write_levels, write_video
 
 pytest.importorskip("onnx")
 
-from tiny_online import write_online_bundle
+from fakes import FREE, LEAST
+from tiny_bundle import write_tiny_bundle
+from tiny_online import tiny_online_model, write_online_bundle
 
 from tsm_runtime.cli import main
 from tsm_runtime.errors import UsageError
@@ -107,6 +109,32 @@ def test_lines_of_a_run(tsm_run: Command, video: Path) -> None:
         "the stream ended", True, 75, 6, 2
     )  # fmt: skip
     assert all('"wall":"2' in line and "Z" in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "settings", [["--window", "0.9"], ["--min-duration", "1.2"], ["--window", "2", "--min-duration", "0.7"]]
+)
+def test_settings_count_as_in_files(tsm_run: Command, video: Path, settings: list[str]) -> None:
+    code, out, err = tsm_run(video, "--live", *settings)
+    assert (code, err) == (0, "")
+    assert tsm_run(video, "-o", "v.json", "-q", *settings).code == 0
+    found = [(s.label, s.start_seconds, s.end_seconds) for s in read_segments(Path("v.json"))["scene"]]
+    assert segments(out) == found != []
+
+
+@pytest.mark.parametrize(("option", "value"), [("smoothing", 1.0), ("stride", 0.25)])
+def test_settings_that_are_not_for_streams(
+    tsm_run: Command, tmp_path: Path, video: Path, option: str, value: float
+) -> None:
+    """Whether asked for or of the bundle; the message's advice helps."""
+    found = tsm_run(video, "--live", f"--{option}", value)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith("tsm-run: a live run cannot ")
+    assert f"switch it off with --{option} 0 (model " in found.err
+    bundle = write_tiny_bundle(tmp_path / "set", format_version=3, **{f"{option}_seconds": value})
+    found = tsm_run(video, "--live", "--model", bundle)
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert segments(tsm_run(video, "--live", "--model", bundle, f"--{option}", 0).out) == FOUND
 
 
 def test_open_segments_are_told_too(tsm_run: Command, video: Path) -> None:
@@ -427,6 +455,33 @@ def test_the_online_model_on_odd_timing(tsm_run: Command, tmp_path: Path) -> Non
     assert lines(out)[-1]["gaps"] == len(expected.gaps)
     found = [e["score"] for e in lines(out) if e["event"] == "segment"]
     assert found == [round(s.score, 6) for s in expected.segments]
+
+
+def test_an_online_model_with_a_sigmoid_head(tsm_run: Command, tmp_path: Path, video: Path) -> None:
+    """Its thresholds count; what the same model says of whole clips, where more than one label is found."""
+    head = {"format_version": 3, "head": "sigmoid", "thresholds": LEAST, "action_labels": FREE}
+    bundle = write_online_bundle(tmp_path / "free", tiny_online_model(sigmoid=True), **head)
+    from tsm_runtime.library import load, run
+
+    expected = run(video, load(bundle, online=True)).segments
+    out = tsm_run(video, "--model", bundle, "--live").out
+    assert lines(out)[0]["models"][0]["backend"].endswith("online")
+    assert sorted(segments(out)) == sorted((s.label, s.start_seconds, s.end_seconds) for s in expected)
+    assert {("dark", 0.0, 1.5), ("grey", 1.0, 1.5)} <= set(segments(out))
+
+
+def test_an_online_model_takes_no_windows(tsm_run: Command, tmp_path: Path, video: Path) -> None:
+    """The other model of the bundle, which takes whole clips, runs; alone the online one is refused."""
+    bundle = write_online_bundle(tmp_path / "both")
+    code, out, err = tsm_run(video, "--model", bundle, "--live", "--window", "0.8")
+    assert (code, err) == (0, "")
+    assert not lines(out)[0]["models"][0]["backend"].endswith("online")
+    from tsm_runtime.library import load, stream
+    from tsm_runtime.options import Overrides
+
+    model = load(bundle, online=True, overrides=Overrides(window_seconds=0.8))
+    with pytest.raises(UsageError, match=r"^a live run cannot run an online model on windows \(of 0.8 s\)"):
+        stream(video, model)
 
 
 def test_an_ensemble_of_both_kinds(tsm_run: Command, tiny_bundle: Path, tmp_path: Path, video: Path) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import ACTIONS, brightness_member
+from fakes import ACTIONS, FREE, brightness_member
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsm_runtime.clips import ClipSpec
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
 from tsm_runtime.live.merging import MemberMerger
 from tsm_runtime.live.tracks import Tracks
 from tsm_runtime.pipeline import Member
+from tsm_runtime.post_processing import SegmentRules, find_segments
 from tsm_runtime.segments import IntervalScores, Segment, merge_intervals
 
 DARK, BRIGHT, NOTHING = (
@@ -52,6 +55,43 @@ def test_segments_are_those_of_all_intervals_at_once(
     found += merger.close()
     assert [each.segment for each in found] == merge_intervals(scores, ACTIONS, t)
     assert merger.num_intervals == len(given_steps)
+
+
+@settings(max_examples=200)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from([1, 1, 1, 1, 2, 5]),
+            st.booleans(),
+            st.tuples(*[st.sampled_from([0.25, 0.5, 0.625, 0.75])] * 3),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    thresholds=st.sampled_from([(0.5, 0.7, 0.25), (0.75, 0.75, 0.75), (0.3, 0.3, 1.0)]),
+    least=st.sampled_from([0.0, 1.0, 1.3]),
+)
+def test_a_sigmoid_head_and_a_shortest_duration(
+    rows: list[tuple[int, bool, tuple[float, ...]]], thresholds: tuple[float, ...], least: float
+) -> None:
+    indices = np.cumsum([step for step, *_ in rows]) - 1
+    broken = {int(index) for index, (_, gap, _) in zip(indices, rows, strict=True) if gap}
+    scores = IntervalScores(
+        indices=indices.astype(np.int64),
+        action=np.array([row for *_, row in rows], np.float32),
+        breaks=frozenset(broken),
+    )
+    rules = SegmentRules(thresholds=thresholds, min_duration_seconds=least)
+    merger, found = MemberMerger(FREE, 0.5, rules), []
+    for index, row in zip(indices.tolist(), scores.action, strict=True):
+        found += merger.push(index, row, after_gap=index in broken)
+        assert all(rules.keeps(each.segment) for each in merger.open)
+    found += merger.close()
+    ends = [each.segment.end_seconds for each in found]
+    assert ends == sorted(ends)
+    expected, _ = find_segments(scores, FREE, ClipSpec(interval_seconds=0.5), rules)
+    key = operator.attrgetter("start_seconds", "end_seconds", "label")
+    assert sorted((each.segment for each in found), key=key) == sorted(expected, key=key)
 
 
 def test_what_is_open_and_what_can_still_begin() -> None:

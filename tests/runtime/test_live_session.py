@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fakes import BrightnessBackend, brightness_member
+from fakes import LEAST, BrightnessBackend, brightness_member, member_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import (
@@ -30,6 +30,7 @@ from streams import (
 
 from tsm_runtime import pipeline, videos
 from tsm_runtime.backends import Scores
+from tsm_runtime.clips import ClipSpec
 from tsm_runtime.clock import TimedFrame
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.fusion.fuse import FusionOptions
@@ -107,16 +108,26 @@ timings = st.lists(
     max_size=12,
 )
 
+HALF = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)
+QUARTER = ClipSpec(interval_seconds=0.25, num_frames=2, size=16)
 ENSEMBLES = {
     "one": lambda: [brightness_member()],
     "t of 0.3": lambda: [brightness_member(0.3, 3)],
     "two grids": lambda: [brightness_member(0.5, 4, 16), replace(brightness_member(0.3), weight=2.0)],
     "shared clips": lambda: [brightness_member(), replace(brightness_member(), weight=0.4)],
     "three": lambda: [brightness_member(), brightness_member(1.0, 2, 16), brightness_member(0.25, 2)],
+    "sigmoid": lambda: [member_of(HALF, thresholds=LEAST)],
+    "shortest": lambda: [member_of(QUARTER, thresholds=LEAST, min_duration_seconds=0.6)],
+    "both heads": lambda: [
+        member_of(HALF, thresholds=LEAST),
+        replace(member_of(QUARTER, min_duration_seconds=0.5), weight=2.0),
+    ],
+    "window": lambda: [member_of(replace(HALF, window_seconds=1.3))],
+    "window and grid": lambda: [member_of(replace(QUARTER, window_seconds=4.0)), brightness_member()],
 }
 
 
-@settings(max_examples=120)
+@settings(max_examples=200)
 @given(
     given_timings=timings,
     members=st.sampled_from(sorted(ENSEMBLES)),
@@ -162,6 +173,53 @@ def test_live_finds_what_a_file_gives(
         assert end.gaps == len(expected.gaps)
         gaps = [(e.start, e.end) for e in events if isinstance(e, LiveGap)]
         assert gaps == [(round(start, 6), round(end, 6)) for start, end in expected.gaps]
+
+
+def test_an_interval_of_a_sigmoid_head_has_several_labels_at_once() -> None:
+    """Grey is dark and bright too, so that these go on through it."""
+    levels = even([(DARK, 1.0), (GREY, 1.0), (BRIGHT, 1.0)])
+    events = live(source_of(levels), member_of(HALF, thresholds=LEAST), show_open=True, batch_size=1)
+    assert sorted(segments_in(events)) == [("bright", 1.0, 3.0), ("dark", 0.0, 2.0), ("grey", 1.0, 2.0)]
+    at_once = {(e.label, e.start, e.end) for e in events if isinstance(e, OpenSegment) and e.time == 1.52}
+    assert at_once == {("dark", 0.0, 1.5), ("bright", 1.0, 1.5), ("grey", 1.0, 1.5)}
+
+
+def test_a_short_segment_is_not_told_even_while_it_is_open() -> None:
+    member = member_of(HALF, min_duration_seconds=1.0)
+    events = live(source_of(even(SCENE)), member, show_open=True, batch_size=1)
+    assert segments_in(events) == [("dark", 0.0, 1.0), ("bright", 1.5, 3.0)]
+    opened = [(e.label, e.start, e.end) for e in events if isinstance(e, OpenSegment)]
+    assert opened == [
+        ("dark", 0.0, 1.0),
+        ("bright", 1.5, 2.5),
+        ("bright", 1.5, 3.0),
+    ]
+
+
+def test_a_window_waits_for_the_frames_that_it_reaches() -> None:
+    """From 0 to 1 s dark; the last frame of interval 1's window is that of 1.125 s."""
+    member = member_of(replace(HALF, window_seconds=1.0))
+    events = live(source_of(even([(DARK, 1.5), (BRIGHT, 1.5)])), member, show_open=True, batch_size=1)
+    told = [(e.label, e.end, e.time) for e in events if isinstance(e, OpenSegment)][:2]
+    assert told == [("dark", 0.5, pytest.approx(0.64)), ("dark", 1.0, pytest.approx(1.16))]
+
+
+@pytest.mark.parametrize(
+    ("spec", "rules", "why"),
+    [
+        (HALF, {"smoothing_seconds": 1.5}, r"smooth scores \(over 1.5 s\); switch it off with --smoothing 0"),
+        (
+            replace(HALF, stride_seconds=0.25),
+            {},
+            r"take overlapping intervals \(every 0.25 s\); switch it off with --stride 0",
+        ),
+    ],
+)
+def test_settings_that_are_not_for_streams(spec: ClipSpec, rules: dict[str, float], why: str) -> None:
+    source = source_of(even(SCENE))
+    with pytest.raises(UsageError, match=f"^a live run cannot {why}$"):
+        watch(source, [brightness_member(), member_of(spec, **rules)])
+    assert source.opened == 0
 
 
 def test_scenes_and_times_of_a_segment() -> None:
@@ -284,9 +342,9 @@ def test_a_stream_that_stays_away_ends_the_run() -> None:
     source = FakeSource(
         [FakeConnection(grey_frames(even([(DARK, 1.2)])), failure="lost"), *away], reconnects=True
     )
-    events = live(source, brightness_member(), reconnect_seconds=0.02)
+    events = live(source, brightness_member(), reconnect_seconds=0.3)
     end = end_of(events)
-    assert (end.reason, end.complete) == ("lost; not back within 0.02 s", False)
+    assert (end.reason, end.complete) == ("lost; not back within 0.3 s", False)
     assert 2 < source.opened < 1000
     source = FakeSource([FakeConnection(grey_frames(even([(DARK, 1.2)])), failure="lost")], reconnects=True)
     end = end_of(live(source, brightness_member(), reconnect_seconds=0.0))

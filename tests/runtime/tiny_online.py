@@ -31,8 +31,11 @@ def _softmax(mean: npt.NDArray[np.float64], centres: tuple[float, ...]) -> npt.N
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def tiny_online_model() -> ModelProto:
-    """frame, feature_sum (N, 1), count (N, 1), state_0 (N, 1, 1, 1) -> scores and the next states."""
+def tiny_online_model(*, sigmoid: bool = False) -> ModelProto:
+    """frame, feature_sum (N, 1), count (N, 1), state_0 (N, 1, 1, 1) -> scores and the next states.
+
+    `sigmoid`: each action on its own, as `tiny_bundle.tiny_model`.
+    """
     constants = {
         "white": np.float32(255),
         "one": np.float32(1),
@@ -59,7 +62,9 @@ def tiny_online_model() -> ModelProto:
             helper.make_node("Sub", ["mean", f"{head}_centres"], [f"{head}_distance"]),
             helper.make_node("Mul", [f"{head}_distance", f"{head}_distance"], [f"{head}_square"]),
             helper.make_node("Mul", [f"{head}_square", "sharpness"], [f"{head}_logits"]),
-            helper.make_node("Softmax", [f"{head}_logits"], [f"{head}_scores"], axis=1),
+            helper.make_node("Sigmoid", [f"{head}_logits"], [f"{head}_scores"])
+            if sigmoid and head == "action"
+            else helper.make_node("Softmax", [f"{head}_logits"], [f"{head}_scores"], axis=1),
         ]
     constants["flat"] = np.array([-1, 1])
     states = {"feature_sum": [1], "count": [1], "state_0": [1, 1, 1]}
@@ -78,14 +83,15 @@ def tiny_online_model() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def write_online_bundle(folder: Path, model: ModelProto | None = None) -> Path:
+def write_online_bundle(folder: Path, model: ModelProto | None = None, **changes: object) -> Path:
     """Write a bundle with the tiny clip model and an online model, which do not say the same."""
     clips, online = tiny_model().SerializeToString(), (model or tiny_online_model()).SerializeToString()
     files = {
         "model.fp32.onnx": {"sha256": sha256(clips), "precision": "fp32"},
         "model.online.onnx": {"sha256": sha256(online), "precision": "fp32", "kind": "online"},
     }
-    write_tiny_bundle(folder, files=files, format_version=2, shift_direction="past")
+    manifest = {"files": files, "format_version": 2, "shift_direction": "past", **changes}
+    write_tiny_bundle(folder, **manifest)  # type: ignore[arg-type]
     (folder / "model.online.onnx").write_bytes(online)
     return folder
 

@@ -108,7 +108,7 @@ def test_other_ways_to_be_wrong(tmp_path: Path) -> None:
     assert "offset of 'a/b/c' is nan; expected seconds, or null" in refusal(path)
     path.write_text("[")
     assert "not JSON" in refusal(path)
-    assert "No such file" in refusal(tmp_path / "gone.json")
+    assert "no such file; tsm-inspect --write-split" in refusal(tmp_path / "gone.json")
 
 
 def test_against_the_captures_there_are(tmp_path: Path) -> None:

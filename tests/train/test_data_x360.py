@@ -18,10 +18,12 @@ from tsm_runtime.clips import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.outputs import Result
+from tsm_runtime.post_processing import SegmentRules
 from tsm_train import inspect_cli
-from tsm_train.config import DataConfig, StoreConfig
+from tsm_train.config import DataConfig, StoreConfig, load_config
 from tsm_train.data.opening import TrainingData, open_data
 from tsm_train.frame_store import FrameStore
+from tsm_train.presets import preset_names, preset_path
 
 A, B, C = (f"{letter}0000000-0000-4000-8000-000000000000" for letter in "abc")
 SEGMENTS = {
@@ -335,9 +337,11 @@ def test_training_on_both_eyes(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     shown: list[tuple[str, str]] = []
 
-    def watched(model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec) -> Result:
+    def watched(
+        model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec, rules: SegmentRules
+    ) -> Result:
         shown.append((video_id, spec.crop))
-        return predict(model, video, video_id, labels, spec)
+        return predict(model, video, video_id, labels, spec, rules)
 
     monkeypatch.setattr(training_run, "predict", watched)
     write_split(root)
@@ -430,3 +434,34 @@ def test_real_footage_with_real_annotations(shared_data: Path, tmp_path: Path, v
         assert video.duration_seconds is not None
         assert all(s.end_seconds <= video.duration_seconds for s in video.segments)
         assert video.crop == ("left" if view == "binocular" else "")
+
+
+def test_shipped_configurations_open_real_footage(
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    captures = real_root(shared_data, tmp_path, "panoramic")
+    inspect = command("tsm-inspect", inspect_cli.main, monkeypatch, capfdbinary)
+    # The annotations are those of longer videos.
+    accepted = 'data.accept=["segment-beyond-end", "only-in-validation"]'
+    words = ["--data", tmp_path, "--json", "--set", accepted]
+    names, split = [name for name in preset_names() if name.startswith("x360")], tmp_path / "split.json"
+    assert inspect(names[0], *words) == (
+        2,
+        "",
+        f"tsm-inspect: {split}: there is no such file; tsm-inspect --write-split {split} makes it\n",
+    )
+    code, _, err = inspect(names[0], *words, "--write-split", split)
+    assert (code, err) == (0, f"wrote {split}\n")
+    code, out, err = inspect(names[0], *words)
+    assert (code, err) == (0, "")
+    subsets = {subset["subset"]: subset["videos"] for subset in json.loads(out)["subsets"]}
+    assert sum(subsets.values()) == len(captures) == 12
+    assert subsets["validation"] > 0
+    for name in names:
+        config = load_config(preset_path(name), [accepted], root=tmp_path)
+        data = open_data(config.data, config.clip.interval_seconds)
+        data.problems.raise_errors()
+        assert sorted(video.capture for video in data.videos) == captures

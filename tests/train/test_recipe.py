@@ -16,7 +16,7 @@ from torch import nn
 from tsm_runtime.outputs import Result
 from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import BACKGROUND, IntervalScores, Segment
-from tsm_train import training
+from tsm_train import training, training_run
 from tsm_train.batch_norm import freeze_batch_norm
 from tsm_train.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from tsm_train.clip_data import NO_SCENE, Labels
@@ -27,7 +27,7 @@ from tsm_train.model import TSM
 from tsm_train.run_folder import RunFolder
 from tsm_train.thresholds import UNKNOWN_THRESHOLD, apply_rules, best_threshold, choose_thresholds
 from tsm_train.training_run import TrainingRun, _rate
-from tsm_train.validation import predict
+from tsm_train.validation import predict, score_results
 
 TINY = """
 name = "tiny"
@@ -226,6 +226,38 @@ def test_a_run_with_a_sigmoid_head(config_file: Path, tmp_path: Path) -> None:
     assert labelled == expected
 
 
+def test_a_sigmoid_head_is_scored_by_what_deployment_finds(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows, cells, smoothing and the shortest duration too, each of them once."""
+    scored: dict[str, Result] = {}
+
+    def keep(truth: Any, results: dict[str, Result]) -> dict[str, float]:
+        scored.update(results)
+        return score_results(truth, results)
+
+    monkeypatch.setattr(training_run, "score_results", keep)
+    settings = [
+        "model.head=sigmoid",
+        "clip.window_seconds=0.7",
+        "segments.stride_seconds=0.25",
+        "segments.smoothing_seconds=0.6",
+        "segments.min_duration_seconds=0.7",
+    ]
+    config = load_config(config_file, settings)
+    fit(config, tmp_path / "run")
+    made = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert len(scored) == 1
+    for video_id, result in scored.items():
+        video = Path(config.data.videos) / f"{video_id}.mp4"
+        rules = made.segment_rules
+        deployed = predict(made.model(), video, video_id, made.labels, made.config.clip_spec, rules)
+        spans = [(s.label, s.start_seconds, s.end_seconds) for s in result.segments]
+        assert spans == [(s.label, s.start_seconds, s.end_seconds) for s in deployed.segments] != []
+        assert min(end - start for _, start, end in spans) >= 0.7
+        assert result.stride_seconds == 0.25
+
+
 def s_length(segment: Segment) -> int:
     return round((segment.end_seconds - segment.start_seconds) * 2)
 
@@ -285,6 +317,9 @@ def test_thresholds_of_overlapping_actions() -> None:
     found = apply_rules(result, labels, SegmentRules(thresholds=thresholds), 0.5).segments
     assert [(s.label, s.start_seconds, s.end_seconds) for s in found] == segments
     assert [s.score for s in found] == pytest.approx([0.4, 0.9])
+    rules = SegmentRules(thresholds=thresholds, min_duration_seconds=1.5, smoothing_seconds=9.0)
+    (longest,) = apply_rules(result, labels, rules, 0.5).segments
+    assert longest == found[0]
     assert choose_thresholds([video], {}, labels, 0.5) == (UNKNOWN_THRESHOLD,) * 3
 
 

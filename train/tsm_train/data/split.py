@@ -138,6 +138,8 @@ def encode_split(split: Split) -> bytes:
 
 
 def _read_file(path: Path) -> _File:
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file; tsm-inspect --write-split {path} makes it")
     faults: list[str] = []
     try:
         if path.suffix.lower() == ".toml":
