@@ -90,7 +90,7 @@ WRONG = {
     BASE + '[ensemble]\nweights = "best"': "[ensemble]: weights = 'best': Invalid enum value 'best'",
     BASE + "[ensemble]\niou = 2.0": "[ensemble]: iou 2: expected 0 to 1",
     BASE + "[ensemble]\nweigths = 1": "[ensemble]: unknown key 'weigths'; did you mean 'weights'?",
-    BASE + "[post_processing]\nstrides = [0]": "[post_processing]: Expected `int` >= 1 - at `$.strides[...]`",
+    BASE + "[post_processing]\nstrides = [0]": "[post_processing]: Expected `int` >= 1 - at `$.strides[0]`",
     BASE + '[post_processing]\nmembers = ["c"]': "[post_processing]: members: no member 'c'",
     BASE + "[[ensemble]]\n": "ensemble = [{}]: expected a section, [ensemble]",
     'preset = "cpu-lite"\n' + BASE: "cpu-lite: no such file, and no shipped configuration; did you mean",
