@@ -7,7 +7,7 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -29,8 +29,13 @@ __all__ = [
     "StoreConfig",
     "TrainConfig",
     "View",
+    "config_of",
     "load_config",
+    "read_toml",
+    "strict_section",
 ]
+
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -267,23 +272,56 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, root: Path | None 
     Raises:
         UsageError: unreadable, not TOML, unknown or missing key, value out of range.
     """
-    try:
-        raw = msgspec.toml.decode(read_text(path))
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    raw = read_toml(path)
     for text in overrides:
         _override(raw, text)
-    _refuse_unknown(raw, Config, str(path))
+    return config_of(raw, str(path), path.parent if root is None else root)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: unreadable, or not TOML.
+    """
     try:
-        config = msgspec.convert(raw, Config)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{path}: {_told(str(error), raw)}") from error
-    _check_data(config.data, f"{path} [data]")
+        raw: dict[str, Any] = msgspec.toml.decode(read_text(path))
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    return raw
+
+
+def config_of(raw: Mapping[str, Any], where: str, root: Path) -> Config:
+    """Make a run of what a TOML file holds.
+
+    Args:
+        raw: the content.
+        where: begins the message of an error.
+        root: where relative paths start.
+
+    Raises:
+        UsageError: unknown or missing key, value out of range.
+    """
+    config = strict_section(raw, Config, where)
+    _check_data(config.data, f"{where} [data]")
     try:
         _ = config.clip_spec
     except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error
-    return _with_absolute_paths(config, path.parent if root is None else root)
+        raise UsageError(f"{where}: {error}") from error
+    return _with_absolute_paths(config, root)
+
+
+def strict_section(raw: Mapping[str, Any], kind: type[_T], where: str) -> _T:
+    """Make a struct of a TOML table.
+
+    Raises:
+        UsageError: unknown or missing key, value out of range; `where` begins the message.
+    """
+    _refuse_unknown(raw, kind, where)
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {_told(str(error), raw)}") from error
 
 
 def _check_data(data: DataConfig, where: str) -> None:

@@ -18,7 +18,7 @@ from tsm_train.checkpoint import Checkpoint, save_checkpoint
 from tsm_train.clip_data import Labels
 from tsm_train.config import Config
 
-__all__ = ["RESUME", "RunFolder", "check_same_config", "read_resume"]
+__all__ = ["RESUME", "RunFolder", "begun_config", "check_same_config", "read_resume"]
 
 RESUME = "resume.ckpt"
 """State from which an unfinished run goes on: local to the machine, and never accepted by the export."""
@@ -163,6 +163,16 @@ class RunFolder:
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in self.rows)
         return table.getvalue()
+
+
+def begun_config(folder: Path) -> Config | None:
+    """Return the configuration that a run was begun with; None where no run was begun.
+
+    Raises:
+        UsageError: config.json is damaged.
+    """
+    path = folder / "config.json"
+    return _read(path, Config) if path.exists() else None
 
 
 def check_same_config(folder: Path, begun: Config, config: Config) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from tsm_runtime.terminal import printable
 from tsm_train.data.inspection import Report, SubsetCount
 
-__all__ = ["report_to_text"]
+__all__ = ["columns", "report_to_text"]
 
 _MOST_PAIRS = 8
 
@@ -16,14 +16,14 @@ def report_to_text(report: Report) -> str:
     """Return tables of videos, classes and scenes by subset, then the problems, errors first."""
     subsets = report.subsets
     lines = [f"format {report.format}, intervals of {report.interval_seconds:g} s", ""]
-    lines += _columns(("subset", *_TOTALS), (_totals(subset) for subset in subsets))
+    lines += columns(("subset", *_TOTALS), (_totals(subset) for subset in subsets))
     lines += _lengths(subsets)
     lines += ["", "actions, in the order of the model's outputs (then background):", ""]
     for subset in subsets:
         lines += [f"{subset.subset}:", *_classes(subset, report.actions), ""]
     if any(scene.scene is not None for subset in subsets for scene in subset.scenes):
         header = ("subset", "scene", "captures", "videos", "seconds", "instances", "intervals")
-        lines += [*_columns(header, _scenes(subsets), num_texts=2), ""]
+        lines += [*columns(header, _scenes(subsets), num_texts=2), ""]
     lines += _overlaps(subsets)
     lines += _problems(report)
     return "\n".join(lines) + "\n"
@@ -58,7 +58,7 @@ def _classes(subset: SubsetCount, actions: Sequence[str]) -> list[str]:
         counts = (entry.videos, entry.instances, entry.seconds, entry.intervals, entry.covered_intervals)
         rows.append((label, *counts))
     header = ("label", "videos", "instances", "seconds", "intervals", "half or more covered")
-    return _columns(header, rows)
+    return columns(header, rows)
 
 
 def _scenes(subsets: Sequence[SubsetCount]) -> Iterator[tuple[object, ...]]:
@@ -76,7 +76,7 @@ def _overlaps(subsets: Sequence[SubsetCount]) -> list[str]:
     ]
     if not rows:
         return []
-    return [*_columns(("subset", "at the same time", "seconds"), rows, num_texts=2), ""]
+    return [*columns(("subset", "at the same time", "seconds"), rows, num_texts=2), ""]
 
 
 def _problems(report: Report) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _problems(report: Report) -> Iterator[str]:
     yield f"{errors} errors, {len(report.problems) - errors} warnings"
 
 
-def _columns(header: Sequence[str], rows: Iterable[Sequence[object]], num_texts: int = 1) -> list[str]:
+def columns(header: Sequence[str], rows: Iterable[Sequence[object]], num_texts: int = 1) -> list[str]:
     """Lines of a table: the first columns left, numbers right, seconds with one decimal."""
     cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]

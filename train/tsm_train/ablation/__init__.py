@@ -1,0 +1,3 @@
+"""The paper's table for one's own data: members trained, scored, fused, and written as a table."""
+
+__all__: list[str] = []
