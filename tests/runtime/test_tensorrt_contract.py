@@ -30,6 +30,7 @@ OTHER_OBJECTS = {
     "engines/inspector.py": {"layer.get", "layer.inputs", "layer.kind", "layer.outputs", "tensor.items"},
     "engines/options.py": {"engine"},
     "engines/rebuild.py": {"engine"},
+    "gpu/device_clips.py": {"context"},
     "gpu/pycuda_memory.py": {"context"},
 }
 """Where a name below holds, or may hold too, something that is not TensorRT's."""
