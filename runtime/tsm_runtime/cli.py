@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from tsm_runtime.errors import TsmError, UsageError, VideoError
+from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.names import Format
-from tsm_runtime.terminal import is_terminal, run_command, version_option, warn
+from tsm_runtime.terminal import is_terminal, run_command, version_option
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
@@ -205,12 +204,8 @@ def tsm_run(
     if not videos:
         raise UsageError("no video given; try: tsm-run VIDEO, or tsm-run --demo")
     from tsm_runtime.backends.choice import BackendRequest
-    from tsm_runtime.batch_run import describe_run, run_all
-    from tsm_runtime.inputs import list_inputs
-    from tsm_runtime.members import ModelRequest, choose_models, closing_members, load_bundles, open_members
-    from tsm_runtime.nvdec import open_nvdec
-    from tsm_runtime.options import Options, Overrides
-    from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
+    from tsm_runtime.members import ModelRequest, choose_models
+    from tsm_runtime.options import Overrides
 
     chosen, notice = choose_models(
         ModelRequest(
@@ -229,99 +224,67 @@ def tsm_run(
         window_seconds=window,
         stride_seconds=stride,
     )
-    if live:
-        from tsm_runtime.live.command import LiveRequest, run_live
-
-        code = run_live(
-            LiveRequest(
-                sources=tuple(videos),
-                for_files={
-                    "--format": format_ if format_ != "jsonl" else None,
-                    "--label-map": label_map,
-                    "--overlay": overlay,
-                    "--report": report,
-                    "--truth": truth,
-                    "--start": start or None,
-                    "--end": end,
-                    "--jobs": jobs,
-                    "--hwdec": None if hwdec == "none" else hwdec,
-                },
-                video_id=video_id,
-                output=output,
-                show_open=show_open,
-                drop=drop,
-                batch=batch,
-                timeout=timeout,
-                reconnect=reconnect,
-                pace=pace,
-                quiet=quiet,
-            ),
-            chosen,
-            BackendRequest(
-                backend=backend or "auto", precision=precision, rebuild=rebuild, num_threads=threads
-            ),
-            overrides,
-            notice,
-        )
-        raise typer.Exit(code)
-    if any(video == "-" or "://" in video for video in videos):
-        raise UsageError("an address or - is a stream: add --live")
-    if hwdec != "none" and (jobs or 1) > 1:
-        raise UsageError(f"--hwdec {hwdec} decodes one video at a time: leave --jobs out")
-    for_streams = {"open": show_open or None, "drop": drop, "timeout": timeout, "reconnect": reconnect}
-    for option, given in {**for_streams, "pace": pace or None}.items():
-        if given is not None:
-            raise UsageError(f"--{option} is for streams: add --live")
-    options = Options(
-        start_seconds=start,
-        end_seconds=end,
-        # An ensemble drops after weighing, as tsm-fuse does: weak segments support those of other members.
-        min_score=chosen.min_score if len(chosen.members) == 1 else 0.0,
-        batch_size=batch,
-        fusion=chosen.options,
-    )
-    inputs, errors = list_inputs([Path(video) for video in videos], video_id)
-    check_output(output, inputs, format_)
-    if overlay is not None:
-        from tsm_runtime.overlay import check_overlay, with_overlay
-
-        check_overlay(overlay, inputs, output)
-    from tsm_runtime.report.sink import report_request, with_report
-
-    page = report_request(report, embed, truth, inputs, output)
-    for error in errors:
-        warn(str(error))
-    if not inputs:
-        raise typer.Exit(VideoError.exit_code)
-    bundles = load_bundles(chosen)
-    request = BackendRequest(
+    engine = BackendRequest(
         backend=backend or "auto",
         precision=precision,
         rebuild=rebuild,
         num_threads=threads,
-        tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
+        tell=not live and not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
-    with closing_members(open_members(chosen, bundles, request, overrides)) as members:
-        action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
-        encoding = Encoding(
-            format=choose_format(output, format_),
-            external_data=describe_run(bundles, members, options),
-            media={video.video_id: video.path for video in inputs},
-            label_ids=label_ids_for(choose_format(output, format_), label_map, action_labels),
+    if live:
+        from tsm_runtime.live.command import LiveRequest, run_live
+
+        stream = LiveRequest(
+            sources=tuple(videos),
+            for_files={
+                "--format": format_ if format_ != "jsonl" else None,
+                "--label-map": label_map,
+                "--overlay": overlay,
+                "--report": report,
+                "--truth": truth,
+                "--start": start or None,
+                "--end": end,
+                "--jobs": jobs,
+                "--hwdec": None if hwdec == "none" else hwdec,
+            },
+            video_id=video_id,
+            output=output,
+            show_open=show_open,
+            drop=drop,
+            batch=batch,
+            timeout=timeout,
+            reconnect=reconnect,
+            pace=pace,
+            quiet=quiet,
         )
-        sink = open_sink(output, format_, encoding)
-        if overlay is not None:
-            sink = with_overlay(sink, inputs[0].path, overlay, quiet=quiet)
-        if page is not None:
-            sink = with_report(sink, page, members)
-        if notice:
-            warn(notice)
-        with open_nvdec(hwdec, bundles, members) or nullcontext() as nvdec:
-            failures = run_all(inputs, members, options, sink, jobs=jobs, quiet=quiet, nvdec=nvdec)
-    if failures == len(inputs):
-        raise typer.Exit(VideoError.exit_code)
-    if failures or errors:
-        raise typer.Exit(TsmError.exit_code)
+        raise typer.Exit(run_live(stream, chosen, engine, overrides, notice))
+    from tsm_runtime.file_run import FileRequest, run_files
+
+    files = FileRequest(
+        videos=tuple(videos),
+        for_streams={
+            "--open": show_open or None,
+            "--drop": drop,
+            "--timeout": timeout,
+            "--reconnect": reconnect,
+            "--pace": pace or None,
+        },
+        video_id=video_id,
+        output=output,
+        format=format_,
+        label_map=label_map,
+        overlay=overlay,
+        report=report,
+        embed=embed,
+        truth=truth,
+        start=start,
+        end=end,
+        batch=batch,
+        jobs=jobs,
+        hwdec=hwdec,
+        quiet=quiet,
+    )
+    raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -77,7 +78,7 @@ class Backend(Protocol):
         ...
 
 
-class BlockingBackend:
+class BlockingBackend(ABC):
     """Base of backends that score within the call: they have `name` and `infer`, and get the rest here."""
 
     name: str
@@ -85,9 +86,9 @@ class BlockingBackend:
     in_flight: int = 1
     best_batch: int = 1
 
+    @abstractmethod
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         """Score a (N, T, size, size, 3) uint8 batch."""
-        raise NotImplementedError
 
     @cached_property
     def frame_pool(self) -> FramePool:
@@ -102,7 +103,7 @@ class BlockingBackend:
         """Return what `submit` found."""
         return batch
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most backends hold nothing
         """Nothing is held."""
 
     def __enter__(self) -> Self:

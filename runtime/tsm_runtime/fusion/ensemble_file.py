@@ -17,7 +17,7 @@ from tsm_runtime.files import read_text
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.fuse import FusionOptions, Method
 
-__all__ = ["Ensemble", "EnsembleMember", "ensemble_to_toml", "read_ensemble"]
+__all__ = ["Ensemble", "EnsembleMember", "FusionKeys", "ensemble_to_toml", "read_ensemble"]
 
 
 class EnsembleMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,15 +34,14 @@ class EnsembleMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Scores p become sigmoid(logit(p) / temperature) before they are fused."""
 
 
-class Ensemble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file. Options are those of `fusion.FusionOptions`."""
+class FusionKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file says of fusing; the keys are those of `fusion.FusionOptions`."""
 
     method: Method = "paper"
     iou: float = 0.5
     denominator: Denominator = "all"
     min_score: float = 0.0
     sigma: float = 0.5
-    members: tuple[EnsembleMember, ...]
 
     @property
     def options(self) -> FusionOptions:
@@ -58,6 +57,12 @@ class Ensemble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             min_score=self.min_score,
             sigma=self.sigma,
         )
+
+
+class Ensemble(FusionKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    members: tuple[EnsembleMember, ...]
 
     @property
     def weights(self) -> tuple[float, ...]:

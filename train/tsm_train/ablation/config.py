@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.candidates import Denominator
-from tsm_runtime.fusion.fuse import FusionOptions, Method
+from tsm_runtime.fusion.ensemble_file import FusionKeys
 from tsm_train.config import Config, FolderName, config_of, read_toml, strict_section
 from tsm_train.presets import preset_path
 
@@ -34,7 +33,7 @@ _AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class EnsembleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EnsembleConfig(FusionKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How members are fused; the options are those of `tsm-fuse`. Equal weights are always a row too."""
 
     members: tuple[str, ...] = ()
@@ -44,26 +43,6 @@ class EnsembleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     fitted: bool = True
     """Also a row whose weights, threshold and minimum score are searched on the validation videos, as
     `tsm-fuse --fit` does."""
-    method: Method = "paper"
-    iou: float = 0.5
-    denominator: Denominator = "all"
-    min_score: float = 0.0
-    sigma: float = 0.5
-
-    @property
-    def options(self) -> FusionOptions:
-        """How to fuse.
-
-        Raises:
-            UsageError: a value is out of range.
-        """
-        return FusionOptions(
-            method=self.method,
-            iou=self.iou,
-            denominator=self.denominator,
-            min_score=self.min_score,
-            sigma=self.sigma,
-        )
 
 
 class PostProcessingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
