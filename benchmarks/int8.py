@@ -15,7 +15,6 @@ means nothing and is not measured.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import statistics
 import time
@@ -23,18 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from _common import in_turns, ratios, store
-from torch import nn
+from networks import frames_of, noise_limit, resized, timed_network
 
 from tsm_export.accuracy import OnnxBackend, compare_results, mean_differences, run_models
 from tsm_export.calibration import calibration_clips
 from tsm_export.footage import calibration_videos, validation_videos
 from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.onnx_export import export_fp32
-from tsm_export.onnx_session import Clips
-from tsm_export.quantize import MAX_NOISE, QuantizedModel, calibrate, quantize
-from tsm_train.checkpoint import Checkpoint, build_model, load_checkpoint
+from tsm_export.quantize import QuantizedModel, calibrate, quantize
+from tsm_train.checkpoint import Checkpoint, load_checkpoint
 
 TRAINED = "efficientnet_lite0"
 TARGETS = {"resnet50": 3.0, "efficientnet_lite0": 2.2, "mobilenet_v2": 2.2}
@@ -68,15 +65,10 @@ def main() -> None:
 
 def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) -> dict[str, Any]:
     """Quantise one network and time both forms."""
-    checkpoint = resized(trained, name, options.size)
-    videos = calibration_videos(checkpoint.config.data)
-    clips = calibration_clips(videos, checkpoint.config.clip_spec, number=options.clips)
-    if name != trained.config.model.backbone:
-        checkpoint = dataclasses.replace(checkpoint, weights=calibrated_weights(checkpoint, clips[:4]))
+    clips = frames_of(resized(trained, name, options.size), options.clips)
+    checkpoint = timed_network(trained, name, options.size, clips)
     plain = export_fp32(checkpoint)
-    # Noise of random weights says nothing: all layers are quantised, as those of a trained network may be.
-    most = MAX_NOISE if checkpoint.config.model.backbone == trained.config.model.backbone else float("inf")
-    quantized = quantize(calibrate(plain, clips), target="cpu", max_noise=most)
+    quantized = quantize(calibrate(plain, clips), target="cpu", max_noise=noise_limit(trained, name))
     graphs = {"fp32": separate_moved_channels(plain), "int8": quantized.data}
     backends = {form: OnnxBackend(data, options.threads) for form, data in graphs.items()}
     works = {form: functools.partial(backend.infer, clips[:1]) for form, backend in backends.items()}
@@ -96,33 +88,6 @@ def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) ->
     }
     print(row, flush=True)
     return row
-
-
-def resized(trained: Checkpoint, backbone: str, size: int) -> Checkpoint:
-    """Return the checkpoint with another picture size and backbone, whose weights are then random."""
-    config = msgspec.structs.replace(
-        trained.config,
-        model=msgspec.structs.replace(trained.config.model, backbone=backbone, pretrained=""),
-        clip=msgspec.structs.replace(trained.config.clip, size=size),
-    )
-    same = backbone == trained.config.model.backbone
-    torch.manual_seed(0)
-    weights = trained.weights if same else build_model(config, trained.labels).state_dict()
-    return dataclasses.replace(trained, config=config, weights=weights)
-
-
-def calibrated_weights(checkpoint: Checkpoint, clips: Clips) -> dict[str, torch.Tensor]:
-    """Return random weights whose batch statistics are those of real clips."""
-    model = checkpoint.model()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the mean over all calls
-            module.reset_running_stats()
-    model.train()
-    with torch.no_grad():
-        for clip in clips:
-            model(torch.from_numpy(clip[None]))
-    return model.state_dict()
 
 
 def measure_accuracy(trained: Checkpoint) -> dict[str, Any]:
