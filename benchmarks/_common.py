@@ -44,6 +44,10 @@ class Times:
         """Median processor seconds."""
         return statistics.median(self.cpu)
 
+    def __add__(self, other: Times) -> Times:
+        """Return the repetitions of both, one after the other."""
+        return Times([*self.wall, *other.wall], [*self.cpu, *other.cpu])
+
     def summary(self) -> dict[str, float]:
         """Return median, 10th and 90th percentile of the wall seconds, and the median processor seconds."""
         tenths = statistics.quantiles(self.wall, n=10, method="inclusive") if len(self.wall) > 1 else []
@@ -63,6 +67,24 @@ def measure(work: Callable[[], object], runs: int, warm_up: int = 1) -> Times:
         wall.append(time.perf_counter() - wall_start)
         cpu.append(time.process_time() - cpu_start)
     return Times(wall, cpu)
+
+
+def measure_in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Run each work once for nothing, then `rounds` times with the clock, in random order within a round.
+
+    Entry i of all times is from the same minute, so that ratios within a round can be taken: the speed of a
+    shared machine changes by more than what is looked for.
+    """
+    for work in works.values():
+        work()
+    found: dict[str, Times] = {name: Times([], []) for name in works}
+    order = random.Random(0)
+    for _ in range(rounds):
+        for name in order.sample(list(works), len(works)):
+            time.sleep(_PAUSE_SECONDS)
+            once = measure(works[name], 1, warm_up=0)
+            found[name] = found[name] + once
+    return found
 
 
 def num_cores() -> int:

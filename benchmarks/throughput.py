@@ -5,17 +5,17 @@
     python benchmarks/throughput.py VIDEO VIDEO... --model BUNDLE --jobs 1 2 several videos at once
     ... --backend onnxruntime openvino --precision fp32 bf16 int8 --batch 1 2 4   a row for each combination
 
-Everything is done --runs times after a warm-up, models loaded; a row tells the median, the 10th and 90th
-percentile of the wall seconds and the median of the processor seconds (all threads), for each stage alone:
-`decode` reads every frame, `clips` also converts the sampled ones, `model` scores clips that are in memory,
-and `whole` is the pipeline. Read
+Everything is done --runs times after a warm-up, models loaded, stages in turns; a row tells the median, the
+10th and 90th percentile of the wall seconds and the median of the processor seconds (all threads), for each
+stage alone: `decode` reads every frame, `clips` also converts the sampled ones, `model` scores clips that are
+in memory, and `whole` is the pipeline. Read
 - `hours_per_hour`: hours of video that are done in an hour, from `whole`;
 - `overlap`: `whole` over (processor seconds of `clips` + `model`) / cores. 1 is as if nothing ever waited; on
   a CPU it is to be 1.1 at most. Of several models `model` is the sum over them;
 - `against_separate`, of several models: `whole` over `clips` + the sum of the models' wall seconds, each
   alone; an ensemble is to cost 1.05 times that at most.
-A combination that a bundle or this machine does not have is told and left out. The last line is one JSON
-object.
+Both ratios are quartiles over rounds, of times from the same round. A combination that a bundle or this
+machine does not have is told and left out. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import resource
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from _common import Times, measure, num_cores, store
+from _common import Times, measure_in_turns, num_cores, store
 
 from tsm_runtime.backends.choice import BackendRequest
 from tsm_runtime.bundle import Bundle, load_bundle
@@ -54,12 +55,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[None], help="default as tsm-run")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1])
     parser.add_argument("--threads", type=int, help="of the model")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--name", default="throughput", help="results/NAME.json")
     options = parser.parse_args()
     bundles = [load_bundle(find_bundle(path)[0]) for path in options.model or [None]]
     videos = [VideoInput(path, path.stem) for path in options.videos]
-    stages = {"decode": measure(lambda: [read_frames(video.path) for video in videos], options.runs)}
     rows = []
     for backend, precision in itertools.product(options.backend, options.precision):
         try:
@@ -70,7 +70,7 @@ def main() -> None:
             continue
         with closing_members(members):
             for batch, jobs in itertools.product(options.batch, options.jobs):
-                row = measure_row(videos, members, Options(batch_size=batch), jobs, stages, options.runs)
+                row = measure_row(videos, members, Options(batch_size=batch), jobs, options.runs)
                 rows.append({"precision": precision or "default", "batch": batch or "default", **row})
                 print(one_line(rows[-1]), flush=True)
     store(
@@ -90,7 +90,6 @@ def measure_row(
     members: Sequence[Member],
     options: Options,
     jobs: int,
-    shared: dict[str, Times],
     runs: int,
 ) -> dict[str, Any]:
     """Return the times of one combination."""
@@ -99,44 +98,54 @@ def measure_row(
     if failed:
         raise SystemExit(str(failed[0]))
     seconds = sum(result.duration_seconds for result in results)
-    alone = [measure_model(videos, member, options, runs) for member in members]
-    times = {
-        **shared,
-        "clips": measure(lambda: [convert_clips(video, members, options) for video in videos], runs),
-        "model": Times(
-            [sum(seconds) for seconds in zip(*(times.wall for times in alone), strict=True)],
-            [sum(seconds) for seconds in zip(*(times.cpu for times in alone), strict=True)],
-        ),
-        "whole": measure(lambda: list(run_videos(videos, members, options, jobs=jobs)), runs),
-    }
-    whole, clips, model = (times[name] for name in ("whole", "clips", "model"))
+    times = measure_in_turns(
+        {
+            "decode": lambda: [read_frames(video.path) for video in videos],
+            "clips": lambda: [convert_clips(video, members, options) for video in videos],
+            **{f"model {n}": model_work(videos[0], m, options) for n, m in enumerate(members, start=1)},
+            "whole": lambda: list(run_videos(videos, members, options, jobs=jobs)),
+        },
+        runs,
+    )
+    # Clips of the first video alone are kept in memory; those of others cost as much.
+    factor = sum(result.num_intervals for result in results) / results[0].num_intervals
+    models = [times.pop(f"model {number}") for number, _ in enumerate(members, start=1)]
+    times["model"] = Times(
+        [factor * sum(seconds) for seconds in zip(*(model.wall for model in models), strict=True)],
+        [factor * sum(seconds) for seconds in zip(*(model.cpu for model in models), strict=True)],
+    )
     row = {
         "backend": [member.backend.name for member in members],
         "jobs": jobs,
         "video_seconds": round(seconds, 2),
         "intervals": sum(result.num_intervals for result in results),
-        "seconds": {name: value.summary() for name, value in times.items()},
-        "hours_per_hour": round(seconds / whole.wall_median, 2),
-        "overlap": round(whole.wall_median / ((clips.cpu_median + model.cpu_median) / num_cores()), 3),
+        "seconds": {name: times[name].summary() for name in ("decode", "clips", "model", "whole")},
+        "hours_per_hour": round(seconds / times["whole"].wall_median, 2),
+        "overlap": _quartiles(
+            whole / ((clips + model) / num_cores())
+            for whole, clips, model in zip(
+                times["whole"].wall, times["clips"].cpu, times["model"].cpu, strict=True
+            )
+        ),
     }
     if len(members) > 1:
-        row["against_separate"] = round(whole.wall_median / (clips.wall_median + model.wall_median), 3)
+        row["against_separate"] = _quartiles(
+            whole / (clips + model)
+            for whole, clips, model in zip(
+                times["whole"].wall, times["clips"].wall, times["model"].wall, strict=True
+            )
+        )
     return row
 
 
-def measure_model(videos: Sequence[VideoInput], member: Member, options: Options, runs: int) -> Times:
-    """Measure the model on the clips of the first video, and take as much for every clip of the others."""
-    first, num_others = None, 0
-    for video in videos:
-        batches = read_clips(video, [member], options)
-        if first is None:
-            first = batches
-        else:
-            num_others += sum(len(batch.indices) for batch in batches)
-        del batches
-    times = measure(lambda: score(member, first), runs)
-    factor = 1 + num_others / sum(len(batch.indices) for batch in first)
-    return Times([factor * value for value in times.wall], [factor * value for value in times.cpu])
+def _quartiles(values: Iterable[float]) -> list[float]:
+    return [round(value, 3) for value in statistics.quantiles(values, n=4)]
+
+
+def model_work(video: VideoInput, member: Member, options: Options) -> Callable[[], None]:
+    """Return what scores the clips of a video, which are in memory."""
+    batches = read_clips(video, [member], options)
+    return lambda: score(member, batches)
 
 
 def score(member: Member, batches: Sequence[ClipBatch]) -> None:
@@ -186,8 +195,8 @@ def one_line(row: dict[str, Any]) -> str:
     stages = "  ".join(f"{name} {value['median']:.2f}" for name, value in row["seconds"].items())
     return (
         f"{row['backend'][0]}, batch {row['batch']}, jobs {row['jobs']}: {stages} s,"
-        f" {row['hours_per_hour']} h/h, overlap {row['overlap']}"
-        + (f", against separate {row['against_separate']}" if "against_separate" in row else "")
+        f" {row['hours_per_hour']} h/h, overlap {row['overlap'][1]}"
+        + (f", against separate {row['against_separate'][1]}" if "against_separate" in row else "")
     )
 
 
