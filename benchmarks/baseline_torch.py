@@ -52,7 +52,10 @@ def main() -> None:
     checkpoint = load_checkpoint(options.checkpoint)
     clip = checkpoint.config.clip
     request = BackendRequest(
-        backend=options.backend, precision=options.precision, num_threads=options.threads
+        backend=options.backend,
+        precision=options.precision,
+        num_threads=options.threads,
+        parallel_calls=2,
     )
     member = open_member(load_bundle(options.bundle), request)
 

@@ -24,8 +24,10 @@ from _common import store
 
 from tsm_runtime.backends import Backend
 from tsm_runtime.backends.choice import BackendRequest
+from tsm_runtime.backends.parallel import calling_in_parallel
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.errors import TsmError
+from tsm_runtime.in_flight import BatchRunner
 from tsm_runtime.inputs import find_bundle
 from tsm_runtime.members import closing_members, open_member
 
@@ -51,7 +53,9 @@ def main() -> None:
     members = {}
     for backend, precision in itertools.product(options.backend, options.precision):
         try:
-            request = BackendRequest(backend=backend, precision=precision, num_threads=options.threads)
+            request = BackendRequest(
+                backend=backend, precision=precision, num_threads=options.threads, parallel_calls=2
+            )
             members[backend, precision] = open_member(bundle, request)
         except TsmError as error:
             print(f"{backend}, {precision}: {error}")
@@ -96,14 +100,12 @@ def per_clip(backend: Backend, frames: np.ndarray, num_clips: int) -> float:
     """Return seconds per clip, after one batch for nothing."""
     backend.infer(frames)
     num_batches = max(backend.in_flight, -(-num_clips // len(frames)))
-    flying: list[Any] = []
-    started = time.perf_counter()
-    for _ in range(num_batches):
-        flying.append(backend.submit(frames))
-        while len(flying) >= backend.in_flight:
-            backend.result(flying.pop(0))
-    for submitted in flying:
-        backend.result(submitted)
+    with calling_in_parallel([backend]) as (calls,):
+        runner = BatchRunner(calls)
+        started = time.perf_counter()
+        for _ in range(num_batches):
+            runner.submit(frames, lambda _: None)
+        runner.finish()
     return (time.perf_counter() - started) / (num_batches * len(frames))
 
 

@@ -23,19 +23,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import resource
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from _common import Times, measure_in_turns, num_cores, store
 
 from tsm_runtime.backends.choice import BackendRequest
+from tsm_runtime.backends.parallel import calling_in_parallel
 from tsm_runtime.bundle import Bundle, load_bundle
 from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.clips import ClipBatch
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import TsmError
+from tsm_runtime.in_flight import BatchRunner
 from tsm_runtime.inputs import VideoInput, find_bundle
 from tsm_runtime.members import closing_members, open_member
 from tsm_runtime.options import Options
@@ -63,7 +65,9 @@ def main() -> None:
     rows = []
     for backend, precision in itertools.product(options.backend, options.precision):
         try:
-            request = BackendRequest(backend=backend, precision=precision, num_threads=options.threads)
+            request = BackendRequest(
+                backend=backend, precision=precision, num_threads=options.threads, parallel_calls=2
+            )
             members = [open_member(bundle, request) for bundle in bundles]
         except TsmError as error:
             print(f"{backend}, {precision}: {error}")
@@ -139,7 +143,7 @@ def measure_row(
 
 
 def _quartiles(values: Iterable[float]) -> list[float]:
-    return [round(value, 3) for value in statistics.quantiles(values, n=4)]
+    return [round(float(value), 3) for value in np.percentile(list(values), (25, 50, 75))]
 
 
 def model_work(video: VideoInput, member: Member, options: Options) -> Callable[[], None]:
@@ -150,13 +154,11 @@ def model_work(video: VideoInput, member: Member, options: Options) -> Callable[
 
 def score(member: Member, batches: Sequence[ClipBatch]) -> None:
     """Score batches with as many in flight as the backend takes."""
-    flying: list[Any] = []
-    for batch in batches:
-        flying.append(member.backend.submit(batch.frames))
-        while len(flying) >= member.backend.in_flight:
-            member.backend.result(flying.pop(0))
-    for submitted in flying:
-        member.backend.result(submitted)
+    with calling_in_parallel([member.backend]) as (backend,):
+        runner = BatchRunner(backend)
+        for batch in batches:
+            runner.submit(batch.frames, lambda _: None)
+        runner.finish()
 
 
 def read_frames(video: Path) -> int:

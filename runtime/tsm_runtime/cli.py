@@ -229,6 +229,7 @@ def tsm_run(
         precision=precision,
         rebuild=rebuild,
         num_threads=threads,
+        parallel_calls=1 if live else 2,
         tell=not live and not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
     if live:

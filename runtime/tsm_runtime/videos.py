@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends import Scores
+from tsm_runtime.backends.parallel import calling_in_parallel
 from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.clips import ClipBatch, ClipSpec
 from tsm_runtime.decode import VideoReader
@@ -129,7 +130,7 @@ class _Run:
         if nvdec is not None:
             self._memory = nvdec.memory(tuple(self._memory))
         self._waiting: dict[ClipSpec, list[_Part]] = {spec: [] for spec in self._memory}
-        self._runners = [BatchRunner(member.backend) for member in members]
+        self._runners: list[BatchRunner] = []
         # With several jobs clips come one by one, and meet those of other videos in a batch. Else they are
         # written where the model reads them.
         self._options = options if jobs == 1 else replace(options, batch_size=1)
@@ -141,7 +142,9 @@ class _Run:
         """Yield what each video gave, the first first."""
         to_begin = deque(videos)
         begun: deque[_Video] = deque()  # and not yielded yet
-        with self._decoding:
+        backends = [member.backend for member in self._members]
+        with calling_in_parallel(backends) as calls, self._decoding:
+            self._runners = [BatchRunner(backend) for backend in calls]
             while to_begin or begun:
                 while to_begin and self._decoding.num_running < self._jobs:
                     begun.append(self._begin(to_begin.popleft()))

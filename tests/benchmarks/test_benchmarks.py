@@ -65,7 +65,9 @@ def test_throughput_of_an_ensemble_over_jobs(video: Path, tiny_bundle: Path, tmp
         assert row["video_seconds"] == pytest.approx(4.0, abs=0.1)
         seconds = row["seconds"]
         separate = seconds["clips"]["median"] + seconds["model"]["median"]
-        assert row["against_separate"] == pytest.approx(seconds["whole"]["median"] / separate, rel=0.02)
+        low, middle, high = row["against_separate"]
+        assert low <= middle <= high
+        assert middle == pytest.approx(seconds["whole"]["median"] / separate, rel=0.5)
 
 
 def test_the_model_alone(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -185,7 +185,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
     calls: list[tuple[str, str, bool]] = []
 
     def fake(
-        bundle: Bundle, name: str, *, engine: str = "", bf16: bool = False, num_threads: int | None = None
+        bundle: Bundle,
+        name: str,
+        *,
+        engine: str = "",
+        bf16: bool = False,
+        num_threads: int | None = None,
+        parallel_calls: int = 1,
     ) -> Backend:
         calls.append((name, engine, bf16))
         if name.endswith(".plan"):

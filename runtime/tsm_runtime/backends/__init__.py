@@ -85,6 +85,8 @@ class BlockingBackend(ABC):
     device: Device = "cpu"
     in_flight: int = 1
     best_batch: int = 1
+    parallel_calls: int = 1
+    """Calls of `infer` at a time, from threads of the caller's, that the processor is shared out among."""
 
     @abstractmethod
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
@@ -130,6 +132,7 @@ def open_model(
     engine: Engine = "onnxruntime",
     bf16: bool = False,
     num_threads: int | None = None,
+    parallel_calls: int = 1,
 ) -> Backend:
     """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the engine that is named.
 
@@ -141,6 +144,7 @@ def open_model(
         engine: runs ONNX files; an online model always runs on onnxruntime on the CPU.
         bf16: of openvino: compute fp32 in bfloat16.
         num_threads: on the CPU; default: all cores that this process may use.
+        parallel_calls: as of `OnnxruntimeBackend`; others have their own way to keep busy.
 
     Raises:
         BundleError: the model is missing or altered, or a plan is for another machine or version.
@@ -165,4 +169,4 @@ def open_model(
         return OpenvinoBackend(bundle, name, bf16=bf16, num_threads=num_threads)
     from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
 
-    return OnnxruntimeBackend(bundle, name, num_threads=num_threads)
+    return OnnxruntimeBackend(bundle, name, num_threads=num_threads, parallel_calls=parallel_calls)

@@ -30,6 +30,8 @@ class BackendRequest:
         precision: None: fp16 on a GPU where the bundle has it, fp32 on a CPU. bf16 is that of openvino.
         rebuild: build a plan anew that does not fit this machine, and keep it in the bundle.
         num_threads: on a CPU; None: all cores.
+        parallel_calls: of onnxruntime on a CPU: more than one for files, where the time for all counts and
+            not that for one batch.
         tell: say on standard error what `auto` took, and why.
 
     Raises:
@@ -40,6 +42,7 @@ class BackendRequest:
     precision: Precision | None = None
     rebuild: bool = False
     num_threads: int | None = None
+    parallel_calls: int = 1
     tell: bool = False
 
     def __post_init__(self) -> None:
@@ -108,7 +111,14 @@ def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backe
         on_gpu = engine == "onnxruntime-cuda" and "model.fp16.onnx" in bundle.manifest.files
         precision = "fp16" if on_gpu else "fp32"
     name = f"model.{'fp32' if precision == 'bf16' else precision}.onnx"
-    return open_model(bundle, name, engine=engine, bf16=precision == "bf16", num_threads=request.num_threads)
+    return open_model(
+        bundle,
+        name,
+        engine=engine,
+        bf16=precision == "bf16",
+        num_threads=request.num_threads,
+        parallel_calls=request.parallel_calls,
+    )
 
 
 def _plans(bundle: Bundle, precision: Precision) -> list[str]:

@@ -35,6 +35,8 @@ class OnnxruntimeBackend(BlockingBackend):
         bundle: where the model and its labels come from.
         name: which of the bundle's models, `model.fp32.onnx` for one.
         num_threads: threads of the convolutions; default: all cores that this process may use.
+        parallel_calls: calls at a time that share these threads. With one, all threads wait at the end of
+            every layer for the one whose core decoding has taken; with two, the other call goes on.
 
     Raises:
         BackendError: onnxruntime is not installed.
@@ -42,9 +44,17 @@ class OnnxruntimeBackend(BlockingBackend):
     """
 
     def __init__(
-        self, bundle: Bundle, name: str = "model.fp32.onnx", *, num_threads: int | None = None
+        self,
+        bundle: Bundle,
+        name: str = "model.fp32.onnx",
+        *,
+        num_threads: int | None = None,
+        parallel_calls: int = 1,
     ) -> None:
-        self._session = open_session(bundle, name, num_threads=num_threads)
+        num_threads = num_threads or num_cores()
+        self.parallel_calls = min(parallel_calls, num_threads)
+        threads_of_a_call = -(-num_threads // self.parallel_calls)  # rounded up
+        self._session = open_session(bundle, name, num_threads=threads_of_a_call)
         check_session(self._session, bundle.manifest, f"{bundle.path}: {name}")
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.name = describe_session(bundle, name)
