@@ -3,13 +3,14 @@
 For each backbone the fp32 ONNX file that tsm-export writes and its INT8 form take turns on the same clip,
 in onnxruntime with --threads threads. Read `times_as_fast`: first quartile, median and third quartile over
 rounds of fp32's time over INT8's in that round. efficientnet_lite0 takes the weights of a training run
-(--run), and is also scored on that run's validation videos at the run's own picture size: mAP, scene top-1,
-top-1 agreement with fp32, and the probability that passes from one label to another, mean over clips. The
-others have random weights whose batch statistics were taken from real frames: their speed is that of
-trained ones (without statistics, activations shrink to denormal numbers, which are slow), their accuracy
+(--run), and is also scored, in FP16 too, on that run's validation videos at the run's own picture size: mAP,
+scene top-1, top-1 agreement with fp32, and the probability that passes from one label to another, mean over
+clips. The others have random weights whose batch statistics were taken from real frames: their speed is that
+of trained ones (without statistics, activations shrink to denormal numbers, which are slow), their accuracy
 means nothing and is not measured.
 
     python benchmarks/int8.py --run runs/ut-shift-s0
+    python benchmarks/int8.py --run runs/ut-shift-s0 --backbones --name int8_ut    accuracy alone
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from networks import frames_of, noise_limit, resized, timed_network
 from tsm_export.accuracy import OnnxBackend, compare_results, mean_differences, run_models
 from tsm_export.calibration import calibration_clips
 from tsm_export.footage import calibration_videos, validation_videos
+from tsm_export.half import to_half
 from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.onnx_export import export_fp32
 from tsm_export.quantize import QuantizedModel, calibrate, quantize
@@ -91,14 +93,14 @@ def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) ->
 
 
 def measure_accuracy(trained: Checkpoint) -> dict[str, Any]:
-    """Score the trained network in fp32 and in both INT8 forms on its validation videos."""
+    """Score the trained network in fp32, FP16 and both INT8 forms on its validation videos."""
     config, labels = trained.config, trained.labels
     plain = export_fp32(trained)
     started = time.perf_counter()
     clips = calibration_clips(calibration_videos(config.data), config.clip_spec)
     measured = calibrate(plain, clips)
     seconds = {"clips_and_ranges": round(time.perf_counter() - started, 1)}
-    models = {"fp32": OnnxBackend(plain)}
+    models = {"fp32": OnnxBackend(plain), "fp16": OnnxBackend(to_half(plain))}
     quantized: dict[str, QuantizedModel] = {}
     for name, target in (("int8", "cpu"), ("int8-trt", "trt")):
         started = time.perf_counter()
@@ -117,7 +119,7 @@ def measure_accuracy(trained: Checkpoint) -> dict[str, Any]:
             name: {
                 **msgspec.to_builtins(report),
                 "moved_probability": mean_differences(results["fp32"], results[name]),
-                **told(quantized[name]),
+                **(told(quantized[name]) if name in quantized else {}),
             }
             for name, report in reports.items()
         },

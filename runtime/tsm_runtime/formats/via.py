@@ -31,6 +31,20 @@ _VIDEO, _LOCAL = 4, 1
 # --- writing --------------------------------------------------------------------------------------
 
 
+_CONFIG = {
+    "file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}},
+    "ui": {
+        "file_content_align": "center",
+        "file_metadata_editor_visible": True,
+        "spatial_metadata_editor_visible": True,
+        "temporal_segment_metadata_editor_visible": True,
+        "spatial_region_label_attribute_id": "",
+        "gtimeline_visible_row_count": "4",
+    },
+}
+"""How the annotator looks; as it writes it itself."""
+
+
 def results_to_via(results: Sequence[Result], media: Mapping[str, Path] | None = None) -> bytes:
     """A VIA 3 project with a view per video, that the annotator opens: Load, then point it to the videos.
 
@@ -48,27 +62,8 @@ def results_to_via(results: Sequence[Result], media: Mapping[str, Path] | None =
     numbered = {str(number): result for number, result in enumerate(results, start=1)}
     labels = dict.fromkeys(segment.label for result in results for segment in result.segments)
     project = {
-        "project": {
-            "pid": "__VIA_PROJECT_ID__",
-            "rev": "__VIA_PROJECT_REV_ID__",
-            "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__",
-            "pname": results[0].video_id if len(results) == 1 else "tsm-tal",
-            "creator": "tsm-tal",
-            "created": 0,
-            "data_format_version": "3.1.1",
-            "vid_list": list(numbered),
-        },
-        "config": {
-            "file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}},
-            "ui": {
-                "file_content_align": "center",
-                "file_metadata_editor_visible": True,
-                "spatial_metadata_editor_visible": True,
-                "temporal_segment_metadata_editor_visible": True,
-                "spatial_region_label_attribute_id": "",
-                "gtimeline_visible_row_count": "4",
-            },
-        },
+        "project": _header("tsm-tal" if len(results) != 1 else results[0].video_id, list(numbered)),
+        "config": _CONFIG,
         "attribute": {
             _ACTION: _attribute("TEMPORAL-SEGMENTS", _SELECT, {label: label for label in labels}),
             _SCORE: _attribute("score", _TEXT, {}),
@@ -85,6 +80,19 @@ def results_to_via(results: Sequence[Result], media: Mapping[str, Path] | None =
     }
     text = json.dumps(project, ensure_ascii=False, allow_nan=False, indent=1)
     return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def _header(name: str, views: Sequence[str]) -> dict[str, object]:
+    return {
+        "pid": "__VIA_PROJECT_ID__",
+        "rev": "__VIA_PROJECT_REV_ID__",
+        "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__",
+        "pname": name,
+        "creator": "tsm-tal",
+        "created": 0,
+        "data_format_version": "3.1.1",
+        "vid_list": views,
+    }
 
 
 def _attribute(name: str, kind: int, options: Mapping[str, str]) -> dict[str, object]:

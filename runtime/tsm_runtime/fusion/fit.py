@@ -11,7 +11,7 @@ comes with a 95 % interval of a bootstrap over videos, paired: both sides see th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -252,15 +252,12 @@ def fit_ensemble(
         return search(part, options, seed=seed, ious=ious, min_scores=min_scores, calibrate=calibrate)
 
     setting, calm = searched(table)
-    held_out = []
-    for fold in np.array_split(rng.permutation(table.num_videos), folds):
-        outside = np.isin(np.arange(table.num_videos), fold)
-        chosen, _ = searched(table.take(~outside))
-        held_out.append(fuse_at(table.take(outside).at_temperatures(chosen.temperatures), chosen, options))
+    crossed = judge(
+        table, _held_out(table, np.array_split(rng.permutation(table.num_videos), folds), searched, options)
+    )
     singles = [judge(table, table.member(number)) for number in range(table.hit.shape[1])]
     ones = np.ones((table.num_videos, 1))
     maps = [float(resampled_maps(table, single, ones)[0]) for single in singles]
-    crossed = judge(table, _concatenated(held_out))
     even = fuse_candidates(table.candidates, np.ones(table.hit.shape[1]), options)
     over_best = gain_over(table, crossed, singles[int(np.argmax(maps))], rng)
     return Fit(
@@ -275,6 +272,21 @@ def fit_ensemble(
         num_instances=len(table.truth_group),
         num_folds=folds,
     )
+
+
+def _held_out(
+    table: FitTable,
+    folds: Sequence[npt.NDArray[np.int64]],
+    searched: Callable[[FitTable], tuple[Setting, FitTable]],
+    options: FusionOptions,
+) -> Fused:
+    """Fuse the videos of each fold with what was searched on those of the others."""
+    parts = []
+    for fold in folds:
+        outside = np.isin(np.arange(table.num_videos), fold)
+        chosen, _ = searched(table.take(~outside))
+        parts.append(fuse_at(table.take(outside).at_temperatures(chosen.temperatures), chosen, options))
+    return _concatenated(parts)
 
 
 def _concatenated(parts: Sequence[Fused]) -> Fused:
