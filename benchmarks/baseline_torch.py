@@ -31,6 +31,8 @@ from tsm_train.checkpoint import load_checkpoint
 from tsm_train.model import Probabilities
 
 BATCH_SIZES = (1, 4, 8)
+PAUSE_SECONDS = 0.2
+"""Before each turn: threads of the other side may still be waiting for work, awake."""
 
 
 def main() -> None:
@@ -109,6 +111,7 @@ def main() -> None:
 
 def timed(work: object) -> tuple[float, object]:
     """Return wall seconds and result."""
+    time.sleep(PAUSE_SECONDS)
     started = time.perf_counter()
     value = work()  # type: ignore[operator]
     return time.perf_counter() - started, value
