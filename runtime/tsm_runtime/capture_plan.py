@@ -10,7 +10,7 @@ from pathlib import Path
 from tsm_runtime.captures import Capture, ViewVideo
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
-from tsm_runtime.inputs import EGOCENTRIC, VIEWS, VideoInput
+from tsm_runtime.inputs import VIEWS, VideoInput
 from tsm_runtime.offsets import Offsets, find_offset, read_offsets
 
 __all__ = ["CapturePlan", "listed_views", "plan_captures"]
@@ -127,14 +127,10 @@ def _read_offsets(path: Path, captures: Sequence[Capture]) -> Offsets:
     """
     offsets = read_offsets(path)
     names = {video.name for capture in captures for video in capture.videos}
-    at_hand = {name.split("/")[1] for name in names}
+    at_hand = {tuple(name.split("/")[:2]) for name in names}
     for name in offsets:
-        view, *rest = name.split("/")
-        if view not in VIEWS or len(rest) != (2 if view in EGOCENTRIC else 1):
-            raise UsageError(
-                f"{path}: offset of {name!r}: expected binocular/<capture>/<clip>, or third_person/<capture>"
-            )
-        if rest[0] in at_hand and name not in names:
+        # Of a view that is missing as a whole it is told elsewhere, and of other captures nobody asked.
+        if tuple(name.split("/")[:2]) in at_hand and name not in names:
             raise UsageError(f"{path}: offset of {name!r}: there is no such video{_near(name, names)}")
     return offsets
 

@@ -147,12 +147,12 @@ def capture_of_views(given: Sequence[str], capture_id: str | None = None) -> Cap
     Args:
         given: one for each video; of glasses there may be several clips. The offset is the second of the
             capture's time line at which the video begins.
-        capture_id: default: that of the first file.
+        capture_id: default: that of the first file, or of the panoramic one.
 
     Raises:
         UsageError: one has another form, or a view has two files.
     """
-    parsed = [_parse_view(text) for text in given]
+    parsed = sorted(map(_parse_view, given), key=lambda each: each[0] != VIEWS[0])
     if capture_id is None:
         capture_id = default_id(parsed[0][1]).split("/")[0]
     videos, offsets = [], {}

@@ -12,7 +12,7 @@ from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json, read_text
 from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
-from tsm_runtime.inputs import EGOCENTRIC
+from tsm_runtime.inputs import EGOCENTRIC, VIEWS
 
 __all__ = ["Offsets", "check_offsets", "find_offset", "read_offsets"]
 
@@ -36,8 +36,17 @@ def read_offsets(path: Path) -> dict[str, float | None]:
     Raises:
         UsageError: names file and entry.
     """
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path)
+    offsets = _read_csv(path) if path.suffix.lower() == ".csv" else _read_split(path)
+    for name in offsets:
+        view, *rest = name.split("/")
+        if view not in VIEWS or len(rest) != (2 if view in EGOCENTRIC else 1) or not all(rest):
+            raise UsageError(
+                f"{path}: offset of {name!r}: expected binocular/<capture>/<clip> or third_person/<capture>"
+            )
+    return offsets
+
+
+def _read_split(path: Path) -> dict[str, float | None]:
     faults: list[str] = []
     try:
         toml = path.suffix.lower() == ".toml"

@@ -89,4 +89,6 @@ def join_results(capture_id: str, parts: Sequence[tuple[Result, float]]) -> Resu
 
 def end_on_time_line(duration_seconds: float, offset_seconds: float) -> float:
     """Return where a video ends that begins at `offset_seconds`."""
-    return max(round(duration_seconds, 6) + offset_seconds, 0.0) if offset_seconds else duration_seconds
+    if not offset_seconds:
+        return duration_seconds
+    return max(round(round(duration_seconds, 6) + offset_seconds, 6), 0.0)
