@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsm_runtime.backends.choice import BackendRequest
-from tsm_runtime.batch_run import default_jobs, describe_run
+from tsm_runtime.batch_run import default_jobs
 from tsm_runtime.bundle import Bundle
 from tsm_runtime.capture_plan import CapturePlan, listed_views, plan_captures
 from tsm_runtime.captures import Capture, capture_of_views, find_captures
 from tsm_runtime.errors import TsmError, UsageError, VideoError
-from tsm_runtime.file_run import FileRequest
+from tsm_runtime.file_run import FileRequest, encoding_for
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.fusion.time_line import join_results
@@ -24,7 +24,7 @@ from tsm_runtime.nvdec import Nvdec, open_nvdec
 from tsm_runtime.options import Options, Overrides
 from tsm_runtime.outputs import Result
 from tsm_runtime.progress import progress_bars
-from tsm_runtime.sinks import Encoding, Sink, check_output, choose_format, label_ids_for, open_sink
+from tsm_runtime.sinks import Sink, check_output, open_sink
 from tsm_runtime.terminal import printable, warn
 from tsm_runtime.video_scores import calibrated_result
 from tsm_runtime.videos import run_videos
@@ -125,10 +125,10 @@ def run_captures(
             replace(member, view=view) for member, seen in zip(opened, views, strict=True) for view in seen
         ]
         of_members = [bundle for bundle, seen in zip(bundles, views, strict=True) for _ in seen]
-        told = {**describe_run(of_members, members, options), "captures": _told(plans)}
-        sink = open_sink(
-            request.files.output, request.files.format, _encoding(request.files, named, members, told)
-        )
+        encoding = encoding_for(request.files, named, of_members, members, options)
+        begins = {p.capture.capture_id: {video.name: begin for video, begin in p.begins} for p in plans}
+        encoding = replace(encoding, external_data={**encoding.external_data, "captures": begins})
+        sink = open_sink(request.files.output, request.files.format, encoding)
         if notice:
             warn(notice)
         with open_nvdec(request.files.hwdec, bundles, opened) or nullcontext() as nvdec:
@@ -140,23 +140,6 @@ def _untold(ensemble: Ensemble, bundles: Sequence[Bundle]) -> Iterator[str]:
     for entry, bundle in zip(ensemble.members, bundles, strict=True):
         if not (entry.view or bundle.manifest.view):
             yield f"{bundle.path}: tells no view; taken as {_UNTOLD}"
-
-
-def _told(plans: Sequence[CapturePlan]) -> dict[str, object]:
-    return {plan.capture.capture_id: {video.name: begin for video, begin in plan.begins} for plan in plans}
-
-
-def _encoding(
-    request: FileRequest, named: Sequence[VideoInput], members: Sequence[Member], told: Mapping[str, object]
-) -> Encoding:
-    format_ = choose_format(request.output, request.format)
-    labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
-    return Encoding(
-        format=format_,
-        external_data=told,
-        media={video.video_id: video.path for video in named},
-        label_ids=label_ids_for(format_, request.label_map, labels),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,8 +45,8 @@ def tsm_run(
     view: Annotated[
         list[str] | None,
         typer.Option(
-            help="VIEW=FILE or VIEW=FILE@SECONDS, for each video of one capture: where it begins on the"
-            " capture's time line [default: at 0]",
+            help="VIEW=FILE or VIEW=FILE@SECONDS, for each video of one capture, and where it begins on the"
+            " capture's time line [default: 0; of binocular and monocular clips it must be told]",
             show_default=False,
         ),
     ] = None,

@@ -87,9 +87,10 @@ def _check_ids(inputs: Sequence[VideoInput]) -> None:
             raise UsageError(f"{video.path}: an empty --id; give a name, or leave it out")
         other = by_id.setdefault(video.video_id, video.path)
         if other != video.path:
+            are_views = {other.parent.name, video.path.parent.name} <= {*VIEWS}
             raise UsageError(
-                f"{other} and {video.path} would both be {video.video_id!r} in the output;"
-                " run them separately, with --id for one"
+                f"{other} and {video.path} would both be {video.video_id!r} in the output; "
+                + ("run captures with --capture" if are_views else "run them separately, with --id for one")
             )
 
 

@@ -346,6 +346,7 @@ P = "panoramic=set/panoramic/c1.mp4"
         (("--view", P, "--report", "o.html", "-m", "pan"), "--report is for a video alone"),
         (("--view", P, "--end", 3, "-m", "pan"), "--end is for a video alone"),
         (("--view", P, "--pace", "-m", "pan"), "--pace is for streams"),
+        (("set", "-m", "pan"), "would both be 'c1' in the output; run captures with --capture"),
         (("--view", f"{P}@nan", "-m", "pan"), "c1.mp4@nan: offset nan; expected seconds"),
         (("--view", "panoramic", "-m", "pan"), "--view panoramic: expected VIEW=FILE or VIEW=FILE@SECONDS"),
         (("--view", "=a.mp4", "-m", "pan"), "--view =a.mp4: expected VIEW=FILE"),
