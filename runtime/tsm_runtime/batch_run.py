@@ -59,6 +59,7 @@ def _describe_model(bundle: Bundle, member: Member) -> dict[str, object]:
         "interval_seconds": bundle.manifest.interval_seconds,
         "num_frames": bundle.manifest.num_frames,
         "size": bundle.manifest.size,
+        **({"view": view} if (view := member.view or bundle.manifest.view) else {}),
     }
 
 

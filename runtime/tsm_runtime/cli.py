@@ -33,6 +33,27 @@ def tsm_run(
             show_default=False,
         ),
     ] = None,
+    capture: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="folder in the layout of 360+x (panoramic/ID.mp4, third_person/ID.mp4,"
+            " binocular/ID/clip1.mp4), or FOLDER/ID: each model runs on the videos of its view, and a"
+            " capture's are fused",
+            show_default=False,
+        ),
+    ] = None,
+    view: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="VIEW=FILE or VIEW=FILE@SECONDS, for each video of one capture, and where it begins on the"
+            " capture's time line [default: 0; of binocular and monocular clips it must be told]",
+            show_default=False,
+        ),
+    ] = None,
+    offsets: Annotated[
+        Path | None,
+        typer.Option(help="where videos of captures begin: a split file, or CSV video,offset_seconds"),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="of several models: w1,w2,... in their order, above 0 [default: equal]")
     ] = None,
@@ -201,10 +222,10 @@ def tsm_run(
 
         run_demo()
         return
-    if not videos:
+    if not (videos or capture or view):
         raise UsageError("no video given; try: tsm-run VIDEO, or tsm-run --demo")
     from tsm_runtime.backends.choice import BackendRequest
-    from tsm_runtime.members import ModelRequest, choose_models
+    from tsm_runtime.members import ModelRequest, check_one_view, choose_models
     from tsm_runtime.options import Overrides
 
     chosen, notice = choose_models(
@@ -218,6 +239,10 @@ def tsm_run(
             min_score=min_score,
         )
     )
+    if not (capture or view):
+        check_one_view(chosen)
+        if offsets is not None:
+            raise UsageError("--offsets is for captures: give --capture")
     overrides = Overrides(
         smoothing_seconds=smoothing,
         min_duration_seconds=min_duration,
@@ -236,8 +261,10 @@ def tsm_run(
         from tsm_runtime.live.command import LiveRequest, run_live
 
         stream = LiveRequest(
-            sources=tuple(videos),
+            sources=tuple(videos or ()),
             for_files={
+                "--capture": capture or None,
+                "--view": view or None,
                 "--format": format_ if format_ != "jsonl" else None,
                 "--label-map": label_map,
                 "--overlay": overlay,
@@ -262,7 +289,7 @@ def tsm_run(
     from tsm_runtime.file_run import FileRequest, run_files
 
     files = FileRequest(
-        videos=tuple(videos),
+        videos=tuple(videos or ()),
         for_streams={
             "--open": show_open or None,
             "--drop": drop,
@@ -285,6 +312,13 @@ def tsm_run(
         hwdec=hwdec,
         quiet=quiet,
     )
+    if capture or view:
+        from tsm_runtime.capture_run import CaptureRequest, run_captures
+
+        asked = CaptureRequest(
+            files=files, captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets
+        )
+        raise typer.Exit(run_captures(asked, chosen, engine, overrides, notice))
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
 
 

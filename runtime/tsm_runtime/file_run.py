@@ -23,7 +23,7 @@ from tsm_runtime.report.sink import report_request, with_report
 from tsm_runtime.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
 from tsm_runtime.terminal import warn
 
-__all__ = ["FileRequest", "run_files"]
+__all__ = ["FileRequest", "encoding_for", "run_files"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def run_files(
     bundles = load_bundles(ensemble)
     with closing_members(open_members(ensemble, bundles, backend, overrides)) as members:
         sink = open_sink(
-            request.output, request.format, _encoding(request, inputs, bundles, members, options)
+            request.output, request.format, encoding_for(request, inputs, bundles, members, options)
         )
         if request.overlay is not None:
             sink = with_overlay(sink, inputs[0].path, request.overlay, quiet=request.quiet)
@@ -109,13 +109,18 @@ def run_files(
     return TsmError.exit_code if failures or errors else 0
 
 
-def _encoding(
+def encoding_for(
     request: FileRequest,
     inputs: Sequence[VideoInput],
     bundles: Sequence[Bundle],
     members: Sequence[Member],
     options: Options,
 ) -> Encoding:
+    """Return how results become bytes, with what is told of where they come from.
+
+    Raises:
+        UsageError: a label map that is wrong or for another format.
+    """
     format_ = choose_format(request.output, request.format)
     action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
     return Encoding(

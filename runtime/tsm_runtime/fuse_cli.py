@@ -58,6 +58,12 @@ def tsm_fuse(
         Path | None,
         typer.Option(help='class ids of Kaggle files as JSON: {"label": 1} [default: the 34 of BinEgo-360]'),
     ] = None,
+    offsets: Annotated[
+        Path | None,
+        typer.Option(
+            help="where videos begin on their captures' time lines: a split file, or CSV video,offset_seconds"
+        ),
+    ] = None,
     ensemble: Annotated[
         Path | None,
         typer.Option(help="ensemble.toml: members and options; files given beside it replace its files"),
@@ -106,6 +112,7 @@ def tsm_fuse(
         min_score=min_score,
         labels=labels,
         label_map=label_map,
+        offsets=offsets,
         ensemble=ensemble,
         output=output,
         format=format_,

@@ -11,7 +11,17 @@ from pathlib import Path
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import is_folder
 
-__all__ = ["VIDEO_SUFFIXES", "VideoInput", "default_id", "demo_folder", "find_bundle", "list_inputs"]
+__all__ = [
+    "EGOCENTRIC",
+    "VIDEO_SUFFIXES",
+    "VIEWS",
+    "VideoInput",
+    "default_id",
+    "demo_folder",
+    "find_bundle",
+    "is_video",
+    "list_inputs",
+]
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
@@ -19,15 +29,23 @@ VIDEO_SUFFIXES = (
 )
 """What counts as a video inside a folder; a file named on the command line may have any suffix."""
 
-_CLIP_FOLDERS = frozenset({"binocular", "monocular"})
+VIEWS = ("panoramic", "third_person", "binocular", "monocular")
+"""Of a capture of 360+x."""
+EGOCENTRIC = frozenset({"binocular", "monocular"})
+"""Views recorded by glasses, in clips of their own that carry no time of the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInput:
-    """A video and its name in the output."""
+    """A video and its name in the output.
+
+    Args:
+        view: where a capture has several: those members see it that are of this view.
+    """
 
     path: Path
     video_id: str
+    view: str = ""
 
 
 def list_inputs(
@@ -69,24 +87,26 @@ def _check_ids(inputs: Sequence[VideoInput]) -> None:
             raise UsageError(f"{video.path}: an empty --id; give a name, or leave it out")
         other = by_id.setdefault(video.video_id, video.path)
         if other != video.path:
+            are_views = {other.parent.name, video.path.parent.name} <= {*VIEWS}
             raise UsageError(
-                f"{other} and {video.path} would both be {video.video_id!r} in the output;"
-                " run them separately, with --id for one"
+                f"{other} and {video.path} would both be {video.video_id!r} in the output; "
+                + ("run captures with --capture" if are_views else "run them separately, with --id for one")
             )
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    return sorted(path for path in folder.rglob("*") if is_video(path))
+
+
+def is_video(path: Path) -> bool:
+    """Whether something in a folder counts as a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def default_id(path: Path) -> str:
     """Return the file's stem; clips of the egocentric 360+x views are `<uuid>/clip1`."""
     parents = path.absolute().parents
-    if len(parents) > 1 and parents[1].name in _CLIP_FOLDERS:
+    if len(parents) > 1 and parents[1].name in EGOCENTRIC:
         return f"{parents[0].name}/{path.stem}"
     return path.stem
 

@@ -21,6 +21,7 @@ class Member:
         action_labels, scene_labels: of its scores.
         rules: how its scores become segments.
         name: for a person, where several models run.
+        view: of the videos that it sees, see `VideoInput`.
         weight: in an ensemble, above 0.
         temperature: in an ensemble, of its segments' scores, see `fusion.calibration`.
     """
@@ -31,5 +32,6 @@ class Member:
     scene_labels: tuple[str, ...] = ()
     rules: SegmentRules = field(default_factory=SegmentRules)
     name: str = ""
+    view: str = ""
     weight: float = 1.0
     temperature: float = 1.0

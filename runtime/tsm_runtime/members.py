@@ -25,6 +25,7 @@ from tsm_runtime.segments import BACKGROUND
 
 __all__ = [
     "ModelRequest",
+    "check_one_view",
     "choose_models",
     "closing_members",
     "load_bundles",
@@ -115,10 +116,27 @@ def _of_file(request: ModelRequest, path: Path) -> Ensemble:
 
 
 def _check_distinct(ensemble: Ensemble, remedy: str) -> None:
-    folders = [Path(member.bundle) for member in ensemble.members]
-    for number, folder in enumerate(folders):
-        if any(folder.resolve() == other.resolve() for other in folders[:number]):
-            raise UsageError(f"model {folder} is given twice; to let it count for more, {remedy}")
+    seen = [(Path(member.bundle).resolve(), member.view) for member in ensemble.members]
+    for number, member in enumerate(ensemble.members):
+        if seen[number] in seen[:number]:
+            raise UsageError(f"model {member.bundle} is given twice; to let it count for more, {remedy}")
+
+
+def check_one_view(ensemble: Ensemble) -> None:
+    """Check that all members can run on one video.
+
+    Raises:
+        UsageError: the ensemble's file says that they see several views, or that their videos do not begin
+            together.
+    """
+    for name in ("view", "offset_seconds"):
+        told = {getattr(member, name) or None for member in ensemble.members}
+        if len(told) > 1:
+            shown = ", ".join(sorted(str(value) for value in told - {None}))
+            raise UsageError(
+                f"the members differ in {name} ({shown}): give the videos of a capture with --capture or"
+                " --view, not one video for all"
+            )
 
 
 # --- bundles --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tsm_runtime.outputs import Result, SceneScore
 from tsm_runtime.post_processing import find_segments
 from tsm_runtime.segments import IntervalScores
 
-__all__ = ["MemberScores", "result_of"]
+__all__ = ["MemberScores", "calibrated_result", "result_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _member_result(video_id: str, member: Member, scored: MemberScores, clips: C
 def _fused(members: Sequence[Member], results: Sequence[Result | None], clips: ClipStream) -> Result:
     """Fuse the results of members, and tell of those that have none."""
     calm = [
-        None if result is None else _calibrated(result, member.temperature)
+        None if result is None else calibrated_result(result, member.temperature)
         for member, result in zip(members, results, strict=True)
     ]
     fused = fuse_results(calm, [member.weight for member in members], clips.options.fusion)
@@ -108,7 +108,8 @@ def _fused(members: Sequence[Member], results: Sequence[Result | None], clips: C
     return replace(fused, warnings=(*fused.warnings, *left_out), members=tuple(results))
 
 
-def _calibrated(result: Result, temperature: float) -> Result:
+def calibrated_result(result: Result, temperature: float) -> Result:
+    """Return a result with scores as a member's temperature makes them."""
     if temperature == 1:
         return result
     # First as a file would hold them, so that memory and files give the same.

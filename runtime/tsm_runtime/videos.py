@@ -32,6 +32,9 @@ __all__ = ["VideoProgress", "run_videos"]
 VideoProgress = Callable[[VideoInput, float, float | None], None]
 """Called with a video, the second of it that is reached and the length the file claims, if it claims one."""
 
+_Lane = tuple[str, ClipSpec]
+"""A view and a spec: clips that have both in common share batches."""
+
 _BATCHES_AHEAD = 2
 """Decoded batches that wait for the model: enough that neither side stands still for the other's hiccups."""
 
@@ -52,7 +55,7 @@ def run_videos(
     Close the generator: then no thread is left. The backends stay open.
 
     Args:
-        videos: what to run on.
+        videos: what to run on; members see those of their own view, of which there is one at least.
         members: models, which share decoding.
         options: which part of the videos, and clips per batch.
         jobs: videos that are decoded at a time.
@@ -78,7 +81,8 @@ class _Video:
     """A video on its way."""
 
     given: VideoInput
-    scored: list[MemberScores]
+    scored: dict[int, MemberScores]
+    """By number of the member, of those that see it."""
     clips: ClipStream | None = None
     """Made by the thread that decodes."""
     is_read: bool = False
@@ -129,8 +133,9 @@ class _Run:
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
         if nvdec is not None:
             self._memory = nvdec.memory(tuple(self._memory))
-        self._waiting: dict[ClipSpec, list[_Part]] = {spec: [] for spec in self._memory}
-        self._runners: list[BatchRunner] = []
+        self._waiting: dict[_Lane, list[_Part]] = {(m.view, m.spec): [] for m in members}
+        self._runners: dict[int, BatchRunner] = {}
+        """By the id of the backend: a model for several views is several members."""
         # With several jobs clips come one by one, and meet those of other videos in a batch. Else they are
         # written where the model reads them.
         self._options = options if jobs == 1 else replace(options, batch_size=1)
@@ -142,9 +147,11 @@ class _Run:
         """Yield what each video gave, the first first."""
         to_begin = deque(videos)
         begun: deque[_Video] = deque()  # and not yielded yet
-        backends = [member.backend for member in self._members]
+        backends = list({id(member.backend): member.backend for member in self._members}.values())
         with calling_in_parallel(backends) as calls, self._decoding:
-            self._runners = [BatchRunner(backend) for backend in calls]
+            self._runners = {
+                id(backend): BatchRunner(call) for backend, call in zip(backends, calls, strict=True)
+            }
             while to_begin or begun:
                 while to_begin and self._decoding.num_running < self._jobs:
                     begun.append(self._begin(to_begin.popleft()))
@@ -158,14 +165,15 @@ class _Run:
     # --- decoding -----------------------------------------------------------------------------------
 
     def _begin(self, given: VideoInput) -> _Video:
-        video = _Video(given, [MemberScores() for _ in self._members])
+        seeing = [number for number, member in enumerate(self._members) if member.view == given.view]
+        video = _Video(given, {number: MemberScores() for number in seeing})
         self._decoding.start(video, lambda: self._read(video))
         return video
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
         with VideoReader(video.given.path, self._nvdec) as reader:
-            specs, cancelled = tuple(self._memory), self._decoding.cancelled
+            specs, cancelled = self._specs(video.given.view), self._decoding.cancelled
             video.clips = ClipStream(
                 reader,
                 specs,
@@ -191,17 +199,17 @@ class _Run:
             self._conclude(video)
 
     def _forget(self, video: _Video) -> None:
-        for spec, parts in self._waiting.items():
-            self._waiting[spec] = [part for part in parts if part.video is not video]
+        for lane, parts in self._waiting.items():
+            self._waiting[lane] = [part for part in parts if part.video is not video]
 
     # --- batches ------------------------------------------------------------------------------------
 
     def _add(self, part: _Part) -> None:
-        spec = part.clips.spec
-        self._waiting[spec].append(part)
-        part.video.num_missing += self._num_members(spec)
-        if sum(map(len, self._waiting[spec])) >= self._batch_size:
-            self._submit(spec)
+        lane = (part.video.given.view, part.clips.spec)
+        self._waiting[lane].append(part)
+        part.video.num_missing += len(self._numbers(lane))
+        if sum(map(len, self._waiting[lane])) >= self._batch_size:
+            self._submit(lane)
 
     def _is_last_of_batch(self, begun: Iterable[_Video]) -> bool:
         """Whether there is nobody whose clips would fill a batch that some wait in."""
@@ -209,20 +217,21 @@ class _Run:
         return alone or not self._decoding.num_running
 
     def _flush(self) -> None:
-        for spec in self._waiting:
-            self._submit(spec)
-        for runner in self._runners:
+        for lane in self._waiting:
+            self._submit(lane)
+        for runner in self._runners.values():
             runner.finish()
 
-    def _submit(self, spec: ClipSpec) -> None:
-        parts, self._waiting[spec] = self._waiting[spec], []
+    def _submit(self, lane: _Lane) -> None:
+        parts, self._waiting[lane] = self._waiting[lane], []
         if not parts:
             return
-        batch = self._gathered(parts, spec)
-        batch.num_missing = self._num_members(spec)
-        for number, member in enumerate(self._members):
-            if member.spec == spec:
-                self._runners[number].submit(batch.frames, partial(self._take, batch, number))
+        batch = self._gathered(parts, lane[1])
+        numbers = self._numbers(lane)
+        batch.num_missing = len(numbers)
+        for number in numbers:
+            runner = self._runners[id(self._members[number].backend)]
+            runner.submit(batch.frames, partial(self._take, batch, number))
 
     def _gathered(self, parts: list[_Part], spec: ClipSpec) -> _Batch:
         """Return a batch: that of a single part as it is, else a copy of all."""
@@ -267,9 +276,16 @@ class _Run:
         if not video.is_read or video.num_missing or video.outcome is not None or video.clips is None:
             return
         try:
-            video.outcome = result_of(video.given.video_id, self._members, video.scored, video.clips)
+            members = [self._members[number] for number in video.scored]
+            scored = list(video.scored.values())
+            video.outcome = result_of(video.given.video_id, members, scored, video.clips)
         except VideoError as error:
             video.outcome = error
 
-    def _num_members(self, spec: ClipSpec) -> int:
-        return sum(member.spec == spec for member in self._members)
+    def _specs(self, view: str) -> tuple[ClipSpec, ...]:
+        seen = {member.spec for member in self._members if member.view == view}
+        return tuple(spec for spec in self._memory if spec in seen)
+
+    def _numbers(self, lane: _Lane) -> list[int]:
+        """Return the members that score the clips of a spec of videos of a view."""
+        return [n for n, member in enumerate(self._members) if (member.view, member.spec) == lane]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.offsets import read_offsets
 from tsm_train.data.allocation import allocate
 from tsm_train.data.split import FORMAT, Split, encode_split, read_split
 
@@ -44,6 +45,7 @@ def test_a_file_survives(tmp_path: Path) -> None:
     assert split.offsets == offsets
     path.write_bytes(encode_split(split))
     assert read_split(path) == split
+    assert read_offsets(path) == offsets  # as tsm-run and tsm-fuse read it
 
 
 def test_toml(tmp_path: Path) -> None:

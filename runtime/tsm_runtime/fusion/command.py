@@ -28,6 +28,8 @@ from tsm_runtime.fusion.fuse import Method
 from tsm_runtime.fusion.fused_file import encode_fused, fuse_files, fused_to_json
 from tsm_runtime.fusion.given import describe_fusion, given_options, given_weights
 from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
+from tsm_runtime.fusion.placing import place_member
+from tsm_runtime.offsets import read_offsets
 from tsm_runtime.terminal import warn, write_stdout
 
 __all__ = ["FitRequest", "FuseRequest", "fit_and_write", "fuse_and_write"]
@@ -48,6 +50,7 @@ class FuseRequest:
     min_score: float | None = None
     labels: Path | None = None
     label_map: Path | None = None
+    offsets: Path | None = None
     ensemble: Path | None = None
     output: str | None = None
     format: Literal["json", "csv", "kaggle"] | None = None
@@ -158,12 +161,27 @@ def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[Member
                 raise UsageError(f"--output {request.output} is a member; choose another name")
     known = set().union(*(member.labels | member.scene_labels for member in read))
     warnings = [f"{request.labels}: no member has {label!r}" for label in sorted(set(table) - known)]
-    members = [rename_labels(member, table) for member in read]
+    renamed = [rename_labels(member, table) for member in read]
+    members, notes = _on_time_lines(renamed, ensemble, request.offsets)
+    warnings += notes
     warnings += check_members(members)
     check_labels(members, {*table, *table.values()})
     for line in () if request.quiet else warnings:
         warn(f"tsm-fuse: {line}")
     return members, table
+
+
+def _on_time_lines(
+    members: Sequence[MemberFile], ensemble: Ensemble, path: Path | None
+) -> tuple[list[MemberFile], list[str]]:
+    """Members as `place_member` puts them where their videos begin, and what is to be told of it."""
+    offsets = {} if path is None else read_offsets(path)
+    placed, warnings = [], []
+    for member, entry in zip(members, ensemble.members, strict=True):
+        moved, notes = place_member(member, entry.view, entry.offset_seconds, offsets)
+        placed.append(moved)
+        warnings += notes
+    return placed, warnings
 
 
 def _label_ids(request: FuseRequest) -> Mapping[str, int | None]:
@@ -249,6 +267,7 @@ def fit_and_write(request: FuseRequest, fit: FitRequest) -> None:
         f"Fitted to {found.num_videos} videos, {found.num_instances} instances: average mAP (%),"
         f" cross-validated {_percent(found.cross_validated)}, equal weights {_percent(found.equal)},"
         f" best member {_percent(max(found.member_maps))}.",
+        *(["Videos were moved to time lines: give --offsets again."] if request.offsets else []),
         *(["Labels were renamed by a table: give the same --labels again."] if table else []),
     )
     _write(output, ensemble_to_toml(kept, folder, comments=comments).encode())

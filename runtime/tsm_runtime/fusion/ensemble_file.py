@@ -29,6 +29,11 @@ class EnsembleMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Its bundle folder, for running it; empty: only its segments are known."""
     bundle_sha256: str = ""
     """Hash of the manifest of the bundle that made the segments, where their file told it."""
+    view: str = ""
+    """Which videos of a capture it sees, as `third_person`; several with a comma between; empty: as its
+    bundle, or the file of its segments, tells."""
+    offset_seconds: float | None = None
+    """Where its videos begin on the capture's time line, unless a file of offsets says it."""
     weight: float = 1.0
     temperature: float = 1.0
     """Scores p become sigmoid(logit(p) / temperature) before they are fused."""
@@ -121,6 +126,10 @@ def _check_members(ensemble: Ensemble, path: Path) -> None:
             value: float = getattr(member, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{path}: member {number}: {name} {value:g}; expected a number above 0")
+        if not math.isfinite(member.offset_seconds or 0.0):
+            raise UsageError(
+                f"{path}: member {number}: offset_seconds {member.offset_seconds:g}; expected seconds"
+            )
 
 
 def ensemble_to_toml(ensemble: Ensemble, folder: Path, *, comments: tuple[str, ...] = ()) -> str:

@@ -18,12 +18,12 @@ from tsm_runtime.formats.kaggle import ACTION_IDS
 from tsm_runtime.outputs import SceneScore, read_segments
 from tsm_runtime.segments import Segment
 
-__all__ = ["MemberFile", "check_members", "read_member", "some"]
+__all__ = ["MemberFile", "Provenance", "check_members", "read_member", "some"]
 
 _SHOWN = 5
 
 
-class _Provenance(msgspec.Struct):
+class Provenance(msgspec.Struct):
     """What a file of ours tells of a video; other tools tell nothing."""
 
     duration: float | None = None
@@ -47,7 +47,7 @@ class MemberFile:
     segments: Mapping[str, Sequence[Segment]]
     scenes: Mapping[str, Sequence[SceneScore]] = field(default_factory=dict)
     external_data: object = None
-    videos: Mapping[str, _Provenance] = field(default_factory=dict)
+    videos: Mapping[str, Provenance] = field(default_factory=dict)
 
     @property
     def labels(self) -> set[str]:
@@ -62,8 +62,21 @@ class MemberFile:
     @property
     def bundle_sha256(self) -> str | None:
         """Hash of the bundle that made the file, where it tells it."""
+        return self._told_model("bundle_sha256")
+
+    @property
+    def view(self) -> str:
+        """The view that the bundle which made the file was trained on, where it tells it."""
+        return self._told_model("view") or ""
+
+    @property
+    def is_on_time_line(self) -> bool:
+        """Whether its segments are on the time lines of captures: `tsm-run` ran on these."""
+        return isinstance(self.external_data, dict) and "captures" in self.external_data
+
+    def _told_model(self, key: str) -> str | None:
         model = self.external_data.get("model") if isinstance(self.external_data, dict) else None
-        found = model.get("bundle_sha256") if isinstance(model, dict) else None
+        found = model.get(key) if isinstance(model, dict) else None
         return found if isinstance(found, str) else None
 
 
@@ -123,12 +136,12 @@ def _strict(value: object) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _read_provenance(videos: Mapping[str, object]) -> dict[str, _Provenance]:
+def _read_provenance(videos: Mapping[str, object]) -> dict[str, Provenance]:
     """Return what is told of each video; leave out what another tool wrote here in its own form."""
     found = {}
     for video_id, raw in videos.items():
         try:
-            found[video_id] = msgspec.convert(raw, _Provenance)
+            found[video_id] = msgspec.convert(raw, Provenance)
         except msgspec.ValidationError:
             continue
     return found

@@ -233,7 +233,7 @@ def fuse_results(
     )
 
 
-def union_gaps(gaps: Iterable[Sequence[tuple[float, float]]]) -> tuple[tuple[float, float], ...]:
+def union_gaps(gaps: Iterable[Iterable[tuple[float, float]]]) -> tuple[tuple[float, float], ...]:
     """Union of several lists of [start, end) in order of time.
 
     >>> union_gaps([[(5.0, 7.0)], [(1.0, 2.0), (6.0, 8.0)]])

@@ -12,12 +12,13 @@ import msgspec
 
 from tsm_runtime.crop import Crop
 from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.inputs import EGOCENTRIC
 from tsm_runtime.segments import Segment
 from tsm_train.config import DataConfig
 from tsm_train.data.checks import check_sources, check_subsets
 from tsm_train.data.label_rules import apply_label_rules, order_labels
 from tsm_train.data.lengths import Length, look_up_length
-from tsm_train.data.places import EGOCENTRIC, resolve_places
+from tsm_train.data.places import resolve_places
 from tsm_train.data.problems import Problems
 from tsm_train.data.source import Source, read_sources
 from tsm_train.data.split import Split, read_split

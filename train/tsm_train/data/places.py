@@ -9,14 +9,12 @@ import msgspec
 from tsm_runtime.annotation_files import annotation_format
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
+from tsm_runtime.inputs import VIEWS
 from tsm_train.config import DataConfig
 
-__all__ = ["EGOCENTRIC", "TAL_FOLDER", "VIEWS", "resolve_places"]
+__all__ = ["TAL_FOLDER", "resolve_places"]
 
 TAL_FOLDER = "TAL_annotations"
-VIEWS = ("panoramic", "third_person", "binocular", "monocular")
-EGOCENTRIC = frozenset({"binocular", "monocular"})
-"""Views recorded by glasses, in clips of their own that carry no time of the others."""
 
 _ANNOTATIONS = ("ground_truth.json", "annotations.csv", "via.json", "via")
 

@@ -11,7 +11,6 @@ which a clip of the glasses begins; null: not known yet, so the clip is left out
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import msgspec
 from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json, read_text
+from tsm_runtime.offsets import check_offsets
 
 __all__ = ["FORMAT", "Split", "encode_split", "read_split"]
 
@@ -112,9 +112,7 @@ def read_split(path: Path, fold: int = 0) -> Split:
         UsageError: names file and entry.
     """
     file = _read_file(path)
-    for clip, seconds in file.offsets.items():
-        if seconds is not None and not math.isfinite(seconds):
-            raise UsageError(f"{path}: offset of {clip!r} is {seconds}; expected seconds, or null")
+    check_offsets(file.offsets, str(path))
     return Split(
         where=str(path),
         subsets=_subsets(file, fold, str(path)),

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.inputs import EGOCENTRIC
 from tsm_train.config import DataConfig
 from tsm_train.data.allocation import allocate
 from tsm_train.data.opening import read_labelled_sources
-from tsm_train.data.places import EGOCENTRIC
 from tsm_train.data.source import Source
 from tsm_train.data.split import Split, read_split
 

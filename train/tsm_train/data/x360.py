@@ -11,21 +11,21 @@ its beginning. The clips of the glasses carry no time of it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from tsm_runtime.annotation_files import read_scenes, read_via_file
+from tsm_runtime.captures import videos_of_view
 from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.faults import noting
-from tsm_runtime.files import is_folder, read_json
+from tsm_runtime.files import read_json
 from tsm_runtime.formats.kaggle import SCENE_LABELS
-from tsm_runtime.inputs import VIDEO_SUFFIXES
+from tsm_runtime.inputs import EGOCENTRIC
 from tsm_runtime.segments import Segment
 from tsm_train.config import DataConfig
-from tsm_train.data.places import EGOCENTRIC, TAL_FOLDER
+from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.problems import Problems
 from tsm_train.data.source import Source
 
@@ -61,7 +61,7 @@ def read_x360(data: DataConfig, problems: Problems) -> list[Source]:
     _check_scenes(scenes, root / _INDEX, problems)
     sources = []
     for view in data.views:
-        found = dict(_videos(root / view, view))
+        found = dict(videos_of_view(root, view))
         _tell_missing(root / view, view, annotated, found, problems)
         there = {uuid for uuid, _ in found.values()}
         missing = {f"{view}/{uuid}": (uuid, None) for uuid in annotated if uuid not in there}
@@ -136,22 +136,6 @@ def _check_scenes(scenes: dict[str, str], path: Path, problems: Problems) -> Non
         near = difflib.get_close_matches(scene, SCENE_LABELS, n=1)
         hint = f"; the nearest is {near[0]!r}" if near else ""
         problems.add("unknown-scene", f"{path}: {scene!r} is not one of the 28 scenes of 360+x{hint}")
-
-
-def _videos(folder: Path, view: str) -> Iterator[tuple[str, tuple[str, Path]]]:
-    """Yield video id, capture and path of each video of a view."""
-    if not is_folder(folder):
-        return
-    for path in sorted(folder.iterdir()):
-        if view not in EGOCENTRIC and _is_video(path):
-            yield f"{view}/{path.stem}", (path.stem, path)
-        elif view in EGOCENTRIC and path.is_dir():
-            for clip in filter(_is_video, sorted(path.iterdir())):
-                yield f"{view}/{path.name}/{clip.stem}", (path.name, clip)
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _tell_missing(
