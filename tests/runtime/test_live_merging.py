@@ -24,6 +24,8 @@ DARK, BRIGHT, NOTHING = (
     np.array(row, np.float32) for row in ((0.7, 0.2, 0.1), (0.1, 0.6, 0.3), (0.1, 0.1, 0.8))
 )
 
+HALF = ClipSpec(interval_seconds=0.5)
+
 steps = st.tuples(
     st.sampled_from([1, 1, 1, 1, 2, 5]),  # to the next index
     st.booleans(),  # a gap before it
@@ -47,7 +49,7 @@ def test_segments_are_those_of_all_intervals_at_once(
     given_steps: list[tuple[int, bool, int, float]], t: float, told_of_skips: bool
 ) -> None:
     scores = interval_scores(given_steps)
-    merger, found = MemberMerger(ACTIONS, t), []
+    merger, found = MemberMerger(ACTIONS, ClipSpec(interval_seconds=t)), []
     for index, row in zip(scores.indices.tolist(), scores.action, strict=True):
         if told_of_skips:
             found += merger.skip_to(index)
@@ -82,20 +84,20 @@ def test_a_sigmoid_head_and_a_shortest_duration(
         breaks=frozenset(broken),
     )
     rules = SegmentRules(thresholds=thresholds, min_duration_seconds=least)
-    merger, found = MemberMerger(FREE, 0.5, rules), []
+    merger, found = MemberMerger(FREE, HALF, rules), []
     for index, row in zip(indices.tolist(), scores.action, strict=True):
         found += merger.push(index, row, after_gap=index in broken)
         assert all(rules.keeps(each.segment) for each in merger.open)
     found += merger.close()
     ends = [each.segment.end_seconds for each in found]
     assert ends == sorted(ends)
-    expected, _ = find_segments(scores, FREE, ClipSpec(interval_seconds=0.5), rules)
+    expected, _ = find_segments(scores, FREE, HALF, rules)
     key = operator.attrgetter("start_seconds", "end_seconds", "label")
     assert sorted((each.segment for each in found), key=key) == sorted(expected, key=key)
 
 
 def test_what_is_open_and_what_can_still_begin() -> None:
-    merger = MemberMerger(ACTIONS, 0.5)
+    merger = MemberMerger(ACTIONS, HALF)
     assert (merger.open, merger.earliest_start("dark")) == ([], 0.0)
     merger.push(2, DARK)
     merger.push(3, DARK + np.float32(0.1))
@@ -112,19 +114,19 @@ def test_what_is_open_and_what_can_still_begin() -> None:
 
 
 def test_scenes_are_summed_over_the_segments_intervals() -> None:
-    merger = MemberMerger(ACTIONS, 0.5)
+    merger = MemberMerger(ACTIONS, HALF)
     scenes = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]], np.float32)
     assert merger.push(0, NOTHING, scenes[2]) == []
     merger.push(1, DARK, scenes[0])
     merger.push(2, DARK, scenes[1])
     (found,) = merger.push(3, BRIGHT, scenes[2])
-    assert found.num_intervals == 2
+    assert found.num_cells == 2
     assert found.scene_sum is not None
     assert found.scene_sum.tolist() == [0.75, 1.25]
 
 
 def test_wrong_intervals_are_refused() -> None:
-    merger = MemberMerger(ACTIONS, 0.5)
+    merger = MemberMerger(ACTIONS, HALF)
     with pytest.raises(ValueError, match=r"\(2,\) action scores for 3 labels"):
         merger.push(0, DARK[:2])
     merger.push(4, DARK)

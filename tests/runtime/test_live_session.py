@@ -110,7 +110,7 @@ timings = st.lists(
 
 HALF = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)
 QUARTER = ClipSpec(interval_seconds=0.25, num_frames=2, size=16)
-ENSEMBLES = {
+SETS = {
     "one": lambda: [brightness_member()],
     "t of 0.3": lambda: [brightness_member(0.3, 3)],
     "two grids": lambda: [brightness_member(0.5, 4, 16), replace(brightness_member(0.3), weight=2.0)],
@@ -127,36 +127,62 @@ ENSEMBLES = {
 }
 
 
-@settings(max_examples=200)
+@st.composite
+def any_member(draw: st.DrawFn) -> Member:
+    """A model with settings of its own: each of them may be off."""
+    t = draw(st.sampled_from([0.25, 0.3, 0.5, 1.0]))
+    spec = ClipSpec(
+        interval_seconds=t,
+        num_frames=draw(st.integers(1, 4)),
+        size=16,
+        window_seconds=draw(st.sampled_from([0.0, 1.0, 1.4, 2.5])) * t,
+        stride_seconds=t / draw(st.sampled_from([1, 1, 2, 3, 4])),
+    )
+    member = member_of(
+        spec,
+        thresholds=draw(st.sampled_from([(), LEAST])),
+        smoothing_seconds=draw(st.sampled_from([0.0, 0.0, 0.3, 0.75, 1.0, 1.7, 4.0])),
+        min_duration_seconds=draw(st.sampled_from([0.0, 0.0, 0.6])),
+    )
+    return replace(member, weight=draw(st.sampled_from([1.0, 2.5])))
+
+
+MEMBERS = st.one_of(
+    st.sampled_from(sorted(SETS)).map(lambda name: SETS[name]()),
+    st.lists(any_member(), min_size=1, max_size=3),
+)
+
+
+@settings(max_examples=300)
 @given(
     given_timings=timings,
-    members=st.sampled_from(sorted(ENSEMBLES)),
+    members=MEMBERS,
     batch_size=st.integers(1, 5),
     min_score=st.sampled_from([0.0, 0.95]),
     fusion=st.sampled_from([FusionOptions(), FusionOptions(denominator="present", iou=0.2)]),
 )
 def test_live_finds_what_a_file_gives(
     given_timings: list[tuple[float, int, int]],
-    members: str,
+    members: list[Member],
     batch_size: int,
     min_score: float,
     fusion: FusionOptions,
 ) -> None:
-    """For any timing, gaps included, and any number of clips a call."""
+    """For any timing, gaps included, any settings, and any number of clips a call."""
     steps = [(step, level) for step, level, times in given_timings for _ in range(times)]
     starts = np.cumsum([0.0, *(step for step, _ in steps)]).tolist()
     frames = grey_frames(
         [(start, step, level) for start, (step, level) in zip(starts[:-1], steps, strict=True)]
     )
     try:
-        expected = offline(frames, ENSEMBLES[members](), Options(min_score=min_score, fusion=fusion))
+        expected = offline(frames, members, Options(min_score=min_score, fusion=fusion))
     except VideoError:
         with pytest.raises(VideoError, match="no whole interval of"):
-            live(FakeSource([FakeConnection(frames)]), ENSEMBLES[members]())
+            live(FakeSource([FakeConnection(frames)]), members)
         return
     events = live(
         FakeSource([FakeConnection(frames)]),
-        ENSEMBLES[members](),
+        members,
         batch_size=batch_size,
         min_score=min_score,
         fusion=fusion,
@@ -169,7 +195,7 @@ def test_live_finds_what_a_file_gives(
     end = end_of(events)
     assert (end.intervals, end.segments) == (expected.num_intervals, len(expected.segments))
     assert (end.frames, end.dropped, end.complete) == (len(frames), 0, True)
-    if len(ENSEMBLES[members]()) == 1:
+    if len(members) == 1:
         assert end.gaps == len(expected.gaps)
         gaps = [(e.start, e.end) for e in events if isinstance(e, LiveGap)]
         assert gaps == [(round(start, 6), round(end, 6)) for start, end in expected.gaps]
@@ -204,22 +230,49 @@ def test_a_window_waits_for_the_frames_that_it_reaches() -> None:
     assert told == [("dark", 0.5, pytest.approx(0.64)), ("dark", 1.0, pytest.approx(1.16))]
 
 
-@pytest.mark.parametrize(
-    ("spec", "rules", "why"),
-    [
-        (HALF, {"smoothing_seconds": 1.5}, r"smooth scores \(over 1.5 s\); switch it off with --smoothing 0"),
-        (
-            replace(HALF, stride_seconds=0.25),
-            {},
-            r"take overlapping intervals \(every 0.25 s\); switch it off with --stride 0",
-        ),
-    ],
-)
-def test_settings_that_are_not_for_streams(spec: ClipSpec, rules: dict[str, float], why: str) -> None:
+def test_smoothing_waits_for_the_cells_that_it_reaches() -> None:
+    """Three cells: what interval 0 is, interval 1 has to tell; the end ends the wait."""
+    member = member_of(HALF, smoothing_seconds=1.5)
+    events = live(source_of(even([(DARK, 1.5), (BRIGHT, 1.5)])), member, show_open=True, batch_size=1)
+    told = [
+        (type(e).__name__, e.label, e.end, e.time) for e in events if isinstance(e, LiveSegment | OpenSegment)
+    ]
+    assert told == [
+        ("OpenSegment", "dark", 0.5, 1.0),
+        ("OpenSegment", "dark", 1.0, 1.52),
+        ("OpenSegment", "dark", 1.5, 2.0),
+        ("LiveSegment", "dark", 1.5, 2.52),
+        ("OpenSegment", "bright", 2.0, 2.52),
+        ("OpenSegment", "bright", 2.5, 3.0),
+        ("LiveSegment", "bright", 3.0, 3.04),
+    ]
+
+
+def test_a_cell_waits_for_all_intervals_that_cover_it() -> None:
+    """Interval k is [k/4, k/4 + 1/2): cell k is known with it."""
+    member = member_of(replace(HALF, stride_seconds=0.25))
+    events = live(source_of(even([(DARK, 1.0), (BRIGHT, 0.6)])), member, show_open=True, batch_size=1)
+    told = [(e.label, e.start, e.end, e.time) for e in events if isinstance(e, OpenSegment)]
+    assert told == [
+        ("dark", 0.0, 0.25, 0.52),
+        ("dark", 0.0, 0.5, 0.76),
+        ("dark", 0.0, 0.75, 1.0),
+        # Interval 3 is half dark and half bright: it is grey, and cell 3 the mean of it and interval 2.
+        ("dark", 0.0, 1.0, 1.28),
+        ("bright", 1.0, 1.25, 1.52),
+    ]
+    assert segments_in(events) == [("dark", 0.0, 1.0), ("bright", 1.0, 1.5)]
+
+
+def test_smoothing_that_nobody_can_wait_for_is_refused() -> None:
     source = source_of(even(SCENE))
-    with pytest.raises(UsageError, match=f"^a live run cannot {why}$"):
-        watch(source, [brightness_member(), member_of(spec, **rules)])
+    wide = member_of(replace(HALF, stride_seconds=0.25), smoothing_seconds=1025.0)
+    why = r"^smoothing 1025 s: expected 1024 s or less in a live run, which tells labels half of it late"
+    with pytest.raises(UsageError, match=why):
+        watch(source, [brightness_member(), wide])
     assert source.opened == 0
+    widest = replace(wide, rules=replace(wide.rules, smoothing_seconds=1024.0))
+    assert segments_in(live(source, widest)) == [("bright", 0.0, 5.0)]
 
 
 def test_scenes_and_times_of_a_segment() -> None:
