@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.post_processing import SegmentRules, covering_mean, moving_average, smoothing_weights
 
-__all__ = ["Cell", "CellStream"]
+__all__ = ["Cell", "CellStream", "wait_seconds"]
 
 Row = npt.NDArray[np.float32]
 
@@ -32,6 +32,16 @@ class Cell:
     action: Row
     scene: Row | None
     begins: bool = False
+
+
+def wait_seconds(spec: ClipSpec, rules: SegmentRules) -> float:
+    """Return how long after the end of a cell the last frame may come that counts in its scores.
+
+    That is what its last interval has beyond the cell, what that one's window has beyond the interval, and
+    the cells that smoothing reaches: half its width, rounded up to whole strides.
+    """
+    reach = len(smoothing_weights(rules.smoothing_seconds / spec.stride_seconds)) - 1
+    return spec.interval_seconds - spec.stride_seconds + spec.margin_seconds + reach * spec.stride_seconds
 
 
 class CellStream:

@@ -46,7 +46,7 @@ _POLL_SECONDS = 0.1
 """How often a waiting run looks whether it shall stop."""
 
 _MOST_SMOOTHED_CELLS = 4096
-"""The widest moving average of a live run: each cell costs that many additions, some 15 ms."""
+"""The widest moving average of a live run: each cell costs that many additions, some 20 ms."""
 
 _LAST_WORDS_SECONDS = 1.0
 """How long a capture thread that shall stop may take; it may hang in a read that nothing interrupts."""
@@ -153,7 +153,11 @@ class _Session:
         self.drop: DropPolicy = options.drop or ("oldest" if source.is_live else "none")
         self.feeds, self.members_of = _feeds(members)
         self.finest = min(self.feeds, key=lambda feed: feed.spec.interval_seconds).number
-        self.backlog = Backlog(_capacity(self.feeds, options.batch_size), drop=self.drop == "oldest")
+        self.backlog = Backlog(
+            options.batch_size,
+            drop=self.drop == "oldest",
+            at_once={feed.number: feed.spec.num_open for feed in self.feeds},
+        )
         self.capture = Capture(
             source, self.feeds, self.backlog, stop, reconnect_seconds=options.reconnect_seconds
         )
@@ -289,11 +293,6 @@ def _feeds(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]
             feeds.append(Feed(number, each.spec, by_frame=by_frame))
         members_of.setdefault(number, []).append(member)
     return feeds, members_of
-
-
-def _capacity(feeds: Sequence[Feed], batch_size: int) -> int:
-    """Return a batch, or the clips that one frame can complete: a fast machine need not drop any of these."""
-    return max(batch_size, *(feed.spec.num_open for feed in feeds))
 
 
 def _by_frame(member: Member) -> bool:
