@@ -150,6 +150,8 @@ def test_smoothing_too_wide_for_a_stream_is_refused_in_a_line(tsm_run: Command, 
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("tsm-run: smoothing 1e+12 s: expected 2048 s or less in a live run")
     assert tsm_run(video, "--smoothing", "1e12").code == 0
+    err = tsm_run(video, "--live", "--stride", "0.3").err
+    assert (err.count("(model "), err.count("\n")) == (1, 1)
 
 
 def test_open_segments_are_told_too(tsm_run: Command, video: Path) -> None:

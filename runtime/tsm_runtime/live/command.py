@@ -103,8 +103,9 @@ def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]
 
 
 def _require_live(bundle: Bundle, overrides: Overrides) -> None:
+    spec, rules = settings_of(bundle, overrides)
     try:
-        require_live(*settings_of(bundle, overrides))
+        require_live(spec, rules)
     except UsageError as error:
         raise UsageError(f"{error} (model {bundle.path})") from error
 
