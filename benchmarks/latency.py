@@ -7,6 +7,9 @@ the arrival of that frame to the line. `segment_behind_ms` is for segments that 
 own end: the interval that ends one has to be over itself, so it lies one interval higher. Percentiles are
 over all lines of the run; `cpu` is processor time by wall time. The last line is one JSON object.
 
+Overlapping intervals, a window and smoothing make labels wait for what they have to see first, which is
+told as `settings_wait_ms` and is a part of `behind_ms`: of a label for each stride then, not each interval.
+
     python benchmarks/latency.py VIDEO --model BUNDLE --seconds 60
 """
 
@@ -23,10 +26,13 @@ from _common import store
 
 from tsm_runtime import load, stream
 from tsm_runtime.inputs import demo_folder
+from tsm_runtime.live.cells import wait_seconds
 from tsm_runtime.live.events import End, LiveSegment, OpenSegment
 from tsm_runtime.live.session import LiveOptions
+from tsm_runtime.options import Overrides
 
 PERCENTILES = (50, 90, 99, 100)
+SETTINGS = ("smoothing", "stride", "window")
 
 
 def main() -> None:
@@ -41,13 +47,21 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"))
     parser.add_argument("--batch", type=int, default=8, help="clips a call at most, when behind")
     parser.add_argument("--online", action="store_true", help="the online model, a frame a call")
+    for setting in SETTINGS:
+        parser.add_argument(f"--{setting}", type=float, help="seconds, as of tsm-run")
     parser.add_argument("--store", default="latency", help="name of the stored result")
     options = parser.parse_args()
     with load(
-        options.model, precision=options.precision, num_threads=options.threads, online=options.online
+        options.model,
+        precision=options.precision,
+        num_threads=options.threads,
+        online=options.online,
+        overrides=Overrides(**{f"{setting}_seconds": getattr(options, setting) for setting in SETTINGS}),
     ) as model:
         row = measure(options, model)
         row |= {"backend": model.name, "interval_seconds": model.interval_seconds}
+        member = model.member()
+        row |= {"settings_wait_ms": round(1e3 * wait_seconds(member.spec, member.rules), 2)}
     store(options.store, {**vars(options), **row})
 
 

@@ -107,7 +107,11 @@ def tsm_run(
     ] = None,
     smoothing: Annotated[
         float | None,
-        typer.Option(help="seconds over which scores are averaged; 0: none [default: the bundle's]", min=0),
+        typer.Option(
+            help="seconds over which scores are averaged; 0: none; live: labels are half of it later"
+            " [default: the bundle's]",
+            min=0,
+        ),
     ] = None,
     min_duration: Annotated[
         float | None,
@@ -269,6 +273,7 @@ def tsm_run(
                 "--label-map": label_map,
                 "--overlay": overlay,
                 "--report": report,
+                "--embed": embed or None,
                 "--truth": truth,
                 "--start": start or None,
                 "--end": end,

@@ -91,6 +91,11 @@ class ClipSpec:
         """How far a window reaches beyond its interval on either side."""
         return (self.window_seconds - self.interval_seconds) / 2
 
+    @property
+    def num_open(self) -> int:
+        """How many windows reach over one moment at most; above 1 a frame can be in several clips."""
+        return math.ceil(self.window_seconds / self.stride_seconds - _STRIDE_TOLERANCE)
+
     def num_intervals(self, duration_seconds: float) -> int:
         """Return how many whole intervals a video of this length has."""
         return max(0, count_intervals(duration_seconds, self.stride_seconds) - self.num_overlapping + 1)

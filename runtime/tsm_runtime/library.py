@@ -185,7 +185,11 @@ def stream(
     pace: bool = False,
     stop: threading.Event | None = None,
 ) -> Iterator[Event]:
-    """Find the segments of a stream, each as soon as it is over.
+    """Find the segments of a stream, each as soon as it is known that it is over.
+
+    That is at most an interval after its end, and the time that the machine takes. A window adds half of what
+    it has beyond the interval, smoothing half its width (rounded up to whole strides), and an ensemble waits
+    until no overlapping candidate is open.
 
     Args:
         source: `rtsp://...` and other addresses, `/dev/video0`, `-` (standard input) or a file.
@@ -202,8 +206,8 @@ def stream(
     Raises:
         VideoError: the source cannot be opened, or ended before a whole interval.
         RunError: as `run`.
-        UsageError: weights that do not fit, an address of an unknown kind, or settings that are not for
-            streams (smoothing, overlapping intervals): load the model with others.
+        UsageError: weights that do not fit, an address of an unknown kind, or scores that are smoothed too
+            wide for a stream.
     """
     from tsm_runtime.live.session import LiveOptions, watch
     from tsm_runtime.live.sources import find_source

@@ -42,7 +42,7 @@ class IntervalScorer:
             raise ValueError(
                 f"expected a scorer of 1 stream, {spec.num_frames} frames of {spec.size} px, got {takes}"
             )
-        if spec.window_seconds > spec.stride_seconds:
+        if spec.num_open > 1:
             raise ValueError(
                 f"expected intervals that do not overlap, got a window of {spec.window_seconds:g} s every"
                 f" {spec.stride_seconds:g} s"

@@ -16,7 +16,15 @@ import numpy.typing as npt
 from tsm_runtime.clips import TIME_TOLERANCE_SECONDS, ClipSpec
 from tsm_runtime.segments import IntervalScores, Segment, merge_intervals
 
-__all__ = ["SegmentRules", "cell_scores", "find_segments", "smooth_scores"]
+__all__ = [
+    "SegmentRules",
+    "cell_scores",
+    "covering_mean",
+    "find_segments",
+    "moving_average",
+    "smooth_scores",
+    "smoothing_weights",
+]
 
 Rows = npt.NDArray[np.float32]
 
@@ -103,8 +111,8 @@ def cell_scores(intervals: IntervalScores, num_overlapping: int) -> IntervalScor
         scene = intervals.scene
         parts.append(
             (
-                _covering_mean(intervals.action[piece], num_overlapping)[start - first :],
-                None if scene is None else _covering_mean(scene[piece], num_overlapping)[start - first :],
+                covering_mean(intervals.action[piece], num_overlapping, start - first),
+                None if scene is None else covering_mean(scene[piece], num_overlapping, start - first),
             )
         )
         stop = end
@@ -119,14 +127,27 @@ def cell_scores(intervals: IntervalScores, num_overlapping: int) -> IntervalScor
     )
 
 
-def _covering_mean(rows: Rows, num_overlapping: int) -> Rows:
-    """Return for each cell (n + m - 1, C) the mean of the rows (n, C) that cover it, up to m of them."""
-    count = len(rows)
-    total = np.zeros((count + num_overlapping - 1, rows.shape[1]))
+def covering_mean(rows: Rows, num_overlapping: int, start: int = 0, stop: int | None = None) -> Rows:
+    """Return for cells start to stop of a piece the mean of the rows that cover them.
+
+    Args:
+        rows: (n, C), scores of consecutive intervals; row k covers the cells k to k + m - 1.
+        num_overlapping: m.
+        start: the first cell.
+        stop: the one after the last; None: all n + m - 1.
+
+    Returns:
+        (stop - start, C), each the same whichever cells are asked for, and whichever rows that do not cover
+        it there are.
+    """
+    stop = len(rows) + num_overlapping - 1 if stop is None else stop
+    total = np.zeros((stop - start, rows.shape[1]))
     covering = np.zeros((len(total), 1))
     for offset in range(num_overlapping):
-        total[offset : offset + count] += rows
-        covering[offset : offset + count] += 1
+        low, high = max(start, offset), min(stop, len(rows) + offset)
+        if low < high:
+            total[low - start : high - start] += rows[low - offset : high - offset]
+            covering[low - start : high - start] += 1
     return (total / covering).astype(np.float32)
 
 
@@ -142,19 +163,20 @@ def smooth_scores(scores: IntervalScores, cell_seconds: float, width_seconds: fl
         cell_seconds: length of a cell.
         width_seconds: of the average; 0: none.
     """
-    weights = _weights(width_seconds / cell_seconds)
+    most = 2 * len(scores.indices) + 1  # cells: all that there are, from the first one as from the last
+    weights = smoothing_weights(min(width_seconds / cell_seconds, most))
     if len(weights) == 1:
         return scores
     action = np.empty_like(scores.action)
     for piece in _pieces(scores):
-        action[piece] = _average(scores.action[piece], weights)
+        action[piece] = moving_average(scores.action[piece], weights)
     return replace(scores, action=action)
 
 
-def _weights(num_cells: float) -> list[float]:
+def smoothing_weights(num_cells: float) -> list[float]:
     """Return how much of a cell 0, 1, 2 ... cells away lies in the window of so many cells.
 
-    >>> _weights(0.0), _weights(2.0), _weights(3.0)
+    >>> smoothing_weights(0.0), smoothing_weights(2.0), smoothing_weights(3.0)
     ([1.0], [1.0, 0.5], [1.0, 1.0])
     """
     reach = num_cells / 2 - 0.5  # beyond the cell itself, on either side
@@ -162,15 +184,30 @@ def _weights(num_cells: float) -> list[float]:
     return [1.0, *(min(1.0, reach - offset) for offset in range(count))]
 
 
-def _average(rows: Rows, weights: list[float]) -> Rows:
-    """Return the weighted means (n, C) of rows (n, C) and their neighbours up to len(weights) - 1 away."""
-    total = rows.astype(np.float64)
-    weight = np.ones((len(rows), 1))
+def moving_average(rows: Rows, weights: list[float], start: int = 0, stop: int | None = None) -> Rows:
+    """Return for rows start to stop the weighted means of them and their neighbours.
+
+    Args:
+        rows: (n, C), scores of consecutive cells.
+        weights: of neighbours 0, 1, 2 ... away, of which fewer count where the rows begin and end.
+        start: the first row.
+        stop: the one after the last; None: all n.
+
+    Returns:
+        (stop - start, C), each the same whichever rows are asked for, and whichever rows beyond the reach of
+        its weights there are.
+    """
+    stop = len(rows) if stop is None else stop
+    total = rows[start:stop].astype(np.float64)
+    weight = np.ones((len(total), 1))
     for offset, share in enumerate(weights[1 : len(rows)], start=1):
-        total[offset:] += share * rows[:-offset].astype(np.float64)
-        total[:-offset] += share * rows[offset:].astype(np.float64)
-        weight[offset:] += share
-        weight[:-offset] += share
+        low, high = max(start, offset), min(stop, len(rows) - offset)
+        if low < stop:  # have a neighbour so far before
+            total[low - start :] += share * rows[low - offset : stop - offset].astype(np.float64)
+            weight[low - start :] += share
+        if start < high:  # and after
+            total[: high - start] += share * rows[start + offset : high + offset].astype(np.float64)
+            weight[: high - start] += share
     return (total / weight).astype(np.float32)
 
 

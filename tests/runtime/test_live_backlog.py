@@ -89,6 +89,22 @@ def test_the_oldest_that_wait_are_dropped_as_one() -> None:
     ]
 
 
+def test_what_one_frame_completes_is_not_dropped() -> None:
+    """Of a feed whose windows overlap; others keep a batch."""
+    backlog = Backlog(1, drop=True, at_once={1: 3})
+    for index in range(4):
+        backlog.put(clip(index))
+        backlog.put(clip(index, 1))
+    assert all_of(backlog) == [
+        ("Dropped", 1, 0, 1, 1),
+        ("Clip", 1, 1),
+        ("Dropped", 0, 0, 3, 3),
+        ("Clip", 1, 2),
+        ("Clip", 0, 3),
+        ("Clip", 1, 3),
+    ]
+
+
 def test_an_interval_is_dropped_with_all_its_pictures() -> None:
     """The first one was already begun: what still comes of it goes too."""
     backlog = Backlog(2, drop=True)
@@ -190,6 +206,30 @@ def test_intervals_are_those_of_the_clip_builder(steps: list[float], by_frame: b
     after_gap = {item.index for item in items if isinstance(item, Clip | Picture) and item.after_gap}
     assert after_gap == builder.breaks & found.keys()
     assert [(gap.start_seconds, gap.end_seconds) for gap in items if isinstance(gap, Gap)] == builder.gaps
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.sampled_from([0.02, 0.05, 0.11, 0.43, 0.5, 0.6, 1.3]), min_size=1, max_size=40),
+    st.sampled_from([0.5, 1.1, 3.0]),
+    st.integers(1, 8),
+)
+def test_a_fast_machine_drops_nothing(steps: list[float], window: float, parts: int) -> None:
+    """It has scored all before the next frame comes, of which several intervals may be waiting."""
+    spec = ClipSpec(
+        interval_seconds=0.5, num_frames=4, size=2, window_seconds=window, stride_seconds=0.5 / parts
+    )
+    feed, backlog = Feed(0, spec), Backlog(1, drop=True, at_once={0: spec.num_open})
+    times = np.cumsum([0.0, *steps]).tolist()
+    found: list[object] = []
+    for start, end in pairwise(times):
+        for item in feed.push(start, end, lambda: PIXELS, Moment(end, math.nan, 0.0)):
+            backlog.put(item)
+        found += all_of(backlog)
+    for item in feed.finish(AT):
+        backlog.put(item)
+    found += all_of(backlog)
+    assert not any("Dropped" in str(item) for item in found)
 
 
 def test_a_feed_begins_anew_with_the_first_whole_interval() -> None:

@@ -111,30 +111,47 @@ def test_lines_of_a_run(tsm_run: Command, video: Path) -> None:
     assert all('"wall":"2' in line and "Z" in line for line in out.splitlines())
 
 
-@pytest.mark.parametrize(
-    "settings", [["--window", "0.9"], ["--min-duration", "1.2"], ["--window", "2", "--min-duration", "0.7"]]
-)
-def test_settings_count_as_in_files(tsm_run: Command, video: Path, settings: list[str]) -> None:
-    code, out, err = tsm_run(video, "--live", *settings)
+SETTINGS = [
+    {"window": 0.9},
+    {"min_duration": 1.2},
+    {"window": 2.0, "min_duration": 0.7},
+    {"smoothing": 1.2},
+    {"stride": 0.125},
+    {"smoothing": 0.8, "stride": 0.25, "window": 1.0, "min_duration": 0.5},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_settings_count_as_in_files(
+    tsm_run: Command, tmp_path: Path, video: Path, settings: dict[str, float]
+) -> None:
+    """Given as options or by the bundle; the first line tells them."""
+    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+    code, out, err = tsm_run(video, "--live", *flags)
     assert (code, err) == (0, "")
-    assert tsm_run(video, "-o", "v.json", "-q", *settings).code == 0
+    assert tsm_run(video, "-o", "v.json", "-q", *flags).code == 0
     found = [(s.label, s.start_seconds, s.end_seconds) for s in read_segments(Path("v.json"))["scene"]]
     assert segments(out) == found != []
+    keys = {f"{name}_seconds": value for name, value in settings.items()}
+    model = lines(out)[0]["models"][0]
+    assert {key: value for key, value in model.items() if key.endswith("_seconds")} == {
+        "interval_seconds": 0.5, **keys
+    }  # fmt: skip
+    bundle = write_tiny_bundle(tmp_path / "set", format_version=3, **keys)
+    code, out, err = tsm_run(video, "--live", "--model", bundle)
+    assert (code, err, segments(out)) == (0, "", found)
+    off = [part for name in settings for part in (f"--{name.replace('_', '-')}", 0)]
+    assert segments(tsm_run(video, "--live", "--model", bundle, *off).out) == FOUND
 
 
-@pytest.mark.parametrize(("option", "value"), [("smoothing", 1.0), ("stride", 0.25)])
-def test_settings_that_are_not_for_streams(
-    tsm_run: Command, tmp_path: Path, video: Path, option: str, value: float
-) -> None:
-    """Whether asked for or of the bundle; the message's advice helps."""
-    found = tsm_run(video, "--live", f"--{option}", value)
-    assert (found.code, found.out) == (2, "")
-    assert found.err.startswith("tsm-run: a live run cannot ")
-    assert f"switch it off with --{option} 0 (model " in found.err
-    bundle = write_tiny_bundle(tmp_path / "set", format_version=3, **{f"{option}_seconds": value})
-    found = tsm_run(video, "--live", "--model", bundle)
-    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
-    assert segments(tsm_run(video, "--live", "--model", bundle, f"--{option}", 0).out) == FOUND
+def test_smoothing_too_wide_for_a_stream_is_refused_in_a_line(tsm_run: Command, video: Path) -> None:
+    """Before the model is opened; a file takes it."""
+    code, out, err = tsm_run(video, "--live", "--smoothing", "1e12")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("tsm-run: smoothing 1e+12 s: expected 2048 s or less in a live run")
+    assert tsm_run(video, "--smoothing", "1e12").code == 0
+    err = tsm_run(video, "--live", "--stride", "0.3").err
+    assert (err.count("(model "), err.count("\n")) == (1, 1)
 
 
 def test_open_segments_are_told_too(tsm_run: Command, video: Path) -> None:
@@ -470,18 +487,33 @@ def test_an_online_model_with_a_sigmoid_head(tsm_run: Command, tmp_path: Path, v
     assert {("dark", 0.0, 1.5), ("grey", 1.0, 1.5)} <= set(segments(out))
 
 
-def test_an_online_model_takes_no_windows(tsm_run: Command, tmp_path: Path, video: Path) -> None:
-    """The other model of the bundle, which takes whole clips, runs; alone the online one is refused."""
+@pytest.mark.parametrize("settings", [{"window_seconds": 0.8}, {"stride_seconds": 0.25}])
+def test_an_online_model_on_windows_that_overlap_takes_whole_clips(
+    tsm_run: Command, tmp_path: Path, video: Path, settings: dict[str, float]
+) -> None:
+    """The command runs the bundle's other model; a program that insists gets what a file gives."""
     bundle = write_online_bundle(tmp_path / "both")
-    code, out, err = tsm_run(video, "--model", bundle, "--live", "--window", "0.8")
+    ((flag, value),) = ((f"--{name.split('_')[0]}", value) for name, value in settings.items())
+    code, out, err = tsm_run(video, "--model", bundle, "--live", flag, value)
     assert (code, err) == (0, "")
     assert not lines(out)[0]["models"][0]["backend"].endswith("online")
-    from tsm_runtime.library import load, stream
+    from tsm_runtime.library import load, run, stream
     from tsm_runtime.options import Overrides
 
-    model = load(bundle, online=True, overrides=Overrides(window_seconds=0.8))
-    with pytest.raises(UsageError, match=r"^a live run cannot run an online model on windows \(of 0.8 s\)"):
-        stream(video, model)
+    model = load(bundle, online=True, overrides=Overrides(**settings))
+    found = [(e.label, e.start, e.end) for e in stream(video, model) if isinstance(e, LiveSegment)]
+    assert found == [(s.label, s.start_seconds, s.end_seconds) for s in run(video, model).segments] != []
+
+
+def test_an_online_model_whose_scores_are_smoothed(tsm_run: Command, tmp_path: Path, video: Path) -> None:
+    bundle = write_online_bundle(tmp_path / "both")
+    from tsm_runtime.library import load, run
+    from tsm_runtime.options import Overrides
+
+    code, out, _ = tsm_run(video, "--model", bundle, "--live", "--smoothing", 1.4)
+    assert (code, lines(out)[0]["models"][0]["backend"][-6:]) == (0, "online")
+    expected = run(video, load(bundle, online=True, overrides=Overrides(smoothing_seconds=1.4))).segments
+    assert segments(out) == [(s.label, s.start_seconds, s.end_seconds) for s in expected] != []
 
 
 def test_an_ensemble_of_both_kinds(tsm_run: Command, tiny_bundle: Path, tmp_path: Path, video: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import ACTIONS, FREE, brightness_member
+from fakes import ACTIONS, FREE, brightness_member, member_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +23,8 @@ from tsm_runtime.segments import IntervalScores, Segment, merge_intervals
 DARK, BRIGHT, NOTHING = (
     np.array(row, np.float32) for row in ((0.7, 0.2, 0.1), (0.1, 0.6, 0.3), (0.1, 0.1, 0.8))
 )
+
+HALF = ClipSpec(interval_seconds=0.5)
 
 steps = st.tuples(
     st.sampled_from([1, 1, 1, 1, 2, 5]),  # to the next index
@@ -47,7 +49,7 @@ def test_segments_are_those_of_all_intervals_at_once(
     given_steps: list[tuple[int, bool, int, float]], t: float, told_of_skips: bool
 ) -> None:
     scores = interval_scores(given_steps)
-    merger, found = MemberMerger(ACTIONS, t), []
+    merger, found = MemberMerger(ACTIONS, ClipSpec(interval_seconds=t)), []
     for index, row in zip(scores.indices.tolist(), scores.action, strict=True):
         if told_of_skips:
             found += merger.skip_to(index)
@@ -70,10 +72,17 @@ def test_segments_are_those_of_all_intervals_at_once(
     ),
     thresholds=st.sampled_from([(0.5, 0.7, 0.25), (0.75, 0.75, 0.75), (0.3, 0.3, 1.0)]),
     least=st.sampled_from([0.0, 1.0, 1.3]),
+    parts=st.integers(1, 4),
+    smoothing=st.sampled_from([0.0, 0.0, 0.6, 1.5, 4.0]),
 )
-def test_a_sigmoid_head_and_a_shortest_duration(
-    rows: list[tuple[int, bool, tuple[float, ...]]], thresholds: tuple[float, ...], least: float
+def test_every_setting_counts_as_in_files(
+    rows: list[tuple[int, bool, tuple[float, ...]]],
+    thresholds: tuple[float, ...],
+    least: float,
+    parts: int,
+    smoothing: float,
 ) -> None:
+    """A sigmoid head, a shortest duration, intervals that overlap, smoothing."""
     indices = np.cumsum([step for step, *_ in rows]) - 1
     broken = {int(index) for index, (_, gap, _) in zip(indices, rows, strict=True) if gap}
     scores = IntervalScores(
@@ -81,21 +90,25 @@ def test_a_sigmoid_head_and_a_shortest_duration(
         action=np.array([row for *_, row in rows], np.float32),
         breaks=frozenset(broken),
     )
-    rules = SegmentRules(thresholds=thresholds, min_duration_seconds=least)
-    merger, found = MemberMerger(FREE, 0.5, rules), []
+    rules = SegmentRules(thresholds=thresholds, min_duration_seconds=least, smoothing_seconds=smoothing)
+    spec = replace(HALF, stride_seconds=0.5 / parts)
+    merger, found = MemberMerger(FREE, spec, rules), []
     for index, row in zip(indices.tolist(), scores.action, strict=True):
-        found += merger.push(index, row, after_gap=index in broken)
+        earliest = {label: merger.earliest_start(label) for label in FREE}
+        ended = merger.push(index, row, after_gap=index in broken)
+        assert all(each.segment.start_seconds >= earliest[each.segment.label] for each in ended)
+        found += ended
         assert all(rules.keeps(each.segment) for each in merger.open)
     found += merger.close()
     ends = [each.segment.end_seconds for each in found]
     assert ends == sorted(ends)
-    expected, _ = find_segments(scores, FREE, ClipSpec(interval_seconds=0.5), rules)
+    expected, _ = find_segments(scores, FREE, spec, rules)
     key = operator.attrgetter("start_seconds", "end_seconds", "label")
     assert sorted((each.segment for each in found), key=key) == sorted(expected, key=key)
 
 
 def test_what_is_open_and_what_can_still_begin() -> None:
-    merger = MemberMerger(ACTIONS, 0.5)
+    merger = MemberMerger(ACTIONS, HALF)
     assert (merger.open, merger.earliest_start("dark")) == ([], 0.0)
     merger.push(2, DARK)
     merger.push(3, DARK + np.float32(0.1))
@@ -112,19 +125,19 @@ def test_what_is_open_and_what_can_still_begin() -> None:
 
 
 def test_scenes_are_summed_over_the_segments_intervals() -> None:
-    merger = MemberMerger(ACTIONS, 0.5)
+    merger = MemberMerger(ACTIONS, HALF)
     scenes = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]], np.float32)
     assert merger.push(0, NOTHING, scenes[2]) == []
     merger.push(1, DARK, scenes[0])
     merger.push(2, DARK, scenes[1])
     (found,) = merger.push(3, BRIGHT, scenes[2])
-    assert found.num_intervals == 2
+    assert found.num_cells == 2
     assert found.scene_sum is not None
     assert found.scene_sum.tolist() == [0.75, 1.25]
 
 
 def test_wrong_intervals_are_refused() -> None:
-    merger = MemberMerger(ACTIONS, 0.5)
+    merger = MemberMerger(ACTIONS, HALF)
     with pytest.raises(ValueError, match=r"\(2,\) action scores for 3 labels"):
         merger.push(0, DARK[:2])
     merger.push(4, DARK)
@@ -150,7 +163,7 @@ def offline(
     """What `pipeline.run` does with the members' segments."""
     found: list[list[Segment] | None] = []
     for member, scores in zip(members, all_scores, strict=True):
-        segments = merge_intervals(scores, ACTIONS, member.spec.interval_seconds)
+        segments, _ = find_segments(scores, ACTIONS, member.spec, member.rules)
         segments = [s for s in segments if s.score >= min_score]
         if member.temperature != 1:
             segments = [replace(s, score=round(s.score, 6)) for s in segments]
@@ -163,7 +176,10 @@ def offline(
 @given(
     plans=st.lists(
         st.tuples(
-            st.lists(steps, max_size=25), st.sampled_from([0.5, 0.3, 1.0, 0.25]), st.sampled_from([1.0, 2.5])
+            st.lists(steps, max_size=25),
+            st.sampled_from([0.5, 0.3, 1.0, 0.25]),
+            st.sampled_from([1.0, 2.5]),
+            st.sampled_from([(1, 0.0), (1, 0.0), (3, 0.0), (1, 1.5), (2, 0.7)]),
         ),
         min_size=2,
         max_size=3,
@@ -173,15 +189,19 @@ def offline(
     order=st.randoms(use_true_random=False),
 )
 def test_an_ensemble_gives_what_fusion_of_whole_results_gives(
-    plans: list[tuple[list[tuple[int, bool, int, float]], float, float]],
+    plans: list[tuple[list[tuple[int, bool, int, float]], float, float, tuple[int, float]]],
     fusion: FusionOptions,
     min_score: float,
     order: object,
 ) -> None:
     """Members take turns in any order, as backlogs of different grids do."""
     members = [
-        replace(brightness_member(interval_seconds=t), weight=1.0 + number, temperature=temperature)
-        for number, (_, t, temperature) in enumerate(plans)
+        replace(
+            member_of(ClipSpec(interval_seconds=t, stride_seconds=t / parts), smoothing_seconds=smoothing),
+            weight=1.0 + number,
+            temperature=temperature,
+        )
+        for number, (_, t, temperature, (parts, smoothing)) in enumerate(plans)
     ]
     all_scores = [interval_scores(given_steps) for given_steps, *_ in plans]
     tracks, left = Tracks(members, fusion, min_score), []

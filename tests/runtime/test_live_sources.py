@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import brightness_member
+from fakes import brightness_member, member_of
 from media import plain, write_levels, write_video
 from streams import segments_in
 
@@ -26,7 +27,7 @@ from tsm_runtime.live.events import (
 from tsm_runtime.live.session import LiveOptions, watch
 from tsm_runtime.live.sources import FileSource, find_source
 from tsm_runtime.live.stream_reader import StreamSource
-from tsm_runtime.pipeline import run
+from tsm_runtime.pipeline import Member, run
 
 DARK, GREY, BRIGHT = 20, 128, 235
 
@@ -38,8 +39,8 @@ def bytes_of(path: Path, **more: bool) -> StreamSource:
     )
 
 
-def live(source: StreamSource | FileSource) -> list[Event]:
-    return list(watch(source, brightness_member(), LiveOptions(drop="none")))
+def live(source: StreamSource | FileSource, member: Member | None = None) -> list[Event]:
+    return list(watch(source, member or brightness_member(), LiveOptions(drop="none")))
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -158,18 +159,18 @@ def test_a_damaged_middle_is_counted_and_passed_over(tmp_path: Path) -> None:
     assert end.corrupt == pytest.approx(result.corrupt_frames, abs=3)
 
 
-def outcome(video: Path) -> object:
+def outcome(video: Path, member: Member) -> object:
     try:
-        result = run(video, brightness_member())
+        result = run(video, member)
     except VideoError:
         return "no result"
     segments = [(s.label, round(s.start_seconds, 6), round(s.end_seconds, 6)) for s in result.segments]
     return segments, result.num_intervals, result.corrupt_frames, result.complete, len(result.gaps)
 
 
-def live_outcome(source: StreamSource | FileSource) -> object:
+def live_outcome(source: StreamSource | FileSource, member: Member | None = None) -> object:
     try:
-        events = live(source)
+        events = live(source, member)
     except VideoError:
         return "no result"
     end = events[-1]
@@ -181,11 +182,16 @@ def hard_files(folder: Path) -> Sequence[Path]:
     return sorted(path for path in (folder / "hard").iterdir() if path.suffix != ".tsv" and path.is_file())
 
 
-def test_every_hard_file_played_is_the_file(shared_data: Path) -> None:
+@pytest.mark.parametrize("every_setting", [False, True])
+def test_every_hard_file_played_is_the_file(shared_data: Path, every_setting: bool) -> None:
     files = hard_files(shared_data)
     assert len(files) >= 40
-    assert {path.name: live_outcome(FileSource(path=path)) for path in files} == {
-        path.name: outcome(path) for path in files
+    member = brightness_member()
+    if every_setting:
+        spec = replace(member.spec, stride_seconds=0.125, window_seconds=0.8)
+        member = member_of(spec, smoothing_seconds=0.7, min_duration_seconds=0.3)
+    assert {path.name: live_outcome(FileSource(path=path), member) for path in files} == {
+        path.name: outcome(path, member) for path in files
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -150,10 +151,13 @@ class Backlog:
     Args:
         capacity: intervals per feed, 1 or more.
         drop: whether to drop.
+        at_once: by feed, how many intervals one frame may complete: where that is more than the capacity, it
+            takes its place, or a machine that is fast enough would drop some of them.
     """
 
-    def __init__(self, capacity: int, *, drop: bool) -> None:
+    def __init__(self, capacity: int, *, drop: bool, at_once: Mapping[int, int] | None = None) -> None:
         self._capacity = capacity
+        self._at_once = at_once or {}
         self._drop = drop
         self._items: deque[Item] = deque()
         self._feeds: dict[int, _Feed] = {}
@@ -206,7 +210,8 @@ class Backlog:
         feed = self._feeds.setdefault(item.feed, _Feed())
         if item.index <= feed.dropped_to or self._closed:
             return False
-        while item.index not in feed.queued and len(feed.queued) >= self._capacity:
+        capacity = max(self._capacity, self._at_once.get(item.feed, 1))
+        while item.index not in feed.queued and len(feed.queued) >= capacity:
             if self._drop:
                 self._drop_oldest(item.feed, feed)
                 continue

@@ -103,8 +103,9 @@ def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]
 
 
 def _require_live(bundle: Bundle, overrides: Overrides) -> None:
+    spec, rules = settings_of(bundle, overrides)
     try:
-        require_live(*settings_of(bundle, overrides))
+        require_live(spec, rules)
     except UsageError as error:
         raise UsageError(f"{error} (model {bundle.path})") from error
 
@@ -114,11 +115,11 @@ def open_live_member(
 ) -> Member:
     """Open a bundle's online model, unless there is none or something else was asked for by name.
 
-    Nor can it take windows that overlap, which need frames several times.
+    Nor does it where windows overlap: it would get frames several times, and the whole of each clip at once.
     """
     spec, _ = settings_of(bundle, overrides)
     asked = (request.backend, request.precision) != ("auto", None)
-    if ONLINE_MODEL not in bundle.manifest.files or asked or spec.margin_seconds > 0:
+    if ONLINE_MODEL not in bundle.manifest.files or asked or spec.num_open > 1:
         return open_member(bundle, request, overrides)
     if not quiet:
         warn(f"{bundle.path / ONLINE_MODEL} runs, a frame a call; --precision fp32 takes whole clips")

@@ -51,10 +51,14 @@ class _Line(
 
 
 class SourceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A model of the run."""
+    """A model of the run. Settings that are off are left out."""
 
     interval_seconds: float
-    """t: bounds are multiples of it."""
+    """t: bounds are multiples of it, or of the stride."""
+    stride_seconds: float | None = None
+    window_seconds: float | None = None
+    smoothing_seconds: float | None = None
+    min_duration_seconds: float | None = None
     backend: str
     bundle_sha256: str = ""
     """Of the bundle's manifest; empty for a model that is of no bundle."""
@@ -113,7 +117,10 @@ class LiveGap(_Timed, frozen=True, kw_only=True, tag="gap"):
 
 
 class Drop(_Timed, frozen=True, kw_only=True, tag="drop"):
-    """Whole intervals that nobody scored, because the machine was too slow; segments end there."""
+    """Whole intervals that nobody scored, because the machine was too slow; segments end there.
+
+    Of intervals that overlap, others may have scored a part of it.
+    """
 
     start: float
     end: float

@@ -20,20 +20,20 @@ __all__ = ["LiveFusion", "Scened", "scened"]
 
 @dataclass(frozen=True, slots=True)
 class Scened:
-    """A segment with the scene scores of its intervals, best first; empty without a scene head."""
+    """A segment with the scene scores of its cells, best first; empty without a scene head."""
 
     segment: Segment
     scenes: tuple[SceneScore, ...]
 
 
 def scened(found: Found, scene_labels: Sequence[str]) -> Scened:
-    """Return a member's segment with the mean of its intervals' scene scores."""
+    """Return a member's segment with the mean of its cells' scene scores."""
     return Scened(found.segment, fuse_scenes([_mean_scenes([found], scene_labels)]))
 
 
 def _mean_scenes(found: Iterable[Found], scene_labels: Sequence[str]) -> list[SceneScore]:
-    """Return the mean over the intervals of some segments."""
-    sums = [(each.scene_sum, each.num_intervals) for each in found if each.scene_sum is not None]
+    """Return the mean over the cells of some segments."""
+    sums = [(each.scene_sum, each.num_cells) for each in found if each.scene_sum is not None]
     if not sums:
         return []
     mean = np.sum([total for total, _ in sums], axis=0) / sum(number for _, number in sums)

@@ -1,4 +1,4 @@
-"""Scores of intervals to segments while they come, as `merge_intervals` does with all at once."""
+"""Scores of intervals to segments while they come, as `find_segments` does with all at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.clips import ClipSpec
+from tsm_runtime.live.cells import Cell, CellStream
 from tsm_runtime.post_processing import SegmentRules
 from tsm_runtime.segments import LabelRule, Segment
 
@@ -22,18 +24,18 @@ class Found:
 
     Args:
         segment: as it is by now.
-        scene_sum: (S,) float64, sum of the scene scores of its intervals; None without a scene head.
-        num_intervals: how many they are.
+        scene_sum: (S,) float64, sum of the scene scores of its cells; None without a scene head.
+        num_cells: how many they are.
     """
 
     segment: Segment
     scene_sum: npt.NDArray[np.float64] | None
-    num_intervals: int
+    num_cells: int
 
 
 @dataclass(slots=True)
 class _Run:
-    """Intervals from `start` on that have one label."""
+    """Cells from `start` on that have one label."""
 
     start: int
     score: float
@@ -43,26 +45,23 @@ class _Run:
 class MemberMerger:
     """Merges the intervals of one model, in memory that does not grow.
 
-    The segments it gives, in order of their ends, are those of `segments.merge_intervals` on all intervals at
-    once that are long enough.
+    The segments it gives, in order of their ends, are those of `post_processing.find_segments` on all
+    intervals at once. Bounds and numbers below are of cells, which are the intervals unless these overlap.
 
     Args:
         labels: A action labels.
-        interval_seconds: t; intervals do not overlap.
-        rules: thresholds and shortest duration; there is no smoothing here.
+        spec: where the intervals lie.
+        rules: how scores become segments.
     """
 
-    def __init__(
-        self, labels: Sequence[str], interval_seconds: float, rules: SegmentRules | None = None
-    ) -> None:
+    def __init__(self, labels: Sequence[str], spec: ClipSpec, rules: SegmentRules | None = None) -> None:
         self._labels = tuple(labels)
-        self._interval_seconds = interval_seconds
+        self._cell_seconds = spec.stride_seconds
         self._rules = rules or SegmentRules()
         self._labels_in = LabelRule(labels, self._rules.thresholds)
+        self._cells = CellStream(spec, self._rules)
         self._runs: dict[str, _Run] = {}
-        self._stop = 0  # of the last interval, which all runs reach
-        self.next_index = 0
-        """The first interval that can still come."""
+        self._stop = 0  # of the last cell, which all runs reach
         self.num_intervals = 0
         """Intervals so far."""
 
@@ -72,7 +71,7 @@ class MemberMerger:
         """Take the next interval.
 
         Args:
-            index: its number, `next_index` or higher; a number that is left out ends what is open.
+            index: its number, higher than the last one's; a number that is left out ends what is open.
             action: (A,) probabilities.
             scene: (S,) probabilities, or None without a scene head.
             after_gap: a gap in the video lies before it: what is open ends there.
@@ -85,39 +84,50 @@ class MemberMerger:
         """
         if action.shape != (len(self._labels),):
             raise ValueError(f"{action.shape} action scores for {len(self._labels)} labels")
-        if index < self.next_index:
-            raise ValueError(f"interval {index} after interval {self.next_index - 1}")
-        found = {self._labels[label]: float(action[label]) for label in self._labels_in(action)}
-        ended = self._end(found if index == self._stop and not after_gap else ())
-        for label, score in found.items():
-            run = self._runs.setdefault(
-                label, _Run(index, score, None if scene is None else np.zeros(len(scene)))
-            )
-            run.score = max(run.score, score)
-            if run.scene_sum is not None and scene is not None:
-                run.scene_sum += scene
-        self._stop = self.next_index = index + 1
+        if index < self._cells.next_interval:
+            raise ValueError(f"interval {index} after interval {self._cells.next_interval - 1}")
         self.num_intervals += 1
-        return ended
+        return self._take(self._cells.push(index, action, scene, after_gap=after_gap))
 
     def skip_to(self, index: int) -> list[Found]:
         """Note that no interval before `index` comes any more; return the segments that this ends."""
-        self.next_index = max(self.next_index, index)
-        return self._end(()) if self._stop < self.next_index else []
+        ended = self._take(self._cells.skip_to(index))
+        return ended if self._cells.is_open else [*ended, *self._end(())]
 
     def close(self) -> list[Found]:
         """End what is open, as the end of the stream or a break does."""
-        return self._end(())
+        return [*self._take(self._cells.close()), *self._end(())]
 
     @property
     def open(self) -> list[Found]:
-        """Segments up to the last interval, which the next one may prolong."""
+        """Segments up to the last cell that is known, which the next one may prolong."""
         return self._long(self._found(label) for label in self._runs)
+
+    @property
+    def next_index(self) -> int:
+        """The first cell that can still come."""
+        return self._cells.next_index
 
     def earliest_start(self, label: str) -> float:
         """Return the second before which no segment of this label can begin that has not been given yet."""
         run = self._runs.get(label)
-        return (self.next_index if run is None else run.start) * self._interval_seconds
+        return (self.next_index if run is None else run.start) * self._cell_seconds
+
+    def _take(self, cells: Iterable[Cell]) -> list[Found]:
+        return [found for cell in cells for found in self._take_one(cell)]
+
+    def _take_one(self, cell: Cell) -> list[Found]:
+        found = {self._labels[label]: float(cell.action[label]) for label in self._labels_in(cell.action)}
+        ended = self._end(() if cell.begins else found)
+        for label, score in found.items():
+            run = self._runs.setdefault(
+                label, _Run(cell.index, score, None if cell.scene is None else np.zeros(len(cell.scene)))
+            )
+            run.score = max(run.score, score)
+            if run.scene_sum is not None and cell.scene is not None:
+                run.scene_sum += cell.scene
+        self._stop = cell.index + 1
+        return ended
 
     def _end(self, but: Container[str]) -> list[Found]:
         """Take out the runs of other labels than these."""
@@ -134,8 +144,8 @@ class MemberMerger:
         run = self._runs[label]
         segment = Segment(
             label=label,
-            start_seconds=run.start * self._interval_seconds,
-            end_seconds=self._stop * self._interval_seconds,
+            start_seconds=run.start * self._cell_seconds,
+            end_seconds=self._stop * self._cell_seconds,
             score=run.score,
         )
         return Found(segment, None if run.scene_sum is None else run.scene_sum.copy(), self._stop - run.start)

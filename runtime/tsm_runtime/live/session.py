@@ -45,6 +45,9 @@ DropPolicy = Literal["oldest", "none"]
 _POLL_SECONDS = 0.1
 """How often a waiting run looks whether it shall stop."""
 
+_MOST_SMOOTHED_CELLS = 4096
+"""The widest moving average of a live run: each cell costs that many additions, some 20 ms."""
+
 _LAST_WORDS_SECONDS = 1.0
 """How long a capture thread that shall stop may take; it may hang in a read that nothing interrupts."""
 
@@ -97,10 +100,13 @@ def watch(
 
     The first event is a `Start`, the last an `End`, also when the run fails: then the exception follows. A
     source that cannot be opened gives no event. Segments are those that `pipeline.run` finds in the same
-    frames. One leaves at most an interval, a batch and the decoding of a frame after it ended; in an ensemble
-    it waits until no overlapping candidate is open.
+    frames. One leaves at most an interval, a batch and the decoding of a frame after it ended, and later by
+    what a model's settings have to see first: half of what its window has beyond the interval, and half the
+    width of its smoothing, rounded up to whole strides. The end of the stream and a break end that wait. In
+    an ensemble it waits until no overlapping candidate is open.
 
-    A member whose backend is an `OnlineBackend` gets its frames one by one, as they come.
+    A member whose backend is an `OnlineBackend` gets its frames one by one, as they come, unless its windows
+    overlap: then it gets whole clips.
 
     Args:
         source: see `sources.find_source`.
@@ -109,7 +115,7 @@ def watch(
         stop: set by anybody at any time to end the run: what is open is closed, and the `End` follows.
 
     Raises:
-        UsageError: a model's settings are not for streams, see `require_live`.
+        UsageError: scores are smoothed too wide for a stream, see `require_live`.
         VideoError: the source cannot be opened, or ended before a whole interval.
         RunError: a model gave scores that are not numbers.
     """
@@ -117,32 +123,26 @@ def watch(
     if not members:
         raise ValueError("a stream for no model: expected one or more")
     for member in members:
-        require_live(member.spec, member.rules, by_frame=isinstance(member.backend, OnlineBackend))
+        require_live(member.spec, member.rules)
     session = _Session(source, members, options or LiveOptions(), stop or threading.Event())
     return session.events()
 
 
-def require_live(spec: ClipSpec, rules: SegmentRules, *, by_frame: bool = False) -> None:
+def require_live(spec: ClipSpec, rules: SegmentRules) -> None:
     """Refuse a model's settings that a live run does not have.
 
     Args:
         spec: where its intervals lie.
         rules: how its scores become segments.
-        by_frame: it is an online model.
 
     Raises:
-        UsageError: scores are smoothed, intervals overlap, or an online model takes frames from beyond its
-            intervals; the message names the option that switches it off.
+        UsageError: scores are smoothed so wide that what waits would take much memory and time.
     """
-    if rules.smoothing_seconds:
-        what, option = f"smooth scores (over {rules.smoothing_seconds:g} s)", "smoothing"
-    elif spec.num_overlapping > 1:
-        what, option = f"take overlapping intervals (every {spec.stride_seconds:g} s)", "stride"
-    elif by_frame and spec.margin_seconds > 0:
-        what, option = f"run an online model on windows (of {spec.window_seconds:g} s)", "window"
-    else:
-        return
-    raise UsageError(f"a live run cannot {what}; switch it off with --{option} 0")
+    if rules.smoothing_seconds > (most := _MOST_SMOOTHED_CELLS * spec.stride_seconds):
+        raise UsageError(
+            f"smoothing {rules.smoothing_seconds:g} s: expected {most:g} s or less in a live run, which tells"
+            " labels half of it late; give --smoothing"
+        )
 
 
 class _Session:
@@ -153,7 +153,11 @@ class _Session:
         self.drop: DropPolicy = options.drop or ("oldest" if source.is_live else "none")
         self.feeds, self.members_of = _feeds(members)
         self.finest = min(self.feeds, key=lambda feed: feed.spec.interval_seconds).number
-        self.backlog = Backlog(options.batch_size, drop=self.drop == "oldest")
+        self.backlog = Backlog(
+            options.batch_size,
+            drop=self.drop == "oldest",
+            at_once={feed.number: feed.spec.num_open for feed in self.feeds},
+        )
         self.capture = Capture(
             source, self.feeds, self.backlog, stop, reconnect_seconds=options.reconnect_seconds
         )
@@ -161,7 +165,7 @@ class _Session:
         self.scorers = {
             number: IntervalScorer(member.backend.model.scorer(), member.spec)
             for number, member in enumerate(members)
-            if isinstance(member.backend, OnlineBackend)
+            if isinstance(member.backend, OnlineBackend) and _by_frame(member)
         }
         self.broken: set[tuple[int, int]] = set()
         """(member, interval) after a gap, of members that get single pictures."""
@@ -283,12 +287,17 @@ def _feeds(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]
     feeds: list[Feed] = []
     members_of: dict[int, list[int]] = {}
     for member, each in enumerate(members):
-        by_frame = isinstance(each.backend, OnlineBackend)
+        by_frame = _by_frame(each)
         number = numbers.setdefault((each.spec, by_frame), len(feeds))
         if number == len(feeds):
             feeds.append(Feed(number, each.spec, by_frame=by_frame))
         members_of.setdefault(number, []).append(member)
     return feeds, members_of
+
+
+def _by_frame(member: Member) -> bool:
+    """Whether it gets frames as they come; one that counts in several intervals comes with each of them."""
+    return isinstance(member.backend, OnlineBackend) and member.spec.num_open == 1
 
 
 def _checked(scores: Scores, source: Source) -> Scores:

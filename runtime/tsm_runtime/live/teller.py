@@ -50,16 +50,8 @@ class Teller:
 
     def start(self, drop: str, video_id: str, bundles: Sequence[str]) -> Start:
         """Return the first line; `bundles` are the SHA-256 of the members' bundles, or empty."""
-        models = tuple(
-            SourceModel(
-                interval_seconds=member.spec.interval_seconds,
-                backend=member.backend.name,
-                bundle_sha256=bundles[number] if bundles else "",
-                name=member.name,
-                weight=member.weight,
-            )
-            for number, member in enumerate(self._members)
-        )
+        shas = bundles or [""] * len(self._members)
+        models = tuple(_told_model(member, sha) for member, sha in zip(self._members, shas, strict=True))
         return Start(
             wall=datetime.now(UTC),
             format=FORMAT,
@@ -95,11 +87,11 @@ class Teller:
     def drop(self, dropped: Dropped, members: Sequence[Member]) -> Drop:
         """Return and count intervals that were dropped for some members."""
         self._dropped += dropped.number
-        t = members[0].spec.stride_seconds
+        spec = members[0].spec
         return Drop(
             **self._now(),
-            start=_six(dropped.start * t),
-            end=_six(dropped.stop * t),
+            start=_six(dropped.start * spec.stride_seconds),
+            end=_six((dropped.stop - 1 + spec.num_overlapping) * spec.stride_seconds),
             intervals=dropped.number,
             model=", ".join(member.name for member in members if member.name),
         )
@@ -145,6 +137,21 @@ class Teller:
             "end_wall": utc(offset + segment.end_seconds),
             "delay_seconds": _six(time.monotonic() - self.at.arrived),
         }
+
+
+def _told_model(member: Member, bundle_sha256: str) -> SourceModel:
+    spec, rules = member.spec, member.rules
+    return SourceModel(
+        interval_seconds=spec.interval_seconds,
+        stride_seconds=spec.stride_seconds if spec.num_overlapping > 1 else None,
+        window_seconds=spec.window_seconds if spec.margin_seconds else None,
+        smoothing_seconds=rules.smoothing_seconds or None,
+        min_duration_seconds=rules.min_duration_seconds or None,
+        backend=member.backend.name,
+        bundle_sha256=bundle_sha256,
+        name=member.name,
+        weight=member.weight,
+    )
 
 
 def _six(value: float) -> float:

@@ -29,7 +29,7 @@ class Tracks:
     def __init__(self, members: Sequence[Member], fusion: FusionOptions, min_score: float) -> None:
         self._members = tuple(members)
         self._min_score = min_score
-        self._mergers = [MemberMerger(m.action_labels, m.spec.stride_seconds, m.rules) for m in members]
+        self._mergers = [MemberMerger(m.action_labels, m.spec, m.rules) for m in members]
         self._fusion = LiveFusion(members, fusion) if len(self._members) > 1 else None
         self._leaving: list[Scened] = []
 
