@@ -100,7 +100,8 @@ def run_files(
             sink = with_report(sink, page, members)
         if notice:
             warn(notice)
-        with open_nvdec(request.hwdec, bundles, members) or nullcontext() as nvdec:
+        decoder = open_nvdec(request.hwdec, bundles, members, rebuild=backend.rebuild)
+        with decoder or nullcontext() as nvdec:
             failures = run_all(
                 inputs, members, options, sink, jobs=request.jobs, quiet=request.quiet, nvdec=nvdec
             )

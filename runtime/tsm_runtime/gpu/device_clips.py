@@ -45,6 +45,11 @@ class DeviceClips:
     ) -> None:
         self.shape, self.address, self._upload, self._owner = shape, address, upload, owner
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return math.prod(self.shape)
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -34,8 +34,6 @@ __all__ = ["REFERENCE", "Comparison", "Report", "verify"]
 REFERENCE = "model.fp32.onnx"
 """On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
 
-_PREPROCESSING = "preprocess.onnx"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -137,7 +135,7 @@ def verify(
         for variant in variants_of(name, files[name], choices):
             try:
                 bundle.model_bytes(name)
-                if name != _PREPROCESSING:
+                if files[name].kind != "preprocess":
                     _require_this_machine(name, files[name])
                     tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
                     for comparison in run.compare(variant, tolerance):
