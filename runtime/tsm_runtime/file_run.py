@@ -51,8 +51,6 @@ class FileRequest:
     def __post_init__(self) -> None:
         if any(video == "-" or "://" in video for video in self.videos):
             raise UsageError("an address or - is a stream: add --live")
-        if self.hwdec != "none" and (self.jobs or 1) > 1:
-            raise UsageError(f"--hwdec {self.hwdec} decodes one video at a time: leave --jobs out")
         for option, given in self.for_streams.items():
             if given is not None:
                 raise UsageError(f"{option} is for streams: add --live")

@@ -87,7 +87,9 @@ class _Converter:
 
 
 class Nvdec:
-    """Decodes on a GPU for models that run there. Close it after the models' last batch.
+    """Decodes on a GPU for models that run there, several videos at a time if need be.
+
+    Close it after the models' last batch.
 
     Args:
         context: of the GPU.
@@ -107,8 +109,6 @@ class Nvdec:
         self.context, self.drawers, self.may_fall_back = context, drawers, may_fall_back
         self.extra_frames = held_frames + _WAITING_FRAMES
         """Surfaces beyond what the stream's references need."""
-        self.trouble = ""
-        """What FFmpeg said when it could not use the GPU."""
         self._clips: list[Any] = []
 
     def accelerator(self) -> HWAccel:
@@ -123,8 +123,13 @@ class Nvdec:
             is_hw_owned=True,
         )
 
-    def prepare(self, stream: VideoStream, path: Path | str) -> None:
+    def prepare(self, stream: VideoStream, path: Path | str, trouble: str = "") -> None:
         """Set how an opened stream is decoded, or say that it is decoded on the CPU.
+
+        Args:
+            stream: of an open container.
+            path: of the file.
+            trouble: what FFmpeg said when it could not use the GPU for it.
 
         Raises:
             VideoError: NVDEC does not take this coding, and nobody allowed the CPU.
@@ -135,8 +140,8 @@ class Nvdec:
             context.options = {**context.options, "extra_hw_frames": str(self.extra_frames)}
             return
         reason = f"{path}: FFmpeg has no NVDEC for {context.name}"
-        if self.trouble:
-            reason = f"{path}: FFmpeg cannot use the GPU ({self.trouble})"
+        if trouble:
+            reason = f"{path}: FFmpeg cannot use the GPU ({trouble})"
         if not self.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto decodes such files on the CPU")
         warn(f"--hwdec auto: decodes on the CPU: {reason}")

@@ -10,14 +10,20 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from cuda_double import FakeDevice
-from tensorrt_double import PlanText, TensorrtDouble
+from tensorrt_double import SIZE, PlanText, TensorrtDouble, plan_for
 
-from tsm_runtime.preprocess import VIEW_SHAPES
+from tsm_runtime.backends.tensorrt import TensorrtBackend
+from tsm_runtime.bundle import Bundle, EngineInfo, ModelFile, sha256
+from tsm_runtime.preprocess import PREPROCESS_PLANS, VIEW_SHAPES
 
-__all__ = ["LIMITS", "PictureDouble"]
+__all__ = ["LIMITS", "MODEL", "NEWEST", "Machine", "PictureDouble", "mean_level"]
+
+NEWEST = "tensorrt-11.4.0.106"
+MODEL = "model.fp16.plan"
 
 Values = Mapping[str, npt.NDArray[Any]]
 
@@ -191,3 +197,40 @@ class PictureDouble(TensorrtDouble):
         if name in LIMITS:
             return (1, -1, -1)
         return VIEW_SHAPES.get(name, (1, plan.pictures, plan.pictures, 3))
+
+
+class Machine:
+    """A GPU with TensorRT on it, and a bundle with plans of clips and of pictures."""
+
+    def __init__(self, bundle: Bundle, contract: str, device: FakeDevice) -> None:
+        self.device, self.bundle = device, bundle
+        self.double = PictureDouble(contract, device)
+        self.files: dict[str, ModelFile] = dict(bundle.manifest.files)
+        self.put(MODEL, plan_for(self.double.version).encode())
+        plan = plan_for(self.double.version, pictures=SIZE).encode()
+        self.put(PREPROCESS_PLANS[self.double.module.__name__], plan, batch=(1, 1, 1))
+
+    def put(self, name: str, data: bytes, **changes: Any) -> None:
+        """Let the bundle hold a plan; `changes` are of its EngineInfo."""
+        (self.bundle.path / name).write_bytes(data)
+        info = EngineInfo(
+            library=self.double.module.__name__,  # type: ignore[arg-type]
+            version=self.double.version,
+            gpu=self.device.gpu.name,
+            compute_capabilities=(self.device.gpu.compute_capability,),
+            batch=(1, 4, 8),
+            onnx_sha256=self.bundle.manifest.files["model.fp32.onnx"].sha256,
+        )
+        kind: Any = "clips" if name == MODEL else "preprocess"
+        self.files[name] = ModelFile(
+            sha256=sha256(data), precision="fp32", kind=kind, engine=msgspec.structs.replace(info, **changes)
+        )
+        self.write()
+
+    def write(self) -> None:
+        manifest = msgspec.structs.replace(self.bundle.manifest, format_version=3, files=self.files)
+        self.bundle = msgspec.structs.replace(self.bundle, manifest=manifest)
+        (self.bundle.path / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+    def open(self) -> TensorrtBackend:
+        return TensorrtBackend(self.bundle, MODEL, memory=self.device)

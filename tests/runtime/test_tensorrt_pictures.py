@@ -17,60 +17,22 @@ from cuda_double import FakeDevice
 from fakes import BrightnessBackend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from picture_double import PictureDouble, mean_level
+from picture_double import MODEL, NEWEST, Machine, mean_level
 from tensorrt_contract import CONTRACTS
 from tensorrt_double import NUM_FRAMES, SIZE, plan_for
 
 from tsm_runtime.backends import tensorrt_drawer
-from tsm_runtime.backends.tensorrt import TensorrtBackend
-from tsm_runtime.bundle import Bundle, EngineInfo, ModelFile, load_bundle, sha256
+from tsm_runtime.bundle import Bundle, EngineInfo, load_bundle
 from tsm_runtime.engines.build import BuiltPlan
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.gpu.device_clips import DeviceClips
 from tsm_runtime.gpu.memory import DeviceError
-from tsm_runtime.preprocess import PREPROCESS_PLANS, PictureView
+from tsm_runtime.preprocess import PictureView
 
-NEWEST = "tensorrt-11.4.0.106"
-MODEL, PICTURES = "model.fp16.plan", "preprocess.plan"
+PICTURES = "preprocess.plan"
 PICTURE_BYTES = SIZE * SIZE * 3
-CLIP_BYTES = NUM_FRAMES * PICTURE_BYTES
-
-
-class Machine:
-    """A GPU with TensorRT on it, and a bundle with plans of clips and of pictures."""
-
-    def __init__(self, bundle: Bundle, contract: str, device: FakeDevice) -> None:
-        self.device, self.bundle = device, bundle
-        self.double = PictureDouble(contract, device)
-        self.files: dict[str, ModelFile] = dict(bundle.manifest.files)
-        self.put(MODEL, plan_for(self.double.version).encode())
-        plan = plan_for(self.double.version, pictures=SIZE).encode()
-        self.put(PREPROCESS_PLANS[self.double.module.__name__], plan, batch=(1, 1, 1))
-
-    def put(self, name: str, data: bytes, **changes: Any) -> None:
-        """Let the bundle hold a plan; `changes` are of its EngineInfo."""
-        (self.bundle.path / name).write_bytes(data)
-        info = EngineInfo(
-            library=self.double.module.__name__,  # type: ignore[arg-type]
-            version=self.double.version,
-            gpu=self.device.gpu.name,
-            compute_capabilities=(self.device.gpu.compute_capability,),
-            batch=(1, 4, 8),
-            onnx_sha256=self.bundle.manifest.files["model.fp32.onnx"].sha256,
-        )
-        kind: Any = "clips" if name == MODEL else "preprocess"
-        self.files[name] = ModelFile(
-            sha256=sha256(data), precision="fp32", kind=kind, engine=msgspec.structs.replace(info, **changes)
-        )
-        self.write()
-
-    def write(self) -> None:
-        manifest = msgspec.structs.replace(self.bundle.manifest, format_version=3, files=self.files)
-        self.bundle = msgspec.structs.replace(self.bundle, manifest=manifest)
-        (self.bundle.path / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-
-    def open(self) -> TensorrtBackend:
-        return TensorrtBackend(self.bundle, MODEL, memory=self.device)
+NO_MEMORY: Any = None
+"""Nothing is put into the clips of these tests."""
 
 
 @pytest.fixture
@@ -107,7 +69,7 @@ def put_clips(device: FakeDevice, number: int, seed: int = 0, shift: int = 0) ->
     values = np.broadcast_to(levels, (number, NUM_FRAMES, SIZE, SIZE, 3))
     buffer = device.of_others(shift + values.size)
     buffer.data[shift:] = values.reshape(-1)
-    return buffer, DeviceClips(values.shape, buffer.address + shift, lambda address, data: None)
+    return buffer, DeviceClips(values.shape, buffer.address + shift, NO_MEMORY)
 
 
 def free(device: FakeDevice, *buffers: Any) -> None:
@@ -185,7 +147,7 @@ def test_clips_in_use_are_noticed(machine: Machine) -> None:
 
 
 def test_clips_of_another_shape_are_refused(machine: Machine) -> None:
-    clips = DeviceClips((1, 2, 8, 8, 3), 256, lambda address, data: None)
+    clips = DeviceClips((1, 2, 8, 8, 3), 256, NO_MEMORY)
     with machine.open() as backend, pytest.raises(ValueError, match=r"expected uint8 \(N, 4, 32, 32, 3\)"):
         backend.submit(clips)  # type: ignore[arg-type]
 
