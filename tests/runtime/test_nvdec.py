@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -26,6 +27,7 @@ from tiny_bundle import SIZE, tiny_manifest, tiny_model, write_tiny_bundle
 
 from tsm_runtime import nvdec
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
+from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
 from tsm_runtime.bundle import Bundle, load_bundle, sha256
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError, VideoError
@@ -35,7 +37,7 @@ from tsm_runtime.member import Member
 from tsm_runtime.members import member_of
 from tsm_runtime.nvdec import Hwdec, Nvdec, open_nvdec
 from tsm_runtime.options import Options
-from tsm_runtime.preprocess import sample_bytes
+from tsm_runtime.preprocess import VIEW_SHAPES, sample_bytes, view_of
 from tsm_runtime.videos import run_videos
 
 PREPROCESS = "preprocess.onnx"
@@ -276,6 +278,39 @@ def test_no_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_gpu_is_told() -> None:
     with pytest.raises(BackendError, match="GPU 3: cuDeviceGet gives CUDA error 101"):
         PrimaryContext(3, library=CudaDouble())
+
+
+@pytest.mark.parametrize("names", [("y", "uv", "part", "colour", "turn"), ("y", "uv", *VIEW_SHAPES)])
+def test_a_bundle_of_before_ten_bits_draws_eight(names: tuple[str, ...]) -> None:
+    """Its graph takes pairs of chroma, and nothing is told of samples; ten bits are refused."""
+    bound: dict[str, Any] = {}
+    binding = SimpleNamespace(
+        bind_input=lambda name, device, number, kind, shape, address: bound.update({name: shape}),
+        bind_cpu_input=lambda name, value: bound.update({name: value.shape}),
+        bind_output=lambda *given: None,
+        synchronize_inputs=lambda: None,
+        synchronize_outputs=lambda: None,
+    )
+    session = SimpleNamespace(
+        io_binding=lambda: binding,
+        get_inputs=lambda: [SimpleNamespace(name=name) for name in names],
+        get_outputs=lambda: [SimpleNamespace(shape=(1, 8, 8, 3))],
+        run_with_iobinding=lambda given: None,
+    )
+    drawer, is_old = OnnxruntimeDrawer(session, 0, "double"), "sample_bytes" not in names
+    frame = av.VideoFrame(64, 48, "nv12")
+    assert drawer.refusal(frame) is None
+    drawer.draw(frame, view_of(frame, 8), 256)
+    pitch = frame.planes[0].line_size
+    assert set(bound) == set(names)
+    assert bound["y"] == (1, 48, pitch)
+    assert bound["uv"] == ((1, 24, pitch // 2, 2) if is_old else (1, 24, pitch))
+    refused = drawer.refusal(av.VideoFrame(64, 48, "p010le"))
+    assert refused == (
+        "the bundle's preprocess.onnx is of a time when it took 8 bits only; export it again"
+        if is_old
+        else None
+    )
 
 
 def test_interlaced_pictures_are_not_for_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
