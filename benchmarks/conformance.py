@@ -1,11 +1,11 @@
 """Whether NVIDIA's own parser and builder take the graph of every backbone in every precision.
 
-Exports each network (random weights) in FP32, FP16 and symmetric INT8, and builds a plan of each with
-TensorRT for RTX, which needs no GPU. A row tells what the parser said, how many layers it made of the graph,
-how many outputs of the finished engine's layers have which data type (`evidence`: where that is read), and
-what the build took. Ends with an error where a graph is refused, or a plan does not compute in its precision:
-the runtime checks that after every build. Nothing is run, and the time of a build says nothing of the plan's
-speed.
+Exports each network (random weights) in FP32, FP16 and symmetric INT8, and builds a plan of each, and of
+preprocess.onnx, with TensorRT for RTX, which needs no GPU. A row tells what the parser said, how many layers
+it made of the graph, how many outputs of the finished engine's layers have which data type (`evidence`: where
+that is read), and what the build took. Ends with an error where a graph is refused, or a plan does not
+compute in its precision: the runtime checks that after every build. Nothing is run, and the time of a build
+says nothing of the plan's speed.
 
     python benchmarks/conformance.py
     python benchmarks/conformance.py --backbones mobilenet_v2 --size 64 --frames 4 --no-store
@@ -28,11 +28,12 @@ from shift_graph import checkpoint, noise
 from tsm_export.half import to_half
 from tsm_export.moved_channels import separate_moved_channels
 from tsm_export.onnx_export import export_fp32
+from tsm_export.preprocess_graph import preprocess_graph
 from tsm_export.quantize import calibrate, quantize
 from tsm_runtime.engines.build import build_plan
 from tsm_runtime.engines.inspector import Precision
 from tsm_runtime.engines.library import import_library
-from tsm_runtime.engines.options import BuildOptions, parse_batch
+from tsm_runtime.engines.options import PICTURES, BuildOptions, parse_batch
 from tsm_runtime.errors import TsmError
 
 BACKBONES = ("resnext101_32x8d", "resnext101_64x4d", "resnet50", "mobilenet_v2", "efficientnet_lite0")
@@ -58,7 +59,9 @@ def main() -> None:
         library = f"tensorrt_rtx {import_library('tensorrt_rtx').__version__}"
     except TsmError as error:
         parser.error(str(error))
-    rows = [row for backbone in options.backbones for row in measure(backbone, options)]
+    pictures = build(preprocess_graph(options.size), "fp32", PICTURES)
+    rows = [{"backbone": "none: preprocess.onnx", **pictures}]
+    rows += [row for backbone in options.backbones for row in measure(backbone, options)]
     settings = {name: getattr(options, name) for name in ("size", "frames", "batch")}
     results = {"library": library, "settings": settings, "rows": rows}
     if options.no_store:

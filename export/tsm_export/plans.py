@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tsm_export.onnx_files import OnnxFiles
 from tsm_export.request import Engine, ExportRequest
@@ -11,8 +12,10 @@ from tsm_runtime.bundle import ModelFile, sha256
 from tsm_runtime.engines.build import BuiltPlan, build_plan
 from tsm_runtime.engines.gpu import find_gpu
 from tsm_runtime.engines.library import Library, import_library
+from tsm_runtime.engines.options import BuildOptions, for_pictures
 from tsm_runtime.engines.progress import build_bar
 from tsm_runtime.errors import BackendError, CheckError
+from tsm_runtime.preprocess import PREPROCESS_MODEL, PREPROCESS_PLANS
 
 __all__ = ["NewPlan", "plan_libraries", "plans"]
 
@@ -43,7 +46,7 @@ def plan_libraries(request: ExportRequest) -> list[Library]:
 
 
 def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library]) -> Iterator[NewPlan]:
-    """Build a plan of each asked precision with each library.
+    """Build a plan of each asked precision with each library, and one of `preprocess.onnx`.
 
     What one library refuses does not stop the others: the problem is told with the plan's name.
 
@@ -55,15 +58,25 @@ def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library
     for library in libraries:
         for engine in dict.fromkeys(request.engines):
             onnx, _ = models[f"model.{'int8-trt' if engine == 'int8' else engine}.onnx"]
-            yield _plan(engine, onnx, library, request)
+            yield _plan(f"model.{engine}{_SUFFIXES[library]}", engine, onnx, library, request.build)
+        pictures, _ = models[PREPROCESS_MODEL]
+        options = for_pictures(request.build)
+        yield _plan(PREPROCESS_PLANS[library], "fp32", pictures, library, options, kind="preprocess")
 
 
-def _plan(engine: Engine, onnx: bytes, library: Library, request: ExportRequest) -> NewPlan:
-    name = f"model.{engine}{_SUFFIXES[library]}"
+def _plan(
+    name: str,
+    precision: Engine,
+    onnx: bytes,
+    library: Library,
+    options: BuildOptions,
+    *,
+    kind: Literal["clips", "preprocess"] = "clips",
+) -> NewPlan:
     try:
         with build_bar(name) as progress:
-            built = build_plan(onnx, request.build, library=library, precision=engine, progress=progress)
+            built = build_plan(onnx, options, library=library, precision=precision, progress=progress)
     except (BackendError, CheckError) as problem:
         return NewPlan(name=name, problem=problem)
-    file = ModelFile(sha256=sha256(built.plan), precision=engine, engine=built.engine)
+    file = ModelFile(sha256=sha256(built.plan), precision=precision, kind=kind, engine=built.engine)
     return NewPlan(name=name, built=built, file=file)

@@ -1,8 +1,9 @@
-"""`preprocess.onnx`: decoded pictures (NV12) of any size to frames, as swscale makes them on the CPU."""
+"""`preprocess.onnx`: decoded pictures of any size to frames, as swscale makes them on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,15 @@ def preprocess_graph(size: int, *, opset: int = DEFAULT_OPSET) -> bytes:
     TensorRT has no antialiased Resize. For an even `size` swscale computes one chroma column for every two of
     the output, and luma and chroma become integers before they become RGB; for an odd one it does neither.
 
-    Inputs: `y` (1, H, P) and `uv` (1, H', P', 2) uint8, planes as they lie in memory, padding included;
-    `part` (4,) float32: x, y, width, height in luma pixels of what is shown of them; `colour` (3, 4)
-    float32: RGB = colour @ (Y, U, V, 1), over 0 to 255; `turn` (3,) float32: 1 or 0 for transpose, then
-    reverse rows, then reverse columns. Output: `frames` (1, size, size, 3) uint8.
-    `tsm_runtime.preprocess` makes the last three for a frame.
+    Inputs: `y` (1, H, P) and `uv` (1, H', P') uint8, the bytes of two planes as they lie in memory, padding
+    included; `sample_bytes` (1,) float32: 1 for NV12 (8 bits), 2 for P010 and P016 (10 and 12 bits in the
+    high ones of 16, low byte first); `part` (4,) float32: x, y, width, height in luma pixels of what is shown
+    of them; `colour` (3, 4) float32: RGB = colour @ (Y, U, V, 1), over 0 to 255; `turn` (3,) float32: 1 or 0
+    for transpose, then reverse rows, then reverse columns. Output: `frames` (1, size, size, 3) uint8.
+    `tsm_runtime.preprocess` makes all but the planes for a frame.
+
+    Bytes, as TensorRT has no 16-bit integers: a sample is its high byte and 1/256 of its low one, in levels
+    of 8 bits, so both go into the product that resizes a row.
 
     Args:
         size: edge of the square pictures.
@@ -43,12 +48,9 @@ def preprocess_graph(size: int, *, opset: int = DEFAULT_OPSET) -> bytes:
         for p, rounded in zip(part, _HALVES, strict=True)
     ]
     is_even = size % 2 == 0
-    planes = [_resized(graph, graph.add("Cast", ["y"], to=TensorProto.FLOAT), part, size, 1)]
-    chroma = graph.add("Cast", ["uv"], to=TensorProto.FLOAT)
-    for place in range(2):
-        plane = graph.add("Slice", [chroma, *graph.numbers([place], [place + 1], [3])])
-        plane = graph.add("Squeeze", [plane, *graph.numbers([3])])
-        planes.append(_resized(graph, plane, half, size, 2 if is_even else 1))
+    luma, chroma = (graph.add("Cast", [name], to=TensorProto.FLOAT) for name in ("y", "uv"))
+    planes = [_resized(graph, luma, part, size, 1, _Channel(0, 1))]
+    planes += [_resized(graph, chroma, half, size, 2 if is_even else 1, _Channel(i, 2)) for i in range(2)]
     if is_even:
         planes = _to_integers(graph, planes, graph.add("Div", [part[3], graph.real(size)]))
     picture = _turned(graph, _rgb(graph, planes))
@@ -58,6 +60,14 @@ def preprocess_graph(size: int, *, opset: int = DEFAULT_OPSET) -> bytes:
 
 _HALVES = ("Floor", "Floor", "Ceil", "Ceil")
 """How chroma covers an odd number of luma pixels: x, y, width, height."""
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """Which samples of a row: number `place` of every `of`."""
+
+    place: int
+    of: int
 
 
 class _Graph:
@@ -99,7 +109,8 @@ class _Graph:
             "preprocess",
             [
                 tensor("y", TensorProto.UINT8, (1, "height", "pitch")),
-                tensor("uv", TensorProto.UINT8, (1, "chroma_height", "chroma_pitch", 2)),
+                tensor("uv", TensorProto.UINT8, (1, "chroma_height", "chroma_pitch")),
+                tensor("sample_bytes", TensorProto.FLOAT, (1,)),
                 tensor("part", TensorProto.FLOAT, (4,)),
                 tensor("colour", TensorProto.FLOAT, (3, 4)),
                 tensor("turn", TensorProto.FLOAT, (3,)),
@@ -117,13 +128,40 @@ class _Graph:
         return bytes(model.SerializeToString(deterministic=True))
 
 
-def _resized(graph: _Graph, plane: str, part: Sequence[str], size: int, repeat: int) -> str:
-    """Resize a (1, H, W) plane to (1, size, size), each column of a smaller one `repeat` times."""
+def _resized(
+    graph: _Graph, plane: str, part: Sequence[str], size: int, repeat: int, channel: _Channel
+) -> str:
+    """Resize a channel of a (1, H, bytes) plane to (1, size, size), each of fewer columns `repeat` times."""
     x, y, width, height = part
-    rows = _weights(graph, plane, 1, y, height, np.arange(size), size)
-    columns = _weights(graph, plane, 2, x, width, np.arange(size) // repeat, size // repeat)
+    rows = _weights(graph, _counted(graph, plane, 1), y, height, np.arange(size), size)
+    columns = _columns(graph, plane, x, width, np.arange(size) // repeat, size // repeat, channel)
     transposed = graph.add("Transpose", [columns], perm=[1, 0])
     return graph.add("MatMul", [graph.add("MatMul", [rows, plane]), transposed])
+
+
+def _counted(graph: _Graph, plane: str, axis: int) -> str:
+    """Return 0, 1, 2, ... for an axis, float32."""
+    length = graph.add("Gather", [graph.add("Shape", [plane]), graph.constant(axis, np.int64)])
+    zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
+    return graph.add("Cast", [graph.add("Range", [zero, length, one])], to=TensorProto.FLOAT)
+
+
+def _columns(
+    graph: _Graph, plane: str, start: str, extent: str, places: Any, num_places: int, channel: _Channel
+) -> str:
+    """Return what each byte of a row adds to each place of the output, as `_weights` does for pixels."""
+    count, num_bytes = _counted(graph, plane, 2), "sample_bytes"
+    group = graph.add("Mul", [num_bytes, graph.real(channel.of)])
+    pixel = graph.add("Floor", [graph.add("Div", [count, group])])  # exact: divided by 1, 2 or 4
+    before = graph.add("Mul", [num_bytes, graph.real(channel.place)])
+    byte = graph.add("Sub", [graph.add("Sub", [count, graph.add("Mul", [pixel, group])]), before])
+    is_high = graph.add("Equal", [byte, graph.add("Sub", [num_bytes, graph.real(1.0)])])
+    is_second = graph.add("Equal", [byte, graph.add("Sub", [num_bytes, graph.real(2.0)])])
+    is_low = graph.add("And", [is_second, graph.add("GreaterOrEqual", [byte, graph.real(0.0)])])
+    none = graph.real(0.0)
+    low = graph.add("Where", [is_low, graph.real(1 / 256), none])
+    level = graph.add("Where", [is_high, graph.real(1.0), low])
+    return _weights(graph, pixel, start, extent, places, num_places, is_high=is_high, level=level)
 
 
 def _to_integers(graph: _Graph, planes: Sequence[str], step: str) -> list[str]:
@@ -141,9 +179,28 @@ def _rounded(graph: _Graph, value: str) -> str:
 
 
 def _weights(
-    graph: _Graph, plane: str, axis: int, start: str, extent: str, places: Any, num_places: int
+    graph: _Graph,
+    count: str,
+    start: str,
+    extent: str,
+    places: Any,
+    num_places: int,
+    *,
+    is_high: str = "",
+    level: str = "",
 ) -> str:
-    """Return a (len(places), length) matrix: what each pixel of an axis adds to each place of the output."""
+    """Return a (len(places), length) matrix: what each entry of an axis adds to each place of the output.
+
+    Args:
+        graph: in the making.
+        count: (length,) the pixel that an entry belongs to.
+        start: of what is shown, in pixels.
+        extent: likewise.
+        places: of the output, a number for each row.
+        num_places: how many the output has.
+        is_high: (length,) whether an entry is the one of its pixel that counts as it; empty: all are.
+        level: (length,) what an entry's unit is in levels; empty: 1.
+    """
     step = graph.add("Div", [extent, graph.real(num_places)])
     width = graph.add("Max", [step, graph.real(1.0)])
     middle = graph.add("Mul", [step, graph.real(places[:, None] + 0.5)])
@@ -156,11 +213,7 @@ def _weights(
     def outside(positions: str) -> str:
         return graph.add("ReduceSum", [triangle(positions), *graph.numbers([1])], keepdims=1)
 
-    shape = graph.add("Shape", [plane])
-    length = graph.add("Gather", [shape, graph.constant(axis, np.int64)])
-    zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
-    counted = graph.add("Cast", [graph.add("Range", [zero, length, one])], to=TensorProto.FLOAT)
-    positions = graph.add("Sub", [counted, start])
+    positions = graph.add("Sub", [count, start])
     last = graph.add("Sub", [extent, graph.real(1.0)])
     beyond = np.arange(1.0, _MOST_OUTSIDE + 1)
     left, right = outside(graph.real(-beyond)), outside(graph.add("Add", [last, graph.real(beyond)]))
@@ -176,8 +229,9 @@ def _weights(
     for border, weight in ((none, left), (last, right)):
         at = graph.add("Equal", [positions, border])
         weights = graph.add("Add", [weights, graph.add("Where", [at, weight, none])])
-    total = graph.add("ReduceSum", [weights, *graph.numbers([1])], keepdims=1)
-    return graph.add("Div", [weights, total])
+    counting = graph.add("Where", [is_high, weights, none]) if is_high else weights
+    total = graph.add("ReduceSum", [counting, *graph.numbers([1])], keepdims=1)
+    return graph.add("Div", [graph.add("Mul", [weights, level]) if level else weights, total])
 
 
 def _rgb(graph: _Graph, planes: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsm_export.export import Exported
-from tsm_runtime.bundle import EngineInfo, ModelFile
+from tsm_runtime.bundle import ModelFile
 
 __all__ = ["describe"]
 
@@ -16,7 +16,7 @@ def describe(source: Path, bundle: Path, exported: Exported) -> str:
     lines = [f"{source} -> {bundle}"]
     for name, file in files.items():
         size = (bundle / name).stat().st_size / 1e6
-        told = f"{_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file.engine)}"
+        told = f"{_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file)}"
         lines.append(f"  {name} ({size:.1f} MB){told}")
     return "\n".join(lines)
 
@@ -55,10 +55,11 @@ def _accuracy(file: ModelFile) -> str:
     return f"; on {file.accuracy.num_videos} videos: {scores}; same as fp32: {same}"
 
 
-def _engine(engine: EngineInfo | None) -> str:
+def _engine(file: ModelFile) -> str:
+    engine = file.engine
     if engine is None:
         return ""
     gpus = engine.gpu or ", ".join(engine.compute_capabilities) or "RTX cards"
     types = ", ".join(f"{count} {name}" for name, count in engine.layer_types.items())
-    batch = ", ".join(map(str, engine.batch))
-    return f": {engine.library} {engine.version} for {gpus}, {batch} clips; outputs of layers: {types}"
+    takes = "pictures" if file.kind == "preprocess" else f"{', '.join(map(str, engine.batch))} clips"
+    return f": {engine.library} {engine.version} for {gpus}, {takes}; outputs of layers: {types}"

@@ -131,7 +131,8 @@ def run_captures(
         sink = open_sink(request.files.output, request.files.format, encoding)
         if notice:
             warn(notice)
-        with open_nvdec(request.files.hwdec, bundles, opened) or nullcontext() as nvdec:
+        decoder = open_nvdec(request.files.hwdec, bundles, opened, rebuild=backend.rebuild)
+        with decoder or nullcontext() as nvdec:
             run = _CaptureRun(members=members, options=options, sink=sink, quiet=request.files.quiet)
             return run.run(plans, request.files.jobs, nvdec)
 

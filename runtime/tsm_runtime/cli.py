@@ -177,8 +177,8 @@ def tsm_run(
     hwdec: Annotated[
         Literal["none", "auto", "cuda"],
         typer.Option(
-            help="decode on the GPU (NVDEC), for --backend onnxruntime-cuda, frames stay there; auto: if that"
-            " works, else on the CPU, and says so"
+            help="decode on the GPU (NVDEC), for --backend tensorrt and onnxruntime-cuda, frames stay there;"
+            " auto: if that works, else on the CPU, and says so"
         ),
     ] = "none",
     rebuild: Annotated[

@@ -116,11 +116,11 @@ class VideoReader:
         return True
 
     def _open(self) -> None:
-        self._container = _open_container(self.path, self._nvdec)
+        self._container, trouble = _open_container(self.path, self._nvdec)
         try:
             self._stream = choose_stream(self._container, self.path)
             if self._nvdec is not None:
-                self._nvdec.prepare(self._stream, self.path)
+                self._nvdec.prepare(self._stream, self.path, trouble)
         except VideoError:
             self._container.close()
             raise
@@ -187,7 +187,8 @@ class VideoReader:
         return None
 
 
-def _open_container(path: Path, nvdec: Nvdec | None) -> InputContainer:
+def _open_container(path: Path, nvdec: Nvdec | None) -> tuple[InputContainer, str]:
+    """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
         if not path.exists():
             raise VideoError(f"{path}: no such file")
@@ -196,14 +197,13 @@ def _open_container(path: Path, nvdec: Nvdec | None) -> InputContainer:
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError(f"{path}: empty file")
         if nvdec is None:
-            return _av_open(path, None)
+            return _av_open(path, None), ""
         try:
             with nvdec.context.current():
-                return _av_open(path, nvdec.accelerator())
+                return _av_open(path, nvdec.accelerator()), ""
         except av.error.FFmpegError as error:
-            container = _av_open(path, None)  # raises what is wrong with the file, if that is it
-            nvdec.trouble = reason_of(error)
-            return container
+            # Raises what is wrong with the file, if that is it.
+            return _av_open(path, None), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
 

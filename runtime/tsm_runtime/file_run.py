@@ -51,8 +51,6 @@ class FileRequest:
     def __post_init__(self) -> None:
         if any(video == "-" or "://" in video for video in self.videos):
             raise UsageError("an address or - is a stream: add --live")
-        if self.hwdec != "none" and (self.jobs or 1) > 1:
-            raise UsageError(f"--hwdec {self.hwdec} decodes one video at a time: leave --jobs out")
         for option, given in self.for_streams.items():
             if given is not None:
                 raise UsageError(f"{option} is for streams: add --live")
@@ -100,7 +98,8 @@ def run_files(
             sink = with_report(sink, page, members)
         if notice:
             warn(notice)
-        with open_nvdec(request.hwdec, bundles, members) or nullcontext() as nvdec:
+        decoder = open_nvdec(request.hwdec, bundles, members, rebuild=backend.rebuild)
+        with decoder or nullcontext() as nvdec:
             failures = run_all(
                 inputs, members, options, sink, jobs=request.jobs, quiet=request.quiet, nvdec=nvdec
             )

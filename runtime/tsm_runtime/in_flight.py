@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends import Backend, Scores
-from tsm_runtime.errors import OutOfMemoryError, RunError
+from tsm_runtime.errors import OutOfMemoryError, RunError, TsmError
 from tsm_runtime.terminal import warn
 
 __all__ = ["BatchRunner"]
@@ -90,6 +91,14 @@ class BatchRunner:
             RunError: as `submit`.
         """
         self._run([], 1)
+
+    def abandon(self) -> None:
+        """Wait until nothing that was submitted is in use; scores that nobody took yet are lost."""
+        while self._flying:
+            submitted = self._flying.popleft().submitted
+            if submitted is not None:
+                with suppress(TsmError, ValueError):  # a backend that broke off, or was closed
+                    self._backend.result(submitted)
 
     def _run(self, parts: Iterable[_Part], in_flight: int) -> None:
         """Submit parts of batches, and wait until fewer than `in_flight` are on their way."""

@@ -27,7 +27,7 @@ from tsm_runtime.frames import FrameConverter
 from tsm_runtime.gpu.device_clips import DeviceClips, new_clips
 from tsm_runtime.gpu.driver import PrimaryContext
 from tsm_runtime.member import Member
-from tsm_runtime.preprocess import PREPROCESS_MODEL, PictureView, view_of
+from tsm_runtime.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes, view_of
 from tsm_runtime.terminal import warn
 
 __all__ = ["Drawer", "Hwdec", "Nvdec", "is_on_gpu", "open_nvdec"]
@@ -39,10 +39,14 @@ _WAITING_FRAMES = 4
 
 
 class Drawer(Protocol):
-    """Runs `preprocess.onnx` on the GPU."""
+    """Runs `preprocess.onnx` on the GPU; any thread may call it."""
+
+    def refusal(self, frame: VideoFrame) -> str | None:
+        """Say why a frame that NVDEC gave cannot be drawn, or return None."""
+        ...
 
     def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
-        """Write the picture of an NV12 frame on the GPU to an address there, and wait until it is there."""
+        """Write the picture of a frame on the GPU to an address there, and wait until it is there."""
         ...
 
 
@@ -69,10 +73,11 @@ class _Converter:
         self._told = False
 
     def __call__(self, frame: VideoFrame) -> _GpuPicture | npt.NDArray[np.uint8]:
-        reason = _why_not(frame)
+        drawer = self._nvdec.drawers[self._size]
+        reason = _why_not(frame) or drawer.refusal(frame)
         if reason is None:
             view = view_of(frame, self._size, self._crop)
-            return _GpuPicture(self._nvdec.drawers[self._size], self._nvdec.context, frame, view)
+            return _GpuPicture(drawer, self._nvdec.context, frame, view)
         if not self._nvdec.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto converts such pictures on the CPU")
         if not self._told:
@@ -82,7 +87,9 @@ class _Converter:
 
 
 class Nvdec:
-    """Decodes on a GPU for models that run there. Close it after the models' last batch.
+    """Decodes on a GPU for models that run there, several videos at a time if need be.
+
+    Close it after the models' last batch.
 
     Args:
         context: of the GPU.
@@ -102,8 +109,6 @@ class Nvdec:
         self.context, self.drawers, self.may_fall_back = context, drawers, may_fall_back
         self.extra_frames = held_frames + _WAITING_FRAMES
         """Surfaces beyond what the stream's references need."""
-        self.trouble = ""
-        """What FFmpeg said when it could not use the GPU."""
         self._clips: list[Any] = []
 
     def accelerator(self) -> HWAccel:
@@ -118,8 +123,13 @@ class Nvdec:
             is_hw_owned=True,
         )
 
-    def prepare(self, stream: VideoStream, path: Path | str) -> None:
+    def prepare(self, stream: VideoStream, path: Path | str, trouble: str = "") -> None:
         """Set how an opened stream is decoded, or say that it is decoded on the CPU.
+
+        Args:
+            stream: of an open container.
+            path: of the file.
+            trouble: what FFmpeg said when it could not use the GPU for it.
 
         Raises:
             VideoError: NVDEC does not take this coding, and nobody allowed the CPU.
@@ -130,8 +140,8 @@ class Nvdec:
             context.options = {**context.options, "extra_hw_frames": str(self.extra_frames)}
             return
         reason = f"{path}: FFmpeg has no NVDEC for {context.name}"
-        if self.trouble:
-            reason = f"{path}: FFmpeg cannot use the GPU ({self.trouble})"
+        if trouble:
+            reason = f"{path}: FFmpeg cannot use the GPU ({trouble})"
         if not self.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto decodes such files on the CPU")
         warn(f"--hwdec auto: decodes on the CPU: {reason}")
@@ -175,12 +185,19 @@ def _why_not(frame: VideoFrame) -> str | None:
         return "NVDEC does not take this stream, FFmpeg decodes it on the CPU"
     if frame.interlaced_frame:
         return f"interlaced pictures, whose fields {PREPROCESS_MODEL} does not resize apart as swscale does"
+    if sample_bytes(frame) is not None:
+        return None
     kind = frame.sw_format.name if frame.sw_format is not None else "unknown"
-    return None if kind == "nv12" else f"{PREPROCESS_MODEL} takes NV12 (8 bits, 4:2:0), not {kind}"
+    return f"{PREPROCESS_MODEL} takes 4:2:0 of 8, 10 or 12 bits (NV12, P010, P016), not {kind}"
 
 
 def open_nvdec(
-    hwdec: Hwdec, bundles: Sequence[Bundle], members: Sequence[Member], device: int = 0
+    hwdec: Hwdec,
+    bundles: Sequence[Bundle],
+    members: Sequence[Member],
+    device: int = 0,
+    *,
+    rebuild: bool = False,
 ) -> Nvdec | None:
     """Open what `--hwdec` asks for; None: decode on the CPU.
 
@@ -189,6 +206,7 @@ def open_nvdec(
         bundles: of the members, in their order; each has a `preprocess.onnx`.
         members: open, on this GPU.
         device: number of the GPU.
+        rebuild: build plans of `preprocess.onnx` that are missing or do not fit this machine, and keep them.
 
     Raises:
         BackendError: `cuda`, and it is not possible here.
@@ -196,7 +214,7 @@ def open_nvdec(
     if hwdec == "none":
         return None
     try:
-        return _opened(bundles, members, device, may_fall_back=hwdec == "auto")
+        return _opened(bundles, members, device, rebuild=rebuild, may_fall_back=hwdec == "auto")
     except (TsmError, OSError) as error:
         if hwdec == "auto":
             warn(f"--hwdec auto: decodes on the CPU: {error}")
@@ -207,7 +225,7 @@ def open_nvdec(
 
 
 def _opened(
-    bundles: Sequence[Bundle], members: Sequence[Member], device: int, *, may_fall_back: bool
+    bundles: Sequence[Bundle], members: Sequence[Member], device: int, *, rebuild: bool, may_fall_back: bool
 ) -> Nvdec:
     if "cuda" not in hwdevices_available():
         raise BackendError("this PyAV was built without CUDA")
@@ -219,13 +237,14 @@ def _opened(
             if open_drawer is None:
                 raise BackendError(
                     f"{member.backend.name} takes clips from the host's memory only; choose --backend"
-                    " onnxruntime-cuda"
+                    " tensorrt or onnxruntime-cuda"
                 )
             if PREPROCESS_MODEL not in bundle.manifest.files:
                 raise BackendError(
                     f"{bundle.path}: has no {PREPROCESS_MODEL}; export it again with tsm-export"
                 )
-            drawers[member.spec.size] = drawers.get(member.spec.size) or open_drawer(bundle)
+            size = member.spec.size
+            drawers[size] = drawers.get(size) or open_drawer(bundle, rebuild=rebuild)
     except BaseException:
         context.close()
         raise

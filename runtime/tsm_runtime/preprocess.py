@@ -14,9 +14,25 @@ from tsm_runtime.crop import Crop, stored_half
 from tsm_runtime.errors import VideoError
 from tsm_runtime.frames import FrameConverter, display_matrix
 
-__all__ = ["PREPROCESS_MODEL", "PictureView", "measured_colour", "view_of"]
+__all__ = [
+    "PREPROCESS_MODEL",
+    "PREPROCESS_PLANS",
+    "VIEW_SHAPES",
+    "PictureView",
+    "measured_colour",
+    "sample_bytes",
+    "view_of",
+]
 
 PREPROCESS_MODEL = "preprocess.onnx"
+PREPROCESS_PLANS = {"tensorrt": "preprocess.plan", "tensorrt_rtx": "preprocess.rtx.plan"}
+"""Of that file, by the library that built it."""
+
+VIEW_SHAPES = {"sample_bytes": (1,), "part": (4,), "colour": (3, 4), "turn": (3,)}
+"""Inputs of `preprocess.onnx` that are not planes, by name."""
+
+_SAMPLE_BYTES = {"nv12": 1, "p010le": 2, "p016le": 2}
+"""What NVDEC gives for 4:2:0 of 8, 10 and 12 bits."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,23 +42,25 @@ class PictureView:
     """Inputs of `preprocess.onnx` beside the two planes, all float32.
 
     Args:
+        sample_bytes: (1,), 1: samples are bytes (NV12); 2: the high bits of 16, low byte first (P010, P016).
         part: (4,) x, y, width, height of what is shown, in luma pixels of the stored picture.
         colour: (3, 4), RGB = colour @ (Y, U, V, 1), over 0 to 255.
         turn: (3,), 1 or 0: transpose, then reverse the rows, then the columns.
     """
 
+    sample_bytes: Floats
     part: Floats
     colour: Floats
     turn: Floats
 
     def __post_init__(self) -> None:
-        shapes = self.part.shape, self.colour.shape, self.turn.shape
-        if shapes != ((4,), (3, 4), (3,)):
-            raise ValueError(f"expected shapes (4,), (3, 4) and (3,), got {shapes}")
+        shapes = {name: value.shape for name, value in self.inputs().items()}
+        if shapes != VIEW_SHAPES:
+            raise ValueError(f"expected shapes {VIEW_SHAPES}, got {shapes}")
 
     def inputs(self) -> dict[str, Floats]:
         """Return them by the graph's names."""
-        return {"part": self.part, "colour": self.colour, "turn": self.turn}
+        return {name: getattr(self, name) for name in VIEW_SHAPES}
 
 
 def view_of(frame: VideoFrame, size: int, crop: Crop = "") -> PictureView:
@@ -60,10 +78,17 @@ def view_of(frame: VideoFrame, size: int, crop: Crop = "") -> PictureView:
     lying = abs(b) > abs(a)
     columns, rows = (c, b) if lying else (a, d)
     return PictureView(
+        sample_bytes=np.array([sample_bytes(frame) or 1], np.float32),
         part=_part(frame.width, frame.height, crop, matrix),
         colour=measured_colour(frame.colorspace, frame.color_range, odd=size % 2 == 1),
         turn=np.array([lying, rows < 0, columns < 0], np.float32),
     )
+
+
+def sample_bytes(frame: VideoFrame) -> int | None:
+    """Return the bytes of a sample of a picture that the graph takes, on the GPU or not; None: of another."""
+    lies_as = frame.sw_format if frame.sw_format is not None else frame.format
+    return _SAMPLE_BYTES.get(lies_as.name)
 
 
 def _part(width: int, height: int, crop: Crop, matrix: tuple[float, float, float, float]) -> Floats:

@@ -26,6 +26,9 @@ and the share of the video's segments that both models find. The manifest keeps 
 machine, and the bundle stays the same bundle. What this machine cannot run, an engine for another GPU for
 instance, is listed and is no failure.
 
+Of preprocess.onnx, which tsm-run --hwdec runs on a GPU, the table tells what model.fp32.onnx makes of its
+pictures of the video; a line tells how many levels of 255 these are from those of the CPU.
+
 \b
 Exit codes:
   0  all that was compared is within tolerance

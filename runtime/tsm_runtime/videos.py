@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +19,7 @@ from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import VideoError
 from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.frames import FrameConverter
+from tsm_runtime.gpu.device_clips import DeviceClips
 from tsm_runtime.in_flight import BatchRunner
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.member import Member
@@ -60,17 +62,15 @@ def run_videos(
         options: which part of the videos, and clips per batch.
         jobs: videos that are decoded at a time.
         progress: told how far each video is.
-        nvdec: decodes on a GPU, one video at a time.
+        nvdec: decodes on a GPU.
 
     Raises:
         RunError: a model gave scores that are not numbers, or its backend broke off.
         UsageError: a member's weight is not above 0.
-        ValueError: there is no model, or several jobs with `nvdec`.
+        ValueError: there is no model.
     """
     if not members:
         raise ValueError("no model to run: expected one or more")
-    if nvdec is not None and jobs != 1:
-        raise ValueError(f"jobs {jobs}: on a GPU one video is decoded at a time")
     if options.batch_size is None:
         options = replace(options, batch_size=max(member.backend.best_batch for member in members))
     yield from _Run(members, options, jobs, progress, nvdec).outcomes(videos)
@@ -131,15 +131,16 @@ class _Run:
         self._jobs = jobs
         self._batch_size = options.batch_size or 1
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
+        apart = {spec: FramePool() for spec in self._memory}
         if nvdec is not None:
-            self._memory = nvdec.memory(tuple(self._memory))
+            self._memory, apart = (nvdec.memory(tuple(self._memory)) for _ in range(2))
         self._waiting: dict[_Lane, list[_Part]] = {(m.view, m.spec): [] for m in members}
         self._runners: dict[int, BatchRunner] = {}
         """By the id of the backend: a model for several views is several members."""
         # With several jobs clips come one by one, and meet those of other videos in a batch. Else they are
         # written where the model reads them.
         self._options = options if jobs == 1 else replace(options, batch_size=1)
-        self._read_into = self._memory if jobs == 1 else {spec: FramePool() for spec in self._memory}
+        self._read_into = self._memory if jobs == 1 else apart
         ahead = _BATCHES_AHEAD if jobs == 1 else max(_BATCHES_AHEAD * self._batch_size, jobs)
         self._decoding: Prefetcher[_Video, ClipBatch] = Prefetcher(ahead)
 
@@ -148,7 +149,7 @@ class _Run:
         to_begin = deque(videos)
         begun: deque[_Video] = deque()  # and not yielded yet
         backends = list({id(member.backend): member.backend for member in self._members}.values())
-        with calling_in_parallel(backends) as calls, self._decoding:
+        with calling_in_parallel(backends) as calls, self._resting_after(), self._decoding:
             self._runners = {
                 id(backend): BatchRunner(call) for backend, call in zip(backends, calls, strict=True)
             }
@@ -161,6 +162,15 @@ class _Run:
                     self._take_one()
                 while begun and (outcome := begun[0].outcome) is not None:
                     yield begun.popleft().given, outcome
+
+    @contextmanager
+    def _resting_after(self) -> Iterator[None]:
+        """Wait at the end until no model reads a batch any more: its memory may go then."""
+        try:
+            yield
+        finally:
+            for runner in self._runners.values():
+                runner.abandon()
 
     # --- decoding -----------------------------------------------------------------------------------
 
@@ -239,7 +249,11 @@ class _Run:
             return _Batch(parts, parts[0].clips.frames, parts[0].clips.memory)
         memory = self._memory[spec].take((self._batch_size, *parts[0].clips.frames.shape[1:]))
         frames = memory[: sum(map(len, parts))]
-        np.concatenate([part.clips.frames for part in parts], out=frames)
+        clips = [part.clips.frames for part in parts]
+        if isinstance(frames, DeviceClips):
+            frames.take(clips)
+        else:
+            np.concatenate(clips, out=frames)
         for part in parts:
             if part.clips.memory is not None:
                 self._read_into[spec].give(part.clips.memory)

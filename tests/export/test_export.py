@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ from tsm_runtime.backends import open_backend
 from tsm_runtime.bundle import EngineInfo, load_bundle, sha256
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.engines.build import BuiltPlan
+from tsm_runtime.engines.options import BuildOptions
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.members import open_member
 from tsm_runtime.pipeline import run
@@ -511,7 +513,13 @@ def test_a_plan_for_which_there_is_no_room_is_left_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     built = BuiltPlan(plan=b"plan", engine=ENGINE, evidence="graph", num_layers=1)
-    monkeypatch.setattr(plans, "build_plan", lambda *_, **__: built)
+    built_of = []
+
+    def build(onnx: bytes, options: BuildOptions, **_: object) -> BuiltPlan:
+        built_of.append((onnx, options))
+        return built
+
+    monkeypatch.setattr(plans, "build_plan", build)
     write = Path.write_bytes
 
     def full(path: Path, data: bytes) -> int:
@@ -526,11 +534,22 @@ def test_a_plan_for_which_there_is_no_room_is_left_out(
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.model_bytes("model.fp32.rtx.plan") == b"plan"
     assert bundle.manifest.files["model.fp32.rtx.plan"].engine == ENGINE
+    pictures = bundle.manifest.files["preprocess.rtx.plan"]
+    assert (pictures.kind, pictures.precision, pictures.engine) == ("preprocess", "fp32", ENGINE)
+    assert [(options.batch, set(options.shapes)) for _, options in built_of] == [
+        ((1, 8, 32), set()),
+        ((1, 1, 1), {"y", "uv"}),
+    ]
+    assert sha256(built_of[1][0]) == bundle.manifest.files["preprocess.onnx"].sha256
+    assert re.search(r"preprocess\.rtx\.plan \(0\.0 MB\): .*, pictures; outputs of layers", said)
     monkeypatch.setattr(Path, "write_bytes", full)
     code, said = tsm_export(monkeypatch, capsys, *words)
     monkeypatch.undo()
     assert code == 7
-    assert said.splitlines()[-1] == "tsm-export: cannot write model.fp32.rtx.plan: No space left on device"
+    assert said.splitlines()[-2:] == [
+        f"tsm-export: cannot write {name}.rtx.plan: No space left on device"
+        for name in ("model.fp32", "preprocess")
+    ]
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "manifest.json",
         "model.fp32.onnx",

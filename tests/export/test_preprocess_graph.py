@@ -21,12 +21,17 @@ from tsm_runtime.bundle import load_bundle
 from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.crop import Crop
 from tsm_runtime.decode import VideoReader
+from tsm_runtime.engines.build import build_plan
+from tsm_runtime.engines.library import import_library
+from tsm_runtime.engines.logger import listening
+from tsm_runtime.engines.network import new_builder, optimization_profile, parse_network
+from tsm_runtime.engines.options import PICTURES
 from tsm_runtime.frames import FrameConverter
 from tsm_runtime.inputs import demo_folder
 from tsm_runtime.members import open_member
 from tsm_runtime.options import Options
 from tsm_runtime.pipeline import run
-from tsm_runtime.preprocess import measured_colour, view_of
+from tsm_runtime.preprocess import VIEW_SHAPES, measured_colour, view_of
 
 Picture = npt.NDArray[np.uint8]
 
@@ -41,15 +46,25 @@ def session(size: int) -> Any:
     return onnxruntime.InferenceSession(preprocess_graph(size), options)
 
 
-def planes(frame: VideoFrame) -> dict[str, Picture]:
-    """The two planes of a picture as they lie in memory, rows padded; NVDEC gives NV12."""
+def planes(frame: VideoFrame) -> dict[str, Any]:
+    """The two planes of a picture as they lie in memory, rows padded; NVDEC gives NV12, P010 or P016."""
+    if frame.format.components[0].bits > 8:
+        return deep_planes(frame)
     nv12 = frame if frame.format.name == "nv12" else frame.reformat(format="nv12")
     y, uv = (np.frombuffer(plane, np.uint8).reshape(1, -1, plane.line_size) for plane in nv12.planes)
-    return {"y": y, "uv": uv.reshape(1, uv.shape[1], -1, 2)}
+    return {"y": y, "uv": uv}
+
+
+def deep_planes(frame: VideoFrame) -> dict[str, Any]:
+    """P010 or P016 of yuv420p10 or yuv420p12, by hand: of odd sizes swscale leaves out the last chroma."""
+    shift = 16 - frame.format.components[0].bits
+    y, u, v = (np.frombuffer(p, "<u2").reshape(1, -1, p.line_size // 2) << shift for p in frame.planes)
+    uv = np.stack([u, v], 3).reshape(1, u.shape[1], -1)
+    return {"y": y.view(np.uint8), "uv": uv.view(np.uint8), "sample_bytes": np.array([2], np.float32)}
 
 
 def by_graph(frame: VideoFrame, size: int, crop: Crop = "") -> Picture:
-    inputs = planes(frame) | view_of(frame, size, crop).inputs()
+    inputs = view_of(frame, size, crop).inputs() | planes(frame)
     picture: Picture = session(size).run(None, inputs)[0][0]
     return picture
 
@@ -61,13 +76,16 @@ def frames_of(path: Path, every: int = 1) -> Iterator[VideoFrame]:
                 yield timed.frame
 
 
-def noise(width: int, height: int, low: int = 16, high: int = 236) -> VideoFrame:
+def noise(width: int, height: int, low: int = 16, high: int = 236, bits: int = 8) -> VideoFrame:
     """Blocks of noise within limited range, so that chroma and luma have edges of their own."""
     random = np.random.default_rng(width * height)
-    frame = VideoFrame(width, height, "yuv420p")
+    kind, dtype = ("yuv420p", np.uint8) if bits == 8 else (f"yuv420p{bits}le", np.uint16)
+    frame, scale = VideoFrame(width, height, kind), 1 << (bits - 8)
     for plane in frame.planes:
-        blocks = random.integers(low, high, (plane.height // 8 + 1, plane.line_size // 8 + 1), dtype=np.uint8)
-        values = np.kron(blocks, np.ones((8, 8), np.uint8))[: plane.height, : plane.line_size]
+        pitch = plane.line_size // np.dtype(dtype).itemsize
+        shape = (plane.height // 8 + 1, pitch // 8 + 1)
+        blocks = random.integers(low * scale, high * scale, shape, dtype=dtype)
+        values = np.kron(blocks, np.ones((8, 8), dtype))[: plane.height, :pitch]
         plane.update(np.ascontiguousarray(values).tobytes())
     return frame
 
@@ -92,6 +110,27 @@ def test_any_size_comes_out_as_from_swscale(width: int, height: int, size: int) 
     if size in (width, height):
         pytest.skip("at its own size swscale takes the nearest chroma, which the graph does not")
     assert_near(noise(width, height), size, mean=0.5)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("size", [32, 96, 97, 256])
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (321, 241), (161, 121), (96, 400)])
+def test_ten_and_twelve_bits_are_as_near_as_eight(width: int, height: int, size: int, bits: int) -> None:
+    if size in (width, height):
+        pytest.skip("as with eight bits")
+    assert_near(noise(width, height, bits=bits), size, mean=0.5)
+
+
+@pytest.mark.parametrize(("luma", "level"), [(512, 128), (513, 128), (515, 129), (516, 129)])
+def test_the_low_bits_count(luma: int, level: int) -> None:
+    """Four values of ten bits are one of eight: 515 is 128.75, and its high byte alone would be 128."""
+    frame = VideoFrame(64, 64, "yuv420p10le")
+    for plane, value in zip(frame.planes, (luma, 512, 512), strict=True):
+        plane.update(np.full((plane.height, plane.line_size // 2), value, "<u2").tobytes())
+    grey = np.array([[1, 0, 0, 0]] * 3, np.float32)
+    given: dict[str, Any] = view_of(frame, 33).inputs() | planes(frame) | {"colour": grey}
+    picture = session(33).run(None, given)[0]
+    assert np.unique(picture).tolist() == [level]
 
 
 @pytest.mark.parametrize("crop", ["left", "right"])
@@ -181,23 +220,37 @@ def test_the_bytes_are_always_the_same(opset: int) -> None:
 
 
 def test_tensorrt_reads_and_builds_it() -> None:
-    """With NVIDIA's own parser and builder, for 16 x 16 to 8192 x 4352."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    assert parser.parse(preprocess_graph(96)), [str(parser.get_error(i)) for i in range(parser.num_errors)]
-    assert (network.num_inputs, network.num_outputs) == (5, 1)
-    profile = builder.create_optimization_profile()
-    profile.set_shape("y", (1, 16, 16), (1, 1088, 2048), (1, 4352, 8192))
-    profile.set_shape("uv", (1, 8, 8, 2), (1, 544, 1024, 2), (1, 2176, 4096, 2))
-    config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None
-    assert plan.nbytes > 10_000
+    """With NVIDIA's own parser and builder, for 16 x 16 to 8192 x 4352 of 8 to 12 bits."""
+    pytest.importorskip("tensorrt_rtx")
+    built = build_plan(preprocess_graph(96), PICTURES, library="tensorrt_rtx", precision="fp32")
+    assert len(built.plan) > 10_000
+    assert not {"Half", "BFloat16", "Int8", "FP8"} & set(built.engine.layer_types)
+    assert built.engine.batch == (1, 1, 1)
+
+
+def test_for_tensorrt_only_the_planes_have_a_free_shape() -> None:
+    """What is told of a picture lies on the GPU: no value of it decides a shape."""
+    trt = import_or_skip()
+    with listening(trt) as heard:
+        builder = new_builder(trt, heard)
+        network, parser = parse_network(trt, builder, preprocess_graph(32), heard)
+        inputs = [network.get_input(i) for i in range(network.num_inputs)]
+        assert {tensor.name: tuple(tensor.shape) for tensor in inputs} == {
+            "y": (1, -1, -1),
+            "uv": (1, -1, -1),
+            **VIEW_SHAPES,
+        }
+        for tensor in [*inputs, network.get_output(0)]:
+            assert (tensor.is_shape_tensor, tensor.is_execution_tensor) == (False, True), tensor.name
+        assert tuple(network.get_output(0).shape) == (1, 32, 32, 3)
+        profile = optimization_profile(builder, network, PICTURES)
+        assert builder.create_builder_config().add_optimization_profile(profile) == 0
+        del parser
+
+
+def import_or_skip() -> Any:
+    pytest.importorskip("tensorrt_rtx")
+    return import_library("tensorrt_rtx")
 
 
 def test_a_backend_does_not_take_it_for_a_model(tmp_path: Path) -> None:

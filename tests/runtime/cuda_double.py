@@ -7,6 +7,7 @@ buffers when they run, so a buffer that is reused or freed too early gives wrong
 
 from __future__ import annotations
 
+import ctypes
 import random
 import threading
 from collections import deque
@@ -20,6 +21,8 @@ import numpy.typing as npt
 
 from tsm_runtime.engines.gpu import Gpu
 from tsm_runtime.gpu.memory import DeviceError
+
+OTHERS = "memory of others"
 
 
 class ContractError(AssertionError):
@@ -49,13 +52,14 @@ class FakeBuffer:
     device: FakeDevice
     address: int
     data: npt.NDArray[np.uint8]
+    kind: str = "device memory"
 
     @property
     def num_bytes(self) -> int:
         return len(self.data)
 
     def free(self) -> None:
-        self.device.give_back("device memory", self)
+        self.device.give_back(self.kind, self)
 
 
 @dataclass(eq=False)
@@ -113,10 +117,19 @@ class FakeStream:
         self.device.give_back("stream", self)
 
 
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Bytes of a buffer, or of memory that is not this GPU's own."""
+
+    owner: object
+    data: npt.NDArray[np.uint8]
+
+
 class FakeDevice:
     """One GPU.
 
     Args:
+        is_host: addresses that are not its own are the host's, as those of other doubles are.
         gpu: what it says it is.
         capacity: bytes of its memory.
         hurry: decides after each submission what is run already; None: nothing before it must.
@@ -128,15 +141,17 @@ class FakeDevice:
         gpu: Gpu = Gpu("NVIDIA H100 80GB HBM3", "9.0"),  # noqa: B008
         capacity: int = 1 << 30,
         hurry: random.Random | None = None,
+        is_host: bool = False,
     ) -> None:
         self.gpu = gpu
         self.capacity = capacity
         self.hurry = hurry
+        self.is_host = is_host
         self.log: list[str] = []
         self.violations: list[str] = []
         self.live: dict[str, list[Any]] = {}
         self.faults: dict[str, DeviceError] = {}
-        """Call to what it raises once: `allocate`, `pin`, `upload`, `download`."""
+        """Call to what it raises once: `allocate`, `pin`, `upload`, `download`, `copy`."""
         self.calls_until_fault: int | None = None
         """How many calls succeed before one fails; None: all."""
         self.broken: DeviceError | None = None
@@ -161,10 +176,7 @@ class FakeDevice:
         self._called("allocate")
         if self.used_bytes + num_bytes > self.capacity:
             raise DeviceError("cuMemAlloc failed: out of memory", out_of_memory=True)
-        garbage = np.full(num_bytes, 0xCD, np.uint8)
-        buffer = FakeBuffer(self, self._next_address, garbage)
-        self._next_address += -(-num_bytes // 256) * 256 + 256
-        return self.take("device memory", buffer)
+        return self._buffer(num_bytes, "device memory")
 
     def pin(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> FakePinned:
         self._called("pin")
@@ -204,14 +216,27 @@ class FakeDevice:
 
         stream.submit(run, buffer, pinned)
 
+    def copy(self, target: int, source: int, num_bytes: int, stream: FakeStream) -> None:
+        self._called("copy")
+        there, here = self.span_at(target, num_bytes), self.span_at(source, num_bytes)
+
+        def run() -> None:
+            there.data[:] = here.data
+
+        stream.submit(run, there.owner, here.owner)
+
     def close(self) -> None:
-        left = {kind: len(held) for kind, held in self.live.items() if held}
+        left = {kind: len(held) for kind, held in self.live.items() if held and kind != OTHERS}
         self.require(not left, f"the GPU is left with {left} in use")
         if not self.closed:
             self.log.append("leave the GPU")
         self.closed += 1
 
     # --- what the doubles and tests use ---------------------------------------------------------------
+
+    def of_others(self, num_bytes: int) -> FakeBuffer:
+        """Take memory for somebody else in the process, who may keep it beyond `close`."""
+        return self._buffer(num_bytes, OTHERS)
 
     @property
     def used_bytes(self) -> int:
@@ -255,6 +280,18 @@ class FakeDevice:
         self.require(False, f"no memory of this GPU begins at {address:#x}")
         raise AssertionError
 
+    def span_at(self, address: int, num_bytes: int) -> Span:
+        """Return bytes that lie anywhere in memory."""
+        for buffer in self.live.get("device memory", []) + self.live.get(OTHERS, []):
+            start = address - buffer.address
+            if 0 <= start < buffer.num_bytes:
+                words = f"{start + num_bytes} bytes for {buffer.num_bytes}"
+                self.require(start + num_bytes <= buffer.num_bytes, words)
+                return Span(buffer, buffer.data[start : start + num_bytes])
+        self.require(self.is_host, f"no memory of this GPU begins at {address:#x}")
+        block = (ctypes.c_uint8 * num_bytes).from_address(address)
+        return Span(None, np.ctypeslib.as_array(block))
+
     def stream_of(self, handle: int) -> FakeStream:
         self.require(handle != 0, "the default stream is used, which waits for all others")
         found = [stream for stream in self._streams if stream.handle == handle]
@@ -290,6 +327,12 @@ class FakeDevice:
         if self.broken is None:
             operation.run()
         self.raise_broken()
+
+    def _buffer(self, num_bytes: int, kind: str) -> FakeBuffer:
+        garbage = np.full(num_bytes, 0xCD, np.uint8)
+        buffer = FakeBuffer(self, self._next_address, garbage, kind)
+        self._next_address += -(-num_bytes // 256) * 256 + 256
+        return self.take(kind, buffer)  # type: ignore[no-any-return]
 
     def _called(self, call: str) -> None:
         self.require_active(call)

@@ -36,6 +36,8 @@ class PlanText:
     outputs: tuple[tuple[str, int], ...] = (("scene_scores", len(SCENES)), ("action_scores", len(ACTIONS)))
     version_compatible: bool = False
     stripped: bool = False
+    pictures: int = 0
+    """Edge of what a plan of preprocess.onnx gives; 0: a plan of clips. See `picture_double`."""
     weights: str = ""
     """SHA-256 of the ONNX file that a stripped plan takes its weights from."""
 
@@ -201,8 +203,9 @@ class TensorrtDouble:
         )
         # The addresses are taken now; the memory behind them is read and written later.
         sizes = {name: math.prod(self._shape(plan, name, shape[0])) for name in plan.names}
+        device.require(not any(address % 256 for address in addresses.values()), "a tensor is not aligned")
         buffers = {
-            name: device.buffer_at(addresses[name], sizes[name] * (1 if name == "frames" else 4))
+            name: device.span_at(addresses[name], sizes[name] * (1 if name == "frames" else 4))
             for name in plan.names
         }
         # Held by its number: a reference would keep alive what must be kept alive by its owner.
@@ -211,16 +214,16 @@ class TensorrtDouble:
         def run() -> None:
             running.remove(token)
             self.runs.append(shape[0])
-            frames = buffers["frames"].data[: sizes["frames"]].reshape(shape)
+            frames = buffers["frames"].data.reshape(shape)
             action, scene = BrightnessBackend().infer(frames)
             for name, values in (("action_scores", action), ("scene_scores", scene)):
                 if name in buffers:
                     data = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
-                    buffers[name].data[: len(data)] = data
+                    buffers[name].data[:] = data
 
         token = object()
         running.append(token)
-        stream.submit(run, *buffers.values())
+        stream.submit(run, *(buffer.owner for buffer in buffers.values()))
         return True
 
     # --- weights --------------------------------------------------------------------------------------

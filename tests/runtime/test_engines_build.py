@@ -9,19 +9,20 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_bundle import tiny_model, write_tiny_bundle
 
-from tsm_runtime.bundle import Bundle, load_bundle, sha256
+from tsm_runtime.bundle import Bundle, ModelFile, load_bundle, sha256
 from tsm_runtime.engines import build
 from tsm_runtime.engines.build import BuiltPlan, build_plan
 from tsm_runtime.engines.inspector import Precision
 from tsm_runtime.engines.library import import_library
-from tsm_runtime.engines.options import BuildOptions
-from tsm_runtime.engines.rebuild import rebuild_plan, source_graph
+from tsm_runtime.engines.options import PICTURES, BuildOptions
+from tsm_runtime.engines.rebuild import build_picture_plan, rebuild_plan, source_graph, store_plan
 from tsm_runtime.errors import BackendError, BundleError, CheckError, UsageError
 
 NUM_CONVS = 3
@@ -329,6 +330,45 @@ def test_a_bundles_plan_is_built_anew_from_its_graph(bundle: Bundle) -> None:
     assert built.engine.compute_capabilities == ("8.9",)
     assert built.engine.version == import_library("tensorrt_rtx").__version__
     assert built.engine.onnx_sha256 == bundle.manifest.files["model.fp32.onnx"].sha256
+
+
+def test_a_plan_of_pictures_is_built_beside_one_of_clips(bundle: Bundle) -> None:
+    """For the same GPUs, with its weights, stored as what it is; and built anew later."""
+    from tsm_export.preprocess_graph import preprocess_graph
+
+    graph, name = preprocess_graph(32), "preprocess.rtx.plan"
+    like = bundle.manifest.files["model.fp32.plan"].engine
+    assert like is not None
+    with pytest.raises(BundleError, match=r"has no preprocess\.onnx .*; export it with tsm-export"):
+        build_picture_plan(bundle, like)
+    (bundle.path / "preprocess.onnx").write_bytes(graph)
+    entry = ModelFile(sha256=sha256(graph), precision="fp32", kind="preprocess")
+    bundle.manifest.files["preprocess.onnx"] = entry
+    built = build_picture_plan(bundle, msgspec.structs.replace(like, stripped=True))
+    assert (built.engine.batch, built.engine.stripped) == ((1, 1, 1), False)
+    assert built.engine.compute_capabilities == ("8.9",)
+    assert set(built.engine.layer_types) <= {"Float", "UInt8", "Int64", "Int32", "Bool"}
+    stored = store_plan(bundle, name, built)
+    assert stored.manifest.files[name].kind == "preprocess"
+    assert stored.model_bytes(name) == built.plan
+    assert rebuild_plan(stored, name).engine == built.engine
+
+
+def test_pictures_of_an_older_graph_are_refused() -> None:
+    nodes = [helper.make_node("Cast", [name], [f"{name}.f"], to=TensorProto.FLOAT) for name in ("y", "uv")]
+    nodes += [helper.make_node("ReduceSum", [f"{name}.f"], [f"{name}.s"], keepdims=0) for name in ("y", "uv")]
+    nodes += [helper.make_node("Add", ["y.s", "uv.s"], ["frames"])]
+    shapes = {"y": (1, "height", "pitch"), "uv": (1, "rows", "pairs", 2)}
+    graph = helper.make_graph(
+        nodes,
+        "old",
+        [helper.make_tensor_value_info(n, TensorProto.UINT8, shape) for n, shape in shapes.items()],
+        [helper.make_tensor_value_info("frames", TensorProto.FLOAT, ())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    words = r"input 'uv' has shape \(1, -1, -1, 2\), which is not \(1, 8, 16\) to \(1, 2176, 16384\); export"
+    with pytest.raises(BackendError, match=words):
+        build_rtx(model.SerializeToString(), options=PICTURES)
 
 
 def test_a_plan_is_not_built_anew_from_an_altered_graph(bundle: Bundle) -> None:

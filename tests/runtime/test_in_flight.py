@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fakes import BrightnessBackend, QueueBackend
+from fakes import BrightnessBackend, QueueBackend, Submitted
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,3 +91,25 @@ def test_another_failure_is_no_reason_to_try_again(fails_at: str) -> None:
     with pytest.raises(RunError, match="fell off the bus"):
         scored(Breaking(2, fails_at=fails_at), clips([4]))
     assert Breaking.num_calls == 1
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_what_is_abandoned_is_waited_for(monkeypatch: pytest.MonkeyPatch, breaks: bool) -> None:
+    """Nothing is in flight afterwards, nobody gets the scores, and what broke off is no news."""
+    backend = QueueBackend(3)
+    result, asked = backend.result, []
+
+    def broken(batch: Submitted) -> Scores:
+        asked.append(result(batch))
+        if breaks:
+            raise RunError("broke off")
+        return asked[-1]
+
+    monkeypatch.setattr(backend, "result", broken)
+    runner = BatchRunner(backend)
+    for frames in clips([2, 2]):
+        runner.submit(frames, lambda scores: pytest.fail("scores of an abandoned batch"))
+    runner.abandon()
+    assert not backend.flying
+    runner.abandon()
+    assert len(asked) == 2

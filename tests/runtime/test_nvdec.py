@@ -5,100 +5,42 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
+import onnxruntime
 import pytest
 from av.codec.hwaccel import HWAccel
+from cuda_double import FakeDevice
 from entry import Command, command
 from media import counted, write_levels, write_video
+from nvdec_double import CudaDouble
 from onnxruntime_double import installed
+from picture_double import NEWEST, Machine
 from tiny_bundle import SIZE, tiny_manifest, tiny_model, write_tiny_bundle
 
 from tsm_runtime import nvdec
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
+from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
 from tsm_runtime.bundle import Bundle, load_bundle, sha256
 from tsm_runtime.decode import VideoReader
-from tsm_runtime.errors import BackendError, OutOfMemoryError, VideoError
+from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError, VideoError
 from tsm_runtime.gpu.driver import PrimaryContext
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.member import Member
 from tsm_runtime.members import member_of
 from tsm_runtime.nvdec import Hwdec, Nvdec, open_nvdec
 from tsm_runtime.options import Options
+from tsm_runtime.preprocess import VIEW_SHAPES, sample_bytes, view_of
 from tsm_runtime.videos import run_videos
 
 PREPROCESS = "preprocess.onnx"
-
-
-class CudaDouble:
-    """libcuda.so.1 whose GPU is the host's memory; it takes ctypes' types only, as the real one needs."""
-
-    def __init__(self, limit: int = 1 << 30, device: int = 0) -> None:
-        self.memory: dict[int, Any] = {}
-        self.stack: list[int] = []
-        self.retained = 0
-        self.num_waits = 0
-        self.limit, self.device = limit, device
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802
-        return 0
-
-    def cuDeviceGet(self, handle: Any, ordinal: int) -> int:  # noqa: N802
-        handle._obj.value = ordinal
-        return 0 if ordinal == self.device else 101
-
-    def cuDevicePrimaryCtxRetain(self, context: Any, handle: ctypes.c_int) -> int:  # noqa: N802
-        context._obj.value = 77
-        self.retained += 1
-        return 0
-
-    def cuDevicePrimaryCtxRelease_v2(self, handle: ctypes.c_int) -> int:  # noqa: N802
-        assert not self.memory, "memory was not freed"
-        self.retained -= 1
-        return 0
-
-    def cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:  # noqa: N802
-        assert self.retained
-        self.stack.append(context.value or 0)
-        return 0
-
-    def cuCtxPopCurrent_v2(self, context: Any) -> int:  # noqa: N802
-        context._obj.value = self.stack.pop()
-        return 0
-
-    def cuMemAlloc_v2(self, address: Any, size: ctypes.c_size_t) -> int:  # noqa: N802
-        assert self.stack == [77]
-        if sum(map(len, self.memory.values())) + size.value > self.limit:
-            return 2
-        block = (ctypes.c_uint8 * size.value)()
-        address._obj.value = ctypes.addressof(block)
-        self.memory[address._obj.value] = block
-        return 0
-
-    def cuMemFree_v2(self, address: ctypes.c_uint64) -> int:  # noqa: N802
-        assert self.stack == [77]
-        del self.memory[address.value]
-        return 0
-
-    def cuMemcpyHtoD_v2(  # noqa: N802
-        self, address: ctypes.c_uint64, source: ctypes.c_void_p, size: ctypes.c_size_t
-    ) -> int:
-        assert self.stack == [77]
-        starts = [
-            start for start, block in self.memory.items() if start <= address.value < start + len(block)
-        ]
-        assert address.value + size.value <= starts[0] + len(self.memory[starts[0]])
-        ctypes.memmove(address.value, source, size.value)
-        return 0
-
-    def cuStreamSynchronize(self, stream: ctypes.c_void_p) -> int:  # noqa: N802
-        assert self.stack == [77]
-        self.num_waits += 1
-        return 0
 
 
 @pytest.fixture
@@ -116,21 +58,22 @@ def bundle(tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDouble:
-    """A GPU whose NVDEC gives out NV12 pictures: those of the CPU's decoder, which a test can look at."""
+    """A GPU whose NVDEC gives out NV12 or P010: pictures of the CPU's decoder, which a test can look at."""
     double = CudaDouble()
     installed(monkeypatch)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: double)
     monkeypatch.setattr(Nvdec, "accelerator", lambda self: double.stack.append(double.stack.pop()))
-    monkeypatch.setattr(Nvdec, "prepare", lambda self, stream, path: None)
-    monkeypatch.setattr(nvdec, "_why_not", lambda frame: None if frame.format.name == "nv12" else "no NV12")
+    monkeypatch.setattr(Nvdec, "prepare", lambda self, stream, path, trouble: None)
+    monkeypatch.setattr(nvdec, "_why_not", lambda frame: None if sample_bytes(frame) else "no NV12")
     decoded = VideoReader._decoded
 
     def as_nv12(self: VideoReader) -> Iterator[av.VideoFrame]:
         for frame in decoded(self):
-            if self._nvdec is None or frame.format.name != "yuv420p":
+            kind = {"yuv420p": "nv12", "yuv420p10le": "p010le"}.get(frame.format.name)
+            if self._nvdec is None or kind is None:
                 yield frame
                 continue
-            turned = frame.reformat(format="nv12")
+            turned = frame.reformat(format=kind)
             turned.pts = frame.pts
             yield turned
 
@@ -161,12 +104,46 @@ def levels(path: Path, **more: Any) -> Path:
     return write_levels(path, [(20, 1.0), (235, 1.0), (120, 1.5)], **more)
 
 
+@contextmanager
+def backend_of(engine: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Bundle, Any]]:
+    """A backend on the GPU, and the bundle with what it needs."""
+    if engine == "onnxruntime-cuda":
+        with OnnxruntimeCudaBackend(bundle, "model.fp32.onnx") as backend:
+            yield bundle, backend
+        return
+    device = FakeDevice(is_host=True)  # whose memory the driver's double shares
+    machine = Machine(bundle, NEWEST, device)
+    session = onnxruntime.InferenceSession(bundle.model_bytes(PREPROCESS))
+    machine.double.draws = lambda values, size: session.run(None, dict(values))[0]
+    monkeypatch.setitem(sys.modules, "tensorrt", machine.double.module)
+    with machine.open() as backend:
+        yield machine.bundle, backend
+    assert machine.double.num_pictures
+    assert device.violations == []
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    bounds = [(s.label, s.start_seconds, s.end_seconds) for s in found.segments]
+    assert bounds == [(s.label, s.start_seconds, s.end_seconds) for s in expected.segments]
+    assert found.scores.action == pytest.approx(expected.scores.action, abs=0.05)
+    assert found.num_intervals == expected.num_intervals > 5
+
+
+ENGINES = pytest.mark.parametrize("engine", ["onnxruntime-cuda", "tensorrt"])
+
+
+@ENGINES
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_a_run_gives_what_it_gives_on_the_cpu(
-    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, batch_size: int
+    bundle: Bundle,
+    cuda: CudaDouble,
+    tmp_path: Path,
+    batch_size: int,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     video, options = VideoInput(levels(tmp_path / "v.mp4"), "v"), Options(batch_size=batch_size)
-    with OnnxruntimeCudaBackend(bundle, "model.fp32.onnx") as backend:
+    with backend_of(engine, bundle, monkeypatch) as (bundle, backend):
         member = member_of(bundle, backend)
         (expected,) = results([video], member, options)
         with opened("cuda", bundle, member) as decoder:
@@ -176,10 +153,74 @@ def test_a_run_gives_what_it_gives_on_the_cpu(
         assert not cuda.memory
         assert cuda.retained == 0
     for result in found:
-        bounds = [(s.label, s.start_seconds, s.end_seconds) for s in result.segments]
-        assert bounds == [(s.label, s.start_seconds, s.end_seconds) for s in expected.segments]
-        assert result.scores.action == pytest.approx(expected.scores.action, abs=0.05)
-        assert result.num_intervals == 7
+        assert_same(result, expected)
+
+
+@ENGINES
+def test_ten_bits_stay_on_the_gpu(
+    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = levels(tmp_path / "v.mkv", codec="ffv1", pixel_format="yuv420p10le")
+    with backend_of(engine, bundle, monkeypatch) as (bundle, backend):
+        member = member_of(bundle, backend)
+        (expected,) = results([VideoInput(path, "v")], member)
+        with opened("cuda", bundle, member) as decoder:  # which converts nothing on the CPU
+            (found,) = results([VideoInput(path, "v")], member, nvdec=decoder)
+    assert_same(found, expected)
+
+
+@ENGINES
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_several_videos_at_a_time_share_batches_on_the_gpu(
+    bundle: Bundle,
+    cuda: CudaDouble,
+    tmp_path: Path,
+    batch_size: int,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = [write_levels(tmp_path / f"{n}.mp4", [(40 * n, 1.0), (235, 2.5)]) for n in range(5)]
+    videos, options = [VideoInput(path, path.stem) for path in paths], Options(batch_size=batch_size)
+    with backend_of(engine, bundle, monkeypatch) as (bundle, backend):
+        member = member_of(bundle, backend)
+        expected = results(videos, member, options)
+        with opened("cuda", bundle, member) as decoder:
+            run = run_videos(videos, [member], options, nvdec=decoder, jobs=3)
+            found = [result for _, result in run]
+        assert not cuda.memory
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+@ENGINES
+def test_memory_stays_until_no_batch_is_in_flight(
+    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends early: no clip goes while a batch that holds it has no result."""
+    video = VideoInput(levels(tmp_path / "v.mp4"), "v")
+    with backend_of(engine, bundle, monkeypatch) as (bundle, backend):
+        in_flight: list[Any] = []
+        submit, result = backend.submit, backend.result
+
+        def submitted(frames: Any) -> Any:
+            if len(in_flight) == 1:
+                raise RunError("broke off")
+            in_flight.append(submit(frames))
+            return in_flight[-1]
+
+        def taken(batch: Any) -> Any:
+            in_flight.remove(batch)
+            return result(batch)
+
+        monkeypatch.setattr(backend, "submit", submitted)
+        monkeypatch.setattr(backend, "result", taken)
+        free = cuda.cuMemFree_v2
+        monkeypatch.setattr(cuda, "cuMemFree_v2", lambda address: in_flight or free(address))
+        member = member_of(bundle, backend)
+        with opened("cuda", bundle, member) as decoder, pytest.raises(RunError, match="broke off"):
+            results([video], member, Options(batch_size=1), decoder)
+        assert not in_flight
+        assert not cuda.memory
 
 
 def test_a_picture_that_the_graph_does_not_take(
@@ -218,6 +259,11 @@ def test_clips_on_the_gpu_are_like_an_array(cuda: CudaDouble) -> None:
         clips[0][0] = wanted[0]
     with pytest.raises(ValueError, match="without gaps"):
         clips[::2]
+    others = decoder._new_clips((2, *wanted.shape[1:]))
+    others.take([clips[2:], clips[:1]])
+    assert bytes(cuda.memory[others.address]) == wanted[[2, 0]].tobytes()
+    with pytest.raises(ValueError, match=r"expected parts that make up \(2, 2, 4, 4, 3\)"):
+        others.take([clips[2:]])
     decoder.close()
     decoder.close()
     assert not cuda.memory
@@ -232,6 +278,39 @@ def test_no_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_gpu_is_told() -> None:
     with pytest.raises(BackendError, match="GPU 3: cuDeviceGet gives CUDA error 101"):
         PrimaryContext(3, library=CudaDouble())
+
+
+@pytest.mark.parametrize("names", [("y", "uv", "part", "colour", "turn"), ("y", "uv", *VIEW_SHAPES)])
+def test_a_bundle_of_before_ten_bits_draws_eight(names: tuple[str, ...]) -> None:
+    """Its graph takes pairs of chroma, and nothing is told of samples; ten bits are refused."""
+    bound: dict[str, Any] = {}
+    binding = SimpleNamespace(
+        bind_input=lambda name, device, number, kind, shape, address: bound.update({name: shape}),
+        bind_cpu_input=lambda name, value: bound.update({name: value.shape}),
+        bind_output=lambda *given: None,
+        synchronize_inputs=lambda: None,
+        synchronize_outputs=lambda: None,
+    )
+    session = SimpleNamespace(
+        io_binding=lambda: binding,
+        get_inputs=lambda: [SimpleNamespace(name=name) for name in names],
+        get_outputs=lambda: [SimpleNamespace(shape=(1, 8, 8, 3))],
+        run_with_iobinding=lambda given: None,
+    )
+    drawer, is_old = OnnxruntimeDrawer(session, 0, "double"), "sample_bytes" not in names
+    frame = av.VideoFrame(64, 48, "nv12")
+    assert drawer.refusal(frame) is None
+    drawer.draw(frame, view_of(frame, 8), 256)
+    pitch = frame.planes[0].line_size
+    assert set(bound) == set(names)
+    assert bound["y"] == (1, 48, pitch)
+    assert bound["uv"] == ((1, 24, pitch // 2, 2) if is_old else (1, 24, pitch))
+    refused = drawer.refusal(av.VideoFrame(64, 48, "p010le"))
+    assert refused == (
+        "the bundle's preprocess.onnx is of a time when it took 8 bits only; export it again"
+        if is_old
+        else None
+    )
 
 
 def test_interlaced_pictures_are_not_for_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,9 +386,6 @@ def test_without_a_gpu_cuda_is_an_error_and_auto_says_so(
     assert code == 0
     assert "--hwdec auto: decodes on the CPU: no GPU: the NVIDIA driver is not installed" in err
     assert out == tsm_run(*words)[1]
-    code, _, err = tsm_run("--hwdec", "auto", "--jobs", "2", *words)
-    assert code == 2
-    assert "one video at a time: leave --jobs out" in err
 
 
 def test_what_is_missing_is_named(bundle: Bundle, cuda: CudaDouble, tmp_path: Path) -> None:

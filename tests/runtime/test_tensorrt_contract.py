@@ -25,7 +25,7 @@ import tsm_runtime
 
 RUNTIME = Path(tsm_runtime.__file__).parent
 SOURCES = [*sorted(RUNTIME.glob("engines/*.py")), *sorted(RUNTIME.glob("gpu/*.py"))]
-SOURCES.append(RUNTIME / "backends" / "tensorrt.py")
+SOURCES += [RUNTIME / "backends" / name for name in ("tensorrt.py", "tensorrt_drawer.py")]
 OTHER_OBJECTS = {
     "engines/inspector.py": {"layer.get", "layer.inputs", "layer.kind", "layer.outputs", "tensor.items"},
     "engines/options.py": {"engine"},

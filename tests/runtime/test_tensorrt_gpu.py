@@ -25,6 +25,8 @@ from tensorrt_double import NUM_FRAMES, SIZE
 from tsm_runtime.backends import Scores
 from tsm_runtime.backends.tensorrt import TensorrtBackend
 from tsm_runtime.errors import BackendError, RunError
+from tsm_runtime.gpu.device_clips import new_clips
+from tsm_runtime.gpu.driver import PrimaryContext
 from tsm_runtime.gpu.memory import DeviceError, DeviceMemory, open_device
 
 pytestmark = pytest.mark.gpu
@@ -93,6 +95,45 @@ def test_memory_moves_to_the_gpu_and_back(memory: DeviceMemory, num_bytes: int) 
         np.testing.assert_array_equal(back.array, sent)
         for held in (buffer, out, back, stream):
             held.free()
+
+
+def test_memory_is_copied_on_the_gpu(memory: DeviceMemory) -> None:
+    """From the midst of one buffer into the midst of another, in the order of the stream."""
+    sent = np.random.default_rng(0).integers(0, 256, 10_000, np.uint8)
+    with memory.active():
+        out, back = memory.pin((10_000,), np.uint8), memory.pin((5_000,), np.uint8)
+        first, second, stream = memory.allocate(10_000), memory.allocate(10_000), memory.stream()
+        out.array[:] = sent
+        memory.upload(first.address, out.array, stream)
+        memory.copy(second.address + 3, first.address + 16, 5_000, stream)
+        memory.copy(second.address, second.address + 3 + 1_000, 500, stream)
+        memory.copy(first.address, second.address, 5_003, stream)
+        memory.download(back.array, first.address, stream)
+        stream.synchronize()
+        np.testing.assert_array_equal(back.array[:500], sent[1_016:1_516])
+        np.testing.assert_array_equal(back.array[503:], sent[516 : 516 + 4_497])
+        for held in (first, second, out, back, stream):
+            held.free()
+
+
+def test_clips_of_the_driver_are_there_for_pycuda(gpu: None) -> None:
+    """The memory of NVDEC's clips is good in pycuda's context too: both are the primary one."""
+    context, memory = PrimaryContext(0), open_device(0)
+    clips_there = new_clips((2, NUM_FRAMES, SIZE, SIZE, 3), context)
+    frames = clips(2)
+    for number, clip in enumerate(frames):
+        for place, picture in enumerate(clip):
+            clips_there[number][place] = picture
+    with memory.active():
+        back, stream = memory.pin(frames.shape, np.uint8), memory.stream()
+        memory.download(back.array, clips_there.address, stream)
+        stream.synchronize()
+        np.testing.assert_array_equal(back.array, frames)
+        for held in (back, stream):
+            held.free()
+    clips_there.free()
+    memory.close()
+    context.close()
 
 
 def test_an_event_orders_two_streams(memory: DeviceMemory) -> None:

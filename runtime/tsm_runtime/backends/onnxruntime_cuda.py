@@ -128,8 +128,12 @@ class OnnxruntimeCudaBackend:
         except Exception as error:  # as above
             raise run_failure(self.name, batch.num_clips, error) from error
 
-    def open_drawer(self, bundle: Bundle) -> OnnxruntimeDrawer:
+    def open_drawer(self, bundle: Bundle, *, rebuild: bool = False) -> OnnxruntimeDrawer:
         """Open the bundle's `preprocess.onnx` beside the model, for `tsm_runtime.nvdec`.
+
+        Args:
+            bundle: of this backend.
+            rebuild: as of other backends; there is nothing to build here.
 
         Raises:
             BundleError: the file is missing, altered, or not loadable.

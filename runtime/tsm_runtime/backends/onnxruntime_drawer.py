@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 from av import VideoFrame
 
 from tsm_runtime.backends.failures import run_failure
-from tsm_runtime.preprocess import PictureView
+from tsm_runtime.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes
 
 __all__ = ["OnnxruntimeDrawer"]
 
 
 class OnnxruntimeDrawer:
-    """Draws pictures with a session over `preprocess.onnx`. Used by one thread at a time.
+    """Draws pictures with a session over `preprocess.onnx`, one at a time; any thread may call `draw`.
 
     Args:
         session: on the GPU.
@@ -26,26 +27,42 @@ class OnnxruntimeDrawer:
         self._session, self._device, self._name = session, device, name
         self._binding = session.io_binding()
         self._shape = session.get_outputs()[0].shape
+        self._lock = threading.Lock()
+        names = [given.name for given in session.get_inputs()]
+        self._is_old = "sample_bytes" not in names
+
+    def refusal(self, frame: VideoFrame) -> str | None:
+        """Say why a picture of NVDEC cannot be drawn, or return None."""
+        if self._is_old and sample_bytes(frame) != 1:
+            return f"the bundle's {PREPROCESS_MODEL} is of a time when it took 8 bits only; export it again"
+        return None
 
     def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
-        """Write the picture of an NV12 frame on the GPU to an address there, and wait until it is there.
+        """Write the picture of a frame on the GPU to an address there, and wait until it is there.
 
         The planes are read where they lie, with the padding of their rows.
 
         Raises:
             RunError: onnxruntime broke off.
         """
-        binding = self._binding
-        try:
-            for name, plane, samples in zip(("y", "uv"), frame.planes, ((), (2,)), strict=True):
-                pitch = plane.line_size // (2 if samples else 1)
-                shape = (1, plane.height, pitch, *samples)
-                binding.bind_input(name, "cuda", self._device, np.uint8, shape, plane.buffer_ptr)
-            for name, value in view.inputs().items():
-                binding.bind_cpu_input(name, value)
-            binding.bind_output("frames", "cuda", self._device, np.uint8, self._shape, address)
-            binding.synchronize_inputs()
-            self._session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
-        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise run_failure(self._name, 1, error) from error
+        with self._lock:
+            try:
+                self._draw(frame, view, address)
+            except Exception as error:  # onnxruntime's exceptions share no base class below Exception
+                raise run_failure(self._name, 1, error) from error
+
+    def _draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
+        binding, inputs = self._binding, view.inputs()
+        if self._is_old:
+            del inputs["sample_bytes"]
+        for name, plane in zip(("y", "uv"), frame.planes, strict=True):
+            shape: tuple[int, ...] = (1, plane.height, plane.line_size)
+            if self._is_old and name == "uv":
+                shape = (1, plane.height, plane.line_size // 2, 2)
+            binding.bind_input(name, "cuda", self._device, np.uint8, shape, plane.buffer_ptr)
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_output("frames", "cuda", self._device, np.uint8, self._shape, address)
+        binding.synchronize_inputs()
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()

@@ -14,15 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends import Device, Scores
+from tsm_runtime.backends.tensorrt_drawer import TensorrtDrawer, open_drawer
 from tsm_runtime.bundle import Bundle, EngineInfo
 from tsm_runtime.engines.library import import_library
 from tsm_runtime.engines.logger import Heard, listening
-from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError
 from tsm_runtime.frame_pool import FramePool
+from tsm_runtime.gpu.device_clips import DeviceClips
 from tsm_runtime.gpu.memory import DeviceError, DeviceMemory, open_device
 from tsm_runtime.gpu.pinned import PinnedFrames
 from tsm_runtime.gpu.plan import SMALLER, TensorShapes, letting_go, load_plan, tensor_shapes
-from tsm_runtime.gpu.plan_fit import REBUILD, other_model, require_fit
+from tsm_runtime.gpu.plan_fit import engine_info, other_model, require_fit
 from tsm_runtime.gpu.slots import Slot, hold, make_slot
 
 __all__ = ["SubmittedBatch", "TensorrtBackend"]
@@ -86,7 +88,7 @@ class TensorrtBackend:
         self, bundle: Bundle, name: str, *, device: int = 0, memory: DeviceMemory | None = None
     ) -> None:
         data = bundle.model_bytes(name)
-        info = _engine_info(bundle, name)
+        info = self._info = engine_info(bundle, name)
         self._trt = import_library(info.library)
         self._memory = memory or open_device(device)
         self._held = ExitStack()
@@ -115,14 +117,15 @@ class TensorrtBackend:
         """
         return self.result(self.submit(frames))
 
-    def submit(self, frames: npt.NDArray[np.uint8]) -> SubmittedBatch:
+    def submit(self, frames: npt.NDArray[np.uint8] | DeviceClips) -> SubmittedBatch:
         """Begin to score a batch; it may be overwritten when this returns, but for one from `frame_pool`.
 
         That one is copied to the GPU from where it is, and has to stay as it is until `result`. A batch of
         more clips than the plan takes is split, and then this waits until its last parts are under way.
 
         Args:
-            frames: (N, T, size, size, 3) uint8.
+            frames: (N, T, size, size, 3) uint8. Those on the GPU are read where they lie, and have to stay as
+                they are until `result` too.
 
         Raises:
             OutOfMemoryError: a smaller batch may fit; batches in flight are lost.
@@ -148,6 +151,24 @@ class TensorrtBackend:
         if batch.failure is not None:
             raise batch.failure
         return batch.scores
+
+    def open_drawer(self, bundle: Bundle, *, rebuild: bool = False) -> TensorrtDrawer:
+        """Open the bundle's plan of `preprocess.onnx` beside the model, for `tsm_runtime.nvdec`.
+
+        It has a stream of its own, and is closed with this backend.
+
+        Args:
+            bundle: of this backend.
+            rebuild: build the plan here and keep it in the bundle, where there is none or one for elsewhere.
+
+        Raises:
+            BundleError: the plan is missing, altered, or not for this machine.
+            BackendError: the GPU's memory does not suffice, or the build fails.
+        """
+        with self._lock:
+            if not self._close.alive:
+                raise ValueError(f"{self.name}: closed")
+            return open_drawer(bundle, self._info, self._memory, self._held, rebuild=rebuild)
 
     def close(self) -> None:
         """Wait for what is in flight and give everything back; a second call does nothing."""
@@ -198,14 +219,19 @@ class TensorrtBackend:
                 kind = OutOfMemoryError if error.out_of_memory else RunError
                 raise kind(f"{self.name}: {_words(error)}") from error
 
-    def _launch(self, batch: SubmittedBatch, start: int, clips: npt.NDArray[np.uint8], heard: Heard) -> None:
+    def _launch(
+        self, batch: SubmittedBatch, start: int, clips: npt.NDArray[np.uint8] | DeviceClips, heard: Heard
+    ) -> None:
         if not self._free:
             self._collect_oldest()
-        slot = self._free.pop()
-        in_place = self._pinned.holds(clips)
-        num_clips = slot.upload(clips, self._plan.shapes.least, self._memory, self._copies, in_place=in_place)
+        slot, least, addresses = self._free.pop(), self._plan.shapes.least, None
+        if isinstance(clips, DeviceClips):
+            num_clips, addresses = slot.place(clips, least, self._memory, self._copies)
+        else:
+            in_place = self._pinned.holds(clips)
+            num_clips = slot.upload(clips, least, self._memory, self._copies, in_place=in_place)
         self._work.wait(slot.uploaded)
-        self._plan.enqueue(num_clips, slot.addresses, self._work.handle, heard)
+        self._plan.enqueue(num_clips, addresses or slot.addresses, self._work.handle, heard)
         slot.download(num_clips, self._memory, self._work)
         self._in_flight.append(_Part(slot, batch, start, len(clips)))
 
@@ -244,15 +270,6 @@ def _precision(bundle: Bundle, name: str) -> str:
     return bundle.manifest.files[name].precision
 
 
-def _engine_info(bundle: Bundle, name: str) -> EngineInfo:
-    info = bundle.manifest.files[name].engine
-    if info is None:
-        raise BundleError(
-            f"{bundle.path / name}: the manifest does not tell which TensorRT and GPU it is for; {REBUILD}"
-        )
-    return info
-
-
 def _release(memory: DeviceMemory, held: ExitStack) -> None:
     """Give back what is held; a GPU that broke down cannot be told so any more."""
     with suppress(DeviceError), memory.active():
@@ -261,7 +278,7 @@ def _release(memory: DeviceMemory, held: ExitStack) -> None:
         memory.close()
 
 
-def _require_frames(frames: npt.NDArray[np.uint8], shapes: TensorShapes) -> None:
+def _require_frames(frames: npt.NDArray[np.uint8] | DeviceClips, shapes: TensorShapes) -> None:
     if frames.dtype != np.uint8 or frames.shape[1:] != shapes.frames:
         expected = ", ".join(map(str, shapes.frames))
         raise ValueError(f"expected uint8 (N, {expected}), got {frames.dtype} {frames.shape}")

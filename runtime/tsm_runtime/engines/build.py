@@ -132,7 +132,7 @@ def _build(
     graph = network_layers(trt, network)
     require_precision(graph, precision, "the graph")
     config = builder_config(trt, builder, options, precision)
-    if config.add_optimization_profile(optimization_profile(builder, network, options.batch)) < 0:
+    if config.add_optimization_profile(optimization_profile(builder, network, options)) < 0:
         raise heard.error(f"does not take batches {options.batch}")
     config.progress_monitor = monitor = progress_monitor(trt, watch)
     warnings = attach_timing_cache(config, cache) if cache else []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from tsm_runtime.engines.logger import Heard, library_logger, parser_words
+from tsm_runtime.engines.options import BuildOptions, Shape
 from tsm_runtime.errors import BackendError, UsageError
 
 __all__ = ["NO_FOLDER", "new_builder", "optimization_profile", "parse_network"]
@@ -50,28 +52,47 @@ def parse_network(trt: Any, builder: Any, onnx: bytes, heard: Heard) -> tuple[An
     return network, parser
 
 
-def optimization_profile(builder: Any, network: Any, batch: tuple[int, int, int]) -> Any:
-    """Return the profile under which the first axis of every input is a number of clips.
+def optimization_profile(builder: Any, network: Any, options: BuildOptions) -> Any:
+    """Return the profile under which the first axis of every input is a number of clips, or what is asked.
 
     Args:
         builder: of the network.
         network: its inputs tell all other axes.
-        batch: least, best and most clips.
+        options: tell least, best and most clips, and the shapes of inputs that take none.
 
     Raises:
-        BackendError: another axis is free.
-        UsageError: the first axis is not, and `batch` is more than its value.
+        BackendError: another axis is free, or a shape is not one of that input.
+        UsageError: the first axis is not, and the number of clips is more than its value.
     """
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
         shape = tuple(tensor.shape)
-        if -1 in shape[1:]:
-            raise BackendError(f"input {tensor.name!r} has shape {shape}: only its first axis may be free")
-        if shape[:1] != (-1,) and set(batch) != set(shape[:1]):
-            raise UsageError(
-                f"input {tensor.name!r} of shape {shape} cannot take batches {batch}; export it again with a"
-                " free first axis"
-            )
-        profile.set_shape(tensor.name, *((number, *shape[1:]) for number in batch))
+        if tensor.name in options.shapes:
+            profile.set_shape(tensor.name, *_fitting(tensor.name, shape, options.shapes[tensor.name]))
+        elif not options.shapes:
+            profile.set_shape(tensor.name, *_of_batches(tensor.name, shape, options.batch))
     return profile
+
+
+def _fitting(name: str, shape: Shape, asked: tuple[Shape, Shape, Shape]) -> tuple[Shape, Shape, Shape]:
+    if any(
+        len(one) != len(shape) or any(a not in (-1, b) for a, b in zip(shape, one, strict=True))
+        for one in asked
+    ):
+        raise BackendError(
+            f"input {name!r} has shape {shape}, which is not {asked[0]} to {asked[2]}; export it again with"
+            " tsm-export"
+        )
+    return asked
+
+
+def _of_batches(name: str, shape: Shape, batch: tuple[int, int, int]) -> Iterator[Shape]:
+    if -1 in shape[1:]:
+        raise BackendError(f"input {name!r} has shape {shape}: only its first axis may be free")
+    if shape[:1] != (-1,) and set(batch) != set(shape[:1]):
+        raise UsageError(
+            f"input {name!r} of shape {shape} cannot take batches {batch}; export it again with a free first"
+            " axis"
+        )
+    return ((number, *shape[1:]) for number in batch)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tsm_runtime.bundle import EngineInfo, HardwareCompatibility
 from tsm_runtime.engines.library import Library
 from tsm_runtime.errors import UsageError
 
-__all__ = ["BuildOptions", "options_of", "parse_batch"]
+__all__ = ["PICTURES", "BuildOptions", "Shape", "for_pictures", "options_of", "parse_batch"]
+
+Shape = tuple[int, ...]
 
 _MAX_LEVEL = 5
 _LEAST_WORKSPACE_MIB = 1
@@ -36,6 +39,7 @@ class BuildOptions:
         compute_capabilities: GPUs that a plan of TensorRT for RTX is for, as ("8.6", "12.0"); empty: all
             that it builds for by itself. TensorRT builds for the GPU it finds.
         stripped: leave the weights out; `refit_engine` puts them in from the ONNX file after loading.
+        shapes: least, best and most of inputs that do not take clips, by name.
 
     Raises:
         UsageError: a value is out of range.
@@ -49,6 +53,7 @@ class BuildOptions:
     hardware_compatibility: HardwareCompatibility = "none"
     compute_capabilities: tuple[str, ...] = ()
     stripped: bool = False
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         least, best, most = self.batch
@@ -108,3 +113,22 @@ def options_of(engine: EngineInfo) -> BuildOptions:
         compute_capabilities=engine.compute_capabilities if engine.library == "tensorrt_rtx" else (),
         stripped=engine.stripped,
     )
+
+
+PICTURES = BuildOptions(
+    batch=(1, 1, 1),
+    shapes={
+        "y": ((1, 16, 16), (1, 1080, 2048), (1, 4352, 16384)),
+        "uv": ((1, 8, 16), (1, 540, 2048), (1, 2176, 16384)),
+    },
+)
+"""Of a plan of `preprocess.onnx`: rows and bytes of each, padding included, for pictures of 16 x 16 to
+8192 x 4320 in two bytes a sample. It is tuned for 1920 x 1080 in one, whose rows NVDEC gives 2048 bytes."""
+
+
+def for_pictures(options: BuildOptions) -> BuildOptions:
+    """Return the options with which to build `preprocess.onnx` beside a plan of these options.
+
+    There are no weights to leave out of it.
+    """
+    return replace(options, batch=PICTURES.batch, shapes=PICTURES.shapes, stripped=False)

@@ -8,17 +8,19 @@ from tsm_runtime.bundle import (
     MANIFEST,
     Bundle,
     EngineInfo,
+    ModelFile,
     encode_manifest,
     load_bundle,
     sha256,
 )
 from tsm_runtime.engines.build import BuiltPlan, build_plan
-from tsm_runtime.engines.options import options_of
+from tsm_runtime.engines.options import for_pictures, options_of
 from tsm_runtime.engines.progress import BuildProgress
 from tsm_runtime.errors import BundleError
 from tsm_runtime.files import write_whole
+from tsm_runtime.preprocess import PREPROCESS_MODEL
 
-__all__ = ["rebuild_plan", "source_graph", "store_plan"]
+__all__ = ["build_picture_plan", "rebuild_plan", "source_graph", "store_plan"]
 
 
 def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = None) -> BuiltPlan:
@@ -33,18 +35,41 @@ def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = 
         BundleError: there is no such plan, or its ONNX file is missing or altered.
         BackendError, CheckError, KeyboardInterrupt: as of `build_plan`.
     """
-    engine = _engine(bundle, name)
+    engine, options = _engine(bundle, name), options_of(_engine(bundle, name))
     return build_plan(
         source_graph(bundle, name),
-        options_of(engine),
+        for_pictures(options) if bundle.manifest.files[name].kind == "preprocess" else options,
         library=engine.library,
         precision=bundle.manifest.files[name].precision,
         progress=progress,
     )
 
 
+def build_picture_plan(
+    bundle: Bundle, like: EngineInfo, *, progress: BuildProgress | None = None
+) -> BuiltPlan:
+    """Build a plan of a bundle's `preprocess.onnx` for this machine, also of a bundle that has none yet.
+
+    Args:
+        bundle: with that file.
+        like: of one of its plans of clips, whose library and options are taken.
+        progress: as of `build_plan`.
+
+    Raises:
+        BundleError: the file is missing or altered.
+        BackendError, CheckError, KeyboardInterrupt: as of `build_plan`.
+    """
+    return build_plan(
+        bundle.model_bytes(PREPROCESS_MODEL),
+        for_pictures(options_of(like)),
+        library=like.library,
+        precision="fp32",
+        progress=progress,
+    )
+
+
 def store_plan(bundle: Bundle, name: str, built: BuiltPlan) -> Bundle:
-    """Put a plan in the place of another one in its bundle, which stays the same bundle.
+    """Put a plan in its bundle, which stays the same bundle: in the place of another, or one of pictures.
 
     Returns:
         The bundle as it is now.
@@ -53,7 +78,7 @@ def store_plan(bundle: Bundle, name: str, built: BuiltPlan) -> Bundle:
         RunError: the bundle cannot be written.
     """
     entry = msgspec.structs.replace(
-        bundle.manifest.files[name],
+        bundle.manifest.files.get(name) or ModelFile(sha256="", precision="fp32", kind="preprocess"),
         sha256=sha256(built.plan),
         engine=built.engine,
         parity=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tsm_runtime.gpu.driver import PrimaryContext
 
-__all__ = ["DeviceClips", "Drawable", "new_clips"]
+__all__ = ["ClipMemory", "DeviceClips", "Drawable", "new_clips"]
 
 
 class Drawable(Protocol):
@@ -19,6 +19,18 @@ class Drawable(Protocol):
 
     def draw(self, address: int) -> None:
         """Write size * size * 3 bytes of RGB to an address on the GPU."""
+        ...
+
+
+class ClipMemory(Protocol):
+    """Where clips lie; what it does is done when it returns."""
+
+    def upload(self, address: int, data: npt.NDArray[np.uint8]) -> None:
+        """Copy an array of the host's memory to an address."""
+        ...
+
+    def copy(self, target: int, source: int, num_bytes: int) -> None:
+        """Copy from one address to another."""
         ...
 
 
@@ -30,7 +42,7 @@ class DeviceClips:
     Args:
         shape: ends with (size, size, 3).
         address: of the first byte.
-        upload: copies a picture of the host's memory to an address.
+        memory: where that is.
         owner: keeps the memory there as long as a part is used.
     """
 
@@ -40,10 +52,15 @@ class DeviceClips:
         self,
         shape: tuple[int, ...],
         address: int,
-        upload: Callable[[int, npt.NDArray[np.uint8]], None],
+        memory: ClipMemory,
         owner: object = None,
     ) -> None:
-        self.shape, self.address, self._upload, self._owner = shape, address, upload, owner
+        self.shape, self.address, self._memory, self._owner = shape, address, memory, owner
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -58,7 +75,7 @@ class DeviceClips:
             shape = (max(0, stop - start), *self.shape[1:])
         else:
             start, shape = range(len(self))[key], self.shape[1:]
-        return DeviceClips(shape, self.address + start * step, self._upload, self._owner or self)
+        return DeviceClips(shape, self.address + start * step, self._memory, self._owner or self)
 
     def __setitem__(self, place: int, picture: Drawable | npt.NDArray[np.uint8]) -> None:
         """Draw a picture in its place, or copy one of the host's memory there."""
@@ -68,14 +85,28 @@ class DeviceClips:
         elif picture.shape != target.shape or picture.dtype != np.uint8:
             raise ValueError(f"expected uint8 {target.shape}, got {picture.dtype} {picture.shape}")
         else:
-            self._upload(target.address, picture)
+            self._memory.upload(target.address, picture)
+
+    def take(self, parts: Sequence[DeviceClips]) -> None:
+        """Copy others here, one after another, as `numpy.concatenate` does into an array.
+
+        Raises:
+            ValueError: they are not as many as there are places, or of another shape.
+        """
+        shapes = [part.shape for part in parts]
+        if sum(map(len, parts)) != len(self) or any(shape[1:] != self.shape[1:] for shape in shapes):
+            raise ValueError(f"expected parts that make up {self.shape}, got {shapes}")
+        address = self.address
+        for part in parts:
+            self._memory.copy(address, part.address, part.nbytes)
+            address += part.nbytes
 
 
 class _OwnClips(DeviceClips):
     """Clips in memory of their own."""
 
     def __init__(self, shape: tuple[int, ...], context: PrimaryContext) -> None:
-        super().__init__(shape, context.allocate(math.prod(shape)), context.upload)
+        super().__init__(shape, context.allocate(math.prod(shape)), context)
         self._context = context
 
     def free(self) -> None:

@@ -71,16 +71,29 @@ class PrimaryContext:
             self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def upload(self, address: int, data: npt.NDArray[np.uint8]) -> None:
-        """Copy an array to the GPU; it may be overwritten when this returns."""
+        """Copy an array to the GPU, and wait until it is there, for whatever stream reads it.
+
+        Of memory that is not page-locked the call alone may return when the last bytes are still on their way
+        (the driver's documentation, "API synchronization behavior").
+        """
         flat = np.ascontiguousarray(data)
         with self.current():
             pointer = ctypes.c_void_p(flat.ctypes.data)
             self._call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), pointer, ctypes.c_size_t(flat.nbytes))
+            self._call("cuStreamSynchronize", ctypes.c_void_p(None))
+
+    def copy(self, target: int, source: int, num_bytes: int) -> None:
+        """Copy from one place on the GPU to another, and wait until it is done."""
+        with self.current():
+            addresses = ctypes.c_uint64(target), ctypes.c_uint64(source)
+            self._call("cuMemcpyDtoD_v2", *addresses, ctypes.c_size_t(num_bytes))
+            self._call("cuStreamSynchronize", ctypes.c_void_p(None))
 
     def wait_for_decoder(self) -> None:
         """Wait until pictures that FFmpeg gave out are there: it works on the default stream.
 
-        onnxruntime's streams do not take part in that stream's order, so nothing else waits for them.
+        The streams of onnxruntime and TensorRT do not take part in that stream's order, so nothing else waits
+        for them.
         """
         with self.current():
             self._call("cuStreamSynchronize", ctypes.c_void_p(None))

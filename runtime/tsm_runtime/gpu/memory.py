@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tsm_runtime.engines.gpu import Gpu
 
 __all__ = [
+    "ALIGNMENT",
     "DeviceBuffer",
     "DeviceError",
     "DeviceEvent",
@@ -22,6 +23,10 @@ __all__ = [
     "PinnedBuffer",
     "open_device",
 ]
+
+
+ALIGNMENT = 256
+"""Bytes that the address of every tensor of a plan is to be a multiple of."""
 
 
 class DeviceError(Exception):
@@ -124,6 +129,10 @@ class DeviceMemory(Protocol):
 
     def download(self, target: npt.NDArray[Any], address: int, stream: DeviceStream) -> None:
         """Submit a copy from the GPU into a contiguous part of a pinned array."""
+        ...
+
+    def copy(self, target: int, source: int, num_bytes: int, stream: DeviceStream) -> None:
+        """Submit a copy from one place on the GPU to another; any addresses, also within what was taken."""
         ...
 
     def close(self) -> None:

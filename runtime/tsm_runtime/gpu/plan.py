@@ -15,7 +15,22 @@ from tsm_runtime.engines.refit import refit_engine
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.gpu.plan_fit import REBUILD
 
-__all__ = ["INPUT", "SMALLER", "Plan", "TensorShapes", "letting_go", "load_plan", "tensor_shapes"]
+__all__ = [
+    "INPUT",
+    "SMALLER",
+    "Plan",
+    "Tensor",
+    "TensorShapes",
+    "deserialize",
+    "letting_go",
+    "load_plan",
+    "not_loaded",
+    "require_tensors",
+    "tensor_shapes",
+]
+
+Tensor = tuple[str, str, tuple[int, ...]]
+"""Mode, data type and shape of a tensor of a plan; -1: a free axis."""
 
 INPUT = "frames"
 SMALLER = "free some of it (nvidia-smi tells who holds it), or build the plan for smaller batches (--batch)"
@@ -108,20 +123,28 @@ def load_plan(bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any
     """
     what = str(bundle.path / name)
     shapes = tensor_shapes(bundle.manifest, info)
+    runtime, engine = deserialize(bundle, name, data, info, trt, heard)
+    _require_tensors(engine, shapes, what)
+    context = engine.create_execution_context()
+    if context is None:
+        raise not_loaded(heard, what)
+    return Plan(runtime, engine, context, shapes)
+
+
+def deserialize(
+    bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any, heard: Heard
+) -> tuple[Any, Any]:
+    """Return runtime and engine of a plan, with its weights: `load_plan` without a look at its tensors."""
     runtime = _runtime(trt, heard)
     if info.version_compatible:
         # Such a plan carries a lean runtime, which is native code; any other has no business to.
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
-        raise _not_loaded(heard, what)
+        raise not_loaded(heard, str(bundle.path / name))
     if info.stripped:
         refit_engine(engine, source_graph(bundle, name), library=info.library)
-    _require_tensors(engine, shapes, what)
-    context = engine.create_execution_context()
-    if context is None:
-        raise _not_loaded(heard, what)
-    return Plan(runtime, engine, context, shapes)
+    return runtime, engine
 
 
 @contextmanager
@@ -145,8 +168,24 @@ def _runtime(trt: Any, heard: Heard) -> Any:
 
 
 def _require_tensors(engine: Any, shapes: TensorShapes, what: str) -> None:
-    expected = {INPUT: ("INPUT", "UINT8", (-1, *shapes.frames))}
+    expected: dict[str, Tensor] = {INPUT: ("INPUT", "UINT8", (-1, *shapes.frames))}
     expected |= {name: ("OUTPUT", "FLOAT", (-1, number)) for name, number in shapes.outputs.items()}
+    require_tensors(engine, expected, what)
+    profile = engine.get_tensor_profile_shape(INPUT, 0)
+    least, most = profile[0][0], profile[-1][0]
+    if (least, most) != (shapes.least, shapes.most):
+        raise BundleError(
+            f"{what} takes {least} to {most} clips, but the manifest says {shapes.least} to {shapes.most};"
+            f" {REBUILD}"
+        )
+
+
+def require_tensors(engine: Any, expected: Mapping[str, Tensor], what: str) -> None:
+    """Check what an engine takes and gives.
+
+    Raises:
+        BundleError: it is not what is expected.
+    """
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     got = {
         name: (
@@ -157,17 +196,11 @@ def _require_tensors(engine: Any, shapes: TensorShapes, what: str) -> None:
         for name in names
     }
     if got != expected:
-        raise BundleError(f"{what} does not fit the manifest: expected {expected}, got {got}")
-    profile = engine.get_tensor_profile_shape(INPUT, 0)
-    least, most = profile[0][0], profile[-1][0]
-    if (least, most) != (shapes.least, shapes.most):
-        raise BundleError(
-            f"{what} takes {least} to {most} clips, but the manifest says {shapes.least} to {shapes.most};"
-            f" {REBUILD}"
-        )
+        raise BundleError(f"{what} does not fit the manifest: expected {dict(expected)}, got {got}")
 
 
-def _not_loaded(heard: Heard, what: str) -> BackendError | BundleError:
+def not_loaded(heard: Heard, what: str) -> BackendError | BundleError:
+    """Return the error of a plan that the library does not load, in its words."""
     words = str(heard.error(f"does not load {what}"))
     if "out of memory" in words.lower():
         return BackendError(f"{words}; {SMALLER}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from tsm_runtime.bundle import EngineInfo
+from tsm_runtime.bundle import Bundle, EngineInfo
 from tsm_runtime.engines.gpu import Gpu
 from tsm_runtime.errors import BundleError
 
-__all__ = ["REBUILD", "other_model", "require_fit"]
+__all__ = ["REBUILD", "engine_info", "other_model", "require_fit"]
 
 REBUILD = "build it anew here: tsm-run --rebuild, or tsm-export --target tensorrt"
 
@@ -17,6 +17,20 @@ _RTX_DEFAULT = {(8, 0), (8, 6), (8, 9)}
 _RTX_DEFAULT_FROM = (12, 0)
 """Where a plan of TensorRT for RTX runs that was built for no GPU in particular (its documentation, "CPU-Only
 AOT and TensorRT-RTX Engines")."""
+
+
+def engine_info(bundle: Bundle, name: str) -> EngineInfo:
+    """Return what a bundle tells of one of its plans.
+
+    Raises:
+        BundleError: nothing.
+    """
+    info = bundle.manifest.files[name].engine
+    if info is None:
+        raise BundleError(
+            f"{bundle.path / name}: the manifest does not tell which TensorRT and GPU it is for; {REBUILD}"
+        )
+    return info
 
 
 def require_fit(info: EngineInfo, *, version: str, gpu: Gpu, what: str) -> None:

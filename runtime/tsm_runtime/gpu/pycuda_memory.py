@@ -89,6 +89,11 @@ class PycudaMemory:
         with _told(self._cuda):
             self._cuda.memcpy_dtoh_async(target, address, _of(stream, _Stream).held)
 
+    def copy(self, target: int, source: int, num_bytes: int, stream: DeviceStream) -> None:
+        """Submit a copy from one place on the GPU to another."""
+        with _told(self._cuda):
+            self._cuda.memcpy_dtod_async(target, source, num_bytes, _of(stream, _Stream).held)
+
     def close(self) -> None:
         """Release the primary context, from any thread; its memory goes with the last who retained it."""
         if self._context is None:

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.gpu.memory import DeviceEvent, DeviceMemory, DeviceStream, PinnedBuffer
+from tsm_runtime.gpu.device_clips import DeviceClips
+from tsm_runtime.gpu.memory import ALIGNMENT, DeviceEvent, DeviceMemory, DeviceStream, PinnedBuffer
 from tsm_runtime.gpu.plan import INPUT, TensorShapes
 
 __all__ = ["Slot", "hold", "make_slot"]
@@ -73,6 +74,31 @@ class Slot:
         memory.upload(self.addresses[INPUT], self.frames.array[:num_clips], copies)
         self.uploaded.record(copies)
         return num_clips
+
+    def place(
+        self, clips: DeviceClips, least: int, memory: DeviceMemory, copies: DeviceStream
+    ) -> tuple[int, Mapping[str, int]]:
+        """Let clips that are on the GPU be read where they lie, or submit their copy into the slot.
+
+        They are copied where they are too few, or lie where no tensor may. What fills them up is what the
+        slot held before: any bytes are pixels, and nobody reads the scores.
+
+        Args:
+            clips: (N, T, size, size, 3), 1 <= N <= most, complete; left as they are until `done`.
+            least: fewest clips that may be run.
+            memory: of the GPU.
+            copies: the stream to submit to.
+
+        Returns:
+            The number of clips to run, and `addresses` as they are for this call.
+        """
+        num_clips, addresses = max(len(clips), least), dict(self.addresses)
+        if num_clips == len(clips) and clips.address % ALIGNMENT == 0:
+            addresses[INPUT] = clips.address
+        else:
+            memory.copy(addresses[INPUT], clips.address, clips.nbytes, copies)
+        self.uploaded.record(copies)
+        return num_clips, addresses
 
     def download(self, num_clips: int, memory: DeviceMemory, work: DeviceStream) -> None:
         """Submit the copies of the outputs to the host."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clip_stream import ClipStream
 from tsm_runtime.clips import ClipSpec
+from tsm_runtime.crop import Crop
 from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import VideoError
+from tsm_runtime.frames import FrameConverter
 from tsm_runtime.options import Options
 from tsm_runtime.terminal import printable
 
@@ -38,6 +42,7 @@ class ClipSet:
         indices: (N,) int64 numbers of the intervals of a video; None for noise, which has no segments.
         breaks: as in `segments.IntervalScores`.
         warnings: what was noticed in the video.
+        path: the video; None for noise.
 
     Raises:
         ValueError: there is no clip, or not one index for each.
@@ -48,6 +53,7 @@ class ClipSet:
     indices: npt.NDArray[np.int64] | None = None
     breaks: frozenset[int] = frozenset()
     warnings: tuple[str, ...] = ()
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         if not len(self.frames):
@@ -78,7 +84,14 @@ def noise_clips(spec: ClipSpec, num_clips: int = 8) -> ClipSet:
     return ClipSet(name=NOISE, frames=frames)
 
 
-def video_clips(path: Path, spec: ClipSpec, num_clips: int, *, name: str = "") -> ClipSet:
+def video_clips(
+    path: Path,
+    spec: ClipSpec,
+    num_clips: int,
+    *,
+    name: str = "",
+    converter: Callable[[int, Crop], Any] = FrameConverter,
+) -> ClipSet:
     """Return the first clips of a video, decoded and cut as tsm-run does it.
 
     Args:
@@ -86,12 +99,13 @@ def video_clips(path: Path, spec: ClipSpec, num_clips: int, *, name: str = "") -
         spec: what the models take.
         num_clips: the most that are taken; they are all held in memory.
         name: of the clips; default: the file's name.
+        converter: as of `ClipStream`.
 
     Raises:
         VideoError: the video cannot be read, has no pictures, or not one whole interval.
     """
     with VideoReader(path) as reader:
-        stream = ClipStream(reader, spec, Options())
+        stream = ClipStream(reader, spec, Options(), converter=converter)
         batches = list(islice(stream, num_clips))
         if not batches:
             raise VideoError(f"{path}: {stream.why_nothing(spec)}; give a longer one with --video")
@@ -101,4 +115,5 @@ def video_clips(path: Path, spec: ClipSpec, num_clips: int, *, name: str = "") -
             indices=np.concatenate([batch.indices for batch in batches]),
             breaks=frozenset(stream.builders[spec].breaks),
             warnings=tuple(f"{path}: {line}" for line in stream.warnings(spec)),
+            path=path,
         )

@@ -16,6 +16,7 @@ from tsm_runtime.engines.library import import_library
 from tsm_runtime.errors import BackendError, BundleError, CheckError, RunError, TsmError
 from tsm_runtime.gpu.plan_fit import require_fit
 from tsm_runtime.post_processing import find_segments
+from tsm_runtime.preprocess import PREPROCESS_MODEL
 from tsm_runtime.segments import IntervalScores, Segment
 from tsm_runtime.terminal import printable
 from tsm_runtime.verification.compare import (
@@ -24,7 +25,8 @@ from tsm_runtime.verification.compare import (
     compare_head,
     compare_segments,
 )
-from tsm_runtime.verification.inputs import ClipSet
+from tsm_runtime.verification.inputs import ClipSet, video_clips
+from tsm_runtime.verification.pictures import PictureDifference, PictureGraph
 from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
 from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
 from tsm_runtime.verification.variants import Choice, Variant, variants_of
@@ -33,8 +35,6 @@ __all__ = ["REFERENCE", "Comparison", "Report", "verify"]
 
 REFERENCE = "model.fp32.onnx"
 """On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
-
-_PREPROCESSING = "preprocess.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class Comparison:
         heads: difference of each output.
         segments: agreement on a video, the reference's segments first; None for noise.
         tolerance: what had to be kept.
+        pictures: of `preprocess.onnx`: the reference scored its pictures, and these differ so from the CPU's.
     """
 
     variant: Variant
@@ -60,11 +61,13 @@ class Comparison:
     heads: Mapping[str, HeadDifference]
     segments: SegmentAgreement | None
     tolerance: Tolerance
+    pictures: PictureDifference | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What is beyond tolerance, a line for each."""
-        return tuple(self.tolerance.problems(self.heads, self.segments))
+        beyond = self.pictures.problem() if self.pictures is not None else None
+        return (*self.tolerance.problems(self.heads, self.segments), *([beyond] if beyond else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +140,11 @@ def verify(
         for variant in variants_of(name, files[name], choices):
             try:
                 bundle.model_bytes(name)
-                if name != _PREPROCESSING:
-                    _require_this_machine(name, files[name])
-                    tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
-                    for comparison in run.compare(variant, tolerance):
-                        comparisons.append(comparison)  # one by one: the next may fail
-                else:
-                    not_run[variant.label] = "takes no clips, so there is nothing to compare it with"
+                _require_this_machine(name, files[name])
+                tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
+                compare = run.compare_pictures if files[name].kind == "preprocess" else run.compare
+                for comparison in compare(variant, tolerance):
+                    comparisons.append(comparison)  # one by one: the next may fail
             except BackendError as error:
                 not_run[variant.label] = _line(error)
             except (BundleError, CheckError, RunError) as error:
@@ -221,6 +222,49 @@ class _Run:
                     segments=self._compare_segments(clips, heads, got),
                     tolerance=tolerance,
                 )
+
+    def compare_pictures(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
+        """Yield, for each video, what the reference makes of the pictures that `--hwdec` would give it.
+
+        Raises:
+            BackendError: it is a plan, or no picture of the video is for it.
+        """
+        if variant.file != PREPROCESS_MODEL:
+            raise BackendError(f"draws on a GPU; what its pictures change is told of {PREPROCESS_MODEL}")
+        graph = PictureGraph(self._bundle, self._num_threads)
+        videos = [expected for expected in self._expected if expected[0].path is not None]
+        with closing(self._open(Variant(REFERENCE))) as backend:
+            scorer = self._scorer(backend, variant, [clips for clips, _ in videos])
+            for clips, heads in videos:
+                yield self._compare_video(graph, scorer, clips, heads, variant, tolerance)
+
+    def _compare_video(
+        self,
+        graph: PictureGraph,
+        scorer: Scorer,
+        clips: ClipSet,
+        heads: Heads,
+        variant: Variant,
+        tolerance: Tolerance,
+    ) -> Comparison:
+        assert clips.path is not None
+        graph.num_drawn = graph.num_others = 0
+        spec, num_clips = self._bundle.manifest.clip_spec, len(clips.frames)
+        drawn = video_clips(clips.path, spec, num_clips, name=clips.name, converter=graph.converter)
+        if not graph.num_drawn:
+            raise BackendError(f"{clips.name} has pictures that --hwdec converts on the CPU too")
+        got = scorer.score(drawn, (1,))
+        return Comparison(
+            variant=variant,
+            backend=graph.name,
+            clips=clips.name,
+            num_clips=num_clips,
+            batch_sizes=(1,),
+            heads={head: compare_head(values, got[head]) for head, values in heads.items()},
+            segments=self._compare_segments(clips, heads, got),
+            tolerance=tolerance,
+            pictures=PictureDifference.of(clips.frames, drawn.frames, graph.num_drawn, graph.num_others),
+        )
 
     def _compare_segments(self, clips: ClipSet, expected: Heads, got: Heads) -> SegmentAgreement | None:
         if clips.indices is None:

@@ -6,6 +6,7 @@ import io
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from tsm_runtime.bundle import Bundle, Verification
 from tsm_runtime.terminal import is_terminal, printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
+from tsm_runtime.verification.pictures import PictureDifference
 from tsm_runtime.verification.run import REFERENCE, Comparison, Report
 
 if TYPE_CHECKING:
@@ -58,6 +60,11 @@ def report_to_json(report: Report, bundle: Bundle, verification: Verification) -
             }
             for comparison in report.comparisons
             if comparison.segments is not None
+        ],
+        "pictures": [
+            {"file": comparison.variant.label, "input": comparison.clips, **asdict(comparison.pictures)}
+            for comparison in report.comparisons
+            if comparison.pictures is not None
         ],
     }
     return msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n"
@@ -118,6 +125,15 @@ def _cells(comparison: Comparison, *, name_file: bool) -> list[str]:
     ]
 
 
+def _pictures(comparison: Comparison, pictures: PictureDifference) -> str:
+    others = f", {pictures.num_others} others are the CPU's" if pictures.num_others else ""
+    return (
+        f"{comparison.variant.label} on {comparison.clips}: its {pictures.num_drawn} pictures are"
+        f" {pictures.mean:.2f} levels of 255 from the CPU's on the mean, {pictures.largest} at most{others};"
+        f" above is what {REFERENCE} makes of them"
+    )
+
+
 def _segments(agreement: SegmentAgreement | None) -> str:
     r"""Percent, and the numbers behind it.
 
@@ -139,6 +155,8 @@ def _lines(report: Report) -> Iterator[str]:
             " other has too (same label, tIoU over 0.5); noise is judged by its error alone"
         )
     for comparison in report.comparisons:
+        if comparison.pictures is not None:
+            yield _pictures(comparison, comparison.pictures)
         for problem in comparison.problems:
             yield f"FAILED  {comparison.variant.label} on {comparison.clips}: {problem}"
     for file, reason in report.failures.items():

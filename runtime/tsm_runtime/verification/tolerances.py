@@ -66,8 +66,11 @@ TOLERANCES: Mapping[str, Tolerance] = {
     # limit.
     "int8": Tolerance(max_abs_error=1.0, least_top1=0.9, least_segments=0.5),
     "int8-trt": Tolerance(max_abs_error=1.0, least_top1=0.9, least_segments=0.5),
+    # preprocess.onnx: other pictures, by less than a level on the mean. Near a decision that moves a
+    # probability by up to 0.17 (seen with the demo), so it is judged by what is decided, as int8 is.
+    "pictures": Tolerance(max_abs_error=1.0, least_top1=0.9, least_segments=0.5),
 }
-"""By precision as the manifest names it."""
+"""By precision as the manifest names it, or what takes its place."""
 
 
 def tolerance_for(precision: str, max_abs_error: float | None = None) -> Tolerance:

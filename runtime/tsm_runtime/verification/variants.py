@@ -43,6 +43,8 @@ class Variant:
 
     def precision(self, entry: ModelFile) -> str:
         """Return what its tolerance is chosen by."""
+        if entry.kind == "preprocess":
+            return "pictures"
         return "bf16" if self.bf16 else entry.precision
 
     def open(self, bundle: Bundle, num_threads: int | None) -> Backend:
