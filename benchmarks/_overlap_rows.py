@@ -141,46 +141,55 @@ def taught_labels(
 def ways_of(source: Source, videos: Videos, grid: Grid) -> dict[str, list[Setting]]:
     """Return the ways to make segments, each with the settings that the validation videos choose from.
 
-    Plain, each stride alone, smoothing alone and shortest duration alone (both may turn out to be best off),
-    and all of it.
+    Plain, each stride alone, smoothing alone and shortest duration alone (which may turn out to be best off),
+    and all of it. Of a sigmoid head plain has the thresholds that `tsm-train` would choose; in the other ways
+    the validation videos choose between such and equal ones.
     """
+    plain, equal = source.specs[0], _equal_thresholds(source)
     settings = [setting for spec in source.specs for setting in _settings(source, spec, videos, grid)]
-    used = {setting: _options_on(setting) for setting in settings}
-    ways = {"plain": [one for one, on in used.items() if not on]}
+    alone = {setting: _options_on(setting) for setting in settings}
+    ways = {"plain": [_plain(plain, _thresholds(source, plain, 0.0, videos))]}
     if not source.is_softmax:
-        equal = SegmentRules(thresholds=(UNKNOWN_THRESHOLD,) * len(source.labels))
-        ways = {
-            f"plain, thresholds {UNKNOWN_THRESHOLD:g}": [Setting(spec=source.specs[0], rules=equal)],
-            **ways,
-        }
+        ways[f"plain, thresholds {UNKNOWN_THRESHOLD:g}"] = [_plain(plain, equal)]
     for spec in source.specs[1:]:
-        alone = [one for one, on in used.items() if on == {"stride"} and one.spec == spec]
-        ways[f"stride t/{spec.num_overlapping}"] = alone
+        mine = [one for one, on in alone.items() if on == {"stride"} and one.spec == spec]
+        ways[f"stride t/{spec.num_overlapping}"] = mine
     for option in ("smoothing", "shortest duration"):
-        ways[option] = [one for one, on in used.items() if on <= {option}]
+        ways[option] = [one for one, on in alone.items() if on <= {option}]
     return {**ways, "all, chosen": settings}
 
 
+def _plain(spec: ClipSpec, thresholds: tuple[float, ...]) -> Setting:
+    return Setting(spec=spec, rules=SegmentRules(thresholds=thresholds))
+
+
 def _settings(source: Source, spec: ClipSpec, videos: Videos, grid: Grid) -> list[Setting]:
-    """Return the settings of a grid of intervals, those of a sigmoid head with thresholds that fit them.
+    """Return the settings of a grid of intervals.
 
     Scores that are averaged over time need thresholds of their own; `tsm-train` chooses them so too, where
-    the configuration has a stride.
+    the configuration has a stride or smoothing.
     """
-    settings = []
-    for width in dict.fromkeys((0.0, *grid.smoothing)):
-        thresholds = () if source.is_softmax else _thresholds(source, spec, width, videos)
-        for shortest in dict.fromkeys((0.0, *grid.min_duration)):
-            rules = SegmentRules(
-                thresholds=thresholds, smoothing_seconds=width, min_duration_seconds=shortest
-            )
-            settings.append(Setting(spec=spec, rules=rules))
-    return settings
+    return [
+        Setting(
+            spec=spec,
+            rules=SegmentRules(thresholds=thresholds, smoothing_seconds=width, min_duration_seconds=shortest),
+        )
+        for width in dict.fromkeys((0.0, *grid.smoothing))
+        for thresholds in dict.fromkeys((_thresholds(source, spec, width, videos), _equal_thresholds(source)))
+        for shortest in dict.fromkeys((0.0, *grid.min_duration))
+    ]
+
+
+def _equal_thresholds(source: Source) -> tuple[float, ...]:
+    return () if source.is_softmax else (UNKNOWN_THRESHOLD,) * len(source.labels)
 
 
 def _thresholds(
     source: Source, spec: ClipSpec, smoothing_seconds: float, videos: Videos
 ) -> tuple[float, ...]:
+    """Choose the thresholds of a sigmoid head on the validation videos; a softmax head has none."""
+    if source.is_softmax:
+        return ()
     cells = {
         video_id: smooth_scores(scores, spec.stride_seconds, smoothing_seconds)
         for video_id, scores in source.validation[spec].items()

@@ -11,7 +11,7 @@ Rows named `perfect` have no network: each interval gets the very labels that tr
 tell how far t, the head and the merge can reach; the distance to them is the network's.
 
     python -m tsm_train.synthetic overlaps --figures 2 --short 0.4 --seconds 20 --size 144x144 --seed 3 \
-        --training 150 --validation 30 --test 60
+        --training 110 --validation 30 --test 60
     python benchmarks/overlaps.py
 """
 
@@ -66,7 +66,7 @@ def main() -> None:
     members = [m for m in members_of(ablation, folder) if not options.only or m.name in options.only]
     check_members(members, footage.finest)
     for member in members:
-        print("training" if not member.is_finished else "trained already:", member.name, flush=True)
+        print("trained already:" if member.is_finished else "training", member.name, flush=True)
         train_member(member, device="cpu")
     sources = [network(member, footage, options.strides, folder / "scores") for member in members]
     kinds = dict.fromkeys((m.config.model.head, m.config.clip.interval_seconds) for m in members)

@@ -184,9 +184,9 @@ def test_the_default_still_draws_the_demo_video() -> None:
     assert true_segments([plan]) == list(stored.segments)
     drawn = draw_frames(seed=DEMO_SEED, seconds=30.0, width=144, height=144)
     with av.open(str(demo_folder() / "video.mp4")) as container:
-        for ours, frame in zip(itertools.islice(drawn, 75), container.decode(video=0), strict=False):
+        for ours, frame in zip(itertools.islice(drawn, 100), container.decode(video=0), strict=False):
             difference = in_blocks(ours) - in_blocks(frame.to_ndarray(format="rgb24"))
-            assert np.abs(difference).mean() < 1.5
+            assert np.abs(difference).max() < 25  # 11 by compression; 97 if it were a frame too late
 
 
 def test_a_dataset_with_a_third_subset(tmp_path: Path) -> None:
