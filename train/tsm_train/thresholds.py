@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from tsm_runtime.outputs import Result
 from tsm_runtime.post_processing import SegmentRules
-from tsm_runtime.segments import merge_intervals
+from tsm_runtime.segments import IntervalScores, merge_intervals
 from tsm_train.clip_data import covering_labels
 from tsm_train.data.video import TrainingVideo
 
-__all__ = ["UNKNOWN_THRESHOLD", "apply_rules", "best_threshold", "choose_thresholds"]
+__all__ = ["UNKNOWN_THRESHOLD", "apply_rules", "best_threshold", "choose_thresholds", "thresholds_of_scores"]
 
 UNKNOWN_THRESHOLD = 0.5
 """Of an action that no validation interval has."""
@@ -38,14 +38,25 @@ def choose_thresholds(
         labels: A actions in the order of the scores.
         cell_seconds: length of what the scores are of: intervals or cells that do not overlap.
     """
+    scores = {video_id: result.scores for video_id, result in results.items() if result.scores is not None}
+    return thresholds_of_scores(videos, scores, labels, cell_seconds)
+
+
+def thresholds_of_scores(
+    videos: Iterable[TrainingVideo],
+    scores_of: Mapping[str, IntervalScores],
+    labels: Sequence[str],
+    cell_seconds: float,
+) -> tuple[float, ...]:
+    """Choose as `choose_thresholds`, from the scores of each video's cells by video id."""
     scores, truth = [np.empty((0, len(labels)), np.float32)], [np.empty((0, len(labels)), bool)]
     for video in videos:
-        result = results.get(video.video_id)
-        if result is None or result.scores is None:
+        cells = scores_of.get(video.video_id)
+        if cells is None:
             continue
-        numbers, s = result.scores.indices.tolist(), cell_seconds
+        numbers, s = cells.indices.tolist(), cell_seconds
         covering = [covering_labels(video.segments, k * s, (k + 1) * s) for k in numbers]
-        scores.append(result.scores.action)
+        scores.append(cells.action)
         truth.append(np.array([[label in there for label in labels] for there in covering]))
     all_scores, all_truth = np.concatenate(scores), np.concatenate(truth)
     return tuple(best_threshold(all_scores[:, i], all_truth[:, i]) for i in range(len(labels)))

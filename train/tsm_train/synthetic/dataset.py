@@ -13,12 +13,12 @@ import numpy as np
 
 from tsm_train.synthetic.places import SCENES
 from tsm_train.synthetic.plan import FRAMES_PER_SECOND
-from tsm_train.synthetic.video import VideoTruth, count_frames, draw_video
+from tsm_train.synthetic.video import VideoTruth, check_action, count_frames, draw_video
 
 __all__ = ["VERSION", "draw_dataset"]
 
 VERSION = "tsm-tal synthetic 1"
-_SUBSETS = ("training", "validation")
+_SUBSETS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class _Job:
     width: int
     height: int
     crf: int
+    figures: int
+    short: float
 
     def draw(self) -> VideoTruth:
         return draw_video(
@@ -42,11 +44,13 @@ class _Job:
             height=self.height,
             crf=self.crf,
             scene=self.scene,
+            figures=self.figures,
+            short=self.short,
         )
 
 
 def _video_seed(seed: int, subset: int, number: int) -> int:
-    """Return a 64-bit seed of its own for every video of both subsets, whatever their numbers."""
+    """Return a 64-bit seed of its own for every video of all subsets, whatever their numbers."""
     return int(np.random.SeedSequence([seed, subset, number]).generate_state(1, np.uint64)[0])
 
 
@@ -98,10 +102,13 @@ def draw_dataset(
     seed: int,
     training: int,
     validation: int,
+    test: int = 0,
     seconds: float = 30.0,
     width: int = 192,
     height: int = 144,
     crf: int = 23,
+    figures: int = 1,
+    short: float = 0.0,
     processes: int | None = None,
     on_video: Callable[[int], None] = lambda number: None,
 ) -> Path:
@@ -112,10 +119,13 @@ def draw_dataset(
         seed: fixes everything that is random; a video depends on it, its subset and its number alone.
         training: number of videos in the subset "training".
         validation: number of videos in the subset "validation".
+        test: number of videos in the subset "test".
         seconds: duration of every video.
         width: of the picture in pixels, even.
         height: of the picture in pixels, even.
         crf: constant rate factor of x264.
+        figures: 1, or 2 whose actions overlap, see `draw_video`.
+        short: share of the actions that last 0.2 to 0.4 s.
         processes: how many draw at a time; None is one per CPU core. They are spawned, so that a script that
             calls this needs the usual `if __name__ == "__main__":`.
         on_video: called in this process with the number of finished videos.
@@ -126,8 +136,12 @@ def draw_dataset(
     Raises:
         ValueError: there are no videos to draw, or an argument of `draw_video` is wrong.
     """
-    if min(training, validation) < 0 or training + validation == 0:
-        raise ValueError(f"expected at least one video, got {training} training and {validation} validation")
+    counts = (training, validation, test)
+    if min(counts) < 0 or sum(counts) == 0:
+        raise ValueError(
+            f"expected at least one video, got {training} training, {validation} validation and {test} test"
+        )
+    check_action(figures, short)
     count_frames(seconds, width, height)
     videos = folder / "videos"
     videos.mkdir(parents=True, exist_ok=True)
@@ -142,8 +156,10 @@ def draw_dataset(
             width=width,
             height=height,
             crf=crf,
+            figures=figures,
+            short=short,
         )
-        for part, (subset, count) in enumerate(zip(_SUBSETS, (training, validation), strict=True))
+        for part, (subset, count) in enumerate(zip(_SUBSETS, counts, strict=True))
         for number in range(count)
     ]
     truths = _draw_all(jobs, processes, on_video)

@@ -207,7 +207,8 @@ def _pick(progress: float, setting: Setting, before: State, manner: Manner) -> P
 
 
 def _ramp(progress: float, seconds: float, ramp_seconds: float = 0.35) -> float:
-    """0 at both ends of an instance, 1 inside."""
+    """0 at both ends of an instance, 1 inside, however short it is."""
+    ramp_seconds = min(ramp_seconds, 0.4 * seconds)
     return _ease(min(1.0, min(progress, 1.0 - progress) * seconds / ramp_seconds))
 
 

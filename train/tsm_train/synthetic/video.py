@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,33 +14,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from tsm_runtime.segments import Segment
-from tsm_train.synthetic.figure import (
-    HANDS,
-    HIP,
-    Array,
-    Pose,
-    Thing,
-    View,
-    draw_figure,
-    random_body,
-    random_thing,
-)
+from tsm_train.synthetic.actor import MOST_FIGURES, Actor, draw_actor, random_actor
+from tsm_train.synthetic.figure import Array
 from tsm_train.synthetic.passers import Passer, draw_passer, random_passers
 from tsm_train.synthetic.pen import Pen
 from tsm_train.synthetic.places import SCENES, Stage, draw_place, draw_seat, draw_stand
-from tsm_train.synthetic.plan import FRAMES_PER_SECOND, Step, random_plan
-from tsm_train.synthetic.poses import (
-    Setting,
-    Sway,
-    holding_at,
-    pose_at,
-    random_setting,
-    rest_pose,
-    stillness_at,
-    thing_place,
-)
+from tsm_train.synthetic.plan import FRAMES_PER_SECOND, Step, true_segments
 
-__all__ = ["VideoTruth", "count_frames", "draw_frames", "draw_video"]
+__all__ = ["VideoTruth", "check_action", "count_frames", "draw_frames", "draw_video"]
 
 SUPERSAMPLING = 3
 """The picture is drawn this many times larger and then reduced, which smooths its edges."""
@@ -49,7 +30,7 @@ MARGIN = 0.12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoTruth:
-    """What is true of a drawn video; the time between its segments is background."""
+    """What is true of a drawn video; time that no segment covers is background."""
 
     scene: str
     duration_seconds: float
@@ -101,13 +82,8 @@ class Production:
     """All that is fixed for one video."""
 
     scene: str
-    plan: list[Step]
     stage: Stage
-    setting: Setting
-    view: View
-    sway: Sway
-    thing: Thing
-    waiting_place: Array
+    actors: list[Actor]
     passers: list[Passer]
     camera: Camera
     light: Light
@@ -140,23 +116,11 @@ def _random_light(rng: np.random.Generator, width: int, height: int) -> Light:
     )
 
 
-def _random_view(rng: np.random.Generator, stage: Stage) -> View:
-    return View(
-        x=rng.uniform(0.38, 0.62) * stage.width,
-        y=rng.uniform(0.86, 0.94) * stage.height,
-        height=rng.uniform(0.62, 0.74) * stage.height,
-        yaw=math.radians(rng.uniform(12, 50)),
-        mirrored=bool(rng.random() < 0.5),
-    )
-
-
 def _random_layer(
     rng: np.random.Generator,
     scene: str,
     stage: Stage,
-    setting: Setting,
-    view: View,
-    thing: Thing,
+    actors: Sequence[Actor],
     camera: Camera,
 ) -> Image.Image:
     """Draw everything that does not move, with the margin around the visible picture."""
@@ -164,12 +128,15 @@ def _random_layer(
     layer = Image.new("RGB", size)
     pen = Pen(layer, shift=(stage.margin, stage.margin))
     draw_place(pen, scene, stage, rng)
-    draw_seat(pen, setting, view, rng)
-    draw_stand(pen, setting, view, thing.radius, rng)
+    for actor in actors:
+        draw_seat(pen, actor.setting, actor.view, rng)
+        draw_stand(pen, actor.setting, actor.view, actor.thing.radius, rng)
     return layer.rotate(math.degrees(camera.tilt_radians), resample=Image.Resampling.BICUBIC)
 
 
-def _produce(seed: int, frames: int, width: int, height: int, scene: str | None) -> Production:
+def _produce(
+    seed: int, frames: int, width: int, height: int, scene: str | None, figures: int, short: float
+) -> Production:
     # Separate streams, so that a scene given by the caller changes neither plan nor figure.
     plan_rng, figure_rng, place_rng, light_rng = (np.random.default_rng([seed, i]) for i in range(4))
     drawn_scene = str(place_rng.choice(SCENES))
@@ -181,57 +148,32 @@ def _produce(seed: int, frames: int, width: int, height: int, scene: str | None)
         horizon=place_rng.uniform(0.55, 0.74) * stage_height,
         margin=float(round(MARGIN * stage_width)),
     )
-    body = random_body(figure_rng)
-    setting, thing = random_setting(figure_rng, body), random_thing(figure_rng)
-    view, sway = _random_view(figure_rng, stage), Sway(figure_rng)
+    streams = [(plan_rng, figure_rng), *(_streams(seed, number) for number in range(1, figures))]
+    actors = [
+        random_actor(plan, figure, frames, stage, number=number, figures=figures, short=short)
+        for number, (plan, figure) in enumerate(streams)
+    ]
+    actors.sort(key=lambda actor: actor.view.y)  # who stands nearer is drawn later
     camera = _random_camera(light_rng, stage)
     return Production(
         scene=scene,
-        plan=random_plan(plan_rng, frames),
         stage=stage,
-        setting=setting,
-        view=view,
-        sway=sway,
-        thing=thing,
-        waiting_place=thing_place(setting, None),
-        layer=_random_layer(place_rng, scene, stage, setting, view, thing, camera),
+        actors=actors,
+        layer=_random_layer(place_rng, scene, stage, actors, camera),
         passers=random_passers(place_rng, scene, stage),
         camera=camera,
         light=_random_light(light_rng, width, height),
     )
 
 
-def _fidget(pose: Pose, step: Step, progress: float, setting: Setting) -> Pose:
-    """Raise a free hand a little while idling, as if to look at a watch."""
-    hand = 1 - setting.carrier if step.before.holding else step.manner.side
-    pose = pose.copy()
-    raised = 0.8 * step.manner.amplitude * math.sin(math.pi * progress) ** 2
-    pose[HANDS][hand] += (np.array([0.5, -0.45, 0.0]) - pose[HANDS][hand]) * raised
-    return pose
+def _streams(seed: int, number: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Chance of what a further figure does and looks like."""
+    return np.random.default_rng([seed, 5, number]), np.random.default_rng([seed, 6, number])
 
 
-def _frame_pose(production: Production, step: Step, frame: int) -> tuple[Pose, bool]:
-    """Pose in a frame, and whether the object is in the hand."""
-    # Frames are sampled at their middle: a reversed action shows the same moments in reversed order.
-    progress = (frame - step.start + 0.5) / (step.stop - step.start)
-    setting, before = production.setting, step.before
-    if step.action is None:
-        pose, holding, stillness = rest_pose(setting, before), before.holding, 0.0
-        if step.fidgets:
-            pose = _fidget(pose, step, progress, setting)
-    else:
-        seconds = (step.stop - step.start) / FRAMES_PER_SECOND
-        pose = pose_at(
-            step.action, progress, seconds=seconds, setting=setting, before=before, manner=step.manner
-        )
-        holding, stillness = holding_at(step.action, progress, before), stillness_at(step.action, progress)
-    seated = float(np.clip(-pose[HIP, 0] / setting.seat_distance, 0.0, 1.0))
-    return pose + production.sway.at(frame / FRAMES_PER_SECOND, seated) * (1.0 - stillness), holding
-
-
-def _draw_stage(production: Production, step: Step, frame: int) -> Image.Image:
-    """Draw a frame at the size of the stage."""
-    stage, view, seconds = production.stage, production.view, frame / FRAMES_PER_SECOND
+def _draw_stage(production: Production, steps: Sequence[Step], frame: int) -> Image.Image:
+    """Draw a frame at the size of the stage; `steps` tells where each figure is in its plan."""
+    stage, seconds = production.stage, frame / FRAMES_PER_SECOND
     shift_x, shift_y = production.camera.shift_at(seconds)
     left, top = round(stage.margin) - shift_x, round(stage.margin) - shift_y
     image = production.layer.crop((left, top, left + round(stage.width), top + round(stage.height)))
@@ -243,11 +185,8 @@ def _draw_stage(production: Production, step: Step, frame: int) -> Image.Image:
     )
     for passer in production.passers:
         draw_passer(pen, passer, stage, seconds)
-    pose, holding = _frame_pose(production, step, frame)
-    place = thing_place(production.setting, pose) if holding else production.waiting_place
-    shadow = view.project(np.array([[pose[HIP, 0] * 0.25, 0.0, 0.0]]))[0][0]
-    pen.oval(shadow, 0.2 * view.height, 0.04 * view.height, (0, 0, 0, 70))
-    draw_figure(pen, production.setting.body, pose, view, production.thing, place)
+    for actor, step in zip(production.actors, steps, strict=True):
+        draw_actor(pen, actor, step, frame)
     return image
 
 
@@ -277,19 +216,44 @@ def count_frames(seconds: float, width: int, height: int) -> int:
     return frames
 
 
+def check_action(figures: int, short: float) -> None:
+    """Check how many figures act, and which share of their actions is very short.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    if not 1 <= figures <= MOST_FIGURES:
+        raise ValueError(f"expected 1 to {MOST_FIGURES} figures, got {figures}")
+    if not 0 <= short <= 1:
+        raise ValueError(f"the share of short actions must be from 0 to 1, got {short:g}")
+
+
 def _frames_of(production: Production, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
     noise_rng = np.random.default_rng([seed, 4])
-    for step in production.plan:
-        for frame in range(step.start, step.stop):
-            image = _draw_stage(production, step, frame)
-            yield _expose(production, image, frame, noise_rng.random(2))
+    steps_by_frame = zip(*(_step_of_each_frame(actor.plan) for actor in production.actors), strict=True)
+    for frame, steps in enumerate(steps_by_frame):
+        image = _draw_stage(production, steps, frame)
+        yield _expose(production, image, frame, noise_rng.random(2))
+
+
+def _step_of_each_frame(plan: Sequence[Step]) -> Iterator[Step]:
+    return (step for step in plan for _ in range(step.start, step.stop))
 
 
 def draw_frames(
-    *, seed: int, seconds: float = 30.0, width: int = 192, height: int = 144, scene: str | None = None
+    *,
+    seed: int,
+    seconds: float = 30.0,
+    width: int = 192,
+    height: int = 144,
+    scene: str | None = None,
+    figures: int = 1,
+    short: float = 0.0,
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Draw the frames of a video, (H, W, 3) RGB uint8 each, not encoded; arguments as `draw_video`."""
-    yield from _frames_of(_produce(seed, count_frames(seconds, width, height), width, height, scene), seed)
+    check_action(figures, short)
+    frames = count_frames(seconds, width, height)
+    yield from _frames_of(_produce(seed, frames, width, height, scene, figures, short), seed)
 
 
 def _encode(path: Path, frames: Iterator[npt.NDArray[np.uint8]], width: int, height: int, crf: int) -> None:
@@ -317,6 +281,8 @@ def draw_video(
     height: int = 144,
     crf: int = 23,
     scene: str | None = None,
+    figures: int = 1,
+    short: float = 0.0,
 ) -> VideoTruth:
     """Draw a video, H.264 in MP4 with 25 frames per second; the file appears whole or not at all.
 
@@ -328,28 +294,28 @@ def draw_video(
         height: of the picture in pixels, even.
         crf: constant rate factor of x264; lower is better and larger.
         scene: one of `SCENES`; None draws one.
+        figures: 1, or 2 side by side with a plan each, so that actions overlap; where both do the same
+            action at the same time, the union is one segment.
+        short: share of the actions that last 0.2 to 0.4 s.
 
     Returns:
         The scene and the action segments, exact to the frame.
 
     Raises:
-        ValueError: no frame fits, the size is odd or tiny, or the scene is unknown.
+        ValueError: no frame fits, the size is odd or tiny, the scene is unknown, or `figures` or `short` is
+            out of range.
     """
+    check_action(figures, short)
     frames = count_frames(seconds, width, height)
-    production = _produce(seed, frames, width, height, scene)
+    production = _produce(seed, frames, width, height, scene, figures, short)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         _encode(temporary, _frames_of(production, seed), width, height, crf)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    segments = [
-        Segment(
-            label=step.action,
-            start_seconds=step.start / FRAMES_PER_SECOND,
-            end_seconds=step.stop / FRAMES_PER_SECOND,
-        )
-        for step in production.plan
-        if step.action is not None
-    ]
-    return VideoTruth(scene=production.scene, duration_seconds=frames / FRAMES_PER_SECOND, segments=segments)
+    return VideoTruth(
+        scene=production.scene,
+        duration_seconds=frames / FRAMES_PER_SECOND,
+        segments=true_segments(actor.plan for actor in production.actors),
+    )
