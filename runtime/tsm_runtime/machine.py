@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 
-__all__ = ["num_cores"]
+__all__ = ["give_back_freed_memory", "num_cores"]
 
 
 def num_cores() -> int:
@@ -12,3 +14,10 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what this process has freed and glibc keeps for later; elsewhere do nothing."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -1,4 +1,4 @@
-"""Calls of a backend at a time: the same scores in the same order, and no thread is left."""
+"""onnxruntime on the CPU: calls at a time give the same scores in order, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from media import write_levels
 from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.backends import Scores
-from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
+from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend, open_session
 from tsm_runtime.backends.parallel import calling_in_parallel
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.errors import OutOfMemoryError, RunError
@@ -148,3 +148,10 @@ def test_onnxruntime_shares_its_threads_among_calls(tmp_path: Path, num_threads:
             runner.finish()
         expected = [plain.infer(clips[start : start + 1]).action for start in range(5)]
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-6)
+
+
+def test_a_session_does_not_keep_the_file(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle"))
+    session = open_session(bundle, "model.fp32.onnx")
+    assert not [name for name, value in vars(session).items() if isinstance(value, bytes | bytearray)]
