@@ -170,7 +170,7 @@ def test_the_shipped_ablations_open(
 ) -> None:
     tsm_ablation = command("tsm-ablation", ablation_cli.main, monkeypatch, capfdbinary)
     folder = Path(__file__).resolve().parents[2] / "benchmarks" / "configs"
-    for name, data, labels in (("ut", "ut_interaction", 6), ("weizmann", "weizmann", 9)):
+    for name, data, labels, members in (("ut", "ut_interaction", 6, 6), ("weizmann", "weizmann", 9, 5)):
         text = (folder / f"ablation_{name}.toml").read_text()
         path = written(tmp_path, text.replace(f"../../../shared/data/{data}", str(shared_data / data)))
         done = tsm_ablation(path, "-o", tmp_path / "runs", "--dry-run")
@@ -180,4 +180,4 @@ def test_the_shipped_ablations_open(
         last = next(i for i, line in enumerate(lines) if line.startswith("background"))
         assert last - first - 1 == labels
         assert all(int(count) > 0 for line in lines[first + 1 : last] for count in line.split()[-3:])
-        assert sum(line.split()[5:6] == ["0"] for line in lines) == 6  # members, at epoch 0
+        assert sum(line.split()[5:6] == ["0"] for line in lines) == members  # at epoch 0
