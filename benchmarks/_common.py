@@ -10,11 +10,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+_Name = TypeVar("_Name")
 
 RESULTS = Path(os.environ.get("TSM_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 
@@ -78,13 +80,18 @@ def measure_in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> 
     for work in works.values():
         work()
     found: dict[str, Times] = {name: Times([], []) for name in works}
-    order = random.Random(0)
-    for _ in range(rounds):
-        for name in order.sample(list(works), len(works)):
-            time.sleep(_PAUSE_SECONDS)
-            once = measure(works[name], 1, warm_up=0)
-            found[name] = found[name] + once
+    for name in turns(works, rounds):
+        found[name] = found[name] + measure(works[name], 1, warm_up=0)
     return found
+
+
+def turns(names: Iterable[_Name], rounds: int) -> Iterator[_Name]:
+    """Yield all names in every round, in random order; each after a pause, alone as it is in deployment."""
+    order, names = random.Random(0), list(names)
+    for _ in range(rounds):
+        for name in order.sample(names, len(names)):
+            time.sleep(_PAUSE_SECONDS)
+            yield name
 
 
 def num_cores() -> int:
@@ -124,15 +131,12 @@ def in_turns(works: Mapping[str, Callable[[], object]], rounds: int, runs: int =
     times.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    order = random.Random(0)
-    for _ in range(rounds):
-        for name in order.sample(list(works), len(works)):
-            time.sleep(_PAUSE_SECONDS)
+    for name in turns(works, rounds):
+        works[name]()
+        started = time.perf_counter()
+        for _ in range(runs):
             works[name]()
-            started = time.perf_counter()
-            for _ in range(runs):
-                works[name]()
-            seconds[name].append((time.perf_counter() - started) / runs)
+        seconds[name].append((time.perf_counter() - started) / runs)
     return seconds
 
 

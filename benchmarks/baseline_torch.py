@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -26,9 +27,12 @@ from av.video.reformatter import VideoReformatter
 from tsm_runtime.backends.choice import BackendRequest
 from tsm_runtime.bundle import load_bundle
 from tsm_runtime.members import open_member
+from tsm_runtime.outputs import Result
 from tsm_runtime.pipeline import Options, run
-from tsm_train.checkpoint import load_checkpoint
+from tsm_train.checkpoint import Checkpoint, load_checkpoint
 from tsm_train.model import Probabilities
+
+_Value = TypeVar("_Value")
 
 BATCH_SIZES = (1, 4, 8)
 PAUSE_SECONDS = 0.2
@@ -61,32 +65,14 @@ def main() -> None:
     )
     member = open_member(load_bundle(options.bundle), request)
 
-    variants = {}
-    for layout in (torch.contiguous_format, torch.channels_last):
-        model = Probabilities(checkpoint.model()).eval().to(memory_format=layout)
-        for batch in BATCH_SIZES:
-            seconds, _ = timed(lambda m=model, n=batch: baseline(options.video, m, clip, n))
-            variants[f"{str(layout).removeprefix('torch.')}, batch {batch}"] = (seconds, model, batch)
-            print(f"baseline {layout}, batch {batch}: {seconds:.2f} s", flush=True)
+    variants = baseline_variants(checkpoint, options.video)
     best = min(variants, key=lambda name: variants[name][0])
     _, model, batch = variants[best]
-
-    ours_times, base_times = [], []
-    difference = 0.0
-    for _ in range(options.pairs):
-        base_seconds, base_scores = timed(lambda: baseline(options.video, model, clip, batch))
-        ours_seconds, result = timed(lambda: run(options.video, member, Options(batch_size=options.batch)))
-        base_times.append(base_seconds)
-        ours_times.append(ours_seconds)
-        if result.num_intervals != len(base_scores):
-            raise SystemExit(
-                f"{result.num_intervals} intervals against {len(base_scores)}: not the same work"
-            )
-        if result.scenes:
-            top = max(scene.score for scene in result.scenes)
-            difference = max(
-                difference, abs(top - float(base_scores[:, -len(result.scenes) :].mean(0).max()))
-            )
+    base_times, ours_times, num_intervals, difference = measure_pairs(
+        lambda: baseline(options.video, model, clip, batch),
+        lambda: run(options.video, member, Options(batch_size=options.batch)),
+        options.pairs,
+    )
     ratios = [b / a for a, b in zip(ours_times, base_times, strict=True)]
     store(
         options.name,
@@ -97,7 +83,7 @@ def main() -> None:
             "threads": options.threads,
             "backend": member.backend.name,
             "batch": options.batch or member.backend.best_batch,
-            "intervals": len(base_scores),
+            "intervals": num_intervals,
             "baseline_variants_seconds": {name: round(v[0], 3) for name, v in variants.items()},
             "baseline_variant": best,
             "baseline_seconds": [round(s, 3) for s in base_times],
@@ -109,11 +95,42 @@ def main() -> None:
     )
 
 
-def timed(work: object) -> tuple[float, object]:
+def baseline_variants(checkpoint: Checkpoint, video: Path) -> dict[str, tuple[float, Probabilities, int]]:
+    """Return the seconds, the model and the batch size of each variant."""
+    variants = {}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = Probabilities(checkpoint.model()).eval().to(memory_format=layout)
+        for batch in BATCH_SIZES:
+            seconds, _ = timed(lambda m=model, n=batch: baseline(video, m, checkpoint.config.clip, n))
+            variants[f"{str(layout).removeprefix('torch.')}, batch {batch}"] = (seconds, model, batch)
+            print(f"baseline {layout}, batch {batch}: {seconds:.2f} s", flush=True)
+    return variants
+
+
+def measure_pairs(
+    base: Callable[[], np.ndarray], ours: Callable[[], Result], pairs: int
+) -> tuple[list[float], list[float], int, float]:
+    """Return the seconds of both, the number of intervals, and how far the best scene's score lies apart."""
+    base_times, ours_times, difference = [], [], 0.0
+    for _ in range(pairs):
+        base_seconds, scores = timed(base)
+        ours_seconds, result = timed(ours)
+        base_times.append(base_seconds)
+        ours_times.append(ours_seconds)
+        if result.num_intervals != len(scores):
+            raise SystemExit(f"{result.num_intervals} intervals against {len(scores)}: not the same work")
+        if result.scenes:
+            top = max(scene.score for scene in result.scenes)
+            base_top = float(scores[:, -len(result.scenes) :].mean(0).max())
+            difference = max(difference, abs(top - base_top))
+    return base_times, ours_times, len(scores), difference
+
+
+def timed(work: Callable[[], _Value]) -> tuple[float, _Value]:
     """Return wall seconds and result."""
     time.sleep(PAUSE_SECONDS)
     started = time.perf_counter()
-    value = work()  # type: ignore[operator]
+    value = work()
     return time.perf_counter() - started, value
 
 

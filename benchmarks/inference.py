@@ -13,26 +13,24 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import random
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import store
+from _common import store, turns
 
 from tsm_runtime.backends import Backend
 from tsm_runtime.backends.choice import BackendRequest
 from tsm_runtime.backends.parallel import calling_in_parallel
-from tsm_runtime.bundle import load_bundle
+from tsm_runtime.bundle import Bundle, load_bundle
 from tsm_runtime.errors import TsmError
 from tsm_runtime.in_flight import BatchRunner
 from tsm_runtime.inputs import find_bundle
+from tsm_runtime.member import Member
 from tsm_runtime.members import closing_members, open_member
-
-PAUSE_SECONDS = 0.1
-"""Between combinations: threads of the one before may still be waiting for work, awake."""
 
 
 def main() -> None:
@@ -50,6 +48,23 @@ def main() -> None:
     parser.add_argument("--name", default="inference", help="results/NAME.json")
     options = parser.parse_args()
     bundle = load_bundle(find_bundle(options.model)[0])
+    members = open_members(bundle, options)
+    with closing_members(list(members.values())):
+        rows = measure_rows(members, options.batch, options.rounds, options.clips)
+    spec = bundle.manifest.clip_spec
+    store(
+        options.name,
+        {
+            "backbone": bundle.manifest.backbone,
+            "clip": [spec.num_frames, spec.size],
+            "rounds": options.rounds,
+            "rows": rows,
+        },
+    )
+
+
+def open_members(bundle: Bundle, options: argparse.Namespace) -> dict[tuple[str, str], Member]:
+    """Open the bundle with each backend and precision, and tell what is not to be had here."""
     members = {}
     for backend, precision in itertools.product(options.backend, options.precision):
         try:
@@ -59,18 +74,22 @@ def main() -> None:
             members[backend, precision] = open_member(bundle, request)
         except TsmError as error:
             print(f"{backend}, {precision}: {error}")
-    spec = bundle.manifest.clip_spec
-    shape = (max(options.batch), spec.num_frames, spec.size, spec.size, 3)
+    if not members:
+        raise SystemExit("nothing to measure")
+    return members
+
+
+def measure_rows(
+    members: Mapping[tuple[str, str], Member], batch_sizes: Sequence[int], rounds: int, num_clips: int
+) -> list[dict[str, Any]]:
+    """Return a row for each member and batch size; they take turns."""
+    spec = next(iter(members.values())).spec
+    shape = (max(batch_sizes), spec.num_frames, spec.size, spec.size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    combinations = list(itertools.product(members, options.batch))
+    combinations = list(itertools.product(members, batch_sizes))
     times: dict[Any, list[float]] = {combination: [] for combination in combinations}
-    with closing_members(list(members.values())):
-        for number in range(options.rounds + 1):
-            for engine, batch in random.Random(number).sample(combinations, len(combinations)):
-                time.sleep(PAUSE_SECONDS)
-                seconds = per_clip(members[engine].backend, noise[:batch], options.clips)
-                if number:  # the first round warms up
-                    times[engine, batch].append(seconds)
+    for engine, batch in turns(combinations, rounds):
+        times[engine, batch].append(per_clip(members[engine].backend, noise[:batch], num_clips))
     rows = []
     for (engine, batch), found in times.items():
         ratios = [first / own for first, own in zip(times[combinations[0]], found, strict=True)]
@@ -85,15 +104,7 @@ def main() -> None:
         }
         rows.append(row)
         print(row, flush=True)
-    store(
-        options.name,
-        {
-            "backbone": bundle.manifest.backbone,
-            "clip": [spec.num_frames, spec.size],
-            "rounds": options.rounds,
-            "rows": rows,
-        },
-    )
+    return rows
 
 
 def per_clip(backend: Backend, frames: np.ndarray, num_clips: int) -> float:
