@@ -487,10 +487,8 @@ class GatedBackend(BrightnessBackend):
         return super().infer(frames)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_the_oldest_intervals_are_dropped_and_told(batch_size: int) -> None:
-    """Interval 0 is being scored while 1 to 9 come: the newest `batch_size` are kept."""
-    backend = GatedBackend()
+def live_held_up(backend: GatedBackend, member: Member, batch_size: int) -> list[Event]:
+    """Play 5 s and a frame; what is scored first is held up until all of them have come."""
 
     def before(number: int) -> None:
         if number == 14:  # interval 0 is over
@@ -506,9 +504,14 @@ def test_the_oldest_intervals_are_dropped_and_told(batch_size: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(capture.Capture, "run", run)
-        events = live(
-            source, replace(brightness_member(), backend=backend), drop="oldest", batch_size=batch_size
-        )
+        return live(source, replace(member, backend=backend), drop="oldest", batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_oldest_intervals_are_dropped_and_told(batch_size: int) -> None:
+    """Interval 0 is being scored while 1 to 9 come: the newest `batch_size` are kept."""
+    backend = GatedBackend()
+    events = live_held_up(backend, brightness_member(), batch_size)
     first_kept = 10 - batch_size
     (drop,) = (e for e in events if isinstance(e, Drop))
     assert (drop.start, drop.end, drop.intervals) == (0.5, first_kept / 2, first_kept - 1)
@@ -521,23 +524,8 @@ def test_the_oldest_intervals_are_dropped_and_told(batch_size: int) -> None:
 def test_a_drop_among_intervals_that_overlap_ends_cells_and_smoothing() -> None:
     """Interval k is [k/4, k/4 + 1/2). 0 is being scored while 1 to 18 come; the newest two are kept."""
     backend = GatedBackend()
-
-    def before(number: int) -> None:
-        if number == 14:  # interval 0 is over
-            wait_for(backend.there)
-
-    frames = grey_frames(even([(DARK, 5.0)]))
-    source = FakeSource([FakeConnection([*frames, *grey_frames([(5.0, 0.04, DARK)])], before=before)])
-    original = capture.Capture.run
-
-    def run(self: capture.Capture) -> None:
-        original(self)
-        backend.go.set()
-
     member = member_of(replace(HALF, stride_seconds=0.25), smoothing_seconds=1.0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capture.Capture, "run", run)
-        events = live(source, replace(member, backend=backend), drop="oldest", batch_size=1)
+    events = live_held_up(backend, member, 1)
     (drop,) = (e for e in events if isinstance(e, Drop))
     assert (drop.start, drop.end, drop.intervals) == (0.25, 4.5, 16)  # intervals 1 to 16
     assert segments_in(events) == [("dark", 0.0, 0.5), ("dark", 4.25, 5.0)]
