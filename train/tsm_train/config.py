@@ -321,7 +321,7 @@ def strict_section(raw: Mapping[str, Any], kind: type[_T], where: str) -> _T:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_told(str(error), raw)}") from error
+        raise UsageError(f"{where}: {_told(str(error), raw, kind)}") from error
 
 
 def _check_data(data: DataConfig, where: str) -> None:
@@ -375,20 +375,41 @@ def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where
             _refuse_unknown(value, kind, f"{where} [{key}]")
 
 
-def _told(message: str, raw: Mapping[str, Any]) -> str:
-    """Name key and value in a message of msgspec.
+def _told(message: str, raw: Mapping[str, Any], kind: Any) -> str:
+    """Name key and value in a message of msgspec, and what is allowed.
 
-    >>> _told("Expected `int` >= 1 - at `$.train.epochs`", {"train": {"epochs": 0}})
+    >>> _told("Expected `int` >= 1 - at `$.train.epochs`", {"train": {"epochs": 0}}, Config)
     'train.epochs = 0: Expected `int` >= 1'
+    >>> _told("Invalid enum value 'bin' - at `$.data.views[0]`", {"data": {"views": ["bin"]}}, Config)
+    "data.views[0] = 'bin': expected 'panoramic', 'third_person', 'monocular' or 'binocular'"
     """
-    match = re.fullmatch(r"(.*) - at `\$\.([\w.]+)`", message)
+    match = re.fullmatch(r"(.*) - at `\$\.([\w.]+(?:\[\d+\])?)`", message)
     if match is None:
         return message
     value: Any = raw
-    for key in match[2].split("."):
-        value = value[key]
+    for key in re.findall(r"\w+", match[2]):
+        kind = _kind_within(kind, key)
+        value = value[int(key) if isinstance(value, list) else key]
+    problem, place = match.groups()
+    if problem.startswith("Invalid enum value"):
+        *others, last = map(repr, _choices(kind))
+        problem = f"expected {', '.join(others)} or {last}"
     shown = "" if isinstance(value, Mapping) else f" = {value!r}"
-    return f"{match[2]}{shown}: {match[1]}"
+    return f"{place}{shown}: {problem}"
+
+
+def _kind_within(kind: Any, key: str) -> Any:
+    """The type of a struct's field or a list's element."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return typing.get_type_hints(kind)[key]
+    return typing.get_args(kind)[0]
+
+
+def _choices(kind: Any) -> list[Any]:
+    """All values of a Literal, or of those in a union."""
+    if typing.get_origin(kind) is Literal:
+        return list(typing.get_args(kind))
+    return [choice for part in typing.get_args(kind) for choice in _choices(part)]
 
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
