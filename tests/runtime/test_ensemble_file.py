@@ -75,7 +75,7 @@ def test_there_and_back_from_another_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("members = 3", r"e\.toml: Expected `array`, got `int` - at `\$\.members`"),
+        ("members = 3", r"e\.toml: members = 3: Expected `array`, got `int`"),
         ("iou = 0.5", r"e\.toml: .*missing required field `members`"),
         ("members = []", r"e\.toml: no \[\[members\]\]"),
         ("members = [", r"e\.toml: not TOML"),
@@ -87,7 +87,10 @@ def test_there_and_back_from_another_folder(tmp_path: Path) -> None:
         ('members = [{segments = "a", weight = nan}]', "member 1: weight nan"),
         ('members = [{segments = "a", temperature = -1}]', "member 1: temperature -1"),
         ('iou = 2\nmembers = [{segments = "a"}]', r"e\.toml: iou 2: expected 0 to 1"),
-        ('method = "mean"\nmembers = [{segments = "a"}]', r"e\.toml: Invalid enum value 'mean'"),
+        (
+            'method = "mean"\nmembers = [{segments = "a"}]',
+            r"e\.toml: method = 'mean': expected 'paper', 'wbf', ",
+        ),
     ],
 )
 def test_refuses(tmp_path: Path, text: str, message: str) -> None:

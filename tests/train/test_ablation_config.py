@@ -95,7 +95,7 @@ WRONG = {
     BASE + "[[ensemble]]\n": "ensemble = [{}]: expected a section, [ensemble]",
     'preset = "cpu-lite"\n' + BASE: "cpu-lite: no such file, and no shipped configuration; did you mean",
     "clips_per_second = {resnet50 = 0}\n" + BASE: "clips_per_second",
-    BASE + "[[": "not valid TOML",
+    BASE + "[[": "not TOML",
 }
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,8 +13,8 @@ from tsm_runtime.bundle import ShiftDirection
 from tsm_runtime.clips import ClipSpec
 from tsm_runtime.crop import Crop
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import read_text
 from tsm_runtime.post_processing import SegmentRules
+from tsm_runtime.strict_toml import read_toml, strict
 
 __all__ = [
     "AugmentConfig",
@@ -31,11 +29,7 @@ __all__ = [
     "View",
     "config_of",
     "load_config",
-    "read_toml",
-    "strict_section",
 ]
-
-_T = TypeVar("_T", bound=msgspec.Struct)
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -278,19 +272,6 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, root: Path | None 
     return config_of(raw, str(path), path.parent if root is None else root)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        UsageError: unreadable, or not TOML.
-    """
-    try:
-        raw: dict[str, Any] = msgspec.toml.decode(read_text(path))
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
-    return raw
-
-
 def config_of(raw: Mapping[str, Any], where: str, root: Path) -> Config:
     """Make a run of what a TOML file holds.
 
@@ -302,26 +283,13 @@ def config_of(raw: Mapping[str, Any], where: str, root: Path) -> Config:
     Raises:
         UsageError: unknown or missing key, value out of range.
     """
-    config = strict_section(raw, Config, where)
+    config = strict(raw, Config, where)
     _check_data(config.data, f"{where} [data]")
     try:
         _ = config.clip_spec
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
     return _with_absolute_paths(config, root)
-
-
-def strict_section(raw: Mapping[str, Any], kind: type[_T], where: str) -> _T:
-    """Make a struct of a TOML table.
-
-    Raises:
-        UsageError: unknown or missing key, value out of range; `where` begins the message.
-    """
-    _refuse_unknown(raw, kind, where)
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_told(str(error), raw, kind)}") from error
 
 
 def _check_data(data: DataConfig, where: str) -> None:
@@ -361,55 +329,6 @@ def _override(raw: dict[str, Any], text: str) -> None:
         if not isinstance(target, dict):
             raise UsageError(f"--set {text!r}: {section!r} is not a section")
     target[last] = parsed
-
-
-def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str) -> None:
-    kinds = typing.get_type_hints(section)
-    for key, value in raw.items():
-        if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, n=1, cutoff=0.5)
-            known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(kinds)}"
-            raise UsageError(f"{where}: unknown key {key!r}; {known}")
-        kind = kinds[key]
-        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, _Section):
-            _refuse_unknown(value, kind, f"{where} [{key}]")
-
-
-def _told(message: str, raw: Mapping[str, Any], kind: Any) -> str:
-    """Name key and value in a message of msgspec, and what is allowed.
-
-    >>> _told("Expected `int` >= 1 - at `$.train.epochs`", {"train": {"epochs": 0}}, Config)
-    'train.epochs = 0: Expected `int` >= 1'
-    >>> _told("Invalid enum value 'bin' - at `$.data.views[0]`", {"data": {"views": ["bin"]}}, Config)
-    "data.views[0] = 'bin': expected 'panoramic', 'third_person', 'monocular' or 'binocular'"
-    """
-    match = re.fullmatch(r"(.*) - at `\$\.([\w.]+(?:\[\d+\])?)`", message)
-    if match is None:
-        return message
-    value: Any = raw
-    for key in re.findall(r"\w+", match[2]):
-        kind = _kind_within(kind, key)
-        value = value[int(key) if isinstance(value, list) else key]
-    problem, place = match.groups()
-    if problem.startswith("Invalid enum value"):
-        *others, last = map(repr, _choices(kind))
-        problem = f"expected {', '.join(others)} or {last}"
-    shown = "" if isinstance(value, Mapping) else f" = {value!r}"
-    return f"{place}{shown}: {problem}"
-
-
-def _kind_within(kind: Any, key: str) -> Any:
-    """The type of a struct's field or a list's element."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return typing.get_type_hints(kind)[key]
-    return typing.get_args(kind)[0]
-
-
-def _choices(kind: Any) -> list[Any]:
-    """All values of a Literal, or of those in a union."""
-    if typing.get_origin(kind) is Literal:
-        return list(typing.get_args(kind))
-    return [choice for part in typing.get_args(kind) for choice in _choices(part)]
 
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:

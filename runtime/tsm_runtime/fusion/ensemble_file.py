@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import read_text
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.fuse import FusionOptions, Method
+from tsm_runtime.strict_toml import read_toml, strict
 
 __all__ = ["Ensemble", "EnsembleMember", "FusionKeys", "ensemble_to_toml", "read_ensemble"]
 
@@ -81,15 +78,10 @@ def read_ensemble(path: Path) -> Ensemble:
     Raises:
         UsageError: not TOML, an unknown key (the nearest known one is named), or a value out of range.
     """
+    ensemble = strict(read_toml(path), Ensemble, str(path))
     try:
-        raw = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML: {error}") from error
-    _refuse_unknown(raw, path)
-    try:
-        ensemble = msgspec.convert(raw, Ensemble)
         _ = ensemble.options
-    except (msgspec.ValidationError, UsageError) as error:
+    except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     _check_members(ensemble, path)
     members = tuple(
@@ -101,19 +93,6 @@ def read_ensemble(path: Path) -> Ensemble:
         for member in ensemble.members
     )
     return msgspec.structs.replace(ensemble, members=members)
-
-
-def _refuse_unknown(raw: Mapping[str, object], path: Path) -> None:
-    members = raw.get("members")
-    tables: list[tuple[str, object, tuple[str, ...]]] = [(str(path), raw, Ensemble.__struct_fields__)]
-    for number, member in enumerate(members if isinstance(members, list) else [], start=1):
-        tables.append((f"{path}: member {number}", member, EnsembleMember.__struct_fields__))
-    for where, table, known in tables:
-        for key in table if isinstance(table, Mapping) else ():
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                raise UsageError(f"{where}: unknown key {key!r}; {hint}")
 
 
 def _check_members(ensemble: Ensemble, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Protocol
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import read_json, read_text
+from tsm_runtime.files import read_json
 from tsm_runtime.fusion.files import MemberFile, some
 from tsm_runtime.segments import Segment
+from tsm_runtime.strict_toml import read_toml
 
 __all__ = ["Labelled", "check_labels", "read_labels", "rename_labels"]
 
@@ -44,13 +44,7 @@ def read_labels(path: Path) -> dict[str, str]:
     Raises:
         UsageError: it cannot be read or is no such table.
     """
-    if path.suffix.lower() == ".toml":
-        try:
-            content: object = tomllib.loads(read_text(path))
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path}: not TOML: {error}") from error
-    else:
-        content = read_json(path)
+    content: object = read_toml(path) if path.suffix.lower() == ".toml" else read_json(path)
     try:
         table = msgspec.convert(content, dict[str, str])
     except msgspec.ValidationError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import FusionKeys
-from tsm_train.config import Config, FolderName, config_of, read_toml, strict_section
+from tsm_runtime.strict_toml import read_toml, refuse_unknown, strict
+from tsm_train.config import Config, FolderName, config_of
 from tsm_train.presets import preset_path
 
 __all__ = ["Ablation", "EnsembleConfig", "PostProcessingConfig", "load_ablation"]
@@ -115,11 +116,11 @@ def load_ablation(path: Path, root: Path | None = None) -> Ablation:
         UsageError: unreadable, not TOML, unknown, missing or repeated key or name, value out of range.
     """
     raw, where = read_toml(path), str(path)
-    _refuse_unknown(raw, _KEYS, where)
+    refuse_unknown(raw, _KEYS, where)
     for key in ("ensemble", "post_processing", *_BASE_SECTIONS):
         if not isinstance(raw.get(key, {}), Mapping):
             raise UsageError(f"{where}: {key} = {raw[key]!r}: expected a section, [{key}]")
-    head = strict_section(
+    head = strict(
         {key: raw[key] for key in ("name", "preset", "clips_per_second") if key in raw}, _Head, where
     )
     base = _base(raw, head.preset, root, where)
@@ -128,12 +129,10 @@ def load_ablation(path: Path, root: Path | None = None) -> Ablation:
         name=head.name,
         path=path,
         members=_members(raw.get("member", []), base, where, folder),
-        ensemble=strict_section(raw["ensemble"], EnsembleConfig, f"{where} [ensemble]")
+        ensemble=strict(raw["ensemble"], EnsembleConfig, f"{where} [ensemble]")
         if "ensemble" in raw
         else None,
-        post_processing=strict_section(
-            raw["post_processing"], PostProcessingConfig, f"{where} [post_processing]"
-        )
+        post_processing=strict(raw["post_processing"], PostProcessingConfig, f"{where} [post_processing]")
         if "post_processing" in raw
         else None,
         clips_per_second=head.clips_per_second,
@@ -166,7 +165,7 @@ def _members(raw: object, base: Mapping[str, Any], where: str, root: Path) -> di
         told = f"{where}: member {name!r}" if isinstance(name, str) else f"{where}: member {number}"
         if "data" in entry:
             raise UsageError(f"{told}: data is the same for all members; set it in [data]")
-        _refuse_unknown(entry, ("name", *_MEMBER_SECTIONS), told)
+        refuse_unknown(entry, ("name", *_MEMBER_SECTIONS), told)
         if "name" not in entry:
             raise UsageError(f"{told}: no name")
         if name in members or name in RESERVED_NAMES or " + " in str(name):
@@ -184,14 +183,6 @@ def _changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     for key, value in changes.items():
         changed[key] = {**changed.get(key, {}), **value} if isinstance(value, Mapping) else value
     return changed
-
-
-def _refuse_unknown(raw: Iterable[str], known: Sequence[str], where: str) -> None:
-    for key in raw:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise UsageError(f"{where}: unknown key {key!r}; {hint}")
 
 
 def _check_names(ablation: Ablation, names: Sequence[str], where: str) -> None:

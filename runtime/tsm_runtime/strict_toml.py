@@ -1,0 +1,116 @@
+"""A user's TOML, read strictly: an unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import read_text
+
+__all__ = ["read_toml", "refuse_unknown", "strict"]
+
+_StructT = TypeVar("_StructT", bound=msgspec.Struct)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: unreadable, or not TOML.
+    """
+    try:
+        raw: dict[str, Any] = msgspec.toml.decode(read_text(path))
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    return raw
+
+
+def strict(raw: Mapping[str, Any], kind: type[_StructT], where: str) -> _StructT:
+    """Make a struct of a TOML table.
+
+    Raises:
+        UsageError: unknown or missing key, here or in a table within; value out of range. `where` begins the
+            message, which tells key and value, and what is allowed.
+    """
+    _refuse_unknown_within(raw, kind, where)
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {_told(str(error), raw, kind)}") from error
+
+
+def refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Refuse the first key that is not known.
+
+    Raises:
+        UsageError: names the nearest known key, else all.
+    """
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise UsageError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def _refuse_unknown_within(raw: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
+    kinds = typing.get_type_hints(kind)
+    refuse_unknown(raw, kind.__struct_fields__, where)
+    for key, value in raw.items():
+        if _is_struct(kinds[key]) and isinstance(value, Mapping):
+            _refuse_unknown_within(value, kinds[key], f"{where} [{key}]")
+        elif isinstance(value, list) and _is_struct(element := _kind_within(kinds[key], "0")):
+            for number, entry in enumerate(value, start=1):
+                if isinstance(entry, Mapping):
+                    _refuse_unknown_within(entry, element, f"{where}: {key.removesuffix('s')} {number}")
+
+
+def _told(message: str, raw: Mapping[str, Any], kind: Any) -> str:
+    """Name key and value in a message of msgspec, and what is allowed.
+
+    >>> class Run(msgspec.Struct):
+    ...     epochs: int
+    ...     views: list[Literal["front", "back", "both"]]
+    >>> _told("Expected `int` >= 1 - at `$.epochs`", {"epochs": 0}, Run)
+    'epochs = 0: Expected `int` >= 1'
+    >>> _told("Invalid enum value 'bin' - at `$.views[0]`", {"views": ["bin"]}, Run)
+    "views[0] = 'bin': expected 'front', 'back' or 'both'"
+    """
+    match = re.fullmatch(r"(.*) - at `\$\.([\w.]+(?:\[\d+\])?)`", message)
+    if match is None:
+        return message
+    problem, place = match.groups()
+    value: Any = raw
+    for key in re.findall(r"\w+", place):
+        kind = _kind_within(kind, key)
+        value = value[int(key) if isinstance(value, list) else key]
+    if problem.startswith("Invalid enum value"):
+        *others, last = map(repr, _choices(kind))
+        problem = f"expected {', '.join(others)} or {last}"
+    shown = "" if isinstance(value, Mapping) else f" = {value!r}"
+    return f"{place}{shown}: {problem}"
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _kind_within(kind: Any, key: str) -> Any:
+    """The type of a struct's field, or of a list's elements."""
+    if _is_struct(kind):
+        return typing.get_type_hints(kind, include_extras=False)[key]
+    inner = typing.get_args(kind)
+    return inner[0] if inner else Any
+
+
+def _choices(kind: Any) -> list[Any]:
+    """All values of a Literal, or of those in a union."""
+    if typing.get_origin(kind) is Literal:
+        return list(typing.get_args(kind))
+    return [choice for part in typing.get_args(kind) for choice in _choices(part)]
