@@ -10,9 +10,10 @@ import msgspec
 
 from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import read_json, read_text
+from tsm_runtime.files import read_text
 from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
 from tsm_runtime.inputs import EGOCENTRIC, VIEWS
+from tsm_runtime.strict_toml import read_toml_or_json
 
 __all__ = ["Offsets", "check_offsets", "find_offset", "read_offsets"]
 
@@ -47,14 +48,7 @@ def read_offsets(path: Path) -> dict[str, float | None]:
 
 
 def _read_split(path: Path) -> dict[str, float | None]:
-    faults: list[str] = []
-    try:
-        toml = path.suffix.lower() == ".toml"
-        content: object = msgspec.toml.decode(read_text(path)) if toml else read_json(path, faults)
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
-    if faults:
-        raise UsageError(faults[0])
+    content = read_toml_or_json(path)
     if not isinstance(content, dict) or "offsets" not in content:
         raise UsageError(
             f'{path}: no "offsets"; expected a split file with "offsets": {{"binocular/ID/clip1": 12.4}},'

@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import read_text
+from tsm_runtime.files import read_json, read_text
 
-__all__ = ["read_toml", "refuse_unknown", "strict"]
+__all__ = ["read_toml", "read_toml_or_json", "refuse_unknown", "strict"]
 
 _StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
@@ -30,6 +30,21 @@ def read_toml(path: Path) -> dict[str, Any]:
     except msgspec.DecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     return raw
+
+
+def read_toml_or_json(path: Path) -> object:
+    """Value of a file that is TOML by its suffix, else JSON.
+
+    Raises:
+        UsageError: unreadable, neither, or a key is there twice.
+    """
+    if path.suffix.lower() == ".toml":
+        return read_toml(path)
+    faults: list[str] = []
+    content = read_json(path, faults)
+    if faults:
+        raise UsageError(faults[0])
+    return content
 
 
 def strict(raw: Mapping[str, Any], kind: type[_StructT], where: str) -> _StructT:

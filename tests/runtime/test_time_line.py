@@ -98,7 +98,7 @@ def test_files_of_offsets(tmp_path: Path) -> None:
         ("o.json", '{"offsets": {"panoramic/a/clip1": 1}}', "'panoramic/a/clip1': expected"),
         ("o.json", '{"offsets": {"glasses/a/clip1": 1}}', "'glasses/a/clip1': expected"),
         ("o.json", "{", "not JSON"),
-        ("o.toml", "offsets = ", "not valid TOML"),
+        ("o.toml", "offsets = ", "not TOML"),
         ("o.csv", "video,start\n", "no column offset_seconds; expected the header video,offset_seconds"),
         ("o.csv", "video,offset_seconds\nthird_person/a,x\n", "line 2: offset_seconds 'x' is no number"),
         ("o.csv", "video,offset_seconds\nthird_person/a,inf\n", "line 2: offset of 'third_person/a' is inf"),

@@ -11,10 +11,9 @@ from typing import Protocol
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import read_json
 from tsm_runtime.fusion.files import MemberFile, some
 from tsm_runtime.segments import Segment
-from tsm_runtime.strict_toml import read_toml
+from tsm_runtime.strict_toml import read_toml_or_json
 
 __all__ = ["Labelled", "check_labels", "read_labels", "rename_labels"]
 
@@ -44,7 +43,7 @@ def read_labels(path: Path) -> dict[str, str]:
     Raises:
         UsageError: it cannot be read or is no such table.
     """
-    content: object = read_toml(path) if path.suffix.lower() == ".toml" else read_json(path)
+    content = read_toml_or_json(path)
     try:
         table = msgspec.convert(content, dict[str, str])
     except msgspec.ValidationError as error:

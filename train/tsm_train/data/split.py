@@ -20,8 +20,8 @@ import msgspec
 
 from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import read_json, read_text
 from tsm_runtime.offsets import check_offsets
+from tsm_runtime.strict_toml import read_toml_or_json
 
 __all__ = ["FORMAT", "Split", "encode_split", "read_split"]
 
@@ -138,17 +138,7 @@ def encode_split(split: Split) -> bytes:
 def _read_file(path: Path) -> _File:
     if not path.exists():
         raise UsageError(f"{path}: there is no such file; tsm-inspect --write-split {path} makes it")
-    faults: list[str] = []
-    try:
-        if path.suffix.lower() == ".toml":
-            content: object = msgspec.toml.decode(read_text(path))
-        else:
-            content = read_json(path, faults)
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
-    if faults:
-        raise UsageError(faults[0])
-    file = convert(content, _File, str(path))
+    file = convert(read_toml_or_json(path), _File, str(path))
     if file.format != FORMAT:
         raise UsageError(f"{path}: format is {file.format!r}; this program reads {FORMAT!r}")
     return file
