@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -119,7 +120,8 @@ def _progress(member: Member) -> str:
 def _clips_per_second(
     ablation: Ablation, footage: Footage, members: Sequence[Member], config: Config
 ) -> float | None:
-    """Speed of a member with the same work per clip that was trained here, else what the file tells."""
+    """Median speed of the members with the same work per clip that were trained here, else the file's."""
+    speeds = []
     for member in members:
         same = member.config.model.backbone, member.config.model.width_mult, member.config.clip.size
         wanted = config.model.backbone, config.model.width_mult, config.clip.size
@@ -127,5 +129,5 @@ def _clips_per_second(
             continue
         if member.seconds:
             data = footage.by_interval[member.config.clip.interval_seconds]
-            return clips_per_epoch(member.config, data) * member.epochs / member.seconds
-    return ablation.clips_per_second.get(config.model.backbone)
+            speeds.append(clips_per_epoch(member.config, data) * member.epochs / member.seconds)
+    return median(speeds) if speeds else ablation.clips_per_second.get(config.model.backbone)
