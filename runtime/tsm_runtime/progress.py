@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from tsm_runtime.inputs import VideoInput
 from tsm_runtime.options import Options
-from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.terminal import printable, terminal_bars
 
 if TYPE_CHECKING:
-    # rich costs more time to import than the rest of the runtime.
     from rich.progress import Progress, TaskID
 
 __all__ = ["ProgressBars", "progress_bars"]
@@ -60,17 +58,5 @@ def progress_bars(options: Options) -> Iterator[ProgressBars | None]:
     Yields:
         What to report to; None where standard error is no terminal.
     """
-    if not is_terminal(sys.stderr):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield ProgressBars(bars, options)
+    with terminal_bars(detail="{task.fields[rate]}") as bars:
+        yield None if bars is None else ProgressBars(bars, options)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from tsm_runtime import __version__
 from tsm_runtime.errors import RunError, TsmError, UsageError
 
-__all__ = ["is_terminal", "printable", "run_command", "version_option", "warn", "write_stdout"]
+__all__ = [
+    "is_terminal",
+    "terminal_bars",
+    "printable",
+    "run_command",
+    "version_option",
+    "warn",
+    "write_stdout",
+]
+
+if TYPE_CHECKING:
+    # rich costs more time to import than the rest of the runtime.
+    from rich.progress import Progress
 
 INTERRUPTED = 130
 
@@ -33,6 +47,44 @@ def version_option() -> Any:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person sees what is written here; the standard streams are None where they were closed."""
     return stream is not None and stream.isatty()
+
+
+@contextmanager
+def terminal_bars(
+    *, detail: str | None = None, elapsed: bool = False, quiet: bool = False
+) -> Iterator[Progress | None]:
+    """Show progress bars on standard error while the block runs, and take them away afterwards.
+
+    Args:
+        detail: stands behind a bar, a format of rich's `task`; None: how many of how many are done.
+        elapsed: the time since a bar's beginning is shown, not the time left.
+        quiet: show none.
+
+    Yields:
+        What takes tasks, their descriptions `printable`; None where nothing is shown, or standard error is no
+        terminal.
+    """
+    if quiet or not is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn() if detail is None else TextColumn(detail, markup=False),
+        TimeElapsedColumn() if elapsed else TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield bars
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.terminal import is_terminal, run_command, version_option, warn, write_stdout
+from tsm_runtime.terminal import run_command, terminal_bars, version_option, warn, write_stdout
 
 if TYPE_CHECKING:
     from tsm_train.config import DataConfig
@@ -106,13 +105,10 @@ def tsm_inspect(
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """Yield what shows on a terminal how many videos were looked at."""
-    if not is_terminal(sys.stderr):
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with terminal_bars() as progress:
+        if progress is None:
+            yield lambda done, total: None
+            return
         task = progress.add_task("looking at videos", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

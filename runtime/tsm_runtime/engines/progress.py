@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.terminal import printable, terminal_bars
 
 __all__ = ["BuildProgress", "BuildWatch", "build_bar", "progress_monitor"]
 
@@ -118,20 +117,10 @@ def build_bar(name: str) -> Iterator[BuildProgress | None]:
     Yields:
         What `build_plan` reports to; None where standard error is no terminal.
     """
-    if not is_terminal(sys.stderr):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with terminal_bars(elapsed=True) as bar:
+        if bar is None:
+            yield None
+            return
         tasks: dict[str, Any] = {}
 
         def report(phase: str, done: int, total: int) -> None:

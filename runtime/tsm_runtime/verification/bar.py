@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.terminal import printable, terminal_bars
 from tsm_runtime.verification.score import Progress
 
 __all__ = ["verification_bar"]
@@ -22,21 +21,10 @@ def verification_bar(*, quiet: bool = False) -> Iterator[Progress | None]:
     Yields:
         What `run.verify` reports to; None where nothing is shown.
     """
-    if quiet or not is_terminal(sys.stderr):
-        yield None
-        return
-    # rich costs more time to import than the rest of the runtime.
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with terminal_bars(quiet=quiet) as bar:
+        if bar is None:
+            yield None
+            return
         task = bar.add_task("", total=None)
         shown = ""
 
