@@ -10,6 +10,7 @@ tIoU 0.5 (at a normalised precision above 0.05), by length and by how much of an
 Rows named `perfect` have no network: each interval gets the very labels that training would give it. They
 tell how far t, the head and the merge can reach; the distance to them is the network's.
 
+    make demo-model    # 40 minutes of one core: the members go on from it
     python -m tsm_train.synthetic overlaps --figures 2 --short 0.4 --seconds 20 --size 144x144 --seed 3 \
         --training 110 --validation 30 --test 60
     python benchmarks/overlaps.py
