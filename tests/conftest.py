@@ -16,6 +16,13 @@ settings.load_profile("tests")
 sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give those more time of which the first has to train a model, for minutes on a busy machine."""
+    for item in items:
+        if "learnt_run" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the small data sets beside the repository (TSM_SHARED_DATA names another place)."""
