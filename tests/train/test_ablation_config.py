@@ -170,7 +170,7 @@ def test_the_shipped_ablations_open(
 ) -> None:
     tsm_ablation = command("tsm-ablation", ablation_cli.main, monkeypatch, capfdbinary)
     folder = Path(__file__).resolve().parents[2] / "benchmarks" / "configs"
-    for name, data, labels, members in (("ut", "ut_interaction", 6, 9), ("weizmann", "weizmann", 9, 5)):
+    for name, data, labels, members in (("ut", "ut_interaction", 6, 8), ("weizmann", "weizmann", 9, 5)):
         text = (folder / f"ablation_{name}.toml").read_text()
         path = written(tmp_path, text.replace(f"../../../shared/data/{data}", str(shared_data / data)))
         done = tsm_ablation(path, "-o", tmp_path / "runs", "--dry-run")
