@@ -5,7 +5,7 @@ ENV := .venv
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
-ALONE := tests/train/test_robust_runs.py
+ALONE := tests/train/training/test_robust_runs.py
 
 .PHONY: demo test lint typecheck unit conformance demo-model clean
 

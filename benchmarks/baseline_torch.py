@@ -24,13 +24,13 @@ import torch
 from _common import store
 from av.video.reformatter import VideoReformatter
 
-from tsm_runtime.backends.choice import BackendRequest
-from tsm_runtime.bundle import load_bundle
-from tsm_runtime.members import open_member
-from tsm_runtime.outputs import Result
-from tsm_runtime.pipeline import Options, run
-from tsm_train.checkpoint import Checkpoint, load_checkpoint
-from tsm_train.model import Probabilities
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.formats.read_write import Result
+from tsm_runtime.models.choice import BackendRequest
+from tsm_runtime.models.opening import open_member
+from tsm_runtime.pipeline.run import Options, run
+from tsm_train.model.tsm import Probabilities
+from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
 _Value = TypeVar("_Value")
 

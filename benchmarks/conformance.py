@@ -25,15 +25,15 @@ import numpy as np
 from _common import machine, store
 from shift_graph import checkpoint, noise
 
-from tsm_export.half import to_half
-from tsm_export.moved_channels import separate_moved_channels
-from tsm_export.onnx_export import export_fp32
-from tsm_export.preprocess_graph import preprocess_graph
-from tsm_export.quantize import calibrate, quantize
-from tsm_runtime.engines.build import build_plan
-from tsm_runtime.engines.inspector import Precision
-from tsm_runtime.engines.library import import_library
-from tsm_runtime.engines.options import PICTURES, BuildOptions, parse_batch
+from tsm_export.graphs.from_checkpoint import export_fp32
+from tsm_export.graphs.half import to_half
+from tsm_export.graphs.moved_channels import separate_moved_channels
+from tsm_export.graphs.preprocess import preprocess_graph
+from tsm_export.quantization.quantize import calibrate, quantize
+from tsm_runtime.backends.tensorrt.build import build_plan
+from tsm_runtime.backends.tensorrt.build_options import PICTURES, BuildOptions, parse_batch
+from tsm_runtime.backends.tensorrt.inspector import Precision
+from tsm_runtime.backends.tensorrt.library import import_library
 from tsm_runtime.errors import TsmError
 
 BACKBONES = ("resnext101_32x8d", "resnext101_64x4d", "resnet50", "mobilenet_v2", "efficientnet_lite0")

@@ -19,11 +19,11 @@ from typing import Any
 
 from _common import measure, store
 
-from tsm_runtime.clip_stream import ClipStream
-from tsm_runtime.clips import ClipSpec
-from tsm_runtime.decode import VideoReader
-from tsm_runtime.frame_pool import FramePool
-from tsm_runtime.options import Options
+from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.clips.stream import ClipStream
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.video.reader import VideoReader
 
 WAYS: dict[str, tuple[Any, int, Any]] = {
     "none": ("NONE", 1, "DEFAULT"),

@@ -25,16 +25,16 @@ import torch
 from _common import store
 from torch.utils.data import DataLoader
 
-from tsm_runtime.clip_stream import ClipStream
-from tsm_runtime.clips import ClipSpec, frame_indices
-from tsm_runtime.decode import VideoReader
-from tsm_runtime.options import Options
-from tsm_runtime.segments import BACKGROUND
-from tsm_train.clip_data import ClipDataset, Labels
+from tsm_runtime.clips.builder import ClipSpec, frame_indices
+from tsm_runtime.clips.stream import ClipStream
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import ClipConfig, Config, DataConfig, StoreConfig, TrainConfig
 from tsm_train.data.video import TrainingVideo
-from tsm_train.frame_store import FrameStore, StoredVideo
-from tsm_train.sampling import EpochSampler
+from tsm_train.samples.clips import ClipDataset, Labels
+from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.sampling import EpochSampler
 
 WAYS = {
     "raw": StoreConfig(),

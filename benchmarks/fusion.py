@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 from _common import store
 
-from tsm_runtime.annotations import read_ground_truth
 from tsm_runtime.evaluation.protocol import evaluate
+from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.fusion.fit import fit_ensemble
 from tsm_runtime.fusion.fit_table import gather_fit_table
 from tsm_runtime.fusion.fuse import FusionOptions, Method, fuse_segments
-from tsm_runtime.segments import Segment
+from tsm_runtime.segments.merging import Segment
 
 Videos = dict[str, list[Segment]]
 

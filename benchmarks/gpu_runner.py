@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runtime"
 
 from kernel_double import PLAN, KernelDouble, WatchedMemory, kernel_bundle
 
-from tsm_runtime.backends.tensorrt import TensorrtBackend
+from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 
 CONTRACT = "tensorrt-11.4.0.106"
 WARM_UP = 5

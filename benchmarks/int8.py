@@ -27,13 +27,13 @@ from _common import in_turns, ratios, store
 from networks import frames_of, noise_limit, resized, timed_network
 
 from tsm_export.accuracy import OnnxBackend, compare_results, mean_differences, run_models
-from tsm_export.calibration import calibration_clips
 from tsm_export.footage import calibration_videos, validation_videos
-from tsm_export.half import to_half
-from tsm_export.moved_channels import separate_moved_channels
-from tsm_export.onnx_export import export_fp32
-from tsm_export.quantize import QuantizedModel, calibrate, quantize
-from tsm_train.checkpoint import Checkpoint, load_checkpoint
+from tsm_export.graphs.from_checkpoint import export_fp32
+from tsm_export.graphs.half import to_half
+from tsm_export.graphs.moved_channels import separate_moved_channels
+from tsm_export.quantization.calibration import calibration_clips
+from tsm_export.quantization.quantize import QuantizedModel, calibrate, quantize
+from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
 TRAINED = "efficientnet_lite0"
 TARGETS = {"resnet50": 3.0, "efficientnet_lite0": 2.2, "mobilenet_v2": 2.2}

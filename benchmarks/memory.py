@@ -23,14 +23,14 @@ import av
 import numpy as np
 from _common import store
 
-from tsm_runtime.bundle import load_bundle
-from tsm_runtime.inputs import find_bundle
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.video.finding import find_bundle
 
 RATE = 25
 RUN = """
 import sys
 sys.argv[0] = "tsm-run"
-from tsm_runtime.cli import main
+from tsm_runtime.commands.run import main
 try:
     main()
 finally:

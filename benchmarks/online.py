@@ -27,15 +27,23 @@ import numpy.typing as npt
 import torch
 from _common import store
 
-from tsm_export.online_export import export_online
-from tsm_export.onnx_export import export_fp32
-from tsm_runtime.backends import Scores, open_model
+from tsm_export.graphs.from_checkpoint import export_fp32
+from tsm_export.graphs.online import export_online
+from tsm_runtime.backends.base import Scores, open_model
 from tsm_runtime.backends.online import FRAME, ONLINE_MODEL, OnlineModel, OnlineScorer, next_name
-from tsm_runtime.bundle import MANIFEST, Bundle, Manifest, ModelFile, encode_manifest, load_bundle, sha256
-from tsm_runtime.segments import BACKGROUND
-from tsm_train.checkpoint import Checkpoint, build_model
-from tsm_train.clip_data import Labels
+from tsm_runtime.bundle.bundle import (
+    MANIFEST,
+    Bundle,
+    Manifest,
+    ModelFile,
+    encode_manifest,
+    load_bundle,
+    sha256,
+)
+from tsm_runtime.segments.merging import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.samples.clips import Labels
+from tsm_train.training.checkpoint import Checkpoint, build_model
 
 CLIP_MODEL = "model.fp32.onnx"
 LABELS = Labels(("wave", "walk", BACKGROUND), ("hall", "park"))

@@ -26,17 +26,17 @@ from typing import Any
 from _common import store
 from _overlap_rows import Grid, Head, Source, percent, perfect_scores, rows_of, specs_of, traits_of
 
-from tsm_runtime.bundle import sha256
-from tsm_runtime.clips import ClipSpec, count_intervals
+from tsm_runtime.bundle.bundle import sha256
+from tsm_runtime.clips.builder import ClipSpec, count_intervals
 from tsm_runtime.errors import UsageError
-from tsm_runtime.pipeline import Member as RuntimeMember
-from tsm_runtime.tuning.scoring import score_videos
+from tsm_runtime.pipeline.run import Member as RuntimeMember
 from tsm_train.ablation.config import load_ablation
 from tsm_train.ablation.members import Member, check_members, members_of, train_member
+from tsm_train.ablation.stored_scores import score_videos
 from tsm_train.ablation.videos import Footage, open_footage, truth_of
-from tsm_train.clip_data import Labels, covering_labels
 from tsm_train.config import ModelConfig
-from tsm_train.validation import TorchBackend
+from tsm_train.samples.clips import Labels, covering_labels
+from tsm_train.training.validation import TorchBackend
 
 CONFIG = Path(__file__).parent / "configs" / "ablation_overlaps.toml"
 STRIDES = (1, 2, 4)

@@ -19,14 +19,14 @@ from typing import Any
 
 from _common import store
 
-from tsm_runtime.annotations import read_ground_truth
 from tsm_runtime.evaluation.protocol import evaluate
-from tsm_train.checkpoint import load_checkpoint
+from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_train.config import load_config
 from tsm_train.data.files import find_video
 from tsm_train.synthetic import REVERSED_PAIRS
-from tsm_train.training import train
-from tsm_train.validation import TIOU_THRESHOLDS, predict, score_results
+from tsm_train.training.checkpoint import load_checkpoint
+from tsm_train.training.train import train
+from tsm_train.training.validation import TIOU_THRESHOLDS, predict, score_results
 
 CONFIG = Path(__file__).parent / "configs" / "drawn.toml"
 

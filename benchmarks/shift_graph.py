@@ -29,21 +29,21 @@ from _common import in_turns, ratios, store
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tsm_export.half import to_half
-from tsm_export.moved_channels import separate_moved_channels
-from tsm_export.onnx_export import export_fp32
-from tsm_runtime.segments import BACKGROUND
-from tsm_train import shift as shift_module
-from tsm_train.checkpoint import Checkpoint, build_model
-from tsm_train.clip_data import Labels
+from tsm_export.graphs.from_checkpoint import export_fp32
+from tsm_export.graphs.half import to_half
+from tsm_export.graphs.moved_channels import separate_moved_channels
+from tsm_runtime.segments.merging import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
-from tsm_train.model import TSM, Probabilities
-from tsm_train.shift import ShiftedConv2d, temporal_shift
+from tsm_train.model import shift as shift_module
+from tsm_train.model.shift import ShiftedConv2d, temporal_shift
+from tsm_train.model.tsm import TSM, Probabilities
+from tsm_train.samples.clips import Labels
+from tsm_train.training.checkpoint import Checkpoint, build_model
 
 NO_SHIFT = "no shift"
 TWO_CONVS = "two convs"
 TIME_MAJOR = "time-major"
-"""The form of `tsm_train.shift`."""
+"""The form of `tsm_train.model.shift`."""
 APART = "time-major, moved channels apart"
 """The same after `moved_channels.separate_moved_channels`, as `tsm-export` writes it for fp32."""
 TOLERANCE = 1e-4

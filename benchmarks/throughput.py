@@ -30,19 +30,19 @@ from typing import Any
 import numpy as np
 from _common import Times, measure_in_turns, num_cores, store
 
-from tsm_runtime.backends.choice import BackendRequest
 from tsm_runtime.backends.parallel import calling_in_parallel
-from tsm_runtime.bundle import Bundle, load_bundle
-from tsm_runtime.clip_stream import ClipStream
-from tsm_runtime.clips import ClipBatch
-from tsm_runtime.decode import VideoReader
+from tsm_runtime.backends.runner import BatchRunner
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.clips.builder import ClipBatch
+from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import TsmError
-from tsm_runtime.in_flight import BatchRunner
-from tsm_runtime.inputs import VideoInput, find_bundle
-from tsm_runtime.members import closing_members, open_member
-from tsm_runtime.options import Options
-from tsm_runtime.pipeline import Member
-from tsm_runtime.videos import run_videos
+from tsm_runtime.models.choice import BackendRequest
+from tsm_runtime.models.opening import closing_members, open_member
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import Member
+from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.video.finding import VideoInput, find_bundle
+from tsm_runtime.video.reader import VideoReader
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 from _common import store
 
-from tsm_train.checkpoint import load_checkpoint
 from tsm_train.config import load_config
-from tsm_train.training import train
+from tsm_train.training.checkpoint import load_checkpoint
+from tsm_train.training.train import train
 
 CONFIG = Path(__file__).parent / "configs" / "ut_interaction.toml"
 

@@ -13,7 +13,7 @@ settings.register_profile("tests", deadline=None)  # a busy machine is no failur
 settings.load_profile("tests")
 
 # Tests import what they share (media.py, fakes.py) by its plain name.
-sys.path.insert(0, str(Path(__file__).parent / "runtime"))
+sys.path[:0] = [str(Path(__file__).parent / "runtime" / folder) for folder in ("", "doubles")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,7 +47,7 @@ def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learnt_run(drawn_data: Path) -> Path:
     """Run folder of a small model that has learnt its three training videos by heart."""
     from tsm_train.config import load_config
-    from tsm_train.training import train
+    from tsm_train.training.train import train
 
     config = drawn_data / "learnt.toml"
     config.write_text(

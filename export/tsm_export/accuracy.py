@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_export.footage import Validation
-from tsm_export.onnx_session import open_session
-from tsm_runtime.backends import Backend, BlockingBackend, Scores
-from tsm_runtime.bundle import AccuracyReport
-from tsm_runtime.clips import ClipSpec
+from tsm_export.graphs.session import open_session
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
+from tsm_runtime.bundle.bundle import AccuracyReport
+from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.errors import CheckError, VideoError
-from tsm_runtime.outputs import Result
-from tsm_runtime.pipeline import Member, run
-from tsm_runtime.post_processing import SegmentRules
+from tsm_runtime.formats.read_write import Result
+from tsm_runtime.pipeline.run import Member, run
+from tsm_runtime.segments.smoothing import SegmentRules
 from tsm_runtime.terminal import warn
-from tsm_train.clip_data import Labels
-from tsm_train.validation import score_results
+from tsm_train.samples.clips import Labels
+from tsm_train.training.validation import score_results
 
 __all__ = ["OnnxBackend", "accuracy_reports", "compare_results", "mean_differences", "run_models"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsm_runtime.annotation_files import read_annotations
-from tsm_runtime.annotations import GroundTruth, VideoAnnotation
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
-from tsm_runtime.inputs import list_inputs
+from tsm_runtime.formats.annotations import read_annotations
+from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
+from tsm_runtime.video.finding import list_inputs
 from tsm_train.config import DataConfig
+from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.data.files import find_video
-from tsm_train.data.opening import TrainingData, open_data
 from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.video import TrainingVideo
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tsm_export.onnx_files import OnnxFiles
+from tsm_export.onnx_models import OnnxFiles
 from tsm_export.request import Engine, ExportRequest
-from tsm_runtime.bundle import ModelFile, sha256
-from tsm_runtime.engines.build import BuiltPlan, build_plan
-from tsm_runtime.engines.gpu import find_gpu
-from tsm_runtime.engines.library import Library, import_library
-from tsm_runtime.engines.options import BuildOptions, for_pictures
-from tsm_runtime.engines.progress import build_bar
+from tsm_runtime.backends.cuda.gpu import find_gpu
+from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
+from tsm_runtime.backends.tensorrt.build_options import BuildOptions, for_pictures
+from tsm_runtime.backends.tensorrt.library import Library, import_library
+from tsm_runtime.backends.tensorrt.progress import build_bar
+from tsm_runtime.bundle.bundle import ModelFile, sha256
 from tsm_runtime.errors import BackendError, CheckError
-from tsm_runtime.preprocess import PREPROCESS_MODEL, PREPROCESS_PLANS
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PREPROCESS_PLANS
 
 __all__ = ["NewPlan", "plan_libraries", "plans"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-from tsm_runtime.engines.options import BuildOptions
+from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.errors import UsageError
 
 __all__ = ["DEFAULT_OPSET", "Engine", "ExportRequest", "Target", "checked_engines", "checked_targets"]

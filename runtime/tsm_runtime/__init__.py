@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsm_runtime.library import load, run, stream
+    from tsm_runtime.api import load, run, stream
 
 __all__ = ["__version__", "load", "run", "stream"]
 
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import the library when it is asked for: commands that only print their help need nothing of it."""
     if name in ("load", "run", "stream"):
-        from tsm_runtime import library
+        from tsm_runtime import api as library
 
         return getattr(library, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,17 +9,17 @@ import av
 import numpy as np
 
 from tsm_runtime import __version__
-from tsm_runtime.bundle import Bundle
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.commands.fusion_flags import describe_fusion
+from tsm_runtime.commands.progress import progress_bars
 from tsm_runtime.errors import VideoError
-from tsm_runtime.fusion.given import describe_fusion
-from tsm_runtime.inputs import VideoInput
 from tsm_runtime.machine import num_cores
-from tsm_runtime.nvdec import Nvdec
-from tsm_runtime.pipeline import Member, Options
-from tsm_runtime.progress import progress_bars
-from tsm_runtime.sinks import Sink
+from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.outputs.sinks import Sink
+from tsm_runtime.pipeline.run import Member, Options
+from tsm_runtime.pipeline.scheduler import run_videos
 from tsm_runtime.terminal import printable, warn
-from tsm_runtime.videos import run_videos
+from tsm_runtime.video.finding import VideoInput
 
 __all__ = ["default_jobs", "describe_run", "run_all"]
 

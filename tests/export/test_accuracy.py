@@ -18,14 +18,14 @@ from tiny_bundle import tiny_model
 
 from tsm_export.accuracy import OnnxBackend, accuracy_reports, compare_results, mean_differences, run_models
 from tsm_export.footage import Validation
-from tsm_runtime import videos
-from tsm_runtime.annotations import VideoAnnotation
-from tsm_runtime.backends import Backend, BlockingBackend, Scores
-from tsm_runtime.bundle import AccuracyReport
-from tsm_runtime.clips import ClipSpec
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
+from tsm_runtime.bundle.bundle import AccuracyReport
+from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.errors import CheckError, RunError
-from tsm_runtime.segments import Segment
-from tsm_train.clip_data import Labels
+from tsm_runtime.formats.ground_truth import VideoAnnotation
+from tsm_runtime.pipeline import scheduler as videos
+from tsm_runtime.segments.merging import Segment
+from tsm_train.samples.clips import Labels
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)
 LABELS = Labels(ACTIONS, SCENES)

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from tsm_export.half import to_half
-from tsm_export.moved_channels import separate_moved_channels
-from tsm_export.onnx_export import export_fp32
-from tsm_export.quantize import calibrate, quantize
-from tsm_runtime.bundle import sha256
-from tsm_runtime.engines.build import build_plan
-from tsm_runtime.engines.inspector import Precision
-from tsm_runtime.engines.options import BuildOptions
+from tsm_export.graphs.from_checkpoint import export_fp32
+from tsm_export.graphs.half import to_half
+from tsm_export.graphs.moved_channels import separate_moved_channels
+from tsm_export.quantization.quantize import calibrate, quantize
+from tsm_runtime.backends.tensorrt.build import build_plan
+from tsm_runtime.backends.tensorrt.build_options import BuildOptions
+from tsm_runtime.backends.tensorrt.inspector import Precision
+from tsm_runtime.bundle.bundle import sha256
 from tsm_runtime.errors import CheckError
-from tsm_runtime.segments import BACKGROUND
-from tsm_train.checkpoint import Checkpoint, build_model
-from tsm_train.clip_data import Labels
+from tsm_runtime.segments.merging import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.samples.clips import Labels
+from tsm_train.training.checkpoint import Checkpoint, build_model
 
 NUM_FRAMES, SIZE = 4, 64
 NUM_CONVS = {"mobilenet_v2": 52, "efficientnet_lite0": 49, "resnet50": 53}

@@ -20,30 +20,30 @@ from media import write_levels
 
 from tsm_export import cli, onnx_files, plans
 from tsm_export.export import export_bundle, newest_checkpoint
-from tsm_export.half import to_half
-from tsm_export.onnx_export import (
+from tsm_export.graphs.from_checkpoint import (
     HALF_WEIGHTS_TOLERANCE,
     PARITY_BATCH_SIZES,
     compare,
     export_fp32,
     halve_weights,
 )
+from tsm_export.graphs.half import to_half
 from tsm_export.request import ExportRequest
-from tsm_runtime.backends import open_backend
-from tsm_runtime.bundle import EngineInfo, load_bundle, sha256
-from tsm_runtime.clips import ClipSpec
-from tsm_runtime.engines.build import BuiltPlan
-from tsm_runtime.engines.options import BuildOptions
+from tsm_runtime.backends.base import open_backend
+from tsm_runtime.backends.tensorrt.build import BuiltPlan
+from tsm_runtime.backends.tensorrt.build_options import BuildOptions
+from tsm_runtime.bundle.bundle import EngineInfo, load_bundle, sha256
+from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.errors import CheckError, UsageError
-from tsm_runtime.members import open_member
-from tsm_runtime.pipeline import run
-from tsm_runtime.post_processing import SegmentRules
-from tsm_runtime.segments import BACKGROUND
-from tsm_train.checkpoint import Checkpoint, build_model, save_checkpoint
-from tsm_train.clip_data import Labels
+from tsm_runtime.models.opening import open_member
+from tsm_runtime.pipeline.run import run
+from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.segments.smoothing import SegmentRules
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
-from tsm_train.model import Probabilities
-from tsm_train.validation import predict
+from tsm_train.model.tsm import Probabilities
+from tsm_train.samples.clips import Labels
+from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
+from tsm_train.training.validation import predict
 
 ACTIONS = ("walk", "wave", BACKGROUND)
 ENGINE = EngineInfo(
@@ -598,7 +598,7 @@ def test_a_folder_with_other_files_is_left_alone(
 def test_an_extra_that_is_missing_is_named(
     stored: Path, missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("tsm_export.export", "tsm_export.onnx_files", "tsm_export.onnx_export"):
+    for name in ("tsm_export.export", "tsm_export.onnx_models", "tsm_export.graphs.from_checkpoint"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     code, said = tsm_export(monkeypatch, capsys, stored)
@@ -607,7 +607,7 @@ def test_an_extra_that_is_missing_is_named(
 
 def test_help_answers_without_torch_and_onnx() -> None:
     check = "finally: assert not {'torch', 'onnx'} & set(sys.modules)"
-    script = f"import sys; from tsm_export.cli import main\ntry: main()\n{check}"
+    script = f"import sys; from tsm_export.commands.export import main\ntry: main()\n{check}"
     done = subprocess.run(
         [sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=False
     )

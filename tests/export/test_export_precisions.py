@@ -10,10 +10,10 @@ import pytest
 from tsm_export.export import export_bundle
 from tsm_export.request import ExportRequest
 from tsm_export.summary import describe
-from tsm_runtime.backends import open_model
-from tsm_runtime.bundle import load_bundle
+from tsm_runtime.backends.base import open_model
+from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import UsageError
-from tsm_train.checkpoint import load_checkpoint, save_checkpoint
+from tsm_train.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_all_precisions_of_a_trained_model(learnt_run: Path, drawn_data: Path, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from entry import command
 from media import Picture, plain, write_video
 
-from tsm_export import cli as export_cli
-from tsm_runtime import cli as run_cli
-from tsm_runtime.bundle import load_bundle
-from tsm_train import cli as train_cli
-from tsm_train.checkpoint import load_checkpoint
+from tsm_export.commands import export as export_cli
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.commands import run as run_cli
+from tsm_train.commands import train as train_cli
+from tsm_train.training.checkpoint import load_checkpoint
 
 RATE = 8
 Truth = list[tuple[str, float, float]]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from av import VideoFrame
 
-from tsm_runtime.clock import TimedFrame
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live.events import Event, LiveSegment
+from tsm_runtime.video.clock import TimedFrame
 
 Level = tuple[float, float, int]
 """A grey frame: start and duration in seconds, and how bright it is."""

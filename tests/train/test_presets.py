@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tsm_runtime.errors import UsageError
-from tsm_train import cli
+from tsm_train.commands import train as cli
 from tsm_train.config import load_config
 from tsm_train.presets import preset_names, preset_path, preset_summary
 

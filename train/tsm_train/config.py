@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from tsm_runtime.bundle import ShiftDirection
-from tsm_runtime.clips import ClipSpec
-from tsm_runtime.crop import Crop
+from tsm_runtime.bundle.bundle import ShiftDirection
+from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.errors import UsageError
-from tsm_runtime.post_processing import SegmentRules
-from tsm_runtime.strict_toml import read_toml, strict
+from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.strict import read_toml, strict
+from tsm_runtime.video.crop import Crop
 
 __all__ = [
     "AugmentConfig",

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from tsm_export.triton.model_config import PARAMETER, differences, head_labels, signature
 from tsm_export.triton.server import TritonServer, words
-from tsm_runtime.backends import BlockingBackend, Scores
-from tsm_runtime.bundle import Bundle, Manifest, load_bundle
+from tsm_runtime.backends.base import BlockingBackend, Scores
+from tsm_runtime.bundle.bundle import Bundle, Manifest, load_bundle
 from tsm_runtime.errors import BackendError, UsageError
-from tsm_runtime.pipeline import Member
+from tsm_runtime.pipeline.run import Member
 
 __all__ = ["TritonBackend", "open_member", "served_bundle"]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from tsm_export.triton.settings import Platform, Settings
 from tsm_runtime import __version__
-from tsm_runtime.bundle import FORMAT_VERSION, Bundle, Manifest, ModelFile
+from tsm_runtime.bundle.bundle import FORMAT_VERSION, Bundle, Manifest, ModelFile
 from tsm_runtime.errors import BackendError
 from tsm_runtime.terminal import printable
 

@@ -13,7 +13,7 @@ import msgspec
 
 from tsm_export.triton.model_config import Served, config_text, differences, head_labels, label_file, served
 from tsm_export.triton.settings import Settings
-from tsm_runtime.bundle import Bundle
+from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.terminal import printable
 

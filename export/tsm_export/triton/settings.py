@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tsm_runtime.backends import open_model
-from tsm_runtime.bundle import Bundle, EngineInfo
+from tsm_runtime.backends.base import open_model
+from tsm_runtime.bundle.bundle import Bundle, EngineInfo
 from tsm_runtime.errors import BundleError, UsageError
 
 __all__ = ["Device", "Platform", "Precision", "Request", "Settings", "check_name", "choose_settings"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tsm_runtime.bundle import Manifest
+from tsm_runtime.bundle.bundle import Manifest
 from tsm_runtime.errors import BundleError
 
 __all__ = ["check_tensors"]

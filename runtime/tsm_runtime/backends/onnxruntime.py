@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import BlockingBackend, Scores
+from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.backends.failures import one_line, run_failure
 from tsm_runtime.backends.onnx_shapes import check_tensors
-from tsm_runtime.bundle import Bundle, Manifest
+from tsm_runtime.bundle.bundle import Bundle, Manifest
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.machine import give_back_freed_memory, num_cores
 

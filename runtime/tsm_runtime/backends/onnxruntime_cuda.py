@@ -11,16 +11,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Device, Scores
+from tsm_runtime.backends.base import Device, Scores
+from tsm_runtime.backends.cuda.device_clips import DeviceClips
+from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.failures import one_line, run_failure
 from tsm_runtime.backends.onnxruntime import check_session, import_onnxruntime, session_options
 from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
-from tsm_runtime.bundle import Bundle
-from tsm_runtime.engines.gpu import find_gpu
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError
-from tsm_runtime.frame_pool import FramePool
-from tsm_runtime.gpu.device_clips import DeviceClips
-from tsm_runtime.preprocess import PREPROCESS_MODEL
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
 __all__ = ["CUDA_PROVIDER", "OnnxruntimeCudaBackend", "has_cuda_provider"]
 
@@ -129,7 +129,7 @@ class OnnxruntimeCudaBackend:
             raise run_failure(self.name, batch.num_clips, error) from error
 
     def open_drawer(self, bundle: Bundle, *, rebuild: bool = False) -> OnnxruntimeDrawer:
-        """Open the bundle's `preprocess.onnx` beside the model, for `tsm_runtime.nvdec`.
+        """Open the bundle's `preprocess.onnx` beside the model, for `tsm_runtime.models.nvdec`.
 
         Args:
             bundle: of this backend.

@@ -9,7 +9,7 @@ import numpy as np
 from av import VideoFrame
 
 from tsm_runtime.backends.failures import run_failure
-from tsm_runtime.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes
 
 __all__ = ["OnnxruntimeDrawer"]
 

@@ -9,12 +9,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Device, Scores
+from tsm_runtime.backends.base import Device, Scores
 from tsm_runtime.backends.failures import one_line, run_failure
 from tsm_runtime.backends.onnx_shapes import check_tensors
-from tsm_runtime.bundle import Bundle
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError
-from tsm_runtime.frame_pool import FramePool
 from tsm_runtime.machine import num_cores
 
 __all__ = ["OpenvinoBackend", "has_bf16"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Backend, BlockingBackend, Scores
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 
 __all__ = ["ParallelCalls", "calling_in_parallel"]
 

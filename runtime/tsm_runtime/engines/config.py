@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tsm_runtime.engines.inspector import Precision
-from tsm_runtime.engines.options import BuildOptions
+from tsm_runtime.backends.tensorrt.build_options import BuildOptions
+from tsm_runtime.backends.tensorrt.inspector import Precision
 from tsm_runtime.errors import UsageError
 
 __all__ = ["builder_config"]

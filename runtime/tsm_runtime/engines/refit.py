@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsm_runtime.engines.library import Library, import_library
+from tsm_runtime.backends.tensorrt.library import Library, import_library
+from tsm_runtime.backends.tensorrt.network import NO_FOLDER
 from tsm_runtime.engines.logger import library_logger, listening, parser_words
-from tsm_runtime.engines.network import NO_FOLDER
 
 __all__ = ["refit_engine"]
 

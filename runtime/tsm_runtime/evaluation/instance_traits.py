@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tsm_runtime.annotations import GroundTruth, VideoAnnotation
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.matching import Ints, Matching
 from tsm_runtime.files import is_folder, read_json
+from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 
 __all__ = ["DEFAULT_NUM_BINS", "DETAD_BORDERS", "InstanceKey", "Trait", "parse_bins", "read_traits"]
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from tsm_runtime.evaluation.bootstrap import BootstrapIntervals, Interval, bootstrap_map
 from tsm_runtime.evaluation.diagnosis import Diagnosis, diagnose
-from tsm_runtime.evaluation.inputs import EvaluationInput
 from tsm_runtime.evaluation.instance_traits import DEFAULT_NUM_BINS, Trait
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.evaluation.protocol import Evaluation, scene_accuracy, score_matching
+from tsm_runtime.evaluation.reading import EvaluationInput
 from tsm_runtime.evaluation.recall import REPORTED_NUMBERS, ProposalRecall, proposal_recall
 from tsm_runtime.evaluation.tie_range import TieRange, tie_range
 from tsm_runtime.terminal import is_terminal, printable

@@ -1,4 +1,4 @@
-"""Segments as files, one module per family of formats; `tsm_runtime.outputs` chooses between them."""
+"""Segments as files, one module per family of formats; `read_write` chooses between them."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.faults import Faults, noting
-from tsm_runtime.formats.result import Result, check_ids, rounded, segment_at
-from tsm_runtime.segments import Segment
+from tsm_runtime.formats.text import Result, check_ids, rounded, segment_at
+from tsm_runtime.segments.merging import Segment
 
 __all__ = ["CSV_COLUMNS", "csv_cell", "csv_rows", "read_csv", "results_to_csv", "without_apostrophe"]
 

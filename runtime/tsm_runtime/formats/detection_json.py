@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.result import Result, SceneScore, check_ids, ranked_scenes, rounded, segment_at
-from tsm_runtime.segments import Segment
+from tsm_runtime.formats.text import Result, SceneScore, check_ids, ranked_scenes, rounded, segment_at
+from tsm_runtime.segments.merging import Segment
 
 __all__ = [
     "detection",

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, SubElement
 from xml.parsers import expat
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.result import (
+from tsm_runtime.formats.text import (
     Result,
     hide,
     lanes,
@@ -22,7 +22,7 @@ from tsm_runtime.formats.result import (
     reveal,
     segment_at,
 )
-from tsm_runtime.segments import Segment
+from tsm_runtime.segments.merging import Segment
 
 __all__ = ["read_eaf", "results_to_eaf"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.detection_json import detection, provenance, read_detection
-from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded
-from tsm_runtime.segments import Segment
+from tsm_runtime.formats.text import Result, check_ids, ranked_scenes, rounded
+from tsm_runtime.segments.merging import Segment
 
 __all__ = ["read_json_lines", "results_to_json_lines", "segment_line"]
 

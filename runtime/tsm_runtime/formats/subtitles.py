@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.result import (
+from tsm_runtime.formats.text import (
     Result,
     hide,
     milliseconds,
@@ -18,7 +18,7 @@ from tsm_runtime.formats.result import (
     reveal,
     segment_at,
 )
-from tsm_runtime.segments import Segment
+from tsm_runtime.segments.merging import Segment
 
 __all__ = ["read_srt", "read_vtt", "results_to_srt", "results_to_vtt"]
 

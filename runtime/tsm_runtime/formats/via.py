@@ -16,9 +16,9 @@ import msgspec
 from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.faults import Faults, noting
-from tsm_runtime.formats.result import Result, check_ids, ranked_scenes, rounded, segment_at
-from tsm_runtime.inputs import VIDEO_SUFFIXES
-from tsm_runtime.segments import Segment
+from tsm_runtime.formats.text import Result, check_ids, ranked_scenes, rounded, segment_at
+from tsm_runtime.segments.merging import Segment
+from tsm_runtime.video.finding import VIDEO_SUFFIXES
 
 __all__ = ["read_via", "results_to_via"]
 

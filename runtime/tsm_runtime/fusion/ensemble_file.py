@@ -12,7 +12,7 @@ import msgspec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.fuse import FusionOptions, Method
-from tsm_runtime.strict_toml import read_toml, strict
+from tsm_runtime.strict import read_toml, strict
 
 __all__ = ["Ensemble", "EnsembleMember", "FusionKeys", "ensemble_to_toml", "read_ensemble"]
 

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.read_write import Result, SceneScore, ranked_scenes
 from tsm_runtime.fusion.candidates import (
     MICROSECONDS,
     Candidates,
@@ -45,8 +46,7 @@ from tsm_runtime.fusion.suppression import (
     suppress,
     weighted_boxes,
 )
-from tsm_runtime.outputs import Result, SceneScore, ranked_scenes
-from tsm_runtime.segments import Segment
+from tsm_runtime.segments.merging import Segment
 
 __all__ = [
     "FusionOptions",

@@ -9,10 +9,10 @@ from typing import Literal
 from tsm_runtime import __version__
 from tsm_runtime.formats.detection_json import detections_to_json
 from tsm_runtime.formats.kaggle import ACTION_IDS
-from tsm_runtime.fusion.files import MemberFile
+from tsm_runtime.formats.read_write import Result, SceneScore, encode_results
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_scenes, fuse_segments, union_gaps
-from tsm_runtime.outputs import Result, SceneScore, encode_results
-from tsm_runtime.segments import Segment
+from tsm_runtime.fusion.member_file import MemberFile
+from tsm_runtime.segments.merging import Segment
 
 __all__ = ["FusedVideo", "encode_fused", "fuse_files", "fused_to_json"]
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tsm_runtime.clip_stream import Look, look_of
-from tsm_runtime.clock import TimedFrame
+from tsm_runtime.clips.stream import Look, look_of
 from tsm_runtime.errors import VideoError
-from tsm_runtime.frames import FrameConverter
 from tsm_runtime.live.backlog import Backlog, Break, Ended, Item, Moment, Opened, Pixels, Resumed
 from tsm_runtime.live.feeds import Feed
-from tsm_runtime.live.sources import Connection, Source
+from tsm_runtime.video.clock import TimedFrame
+from tsm_runtime.video.convert import FrameConverter
+from tsm_runtime.video.sources import Connection, Source
 
 __all__ = ["STOPPED", "Capture", "CaptureCounts"]
 

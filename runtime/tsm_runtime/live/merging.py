@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.clips import ClipSpec
-from tsm_runtime.live.cells import Cell, CellStream
-from tsm_runtime.post_processing import SegmentRules
-from tsm_runtime.segments import LabelRule, Segment
+from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.segments.cells import Cell, CellStream
+from tsm_runtime.segments.merging import LabelRule, Segment
+from tsm_runtime.segments.smoothing import SegmentRules
 
 __all__ = ["Found", "MemberMerger"]
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from tsm_runtime.backends import Scores
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import OnlineBackend
-from tsm_runtime.clips import ClipSpec
+from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.live.backlog import (
@@ -31,12 +31,12 @@ from tsm_runtime.live.backlog import (
 from tsm_runtime.live.capture import STOPPED, Capture
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
-from tsm_runtime.live.sources import Source
-from tsm_runtime.live.teller import Teller
+from tsm_runtime.live.frame_scorer import IntervalScorer
+from tsm_runtime.live.reporter import Teller
 from tsm_runtime.live.tracks import Tracks
-from tsm_runtime.online_intervals import IntervalScorer
-from tsm_runtime.pipeline import Member
-from tsm_runtime.post_processing import SegmentRules
+from tsm_runtime.pipeline.run import Member
+from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.video.sources import Source
 
 __all__ = ["DropPolicy", "LiveOptions", "require_live", "watch"]
 

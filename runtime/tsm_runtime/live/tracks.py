@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.fusion.fuse import FusionOptions
-from tsm_runtime.live.fusing import LiveFusion, Scened, scened
+from tsm_runtime.live.ensemble import LiveFusion, Scened, scened
 from tsm_runtime.live.merging import Found, MemberMerger
-from tsm_runtime.pipeline import Member
+from tsm_runtime.pipeline.run import Member
 
 __all__ = ["Tracks"]
 

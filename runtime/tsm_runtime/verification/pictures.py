@@ -10,11 +10,11 @@ import numpy.typing as npt
 from av import VideoFrame
 
 from tsm_runtime.backends.onnxruntime import describe_session, open_session
-from tsm_runtime.bundle import Bundle
-from tsm_runtime.crop import Crop
+from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BundleError
-from tsm_runtime.frames import FrameConverter
-from tsm_runtime.preprocess import PREPROCESS_MODEL, view_of
+from tsm_runtime.video.convert import FrameConverter
+from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL, view_of
 
 __all__ = ["MOST_LEVELS", "PictureDifference", "PictureGraph", "planes_of"]
 

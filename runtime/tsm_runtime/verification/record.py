@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from tsm_runtime.bundle import (
+from tsm_runtime.bundle.bundle import (
     MANIFEST,
     Bundle,
     FileVerification,
@@ -18,9 +18,9 @@ from tsm_runtime.bundle import (
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 from tsm_runtime.verification.compare import HeadDifference
-from tsm_runtime.verification.machine import describe_machine, hardware_of
-from tsm_runtime.verification.run import Comparison, Report
+from tsm_runtime.verification.host import describe_machine, hardware_of
 from tsm_runtime.verification.tolerances import tolerance_for
+from tsm_runtime.verification.verify import Comparison, Report
 
 __all__ = ["to_verification", "write_verification"]
 

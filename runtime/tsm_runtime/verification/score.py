@@ -8,10 +8,10 @@ from itertools import cycle
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends import Backend
-from tsm_runtime.bundle import Manifest, ModelFile
+from tsm_runtime.backends.base import Backend
+from tsm_runtime.bundle.bundle import Manifest, ModelFile
 from tsm_runtime.errors import CheckError
-from tsm_runtime.verification.inputs import ClipSet
+from tsm_runtime.verification.clip_sets import ClipSet
 
 __all__ = ["Heads", "Progress", "Scorer", "batch_sizes", "plan_batches"]
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tsm_runtime.bundle import Bundle, Verification
+from tsm_runtime.bundle.bundle import Bundle, Verification
 from tsm_runtime.terminal import is_terminal, printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
 from tsm_runtime.verification.pictures import PictureDifference
-from tsm_runtime.verification.run import REFERENCE, Comparison, Report
+from tsm_runtime.verification.verify import REFERENCE, Comparison, Report
 
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime: only the functions that print import it.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tsm_runtime.backends import Backend, Engine, open_model
-from tsm_runtime.bundle import Bundle, ModelFile
+from tsm_runtime.backends.base import Backend, Engine, open_model
+from tsm_runtime.bundle.bundle import Bundle, ModelFile
 
 __all__ = ["CHOICES", "Choice", "Variant", "variants_of"]
 

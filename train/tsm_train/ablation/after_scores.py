@@ -13,20 +13,20 @@ from pathlib import Path
 import torch
 
 from tsm_runtime import __version__
-from tsm_runtime.bundle import sha256
-from tsm_runtime.clips import ClipSpec
+from tsm_runtime.bundle.bundle import sha256
+from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.detection_json import detections_to_json
-from tsm_runtime.fusion.files import MemberFile
-from tsm_runtime.pipeline import Member as RuntimeMember
-from tsm_runtime.segments import Segment
-from tsm_runtime.tuning.grid import Judged, Setting, choose, choose_without, judge, settings_of
-from tsm_runtime.tuning.scoring import score_videos
+from tsm_runtime.fusion.member_file import MemberFile
+from tsm_runtime.pipeline.run import Member as RuntimeMember
+from tsm_runtime.segments.merging import Segment
 from tsm_train.ablation.config import PostProcessingConfig
 from tsm_train.ablation.members import Member
+from tsm_train.ablation.settings_grid import Judged, Setting, choose, choose_without, judge, settings_of
+from tsm_train.ablation.stored_scores import score_videos
 from tsm_train.ablation.videos import Footage, truth_of
-from tsm_train.checkpoint import Checkpoint
-from tsm_train.validation import TorchBackend
+from tsm_train.training.checkpoint import Checkpoint
+from tsm_train.training.validation import TorchBackend
 
 __all__ = ["ChosenRow", "choose_settings"]
 

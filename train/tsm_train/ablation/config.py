@@ -13,7 +13,7 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import FusionKeys
-from tsm_runtime.strict_toml import read_toml, refuse_unknown, strict
+from tsm_runtime.strict import read_toml, refuse_unknown, strict
 from tsm_train.config import Config, FolderName, config_of
 from tsm_train.presets import preset_path
 

@@ -14,20 +14,20 @@ import msgspec
 import torch
 
 from tsm_runtime import __version__
-from tsm_runtime.bundle import sha256
+from tsm_runtime.bundle.bundle import sha256
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import read_text, write_whole
-from tsm_runtime.fusion.files import MemberFile, read_member
-from tsm_runtime.outputs import results_to_json
+from tsm_runtime.formats.read_write import results_to_json
+from tsm_runtime.fusion.member_file import MemberFile, read_member
 from tsm_runtime.terminal import warn
 from tsm_train.ablation.config import Ablation
-from tsm_train.checkpoint import Checkpoint, load_checkpoint
-from tsm_train.clip_data import Labels
 from tsm_train.config import Config
-from tsm_train.data.opening import TrainingData, resolve_section
+from tsm_train.data.dataset import TrainingData, resolve_section
 from tsm_train.data.video import TrainingVideo
-from tsm_train.run_folder import RESUME, begun_config, check_same_config
-from tsm_train.validation import predict
+from tsm_train.samples.clips import Labels
+from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
+from tsm_train.training.run_folder import RESUME, begun_config, check_same_config
+from tsm_train.training.validation import predict
 
 __all__ = ["Member", "check_members", "members_of", "run_member", "task_of", "train_member"]
 
@@ -117,7 +117,7 @@ def train_member(member: Member, *, device: str, force: bool = False) -> None:
     Raises:
         UsageError: see `training.train`, and so for the other errors.
     """
-    from tsm_train.training import train
+    from tsm_train.training.train import train
 
     train(member.config, member.folder, device=device, resume=not force)
 

@@ -8,16 +8,16 @@ from statistics import median
 
 import torch
 
-from tsm_runtime.segments import BACKGROUND
+from tsm_runtime.segments.merging import BACKGROUND
 from tsm_train.ablation.config import Ablation
 from tsm_train.ablation.members import Member, check_members, members_of, task_of
 from tsm_train.ablation.videos import Footage, open_footage
-from tsm_train.backbones import build_backbone
 from tsm_train.config import Config
+from tsm_train.data.dataset import TrainingData
 from tsm_train.data.inspection import SubsetCount, inspect_data
 from tsm_train.data.inspection_text import columns
-from tsm_train.data.opening import TrainingData
-from tsm_train.sampling import EpochSampler
+from tsm_train.model.backbones import build_backbone
+from tsm_train.samples.sampling import EpochSampler
 
 __all__ = ["clips_per_epoch", "describe_plan"]
 

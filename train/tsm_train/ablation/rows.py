@@ -15,11 +15,11 @@ from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.protocol import Evaluation, scene_accuracy, score_matching
 from tsm_runtime.files import read_text
 from tsm_runtime.formats.detection_json import read_scenes
-from tsm_runtime.outputs import read_segments
+from tsm_runtime.formats.read_write import read_segments
 from tsm_train.ablation.paper import PaperRow
 from tsm_train.ablation.videos import truth_of
 from tsm_train.data.video import TrainingVideo
-from tsm_train.validation import TIOU_THRESHOLDS
+from tsm_train.training.validation import TIOU_THRESHOLDS
 
 __all__ = ["REPLICATES", "Row", "Scored", "Span", "compared", "score_file"]
 

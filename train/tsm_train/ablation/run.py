@@ -11,7 +11,7 @@ import torch
 
 from tsm_runtime.errors import BackendError, RunError, UsageError
 from tsm_runtime.files import write_whole
-from tsm_runtime.fusion.files import MemberFile
+from tsm_runtime.fusion.member_file import MemberFile
 from tsm_runtime.terminal import warn
 from tsm_train.ablation.after_scores import choose_settings
 from tsm_train.ablation.config import Ablation

@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tsm_runtime.annotations import interval_labels
-from tsm_runtime.clips import count_intervals
+from tsm_runtime.clips.builder import count_intervals
+from tsm_runtime.formats.ground_truth import interval_labels
 from tsm_train.config import DataConfig
+from tsm_train.data.annotated import Source
 from tsm_train.data.problems import Problems
-from tsm_train.data.source import Source
 from tsm_train.data.video import TrainingVideo
 
 __all__ = ["check_sources", "check_subsets"]

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments import BACKGROUND, Segment
+from tsm_runtime.segments.merging import BACKGROUND, Segment
 from tsm_train.config import DataConfig
+from tsm_train.data.annotated import Source
 from tsm_train.data.problems import Problems
-from tsm_train.data.source import Source
 from tsm_train.data.video import TrainingVideo
 
 __all__ = ["apply_label_rules", "order_labels"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tsm_runtime.decode import VideoReader
 from tsm_runtime.errors import VideoError
+from tsm_runtime.video.reader import VideoReader
 
 __all__ = ["Length", "look_up_length"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from tsm_runtime.annotation_files import annotation_format
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
-from tsm_runtime.inputs import VIEWS
+from tsm_runtime.formats.annotations import annotation_format
+from tsm_runtime.video.finding import VIEWS
 from tsm_train.config import DataConfig
 
 __all__ = ["TAL_FOLDER", "resolve_places"]

@@ -18,10 +18,10 @@ from typing import Any
 
 import msgspec
 
+from tsm_runtime.captures.offsets import check_offsets
 from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
-from tsm_runtime.offsets import check_offsets
-from tsm_runtime.strict_toml import read_toml_or_json
+from tsm_runtime.strict import read_toml_or_json
 
 __all__ = ["FORMAT", "Split", "encode_split", "read_split"]
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsm_runtime.crop import Crop
-from tsm_runtime.segments import Segment
+from tsm_runtime.segments.merging import Segment
+from tsm_runtime.video.crop import Crop
 
 __all__ = ["TrainingVideo"]
 

@@ -1,0 +1,159 @@
+"""The ONNX files of a bundle: one graph of the checkpoint, and what becomes of it in each precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from tsm_export.accuracy import OnnxBackend, accuracy_reports
+from tsm_export.footage import Validation, calibration_videos, validation_videos
+from tsm_export.graphs.from_checkpoint import (
+    HALF_WEIGHTS_TOLERANCE,
+    PARITY_TOLERANCE,
+    compare,
+    export_fp32,
+    halve_weights,
+)
+from tsm_export.graphs.half import to_half
+from tsm_export.graphs.moved_channels import separate_moved_channels
+from tsm_export.graphs.online import compare_online, export_online
+from tsm_export.graphs.parity import PARITY_BATCH_SIZES
+from tsm_export.graphs.preprocess import preprocess_graph
+from tsm_export.quantization.calibration import calibration_clips
+from tsm_export.quantization.quantize import QuantizedModel, calibrate, quantize
+from tsm_export.quantization.ranges import Target as QuantizeTarget
+from tsm_export.request import ExportRequest
+from tsm_runtime.backends.online import ONLINE_MODEL
+from tsm_runtime.bundle.bundle import ModelFile, QuantizationReport, sha256
+from tsm_runtime.verification.tolerances import TOLERANCES
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL
+from tsm_train.training.checkpoint import Checkpoint
+
+__all__ = ["INT8_TOLERANCE", "OnnxFiles", "noise_clips", "onnx_files"]
+
+OnnxFiles = dict[str, tuple[bytes, ModelFile]]
+"""Bytes and manifest entry of each ONNX file, by its name in the bundle."""
+
+_NOISE_SEED = 0
+
+
+INT8_TOLERANCE = 0.6
+"""Largest difference of a probability on real clips. Near a decision eight bits move it by 0.1 to 0.3 in good
+models too (seen: 0.31); what INT8 costs is told by `--validate`."""
+
+
+def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: bool = False) -> OnnxFiles:
+    """Return the ONNX files of a request, each compared with the checkpoint in PyTorch.
+
+    Args:
+        checkpoint: what to export.
+        request: what was asked.
+        for_plans: plans are built of them: then int8 also comes in the symmetric form that TensorRT takes.
+
+    Raises:
+        CheckError: a graph does not say what the checkpoint says.
+        UsageError: the checkpoint's weights do not fit its configuration, or videos are missing.
+    """
+    calibration = _calibration_videos(checkpoint, request)
+    validation = _validation(checkpoint, request)
+    plain = export_fp32(checkpoint, opset=request.opset)
+    noise = noise_clips(checkpoint)
+    files: OnnxFiles = {}
+    fp32, tolerance = separate_moved_channels(plain), PARITY_TOLERANCE
+    if request.half_weights:
+        fp32, tolerance = halve_weights(fp32), HALF_WEIGHTS_TOLERANCE
+    parity = compare(checkpoint, fp32, noise, tolerance=tolerance)
+    files["model.fp32.onnx"] = fp32, ModelFile(sha256=sha256(fp32), precision="fp32", parity=parity)
+    if "fp16" in request.engines:
+        half = to_half(plain)
+        parity = compare(checkpoint, half, noise, tolerance=TOLERANCES["fp16"].max_abs_error)
+        files["model.fp16.onnx"] = half, ModelFile(sha256=sha256(half), precision="fp16", parity=parity)
+    if calibration:
+        clips = calibration_clips(calibration, checkpoint.config.clip_spec)
+        files |= _quantised(checkpoint, plain, clips, ("cpu", "trt") if for_plans else ("cpu",))
+    if validation is not None:
+        files = _with_accuracy(files, checkpoint, validation)
+    if _runs_online(checkpoint):
+        online = export_online(checkpoint, opset=request.opset)
+        parity = compare_online(checkpoint, online, noise)
+        files[ONLINE_MODEL] = (
+            online,
+            ModelFile(sha256=sha256(online), precision="fp32", kind="online", parity=parity),
+        )
+    pictures = preprocess_graph(checkpoint.config.clip.size, opset=request.opset)
+    files[PREPROCESS_MODEL] = (
+        pictures,
+        ModelFile(sha256=sha256(pictures), precision="fp32", kind="preprocess"),
+    )
+    return files
+
+
+def _runs_online(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config.model.shift and checkpoint.config.model.shift_direction == "past"
+
+
+def _calibration_videos(checkpoint: Checkpoint, request: ExportRequest) -> list[Path]:
+    """Return the videos for int8 before anything is computed, so that missing ones are told at once."""
+    return calibration_videos(checkpoint.config.data, request.calibrate) if "int8" in request.engines else []
+
+
+def _validation(checkpoint: Checkpoint, request: ExportRequest) -> Validation | None:
+    return None if request.validate is None else validation_videos(checkpoint.config.data, request.validate)
+
+
+def _quantised(
+    checkpoint: Checkpoint, plain: bytes, clips: npt.NDArray[np.uint8], targets: Sequence[QuantizeTarget]
+) -> OnnxFiles:
+    calibration = calibrate(plain, clips)
+    spread = clips[np.linspace(0, len(clips) - 1, sum(PARITY_BATCH_SIZES)).astype(int)]
+    files: OnnxFiles = {}
+    for target in targets:
+        quantised = quantize(calibration, target=target)
+        parity = compare(checkpoint, quantised.data, spread, tolerance=INT8_TOLERANCE)
+        precision: Literal["int8", "int8-trt"] = "int8" if target == "cpu" else "int8-trt"
+        files[f"model.{precision}.onnx"] = (
+            quantised.data,
+            ModelFile(
+                sha256=sha256(quantised.data),
+                precision=precision,
+                parity=parity,
+                quantization=_report(quantised),
+            ),
+        )
+    return files
+
+
+def _report(quantised: QuantizedModel) -> QuantizationReport:
+    return QuantizationReport(
+        num_clips=quantised.num_clips,
+        num_held_out=quantised.num_held_out,
+        range_rule=quantised.range_rule,
+        noise=quantised.noise,
+        noise_before=quantised.noise_before,
+        left_out=quantised.left_out,
+    )
+
+
+def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validation) -> OnnxFiles:
+    """Tell of each file what it scores beside fp32, which comes first."""
+    backends = {name: OnnxBackend(data) for name, (data, _) in files.items()}
+    spec, rules = checkpoint.config.clip_spec, checkpoint.segment_rules
+    reports = accuracy_reports(backends, checkpoint.labels, spec, validation, rules)
+    return {
+        name: (data, msgspec.structs.replace(file, accuracy=reports.get(name)))
+        for name, (data, file) in files.items()
+    }
+
+
+def noise_clips(checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
+    """Seeded clips that are no two alike and not flat: noise over a random plain colour per frame."""
+    clip = checkpoint.config.clip
+    rng = np.random.default_rng(_NOISE_SEED)
+    shape = (sum(PARITY_BATCH_SIZES), clip.num_frames, clip.size, clip.size, 3)
+    plain = rng.integers(0, 192, (*shape[:2], 1, 1, 3))
+    return (plain + rng.integers(0, 64, shape)).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""INT8: calibration, ranges, the layers left out, and the QDQ graph."""

@@ -1,0 +1,224 @@
+"""The runtime in a program: `from tsm_runtime import load, run, stream`.
+
+There is no global state. Several threads may use a model at once: each run decodes on its own, and calls of
+the network take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores, open_model
+from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.formats.read_write import Result
+from tsm_runtime.fusion.fuse import checked_weights
+from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_requested
+from tsm_runtime.models.opening import member_of, settings_of
+from tsm_runtime.pipeline import run as pipeline
+from tsm_runtime.pipeline.options import Options, Overrides
+from tsm_runtime.pipeline.run import Member
+from tsm_runtime.video.finding import find_bundle
+
+if TYPE_CHECKING:
+    from tsm_runtime.live.events import Event
+    from tsm_runtime.live.session import LiveOptions
+
+__all__ = ["Model", "load", "run", "stream"]
+
+
+class _Shared(BlockingBackend):
+    """A backend that several threads may call: one after another."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name, self.device, self.best_batch = backend.name, backend.device, backend.best_batch
+        self._backend = backend
+        self._turn = threading.Lock()
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        with self._turn:
+            return self._backend.infer(frames)
+
+    def close(self) -> None:
+        with self._turn:
+            self._backend.close()
+
+
+class Model:
+    """A bundle's model, open on this machine; made by `load`. Close it, or use it as a context manager."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, overrides: Overrides | None = None) -> None:
+        self.bundle = bundle
+        self._overrides = overrides
+        self._backend = backend if isinstance(backend, OnlineBackend) else _Shared(backend)
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """What runs it: library, version, device, precision."""
+        return self._backend.name
+
+    @property
+    def action_labels(self) -> tuple[str, ...]:
+        """Of the columns of action scores; a softmax head has `background` last."""
+        return self.bundle.manifest.action_labels
+
+    @property
+    def scene_labels(self) -> tuple[str, ...]:
+        """Of the columns of scene scores; empty without a scene head."""
+        return self.bundle.manifest.scene_labels
+
+    @property
+    def interval_seconds(self) -> float:
+        """The length t of an interval."""
+        return self.bundle.manifest.interval_seconds
+
+    def member(self, weight: float = 1.0) -> Member:
+        """Return what `pipeline.run` and `live.session.watch` take, for one run.
+
+        Raises:
+            ValueError: the model is closed.
+        """
+        if self._closed:
+            raise ValueError(f"the model of {self.bundle.path} is closed")
+        backend = self._backend
+        if isinstance(backend, OnlineBackend):
+            backend = OnlineBackend(backend.model)  # which holds the states of a run
+        return replace(
+            member_of(self.bundle, backend, self._overrides), name=self.bundle.path.name, weight=weight
+        )
+
+    def close(self) -> None:
+        """Give back what the backend holds; again does nothing. Runs that go on must have ended."""
+        if not self._closed and isinstance(self._backend, _Shared):
+            self._backend.close()
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def load(
+    bundle: str | Path | None = None,
+    *,
+    precision: Precision | None = None,
+    backend: BackendName = "auto",
+    num_threads: int | None = None,
+    online: bool = False,
+    overrides: Overrides | None = None,
+) -> Model:
+    """Open a bundle's model.
+
+    Args:
+        bundle: a folder that tsm-export wrote; None: $TSM_MODEL, ./bundle, or the embedded demo model.
+        precision: which of its models; None: the best for this machine.
+        backend: what runs it; `auto` chooses, another is taken or is an error.
+        num_threads: of the network on the CPU; None: all cores.
+        overrides: what takes the place of the bundle's settings, as smoothing, window and stride.
+        online: take the online model, which gets a frame a call, as `tsm-run --live` does where there is one.
+
+    Raises:
+        BundleError: the bundle cannot be used, or has no such model.
+        BackendError: what runs it is not installed, or finds no GPU.
+        UsageError: the overrides do not fit this model.
+        ValueError: precision or backend beside `online`.
+    """
+    path, _ = find_bundle(None if bundle is None else Path(bundle))
+    found = load_bundle(path)
+    settings_of(found, overrides)
+    if not online:
+        request = BackendRequest(backend=backend, precision=precision, num_threads=num_threads)
+        return Model(found, open_requested(found, request), overrides)
+    if (backend, precision) != ("auto", None):
+        raise ValueError("an online model has one precision and one backend; leave them out")
+    return Model(found, open_model(found, ONLINE_MODEL, num_threads=num_threads), overrides)
+
+
+def run(
+    video: str | Path,
+    model: Model | Sequence[Model],
+    options: Options | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+) -> Result:
+    """Find the segments of a video file.
+
+    Args:
+        video: the file.
+        model: one, or several for an ensemble that decodes once.
+        options: which part of the video, batch size, minimum score, fusion.
+        weights: of several models, above 0; None: equal.
+
+    Returns:
+        Segments, scenes, what the video lacked, and `scores`: an `IntervalScores` with the arrays `indices`
+        (K,), `action` (K, A) and `scene` (K, S) of the K intervals, before merging; of an ensemble they are
+        in its `members`.
+
+    Raises:
+        VideoError: the video cannot be read or has no whole interval.
+        RunError: the network broke off or gave scores that are not numbers.
+        UsageError: weights that do not fit.
+    """
+    return pipeline.run(Path(video), _members(model, weights), options)
+
+
+def stream(
+    source: str | Path,
+    model: Model | Sequence[Model],
+    options: LiveOptions | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    timeout_seconds: float = 10.0,
+    pace: bool = False,
+    stop: threading.Event | None = None,
+) -> Iterator[Event]:
+    """Find the segments of a stream, each as soon as it is known that it is over.
+
+    That is at most an interval after its end, and the time that the machine takes. A window adds half of what
+    it has beyond the interval, smoothing half its width (rounded up to whole strides), and an ensemble waits
+    until no overlapping candidate is open.
+
+    Args:
+        source: `rtsp://...` and other addresses, `/dev/video0`, `-` (standard input) or a file.
+        model: as in `run`.
+        options: see `live.session.LiveOptions`.
+        weights: as in `run`.
+        timeout_seconds: a network stream from which nothing comes for so long is lost.
+        pace: play a file at its own speed.
+        stop: set by any thread at any time to end the run; what is open is then closed and told.
+
+    Yields:
+        Events of `live.events`, the last of which is an `End`.
+
+    Raises:
+        VideoError: the source cannot be opened, or ended before a whole interval.
+        RunError: as `run`.
+        UsageError: weights that do not fit, an address of an unknown kind, or scores that are smoothed too
+            wide for a stream.
+    """
+    from tsm_runtime.live.session import LiveOptions, watch
+    from tsm_runtime.video.sources import find_source
+
+    models = (model,) if isinstance(model, Model) else tuple(model)
+    told = replace(options or LiveOptions(), bundles=tuple(each.bundle.manifest_sha256 for each in models))
+    found = find_source(str(source), timeout_seconds=timeout_seconds, pace=pace)
+    return watch(found, _members(models, weights), told, stop=stop)
+
+
+def _members(model: Model | Sequence[Model], weights: Sequence[float] | None) -> list[Member]:
+    models = (model,) if isinstance(model, Model) else tuple(model)
+    voices = checked_weights(weights, len(models))
+    return [each.member(weight) for each, weight in zip(models, voices, strict=True)]

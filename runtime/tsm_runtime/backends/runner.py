@@ -1,0 +1,153 @@
+"""Batches on one backend: results in order, as many in flight as it takes, smaller where memory is short."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.backends.base import Backend, Scores
+from tsm_runtime.errors import OutOfMemoryError, RunError, TsmError
+from tsm_runtime.terminal import warn
+
+__all__ = ["BatchRunner"]
+
+
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """A batch as it was given, and the scores of its parts so far, first part first."""
+
+    frames: npt.NDArray[np.uint8]
+    take: Callable[[Scores], None]
+    scores: list[Scores] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Clips [start, stop) of a batch: one call of the backend."""
+
+    batch: _Batch
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def frames(self) -> npt.NDArray[np.uint8]:
+        whole = self.batch.frames
+        return whole if len(self) == len(whole) else whole[self.start : self.stop]
+
+    def cut(self, most: int) -> list[_Part]:
+        """Return parts of at most so many clips."""
+        starts = range(self.start, self.stop, most)
+        return [_Part(self.batch, start, min(start + most, self.stop)) for start in starts]
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """A part that was submitted, and what the backend calls it."""
+
+    part: _Part
+    submitted: Any = None
+
+
+class BatchRunner:
+    """Hands batches to a backend and their scores to whoever wants them, in the order of the batches.
+
+    Where a batch does not fit into memory, it and all that follow are halved, as often as it takes.
+
+    Args:
+        backend: scores the batches; left open.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._flying: deque[_Flight] = deque()
+        self._most: int | None = None
+        """Clips of a call, once memory has run short."""
+
+    def submit(self, frames: npt.NDArray[np.uint8], take: Callable[[Scores], None]) -> None:
+        """Begin with a batch; waits until fewer than the backend's `in_flight` are on their way.
+
+        Args:
+            frames: (N, T, size, size, 3) uint8, to be left as it is until its scores are there.
+            take: called with its scores, from this method or a later call of any.
+
+        Raises:
+            RunError: the backend broke off, or has no memory for a single clip.
+        """
+        self._run([_Part(_Batch(frames, take), 0, len(frames))], self._backend.in_flight)
+
+    def finish(self) -> None:
+        """Wait for the scores of all batches.
+
+        Raises:
+            RunError: as `submit`.
+        """
+        self._run([], 1)
+
+    def abandon(self) -> None:
+        """Wait until nothing that was submitted is in use; scores that nobody took yet are lost."""
+        while self._flying:
+            submitted = self._flying.popleft().submitted
+            if submitted is not None:
+                with suppress(TsmError, ValueError):  # a backend that broke off, or was closed
+                    self._backend.result(submitted)
+
+    def _run(self, parts: Iterable[_Part], in_flight: int) -> None:
+        """Submit parts of batches, and wait until fewer than `in_flight` are on their way."""
+        waiting = deque(parts)
+        while True:
+            try:
+                while len(self._flying) >= max(1, in_flight):
+                    self._land()
+                if not waiting:
+                    return
+                self._start(waiting)
+            except OutOfMemoryError as error:
+                waiting.extendleft(reversed(self._shrink(error)))
+
+    def _start(self, waiting: deque[_Part]) -> None:
+        part = waiting.popleft()
+        if self._most is not None and len(part) > self._most:
+            waiting.extendleft(reversed(part.cut(self._most)))
+            return
+        flight = _Flight(part)
+        self._flying.append(flight)
+        flight.submitted = self._backend.submit(part.frames)
+
+    def _land(self) -> None:
+        """Take the scores of the oldest part; only then it is no longer in flight."""
+        flight = self._flying[0]
+        scores = self._backend.result(flight.submitted)
+        self._flying.popleft()
+        batch = flight.part.batch
+        batch.scores.append(scores)
+        if flight.part.stop == len(batch.frames):
+            batch.take(_joined(batch.scores))
+
+    def _shrink(self, error: OutOfMemoryError) -> list[_Part]:
+        """Halve the size of batches from now on, and return what is to be submitted again."""
+        name, lost = self._backend.name, [flight.part for flight in self._flying]
+        self._flying.clear()
+        largest = max(map(len, lost))
+        if largest == 1:
+            raise RunError(f"{name}: not even a single clip fits into its memory: {error}") from error
+        self._most = largest // 2
+        warn(f"{name}: no memory for a batch of {largest}, goes on with {self._most}: {error}")
+        return lost
+
+
+def _joined(scores: list[Scores]) -> Scores:
+    if len(scores) == 1:
+        return scores[0]
+    scenes = [part.scene for part in scores if part.scene is not None]
+    return Scores(
+        np.concatenate([part.action for part in scores]), np.concatenate(scenes) if scenes else None
+    )

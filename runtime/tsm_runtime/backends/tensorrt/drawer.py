@@ -1,0 +1,198 @@
+"""A plan of `preprocess.onnx`: NVDEC's planes in, a picture out, all on the GPU.
+
+Nothing here ran on a GPU for a release: tests put doubles in the place of TensorRT and the GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import numpy as np
+from av import VideoFrame
+
+from tsm_runtime.backends.cuda.memory import ALIGNMENT, DeviceBuffer, DeviceError, DeviceMemory
+from tsm_runtime.backends.tensorrt.library import import_library
+from tsm_runtime.backends.tensorrt.picture_plan import PLANES, load_picture_plan
+from tsm_runtime.backends.tensorrt.plan import SMALLER, letting_go
+from tsm_runtime.backends.tensorrt.plan_fit import engine_info, require_fit
+from tsm_runtime.backends.tensorrt.progress import build_bar
+from tsm_runtime.backends.tensorrt.rebuild import build_picture_plan, store_plan
+from tsm_runtime.backends.tensorrt.slots import hold
+from tsm_runtime.bundle.bundle import Bundle, EngineInfo, load_bundle
+from tsm_runtime.engines.logger import Heard, listening
+from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.terminal import warn
+from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES, PictureView
+
+__all__ = ["TensorrtDrawer", "open_drawer"]
+
+
+class TensorrtDrawer:
+    """Draws pictures on a stream of its own, one at a time; any thread may call `draw`.
+
+    Args:
+        bundle: where the plan is from.
+        name: of its file.
+        memory: of the GPU, left open.
+
+    Raises:
+        BundleError: the plan is missing, altered, for another GPU or version, or does not load.
+        BackendError: the GPU's memory does not suffice.
+    """
+
+    def __init__(self, bundle: Bundle, name: str, memory: DeviceMemory) -> None:
+        data, info = bundle.model_bytes(name), engine_info(bundle, name)
+        self._trt, self._memory = import_library(info.library), memory
+        self._lock = threading.Lock()
+        self._held = ExitStack()
+        self._copies: dict[str, DeviceBuffer] = {}
+        """Of planes that lie where no tensor may."""
+        self.name = f"{bundle.path / name}"
+        require_fit(info, version=str(self._trt.__version__), gpu=memory.gpu, what=self.name)
+        try:
+            with memory.active(), letting_go(), listening(self._trt) as heard:
+                try:
+                    self._open(bundle, name, data, info, heard)
+                except BaseException:
+                    self._held.close()
+                    raise
+        except DeviceError as error:
+            raise BackendError(f"{memory.gpu.name} cannot take {self.name}: {error}") from error
+
+    def refusal(self, frame: VideoFrame) -> str | None:
+        """Say why a picture of NVDEC cannot be drawn, or return None."""
+        for name, plane in zip(PLANES, frame.planes, strict=True):
+            least, most = self._plan.limits[name]
+            shape = (1, plane.height, plane.line_size)
+            if not all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True)):
+                return (
+                    f"pictures of {frame.width} x {frame.height}, in rows of {plane.line_size} bytes:"
+                    f" {self.name} takes {least[1]} to {most[1]} rows of {least[2]} to {most[2]} bytes"
+                )
+        return None
+
+    def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
+        """Write the picture of a frame on the GPU to an address there, and wait until it is there.
+
+        The planes are read where they lie, with the padding of their rows.
+
+        Raises:
+            OutOfMemoryError: there is no memory for pictures of this size.
+            RunError: the GPU or TensorRT broke off.
+        """
+        with self._working() as heard:
+            shapes = {
+                name: (1, plane.height, plane.line_size)
+                for name, plane in zip(PLANES, frame.planes, strict=True)
+            }
+            addresses = dict(self._addresses)
+            for name, plane in zip(PLANES, frame.planes, strict=True):
+                addresses[name] = self._aligned(name, plane.buffer_ptr, plane.height * plane.line_size)
+            for name, value in view.inputs().items():
+                self._told[name][...] = value
+                self._memory.upload(addresses[name], self._told[name], self._stream)
+            in_place = address % ALIGNMENT == 0
+            addresses["frames"] = address if in_place else self._picture.address
+            self._plan.enqueue(shapes, addresses, self._stream.handle, heard)
+            if not in_place:
+                self._memory.copy(address, self._picture.address, self._picture.num_bytes, self._stream)
+            self._stream.synchronize()
+
+    def close(self) -> None:
+        """Give everything back, while the GPU is active; a second call does nothing."""
+        with self._lock:
+            self._is_closed = True
+            self._held.close()
+
+    def _open(self, bundle: Bundle, name: str, data: bytes, info: EngineInfo, heard: Heard) -> None:
+        """Take a stream and memory, and load the plan."""
+        memory, held, size = self._memory, self._held, bundle.manifest.size
+        self._is_closed = False
+        self._stream = hold(held, memory.stream())
+        pinned = {key: hold(held, memory.pin(shape, np.float32)) for key, shape in VIEW_SHAPES.items()}
+        self._told = {key: buffer.array for key, buffer in pinned.items()}
+        self._addresses = {
+            key: hold(held, memory.allocate(array.nbytes)).address for key, array in self._told.items()
+        }
+        self._picture = hold(held, memory.allocate(size * size * 3))
+        held.callback(self._forget_copies)
+        self._plan = load_picture_plan(bundle, name, data, info, self._trt, memory, heard)
+        held.callback(self._plan.release)
+        held.callback(self._stream.synchronize)
+
+    @contextmanager
+    def _working(self) -> Iterator[Heard]:
+        """Take the lock and the GPU; when this ends, however it does, nothing of a picture is in use."""
+        with self._lock:
+            if self._is_closed:
+                raise ValueError(f"{self.name}: closed")
+            try:
+                with self._memory.active(), letting_go(), listening(self._trt) as heard:
+                    try:
+                        yield heard
+                    except BaseException:
+                        with suppress(DeviceError):  # the one that is told is the first
+                            self._stream.synchronize()
+                        raise
+            except DeviceError as error:
+                kind = OutOfMemoryError if error.out_of_memory else RunError
+                words = f"{error}; {SMALLER}" if error.out_of_memory else str(error)
+                raise kind(f"{self.name}: {words}") from error
+
+    def _aligned(self, name: str, address: int, num_bytes: int) -> int:
+        """Return where a plane can be read: where it lies, or in a copy."""
+        if address % ALIGNMENT == 0:
+            return address
+        copy = self._copies.get(name)
+        if copy is None or copy.num_bytes < num_bytes:
+            if copy is not None:
+                del self._copies[name]
+                copy.free()
+            copy = self._copies[name] = self._memory.allocate(num_bytes)
+        self._memory.copy(copy.address, address, num_bytes, self._stream)
+        return copy.address
+
+    def _forget_copies(self) -> None:
+        while self._copies:
+            self._copies.popitem()[1].free()
+
+
+def open_drawer(
+    bundle: Bundle, like: EngineInfo, memory: DeviceMemory, held: ExitStack, *, rebuild: bool = False
+) -> TensorrtDrawer:
+    """Open the plan of pictures beside a plan of clips.
+
+    Args:
+        bundle: of both.
+        like: of the plan of clips: tells the library.
+        memory: of the GPU.
+        held: closes the drawer.
+        rebuild: see `TensorrtBackend.open_drawer`.
+
+    Raises:
+        BundleError, BackendError: as `TensorrtBackend.open_drawer`.
+    """
+    name = PREPROCESS_PLANS[like.library]
+    try:
+        drawer = _open(bundle, name, memory)
+    except BundleError as error:
+        if not rebuild:
+            raise
+        warn(f"building {name} anew: {error}")
+        with build_bar(name) as progress:
+            built = build_picture_plan(bundle, like, progress=progress)
+        # The plan of clips may have been stored since this bundle was read.
+        drawer = _open(store_plan(load_bundle(bundle.path), name, built), name, memory)
+    held.callback(drawer.close)
+    return drawer
+
+
+def _open(bundle: Bundle, name: str, memory: DeviceMemory) -> TensorrtDrawer:
+    if name not in bundle.manifest.files:
+        raise BundleError(
+            f"{bundle.path}: has no {name}; build it here: tsm-run --rebuild, or tsm-export --target"
+            f" {'tensorrt-rtx' if '.rtx.' in name else 'tensorrt'}"
+        )
+    return TensorrtDrawer(bundle, name, memory)

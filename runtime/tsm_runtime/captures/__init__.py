@@ -1,0 +1,1 @@
+"""Several views of one scene, placed on one time line."""

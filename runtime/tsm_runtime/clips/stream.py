@@ -1,0 +1,172 @@
+"""Clips of one video for one or several models, and what was noticed on the way."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.clips.builder import ClipBatch, ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.errors import VideoError
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.video.convert import FrameConverter
+from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.reader import TimedFrame, VideoReader
+
+__all__ = ["ClipStream", "Look", "look_of"]
+
+Look = tuple[int, Crop]
+"""Size and crop of a picture: models that have both in common share it."""
+
+
+class ClipStream:
+    """Clips of one video, and what was noticed on the way. Iterate once, from one thread.
+
+    The video is decoded once for all specs, each of which has its own grid of intervals; what a batch is of,
+    its `spec` says. Batches of a spec are the same whatever other specs there are.
+
+    `duration_seconds` is the length of the video by its frames, or up to the asked end. Setting `cancelled`
+    from any thread ends the iteration at the next frame.
+
+    Args:
+        reader: an open video.
+        specs: what the model takes, or what several do; equal ones count once.
+        options: which part of the video, and clips per batch (1 where it does not say).
+        cancelled: see above; default: an event of its own.
+        memory: where the arrays of batches are taken from, see `ClipBuilder`; default: new ones.
+        converter: makes what turns a frame into what is put into those arrays, of a size and a crop.
+
+    Raises:
+        ValueError: there is no spec.
+    """
+
+    def __init__(
+        self,
+        reader: VideoReader,
+        specs: ClipSpec | Sequence[ClipSpec],
+        options: Options,
+        *,
+        cancelled: threading.Event | None = None,
+        memory: Mapping[ClipSpec, FramePool] | None = None,
+        converter: Callable[[int, Crop], Any] = FrameConverter,
+    ) -> None:
+        self.reader = reader
+        self.options = options
+        self.specs = (specs,) if isinstance(specs, ClipSpec) else tuple(dict.fromkeys(specs))
+        if not self.specs:
+            raise ValueError("clips for no model: expected one or more")
+        self.builders = {spec: _builder(spec, options, (memory or {}).get(spec)) for spec in self.specs}
+        self.duration_seconds = 0.0
+        self.cancelled = cancelled or threading.Event()
+        self._converter = converter
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        converters = {look_of(spec): self._converter(*look_of(spec)) for spec in self.specs}
+        end = math.inf if self.options.end_seconds is None else self.options.end_seconds
+        try:
+            for shown, until_seconds in self._shown_frames():
+                if self.duration_seconds < end:  # windows reach beyond it
+                    self.duration_seconds = until_seconds
+                yield from self._push(shown, until_seconds, converters)
+            with self._path_told():
+                for builder in self.builders.values():
+                    yield from builder.finish()
+        finally:
+            for builder in self.builders.values():
+                builder.discard()
+
+    def _push(
+        self, shown: TimedFrame, until_seconds: float, converters: Mapping[Look, Any]
+    ) -> Iterator[ClipBatch]:
+        pictures: dict[Look, npt.NDArray[np.uint8]] = {}  # of this frame
+
+        def picture(look: Look) -> npt.NDArray[np.uint8]:
+            if look not in pictures:
+                pictures[look] = converters[look](shown.frame)
+            return pictures[look]
+
+        with self._path_told():
+            for spec, builder in self.builders.items():
+                yield from builder.push(shown.start_seconds, until_seconds, partial(picture, look_of(spec)))
+
+    @contextmanager
+    def _path_told(self) -> Iterator[None]:
+        try:
+            yield
+        except VideoError as error:
+            raise VideoError(f"{self.reader.path}: {error}") from error
+
+    def _shown_frames(self) -> Iterator[tuple[TimedFrame, float]]:
+        """Yield each frame with the second at which it leaves the screen, as far as the asked part needs."""
+        margin = max(spec.margin_seconds for spec in self.specs)
+        end = math.inf if self.options.end_seconds is None else self.options.end_seconds + margin
+        previous: TimedFrame | None = None
+        for current in self.reader.frames(max(0.0, self.options.start_seconds - margin)):
+            if self.cancelled.is_set():
+                return
+            if previous is not None:
+                yield previous, current.start_seconds
+                if current.start_seconds >= end:
+                    return
+            previous = current
+        if previous is not None:
+            yield previous, previous.end_seconds
+
+    def warnings(self, spec: ClipSpec) -> Iterator[str]:
+        """One line for each thing that makes the result of a model less than it could be."""
+        if self.reader.failure is not None:
+            yield self._break_off()
+        if num_corrupt := self.reader.corrupt_frames:
+            yield f"{_counted(num_corrupt, 'corrupt or misplaced frame')} skipped or concealed"
+        if gaps := self.builders[spec].gaps:
+            longest = max(end - start for start, end in gaps)
+            yield (
+                f"{_counted(len(gaps), 'gap')} without a new frame for longer than an interval of"
+                f" {spec.interval_seconds:g} s (longest {longest:.2f} s): nothing was looked for there"
+            )
+
+    def why_nothing(self, spec: ClipSpec) -> str:
+        """Say why not a single interval came out for a model."""
+        t, seconds = spec.interval_seconds, self.duration_seconds
+        if not seconds:
+            why = f" ({self.reader.failure})" if self.reader.failure else ""
+            return f"no frame of the video stream could be decoded{why}"
+        if self.reader.failure is not None:
+            return f"{self._break_off()}; that leaves no whole interval of {t:g} s to look at"
+        if count_intervals(seconds, t) == 0 and self.options.end_seconds is None:
+            return f"{seconds:.3f} s long, shorter than one interval of {t:g} s"
+        return (
+            f"no whole interval of {t:g} s in the asked part (the video goes on to {seconds:.2f} s at least)"
+        )
+
+    def _break_off(self) -> str:
+        claimed, seconds = self.reader.claimed_seconds, self.duration_seconds
+        lost = f" of the {claimed:.2f} s it claims" if claimed and claimed > seconds else ""
+        return f"breaks off after {seconds:.2f} s{lost}: {self.reader.failure}"
+
+
+def _builder(spec: ClipSpec, options: Options, memory: FramePool | None) -> ClipBuilder:
+    end = options.end_seconds
+    return ClipBuilder(
+        spec,
+        options.batch_size or 1,
+        first_interval=-count_intervals(-options.start_seconds, spec.stride_seconds),  # ceil
+        stop_interval=None if end is None else spec.num_intervals(end),
+        memory=memory or FramePool(),
+    )
+
+
+def look_of(spec: ClipSpec) -> Look:
+    """Return what a converted picture depends on."""
+    return spec.size, spec.crop
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

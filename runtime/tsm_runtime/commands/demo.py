@@ -1,0 +1,35 @@
+"""The embedded demo: a small trained bundle and a drawn video, both made by `make demo-model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.evaluation.protocol import Evaluation, evaluate
+from tsm_runtime.formats.ground_truth import read_ground_truth
+from tsm_runtime.formats.read_write import Result
+from tsm_runtime.models.opening import open_member
+from tsm_runtime.outputs.table import print_comparison
+from tsm_runtime.pipeline.run import run
+from tsm_runtime.segments.merging import Segment
+from tsm_runtime.video.finding import demo_folder
+
+__all__ = ["run_demo", "score_demo"]
+
+
+def score_demo(folder: Path) -> tuple[Result, tuple[Segment, ...], Evaluation]:
+    """Run the demo's model on its video; return what was found, what is true, and the scores.
+
+    Raises:
+        BackendError: no backend is installed.
+        BundleError: the embedded bundle was altered.
+    """
+    truth = read_ground_truth(folder / "ground_truth.json").videos[0]
+    result = run(folder / "video.mp4", open_member(load_bundle(folder / "bundle")), video_id=truth.video_id)
+    evaluation = evaluate({truth.video_id: truth.segments}, {truth.video_id: result.segments})
+    return result, truth.segments, evaluation
+
+
+def run_demo() -> None:
+    """Print the found segments beside the true ones, the scene, and the mAP."""
+    print_comparison(*score_demo(demo_folder()))

@@ -1,0 +1,340 @@
+"""What `tsm-fuse` does with its options: check everything, read, fuse or fit, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from msgspec import structs
+
+from tsm_runtime.captures.offsets import read_offsets
+from tsm_runtime.captures.placing import place_member
+from tsm_runtime.commands.fusion_flags import describe_fusion, given_options, given_weights
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import is_folder, write_whole
+from tsm_runtime.formats.annotations import read_annotations
+from tsm_runtime.formats.kaggle import ACTION_IDS, read_label_map
+from tsm_runtime.formats.names import format_of
+from tsm_runtime.fusion.calibration import calibrate_segments
+from tsm_runtime.fusion.candidates import Denominator
+from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
+from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
+from tsm_runtime.fusion.fit_table import Gain, gather_fit_table
+from tsm_runtime.fusion.fuse import Method
+from tsm_runtime.fusion.fused_file import encode_fused, fuse_files, fused_to_json
+from tsm_runtime.fusion.member_file import (
+    MemberFile,
+    check_members,
+    read_member,
+)
+from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
+from tsm_runtime.terminal import warn, write_stdout
+
+__all__ = ["FitRequest", "FuseRequest", "fit_and_write", "fuse_and_write"]
+
+_FEW_VIDEOS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseRequest:
+    """Options of the command as given; None where not."""
+
+    files: tuple[Path, ...]
+    weights: str | None = None
+    iou: float | None = None
+    denominator: Denominator | None = None
+    method: Method | None = None
+    sigma: float | None = None
+    min_score: float | None = None
+    labels: Path | None = None
+    label_map: Path | None = None
+    offsets: Path | None = None
+    ensemble: Path | None = None
+    output: str | None = None
+    format: Literal["json", "csv", "kaggle"] | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRequest:
+    """Options of `--fit`."""
+
+    truth: Path
+    subset: str | None = None
+    folds: int = 5
+    seed: int = 0
+    calibrate: bool = False
+
+
+def fuse_and_write(request: FuseRequest) -> None:
+    """Fuse the members' files into the output.
+
+    Raises:
+        UsageError: an option or a file is wrong; nothing is written.
+        RunError: the output cannot be written.
+    """
+    ensemble = _ensemble(request)
+    _check_output(request)
+    members, table = _read_members(request, ensemble)
+    calm = [_calibrated(member, e.temperature) for member, e in zip(members, ensemble.members, strict=True)]
+    videos = fuse_files(calm, ensemble.weights, ensemble.options)
+    format_ = request.format or ("csv" if (request.output or "").lower().endswith(".csv") else "json")
+    if format_ == "json":
+        told = [_told_member(m, e) for m, e in zip(members, ensemble.members, strict=True)]
+        data = fused_to_json(videos, _told_fusion(ensemble, table), told)
+    else:
+        data = encode_fused(videos, format_, _label_ids(request))
+    _write(request.output or "-", data)
+
+
+def _ensemble(request: FuseRequest) -> Ensemble:
+    """Members and options, of the ensemble's file or of the command line."""
+    if request.ensemble is None:
+        options = given_options(
+            method=request.method,
+            iou=request.iou,
+            denominator=request.denominator,
+            min_score=request.min_score,
+            sigma=request.sigma,
+        )
+        weights = given_weights(request.weights, len(request.files))
+        return Ensemble(
+            method=options.method,
+            iou=options.iou,
+            denominator=options.denominator,
+            min_score=options.min_score,
+            sigma=options.sigma,
+            members=tuple(
+                EnsembleMember(segments=str(path), weight=weight)
+                for path, weight in zip(request.files, weights, strict=True)
+            ),
+        )
+    for name in ("weights", "iou", "denominator", "method", "sigma", "min_score"):
+        if getattr(request, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} beside --ensemble: {request.ensemble} says it; change it there")
+    ensemble = read_ensemble(request.ensemble)
+    if request.files:
+        if len(request.files) != len(ensemble.members):
+            raise UsageError(
+                f"{len(request.files)} files for the {len(ensemble.members)} members of {request.ensemble};"
+                " give one for each, in its order, or none"
+            )
+        pairs = zip(ensemble.members, request.files, strict=True)
+        members = tuple(structs.replace(member, segments=str(path)) for member, path in pairs)
+        return structs.replace(ensemble, members=members)
+    for number, member in enumerate(ensemble.members, start=1):
+        if not member.segments:
+            raise UsageError(
+                f'{request.ensemble}: member {number} names no file of segments; write segments = "FILE"'
+                " there, or give the files on the command line"
+            )
+    return ensemble
+
+
+def _check_output(request: FuseRequest) -> None:
+    if request.output is None or request.output == "-":
+        return
+    path = Path(request.output)
+    if not request.output:
+        raise UsageError("--output is empty; give a file, or - for standard output")
+    if is_folder(path) or request.output.endswith("/"):
+        raise UsageError(f"--output {path} is a folder; give the name of a file")
+    if not is_folder(path.parent):
+        raise UsageError(f"--output {path}: there is no folder {path.parent}")
+    if request.format is None and format_of(path.name) not in (None, "json", "csv"):
+        raise UsageError(
+            f"--output {path}: tsm-fuse writes JSON and CSV; name it .json or .csv, or give --format"
+        )
+
+
+def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[MemberFile], dict[str, str]]:
+    """Members with their labels renamed, and the table that renamed them."""
+    table = read_labels(request.labels) if request.labels is not None else {}
+    label_ids = _label_ids(request)
+    read = [read_member(Path(member.segments), label_ids) for member in ensemble.members]
+    if request.output not in (None, "-"):
+        for member in read:
+            if member.path.resolve() == Path(request.output or "").resolve():
+                raise UsageError(f"--output {request.output} is a member; choose another name")
+    known = set().union(*(member.labels | member.scene_labels for member in read))
+    warnings = [f"{request.labels}: no member has {label!r}" for label in sorted(set(table) - known)]
+    renamed = [rename_labels(member, table) for member in read]
+    members, notes = _on_time_lines(renamed, ensemble, request.offsets)
+    warnings += notes
+    warnings += check_members(members)
+    check_labels(members, {*table, *table.values()})
+    for line in () if request.quiet else warnings:
+        warn(f"tsm-fuse: {line}")
+    return members, table
+
+
+def _on_time_lines(
+    members: Sequence[MemberFile], ensemble: Ensemble, path: Path | None
+) -> tuple[list[MemberFile], list[str]]:
+    """Members as `place_member` puts them where their videos begin, and what is to be told of it."""
+    offsets = {} if path is None else read_offsets(path)
+    placed, warnings = [], []
+    for member, entry in zip(members, ensemble.members, strict=True):
+        moved, notes = place_member(member, entry.view, entry.offset_seconds, offsets)
+        placed.append(moved)
+        warnings += notes
+    return placed, warnings
+
+
+def _label_ids(request: FuseRequest) -> Mapping[str, int | None]:
+    return ACTION_IDS if request.label_map is None else read_label_map(request.label_map)
+
+
+def _calibrated(member: MemberFile, temperature: float) -> MemberFile:
+    if temperature == 1:
+        return member
+    try:
+        return replace(member, segments=calibrate_segments(member.segments, temperature))
+    except UsageError as error:
+        raise UsageError(f"{member.path}: {error}") from error
+
+
+def _told_fusion(ensemble: Ensemble, table: dict[str, str]) -> dict[str, object]:
+    told = describe_fusion(ensemble.options)
+    return {**told, "labels": table} if table else told
+
+
+def _told_member(member: MemberFile, entry: EnsembleMember) -> dict[str, object]:
+    told: dict[str, object] = {
+        "file": str(member.path),
+        "sha256": member.sha256,
+        "weight": entry.weight,
+        "temperature": entry.temperature,
+    }
+    return told if member.external_data is None else {**told, "external_data": member.external_data}
+
+
+def _write(output: str, data: bytes) -> None:
+    if output == "-":
+        write_stdout(data)
+    else:
+        write_whole(Path(output), data)
+
+
+# --- fit ------------------------------------------------------------------------------------------
+
+
+def fit_and_write(request: FuseRequest, fit: FitRequest) -> None:
+    """Fit weights, threshold and minimum score to ground truth, tell what they are worth, and write them.
+
+    Where cross-validation gives fitted parameters no advantage over equal weights, equal weights are written.
+
+    Raises:
+        UsageError: an option or a file is wrong; nothing is written.
+        RunError: the output cannot be written.
+    """
+    for name in ("weights", "ensemble", "format"):
+        if getattr(request, name) is not None:
+            raise UsageError(f"--{name} beside --fit, which finds them; leave it out")
+    request = replace(request, output=request.output or "ensemble.toml")
+    ensemble = _ensemble(request)
+    _check_output(request)
+    truth = read_annotations(fit.truth)
+    if fit.subset is not None:
+        truth = truth.subset(fit.subset)
+    members, table = _read_members(request, ensemble)
+    if fit.calibrate:
+        for member in members:
+            _calibrated(member, 2.0)  # refuses scores that are no probabilities
+    try:
+        found = fit_ensemble(
+            gather_fit_table([member.segments for member in members], truth.segments),
+            ensemble.options,
+            folds=fit.folds,
+            seed=fit.seed,
+            ious=IOUS if request.iou is None else (request.iou,),
+            min_scores=MIN_SCORES if request.min_score is None else (request.min_score,),
+            calibrate=fit.calibrate,
+        )
+    except UsageError as error:
+        raise UsageError(f"--fit {fit.truth}: {error}") from error
+    if not request.quiet:
+        for line in _report(found, members, len(truth.videos), fit.calibrate):
+            warn(line)
+    output = request.output or ""
+    folder = Path() if output == "-" else Path(output).parent
+    kept = _fitted(ensemble, found, members)
+    comments = (
+        "Members of an ensemble; apply it with: tsm-fuse --ensemble THIS_FILE [FILES] -o FUSED.json",
+        f"Fitted to {found.num_videos} videos, {found.num_instances} instances: average mAP (%),"
+        f" cross-validated {_percent(found.cross_validated)}, equal weights {_percent(found.equal)},"
+        f" best member {_percent(max(found.member_maps))}.",
+        *(["Videos were moved to time lines: give --offsets again."] if request.offsets else []),
+        *(["Labels were renamed by a table: give the same --labels again."] if table else []),
+    )
+    _write(output, ensemble_to_toml(kept, folder, comments=comments).encode())
+
+
+def _keeps_fit(found: Fit) -> bool:
+    return found.over_equal.value > 0
+
+
+def _fitted(ensemble: Ensemble, found: Fit, members: Sequence[MemberFile]) -> Ensemble:
+    setting = found.setting
+    entries = [
+        EnsembleMember(segments=str(member.path), bundle_sha256=member.bundle_sha256 or "")
+        for member in members
+    ]
+    if not _keeps_fit(found):
+        return structs.replace(ensemble, members=tuple(entries))
+    chosen = zip(entries, setting.weights, setting.temperatures, strict=True)
+    return structs.replace(
+        ensemble,
+        iou=setting.iou,
+        min_score=setting.min_score,
+        members=tuple(structs.replace(e, weight=weight, temperature=t) for e, weight, t in chosen),
+    )
+
+
+def _report(found: Fit, members: Sequence[MemberFile], num_true_videos: int, calibrate: bool) -> list[str]:
+    setting = found.setting
+    best = max(range(len(members)), key=lambda number: found.member_maps[number])
+    rows = [(str(member.path), value) for member, value in zip(members, found.member_maps, strict=True)]
+    rows[best] = (f"{rows[best][0]} (best member)", rows[best][1])
+    rows += [
+        ("equal weights", found.equal),
+        ("fitted, on the videos it was fitted to", found.in_sample),
+        (f"fitted, cross-validated ({found.num_folds} folds)", found.cross_validated),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"average mAP (%) over {found.num_videos} videos, {found.num_instances} instances"]
+    if num_true_videos > found.num_videos:
+        lines.append(
+            f"({num_true_videos - found.num_videos} more videos of the ground truth are in no member)"
+        )
+    lines += [f"  {name:<{width}}  {_percent(value):>6}" for name, value in rows]
+    lines.append(f"cross-validated - best member:   {_told_gain(found.over_best)}")
+    lines.append(f"cross-validated - equal weights: {_told_gain(found.over_equal)}")
+    unclear = [
+        name
+        for name, gain in (("best member", found.over_best), ("equal weights", found.over_equal))
+        if not gain.is_clear
+    ]
+    if unclear:
+        lines.append(f"too few videos ({found.num_videos}) to tell fitted from {' or from '.join(unclear)}")
+    if found.num_videos < _FEW_VIDEOS:
+        lines.append(f"with {found.num_videos} videos the intervals themselves are rough")
+    weights = ", ".join(f"{weight:g}" for weight in setting.weights)
+    chosen = f"weights {weights}; iou {setting.iou:g}; min-score {setting.min_score:g}"
+    if calibrate:
+        chosen += "; temperatures " + ", ".join(f"{each:g}" for each in setting.temperatures)
+    lines.append(f"fitted: {chosen}")
+    if not _keeps_fit(found):
+        lines.append("written: equal weights, since the fit gained nothing over them when cross-validated")
+    return lines
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _told_gain(gain: Gain) -> str:
+    return f"{100 * gain.value:+.2f} (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"

@@ -1,0 +1,172 @@
+"""`tsm-run`: video files in, segments out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import tsm_runtime.commands.run_options as options
+from tsm_runtime.errors import UsageError
+from tsm_runtime.terminal import is_terminal, run_command, version_option
+
+# Imports of numpy, av and rich wait until they are needed: --help answers at once.
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def tsm_run(
+    videos: options.Videos = None,
+    model: options.Models = None,
+    capture: options.Captures = None,
+    view: options.Views = None,
+    offsets: options.Offsets = None,
+    weights: options.Weights = None,
+    iou: options.Iou = None,
+    denominator: options.Denominator = None,
+    method: options.Method = None,
+    ensemble: options.Ensemble = None,
+    output: options.Output = None,
+    format_: options.FormatName = None,
+    label_map: options.LabelMap = None,
+    overlay: options.Overlay = None,
+    report: options.Report = None,
+    embed: options.Embed = False,
+    truth: options.Truth = None,
+    min_score: options.MinScore = None,
+    smoothing: options.Smoothing = None,
+    min_duration: options.MinDuration = None,
+    window: options.Window = None,
+    stride: options.Stride = None,
+    start: options.Start = 0.0,
+    end: options.End = None,
+    video_id: options.VideoId = None,
+    batch: options.Batch = None,
+    jobs: options.Jobs = None,
+    threads: options.Threads = None,
+    precision: options.Precision = None,
+    backend: options.Backend = None,
+    hwdec: options.Hwdec = "none",
+    rebuild: options.Rebuild = False,
+    live: options.Live = False,
+    show_open: options.ShowOpen = False,
+    drop: options.Drop = None,
+    timeout: options.Timeout = None,
+    reconnect: options.Reconnect = None,
+    pace: options.Pace = False,
+    demo: options.Demo = False,
+    quiet: options.Quiet = False,
+    version: Annotated[bool, version_option()] = False,
+) -> None:
+    """Find which action happens from when to when in videos, and in what scene."""
+    if demo:
+        from tsm_runtime.commands.demo import run_demo
+
+        run_demo()
+        return
+    if not (videos or capture or view):
+        raise UsageError("no video given; try: tsm-run VIDEO, or tsm-run --demo")
+    from tsm_runtime.models.choice import BackendRequest
+    from tsm_runtime.models.opening import ModelRequest, check_one_view, choose_models
+    from tsm_runtime.pipeline.options import Overrides
+
+    chosen, notice = choose_models(
+        ModelRequest(
+            models=tuple(model or ()),
+            ensemble=ensemble,
+            weights=weights,
+            iou=iou,
+            denominator=denominator,
+            method=method,
+            min_score=min_score,
+        )
+    )
+    if not (capture or view):
+        check_one_view(chosen)
+        if offsets is not None:
+            raise UsageError("--offsets is for captures: give --capture")
+    overrides = Overrides(
+        smoothing_seconds=smoothing,
+        min_duration_seconds=min_duration,
+        window_seconds=window,
+        stride_seconds=stride,
+    )
+    engine = BackendRequest(
+        backend=backend or "auto",
+        precision=precision,
+        rebuild=rebuild,
+        num_threads=threads,
+        parallel_calls=1 if live else 2,
+        tell=not live and not quiet and (backend == "auto" or is_terminal(sys.stderr)),
+    )
+    if live:
+        from tsm_runtime.commands.run_live import LiveRequest, run_live
+
+        stream = LiveRequest(
+            sources=tuple(videos or ()),
+            for_files={
+                "--capture": capture or None,
+                "--view": view or None,
+                "--format": format_ if format_ != "jsonl" else None,
+                "--label-map": label_map,
+                "--overlay": overlay,
+                "--report": report,
+                "--embed": embed or None,
+                "--truth": truth,
+                "--start": start or None,
+                "--end": end,
+                "--jobs": jobs,
+                "--hwdec": None if hwdec == "none" else hwdec,
+            },
+            video_id=video_id,
+            output=output,
+            show_open=show_open,
+            drop=drop,
+            batch=batch,
+            timeout=timeout,
+            reconnect=reconnect,
+            pace=pace,
+            quiet=quiet,
+        )
+        raise typer.Exit(run_live(stream, chosen, engine, overrides, notice))
+    from tsm_runtime.commands.run_files import FileRequest, run_files
+
+    files = FileRequest(
+        videos=tuple(videos or ()),
+        for_streams={
+            "--open": show_open or None,
+            "--drop": drop,
+            "--timeout": timeout,
+            "--reconnect": reconnect,
+            "--pace": pace or None,
+        },
+        video_id=video_id,
+        output=output,
+        format=format_,
+        label_map=label_map,
+        overlay=overlay,
+        report=report,
+        embed=embed,
+        truth=truth,
+        start=start,
+        end=end,
+        batch=batch,
+        jobs=jobs,
+        hwdec=hwdec,
+        quiet=quiet,
+    )
+    if capture or view:
+        from tsm_runtime.commands.run_captures import CaptureRequest, run_captures
+
+        asked = CaptureRequest(
+            files=files, captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets
+        )
+        raise typer.Exit(run_captures(asked, chosen, engine, overrides, notice))
+    raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(app, "tsm-run")

@@ -1,0 +1,119 @@
+"""`tsm-verify`: what the model files of a bundle say on this machine, beside what they have to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tsm_runtime.errors import CheckError, TsmError
+from tsm_runtime.terminal import run_command, version_option, warn, write_stdout
+
+# Imports of numpy, av and rich wait until they are needed: --help answers at once.
+
+__all__ = ["app", "main"]
+
+_MOST_CLIPS = 1000  # held in memory: 1.6 GB at 8 x 256 x 256
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+_HELP = """Compare every model file of a bundle that this machine can run with model.fp32.onnx on the CPU.
+
+All of them score the same seeded noise and the same frames of a video. The table tells the largest and the
+relative error of a probability and the share of clips with the same most probable class, for each output,
+and the share of the video's segments that both models find. The manifest keeps the last result of each
+machine, and the bundle stays the same bundle. What this machine cannot run, an engine for another GPU for
+instance, is listed and is no failure.
+
+Of preprocess.onnx, which tsm-run --hwdec runs on a GPU, the table tells what model.fp32.onnx makes of its
+pictures of the video; a line tells how many levels of 255 these are from those of the CPU.
+
+\b
+Exit codes:
+  0  all that was compared is within tolerance
+  4  the bundle cannot be used
+  5  nothing can be run here: onnxruntime is not installed
+  6  a file is beyond tolerance, was altered, or gives no probabilities
+"""
+
+
+@app.command(help=_HELP)
+def tsm_verify(
+    bundle: Annotated[Path, typer.Argument(help="folder that tsm-export wrote")],
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            help="compare on its frames; best is footage of your own [default: the embedded demo video]"
+        ),
+    ] = None,
+    clips: Annotated[
+        int, typer.Option(help="at most so many clips from the video's start", min=1, max=_MOST_CLIPS)
+    ] = 64,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="largest allowed difference of a probability, for every file [default: by precision; int8 is"
+            " judged by agreement]",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        Literal["auto", "onnxruntime-cuda", "openvino", "all"],
+        typer.Option(
+            help="what runs the files; auto: what runs files of their kind by default; openvino: ONNX files,"
+            " fp32 in bf16 too; all: each of these"
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="threads on the CPU [default: all cores]", min=1)
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="one JSON object, agreement 0 to 1")] = False,
+    no_write: Annotated[bool, typer.Option("--no-write", help="leave the manifest as it is")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")] = False,
+    version: Annotated[bool, version_option()] = False,
+) -> None:
+    """Verify a bundle (its help is `_HELP`)."""
+    from tsm_runtime.bundle.bundle import load_bundle
+    from tsm_runtime.verification.bar import verification_bar
+    from tsm_runtime.verification.clip_sets import DEMO_VIDEO, noise_clips, video_clips
+    from tsm_runtime.verification.record import to_verification, write_verification
+    from tsm_runtime.verification.table import report_to_json, report_to_text
+    from tsm_runtime.verification.variants import CHOICES
+    from tsm_runtime.verification.verify import verify
+    from tsm_runtime.video.finding import demo_folder
+
+    opened = load_bundle(bundle)
+    spec = opened.manifest.clip_spec
+    if video is None:
+        footage = video_clips(demo_folder() / "video.mp4", spec, clips, name=DEMO_VIDEO)
+    else:
+        footage = video_clips(video, spec, clips)
+    with verification_bar(quiet=quiet) as progress:
+        report = verify(
+            opened,
+            [noise_clips(spec), footage],
+            choices=CHOICES if backend == "all" else (backend,),
+            max_abs_error=tolerance,
+            num_threads=threads,
+            progress=progress,
+        )
+    warnings = list(footage.warnings)
+    result = to_verification(report, opened, tolerance)
+    if not no_write:
+        try:
+            write_verification(opened, result)
+        except TsmError as error:  # a bundle that is for reading only can be verified all the same
+            warnings.append(str(error))
+    for line in () if quiet else warnings:
+        warn(line)
+    write_stdout(report_to_json(report, opened, result) if json_ else report_to_text(report, opened))
+    if report.failed_files:
+        raise CheckError(
+            f"{bundle}: failed: {', '.join(report.failed_files)}; do not use what failed, export it again"
+        )
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(app, "tsm-verify")

@@ -1,0 +1,334 @@
+"""What `tsm-eval` evaluates: both files read, checked and prepared as a mode has it, every oddity named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.evaluation.modes import Mode
+from tsm_runtime.files import read_json, read_text
+from tsm_runtime.formats.annotations import read_annotations
+from tsm_runtime.formats.detection_json import read_scenes
+from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
+from tsm_runtime.formats.read_write import read_segments
+from tsm_runtime.segments.merging import Segment
+
+__all__ = [
+    "EvaluationInput",
+    "choose_subset",
+    "prepare_predictions",
+    "prepare_truth",
+    "read_evaluation_input",
+]
+
+_DEFAULT_SUBSET = "validation"
+_SHOWN = 5
+
+Predictions = dict[str, list[Segment]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationInput:
+    """Truth and predictions, ready for matching.
+
+    Args:
+        truth: the videos of the subset, as the mode sees them.
+        predictions: predicted segments per video id, in the order of the file.
+        scenes: best scene per video id; empty when one of the files has none.
+        subset: its name; None when all videos were taken.
+        warnings: what was ignored or is odd; one line each.
+    """
+
+    truth: GroundTruth
+    predictions: Predictions
+    scenes: dict[str, str]
+    subset: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def empty_truth(self) -> list[tuple[str, str | None]]:
+        """Label and video of each instance of length zero."""
+        return [(label, video.video_id) for video in self.truth.videos for label in video.empty_labels]
+
+
+def read_evaluation_input(
+    truth_path: Path, predictions_path: Path, mode: Mode, subset: str | None = None
+) -> EvaluationInput:
+    """Read both files, either may be gzipped.
+
+    Args:
+        truth_path: annotations, as `annotation_files.read_annotations` takes them.
+        predictions_path: detections, as `outputs.read_segments` takes them.
+        mode: what is ignored, dropped or refused.
+        subset: its name; None: the only one there is, or "validation".
+
+    Raises:
+        UsageError: a file is not as it must be; names file, video and entry.
+    """
+    whole = read_annotations(truth_path, empty_segments="count")
+    chosen, name, warnings = choose_subset(whole, subset, truth_path)
+    warnings += _brief(w for w in chosen.warnings if "zero-length" not in w or mode.empty_truth == "count")
+    truth = prepare_truth(chosen, mode, truth_path)
+    if not truth.action_labels:
+        raise UsageError(
+            f"{truth_path}: no action instance in the chosen videos: nothing to evaluate against"
+        )
+    read = read_segments(predictions_path)
+    others = {video.video_id for video in whole.videos} - {video.video_id for video in chosen.videos}
+    warnings += _check_videos(read, truth, others, mode, predictions_path)
+    warnings += _check_case(truth.action_labels, truth_path)
+    predictions, told = prepare_predictions(read, truth, mode, predictions_path, truth_path)
+    return EvaluationInput(
+        truth=truth,
+        predictions=predictions,
+        scenes=_best_scenes(predictions_path) if truth.scenes else {},
+        subset=name,
+        warnings=(*warnings, *told),
+    )
+
+
+# --- subset ---------------------------------------------------------------------------------------
+
+
+def choose_subset(
+    truth: GroundTruth, asked: str | None, path: Path
+) -> tuple[GroundTruth, str | None, list[str]]:
+    """Choose the videos to evaluate.
+
+    Returns:
+        The truth of the subset, its name (None when there is but one, unnamed) and what to tell.
+
+    Raises:
+        UsageError: no such subset, or several and none named "validation".
+    """
+    there = sorted({video.subset for video in truth.videos})
+    if asked is not None:
+        try:
+            return truth.subset(asked), asked, []
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+    if len(there) < 2:
+        return truth, (there[0] or None) if there else None, []
+    names = ", ".join(map(repr, there))
+    if _DEFAULT_SUBSET in there:
+        told = f"{path}: subsets {names}: {_DEFAULT_SUBSET!r} is evaluated; --subset takes another"
+        return truth.subset(_DEFAULT_SUBSET), _DEFAULT_SUBSET, [told]
+    raise UsageError(f"{path}: several subsets, {names}; choose one with --subset")
+
+
+# --- truth ----------------------------------------------------------------------------------------
+
+
+def prepare_truth(truth: GroundTruth, mode: Mode, path: Path) -> GroundTruth:
+    """Apply a mode's rules on zero length, duplicates, short instances and video ids.
+
+    Raises:
+        UsageError: there is an instance of length zero, and the mode refuses those.
+    """
+    videos: dict[str, VideoAnnotation] = {}
+    for video in truth.videos:
+        if mode.empty_truth == "refuse" and video.empty_entries:
+            raise UsageError(
+                f"{path}: video {video.video_id!r}, entry {video.empty_entries[0]}: segment of length zero\n"
+                "correct or remove it, or use --mode activitynet, which counts it as missed"
+            )
+        kept = _drop_instances(video, mode)
+        name = video.video_id[mode.strip_truth_ids :]
+        earlier = videos.get(name)
+        videos[name] = replace(
+            video,
+            video_id=name,
+            segments=(*(earlier.segments if earlier else ()), *kept),
+            empty_labels=()
+            if mode.empty_truth == "drop"
+            else (*(earlier.empty_labels if earlier else ()), *video.empty_labels),
+        )
+    return GroundTruth(videos=tuple(videos.values()), warnings=truth.warnings)
+
+
+def _drop_instances(video: VideoAnnotation, mode: Mode) -> list[Segment]:
+    near = mode.duplicate_seconds
+    kept: list[Segment] = []
+    for segment in video.segments:
+        if segment.end_seconds - segment.start_seconds < mode.min_truth_seconds:
+            continue
+        if near is not None and any(_equal(segment, other, near) for other in kept):
+            continue
+        kept.append(segment)
+    return kept
+
+
+def _equal(first: Segment, second: Segment, tolerance: float) -> bool:
+    return (
+        first.label == second.label
+        and abs(first.start_seconds - second.start_seconds) <= tolerance
+        and abs(first.end_seconds - second.end_seconds) <= tolerance
+    )
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def prepare_predictions(
+    predictions: Mapping[str, Sequence[Segment]],
+    truth: GroundTruth,
+    mode: Mode,
+    path: Path,
+    truth_path: Path,
+) -> tuple[Predictions, list[str]]:
+    """Apply a mode's rules on short predictions and on labels that the truth does not have.
+
+    Returns:
+        The predictions to match, and what to tell.
+
+    Raises:
+        UsageError: a label is unknown, and the mode refuses those.
+    """
+    kept = {
+        video: [s for s in segments if s.end_seconds - s.start_seconds > mode.min_prediction_seconds]
+        for video, segments in predictions.items()
+    }
+    known = set(truth.action_labels)
+    judged = set(kept) if mode.unknown_videos == "count" else {video.video_id for video in truth.videos}
+    unknown = _unknown_labels(predictions, known, judged, path)
+    if not unknown:
+        return kept, []
+    if mode.unknown_labels == "refuse":
+        where, _ = next(iter(unknown.values()))
+        raise UsageError(
+            f"{where}\nthe code that mode {mode.name!r} follows stops here; --mode tsm ignores it"
+        )
+    told = _brief(f"{where}; {count} such prediction(s) ignored" for where, count in unknown.values())
+    if mode.unknown_labels == "collide":
+        return _collide(kept, known, set(unknown), truth_path, told)
+    return kept, told
+
+
+def _unknown_labels(
+    predictions: Mapping[str, Sequence[Segment]], known: set[str], judged: set[str], path: Path
+) -> dict[str, tuple[str, int]]:
+    """Per unknown label the place of its first prediction, in words, and the number of its predictions."""
+    by_case = {label.casefold(): label for label in sorted(known)}
+    found: dict[str, tuple[str, int]] = {}
+    for video, segments in predictions.items():
+        if video not in judged:
+            continue
+        for number, segment in enumerate(segments, start=1):
+            label = segment.label
+            if label in known:
+                continue
+            where, count = found.get(label, ("", 0))
+            if not count:
+                near = by_case.get(label.strip().casefold())
+                hint = f" (probably {near!r} misspelt)" if near else ""
+                where = f"{path}: video {video!r}, entry {number}: label {label!r} is not in the truth{hint}"
+            found[label] = (where, count + 1)
+    return found
+
+
+def _check_videos(
+    predictions: Mapping[str, Sequence[Segment]], truth: GroundTruth, others: set[str], mode: Mode, path: Path
+) -> list[str]:
+    """One line on predictions in videos of other subsets, and one on those in videos of no subset."""
+    judged = {video.video_id for video in truth.videos}
+    treated = "ignored" if mode.unknown_videos == "ignore" else "counted as false"
+    lines = []
+    for kind, names in (
+        ("of another subset", [v for v in predictions if v in others and v not in judged]),
+        ("that the truth does not have", [v for v in predictions if v not in others and v not in judged]),
+    ):
+        count = sum(len(predictions[name]) for name in names)
+        if count:
+            lines.append(
+                f"{path}: {count} prediction(s) {treated}: in {len(names)} video(s) {kind}: {_listed(names)}"
+            )
+    if not judged & set(predictions):
+        lines.append(f"{path}: no video is among those of the truth; are the ids spelt as there?")
+    return lines
+
+
+def _check_case(labels: Sequence[str], path: Path) -> list[str]:
+    """Labels of the truth that differ from another one in case only."""
+    first: dict[str, str] = {}
+    pairs = [
+        (first[label.casefold()], label)
+        for label in labels
+        if first.setdefault(label.casefold(), label) != label
+    ]
+    return [
+        f"{path}: labels {a!r} and {b!r} are two classes; is one of them misspelt?" for a, b in pairs[:_SHOWN]
+    ]
+
+
+def _collide(
+    predictions: Predictions, known: set[str], unknown: set[str], truth_path: Path, told: list[str]
+) -> tuple[Predictions, list[str]]:
+    """Give predictions of a class without truth to the class whose position equals their class id.
+
+    That is what ActionFormer's evaluator does: it replaces the ids of true classes by their positions among
+    the sorted ids, and leaves other ids as they are.
+    """
+    ids = _class_ids(truth_path)
+    missing = sorted(label for label in known | unknown if label not in ids)
+    if missing:
+        why = f'{truth_path}: no "label_id" for {_listed(missing)}: collisions of ids are not imitated'
+        return predictions, [*told, why]
+    positions = sorted(known, key=lambda label: ids[label])
+    new = {label: positions[ids[label]] for label in unknown if 0 <= ids[label] < len(positions)}
+    moved = {
+        video: [replace(s, label=new[s.label]) if s.label in new else s for s in segments]
+        for video, segments in predictions.items()
+    }
+    pairs = ", ".join(f"{label!r} as {new[label]!r}" for label in sorted(new)[:_SHOWN])
+    taken = [f"class ids collide, as in the evaluator that is imitated: {pairs}"] if new else []
+    return moved, [*(line for line in told if new.keys() != unknown), *taken]
+
+
+class _Labelled(msgspec.Struct):
+    label: str
+    label_id: int | None = None
+
+
+def _class_ids(path: Path) -> dict[str, int]:
+    """Class id of each label in the annotations of all subsets; a label that is a whole number is its own."""
+    content = read_json(path)
+    database = content.get("database", {}) if isinstance(content, dict) else {}
+    ids: dict[str, int] = {}
+    for video_id, video in database.items():
+        for number, raw in enumerate(video.get("annotations", ()), start=1):
+            try:
+                entry = msgspec.convert(raw, _Labelled)
+            except msgspec.ValidationError as error:
+                raise UsageError(f"{path}: video {video_id!r}, entry {number}: {error}") from error
+            own = int(entry.label) if entry.label.isdecimal() else None
+            value = own if entry.label_id is None else entry.label_id
+            if value is not None and ids.setdefault(entry.label, value) != value:
+                raise UsageError(
+                    f"{path}: video {video_id!r}, entry {number}: label {entry.label!r} has the class ids "
+                    f"{ids[entry.label]} and {value}; give it one"
+                )
+    return ids
+
+
+def _best_scenes(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(read_text(path))
+    except ValueError:  # one of the other formats that `outputs.read_segments` takes: they have no scenes
+        return {}
+    return {video: scenes[0].label for video, scenes in read_scenes(path, content).items() if scenes}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, sorted(names)[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _brief(lines: Iterable[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    every = list(lines)
+    more = len(every) - _SHOWN
+    return every if more <= 0 else [*every[:_SHOWN], f"... and {more} more like the last"]

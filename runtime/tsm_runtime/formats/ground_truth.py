@@ -1,0 +1,270 @@
+"""Ground truth: the ActivityNet `database` JSON, and the label of each interval for training."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tsm_runtime.conversion import convert
+from tsm_runtime.errors import UsageError
+from tsm_runtime.faults import Faults, noting
+from tsm_runtime.files import read_json
+from tsm_runtime.segments.merging import BACKGROUND, Segment
+
+__all__ = [
+    "GroundTruth",
+    "VideoAnnotation",
+    "interval_coverage",
+    "interval_label",
+    "interval_labels",
+    "read_ground_truth",
+]
+
+_TOLERANCE_SECONDS = 1e-9
+_DURATION_SLACK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoAnnotation:
+    """What is known about one video.
+
+    Args:
+        duration_seconds: as the file says, or None.
+        segments: in the order of the file.
+        empty_labels: labels of zero-length instances (see `read_ground_truth`): nothing can match them, but
+            an evaluation counts them as missed.
+        empty_entries: their places in the file's list of annotations, counted from 1.
+    """
+
+    video_id: str
+    subset: str
+    duration_seconds: float | None
+    scene: str | None
+    segments: tuple[Segment, ...]
+    empty_labels: tuple[str, ...] = ()
+    empty_entries: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundTruth:
+    """Annotated videos in the order of the file; `warnings` names oddities that were kept."""
+
+    videos: tuple[VideoAnnotation, ...]
+    warnings: tuple[str, ...] = ()
+
+    def subset(self, name: str) -> GroundTruth:
+        """Only the videos of one subset (the warnings stay those of the whole file).
+
+        Raises:
+            UsageError: no video belongs to it; the message names the subsets there are.
+        """
+        videos = tuple(video for video in self.videos if video.subset == name)
+        if not videos:
+            there = ", ".join(sorted({repr(video.subset) for video in self.videos})) or "none"
+            raise UsageError(f"no video of subset {name!r}; subsets in the annotations: {there}")
+        return GroundTruth(videos=videos, warnings=self.warnings)
+
+    @property
+    def action_labels(self) -> tuple[str, ...]:
+        """Labels of all instances, sorted; without background."""
+        found = {segment.label for video in self.videos for segment in video.segments}
+        return tuple(sorted(found.union(*(video.empty_labels for video in self.videos))))
+
+    @property
+    def scene_labels(self) -> tuple[str, ...]:
+        """Scene labels, sorted."""
+        return tuple(sorted({video.scene for video in self.videos if video.scene is not None}))
+
+    @property
+    def segments(self) -> dict[str, tuple[Segment, ...]]:
+        """Segments per video id, as `evaluation.evaluate` takes them; a video without any has ()."""
+        return {video.video_id: video.segments for video in self.videos}
+
+    @property
+    def scenes(self) -> dict[str, str]:
+        """Scene per video id, of the videos that have one."""
+        return {video.video_id: video.scene for video in self.videos if video.scene is not None}
+
+    @property
+    def empty_instances(self) -> dict[str, int]:
+        """Number of zero-length instances per label, as `evaluation.evaluate` takes them."""
+        return dict(Counter(label for video in self.videos for label in video.empty_labels))
+
+
+class _Annotation(msgspec.Struct):
+    label: str
+    segment: tuple[float, float]
+
+
+class _Video(msgspec.Struct):
+    subset: str = ""
+    duration: float | None = None
+    scene: str | None = None
+    annotations: list[Any] = []
+
+
+def read_ground_truth(
+    path: Path, *, empty_segments: Literal["refuse", "count"] = "refuse", faults: Faults = None
+) -> GroundTruth:
+    """Read an ActivityNet `database` JSON, with an optional "scene" per video; other fields are ignored.
+
+    Args:
+        path: the file.
+        empty_segments: what to do with an instance of length zero. "refuse" is an error; "count" keeps it as
+            `VideoAnnotation.empty_labels` with a warning. ActivityNet 1.3 itself holds such instances, and
+            its official figures count them as missed.
+        faults: gets the faults of videos and entries, which are then left out.
+
+    Raises:
+        UsageError: names file, video and entry (counted from 1) of the first fault.
+    """
+    content = read_json(path, faults)
+    database = content.get("database") if isinstance(content, dict) else None
+    if not isinstance(database, dict):
+        raise UsageError(f'{path}: no "database" object; expected ActivityNet annotations')
+    warnings: list[str] = []
+    videos = []
+    for video_id, raw in database.items():
+        where = f"{path}: video {video_id!r}"
+        with noting(faults):
+            videos.append(_read_video(raw, video_id, where, empty_segments == "count", warnings, faults))
+    return GroundTruth(videos=tuple(videos), warnings=tuple(warnings))
+
+
+def _read_video(
+    raw: object, video_id: str, where: str, count_empty: bool, warnings: list[str], faults: Faults
+) -> VideoAnnotation:
+    video = convert(raw, _Video, where)
+    if video.duration is not None and not (math.isfinite(video.duration) and video.duration >= 0):
+        raise UsageError(f'{where}: "duration" is {video.duration}; expected seconds >= 0')
+    if video.scene is not None and not video.scene.strip():
+        raise UsageError(f'{where}: "scene" is empty; leave it out when it is unknown')
+    segments = []
+    empty_labels = []
+    empty_entries = []
+    for number, entry in enumerate(video.annotations, start=1):
+        annotation = None
+        with noting(faults):
+            annotation = _read_entry(entry, f"{where}, entry {number}", count_empty)
+        if annotation is None:
+            continue
+        start, end = annotation.segment
+        if start == end:
+            empty_labels.append(annotation.label)
+            empty_entries.append(number)
+            warnings.append(f"{where}, entry {number}: zero-length segment at {start} s counts as missed")
+            continue
+        segments.append(Segment(label=annotation.label, start_seconds=start, end_seconds=end))
+        if video.duration is not None and end > video.duration + _DURATION_SLACK_SECONDS:
+            warnings.append(f"{where}, entry {number}: ends at {end} s, the video at {video.duration} s")
+    return VideoAnnotation(
+        video_id=video_id,
+        subset=video.subset,
+        duration_seconds=video.duration,
+        scene=video.scene,
+        segments=tuple(segments),
+        empty_labels=tuple(empty_labels),
+        empty_entries=tuple(empty_entries),
+    )
+
+
+def _read_entry(entry: object, where: str, count_empty: bool) -> _Annotation:
+    annotation = convert(entry, _Annotation, where)
+    _check_annotation(annotation, where, count_empty)
+    return annotation
+
+
+def _check_annotation(annotation: _Annotation, where: str, count_empty: bool) -> None:
+    """Refuse what is no segment of an action, naming the entry."""
+    start, end = annotation.segment
+    if not annotation.label.strip():
+        raise UsageError(f"{where}: empty label")
+    if annotation.label == BACKGROUND:
+        raise UsageError(f"{where}: label {BACKGROUND!r} is reserved; leave background unannotated")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise UsageError(f"{where}: segment [{start}, {end}]; expected two finite numbers")
+    if start < 0:
+        raise UsageError(f"{where}: segment [{start}, {end}] starts before 0")
+    if end < start or (end == start and not count_empty):
+        fault = "has length zero" if end == start else "ends before it starts"
+        raise UsageError(f"{where}: segment [{start}, {end}] {fault}; correct or remove it")
+
+
+def interval_labels(
+    segments: Iterable[Segment],
+    num_intervals: int,
+    interval_seconds: float,
+    *,
+    offset_seconds: float = 0.0,
+) -> list[str]:
+    """`interval_label` of the intervals [offset + k*t, offset + (k+1)*t), k = 0 ... num_intervals - 1."""
+    touching: defaultdict[int, list[Segment]] = defaultdict(list)
+    for segment in segments:
+        # One interval more on both sides: whether rounding put the border left or right, it is looked at.
+        first = math.floor((segment.start_seconds - offset_seconds) / interval_seconds) - 1
+        last = math.floor((segment.end_seconds - offset_seconds) / interval_seconds) + 1
+        for k in range(max(first, 0), min(last + 1, num_intervals)):
+            touching[k].append(segment)
+    borders = [offset_seconds + k * interval_seconds for k in range(num_intervals + 1)]
+    return [
+        interval_label(touching[k], borders[k], borders[k + 1]) if k in touching else BACKGROUND
+        for k in range(num_intervals)
+    ]
+
+
+def interval_label(segments: Iterable[Segment], start_seconds: float, end_seconds: float) -> str:
+    """Choose the one label that a softmax head is to learn for [start, end).
+
+    The label that covers at least half of the interval, and most of it. On a tie the one whose instance
+    (its shortest that reaches into the interval) is shortest, then the first by name. None: `BACKGROUND`.
+
+    >>> walk = Segment(label="walk", start_seconds=0.0, end_seconds=9.0)
+    >>> wave = Segment(label="wave", start_seconds=1.0, end_seconds=2.0)
+    >>> interval_label([walk, wave], 1.0, 2.0)
+    'wave'
+    """
+    inside = [s for s in segments if s.start_seconds < end_seconds and s.end_seconds > start_seconds]
+    coverage = interval_coverage(inside, start_seconds, end_seconds)
+    most = max(coverage.values(), default=0.0)
+    if most < (end_seconds - start_seconds) / 2 - _TOLERANCE_SECONDS:
+        return BACKGROUND
+    tied = {label for label, seconds in coverage.items() if seconds >= most - _TOLERANCE_SECONDS}
+    lengths = _shortest_instances(segment for segment in inside if segment.label in tied)
+    shortest = min(lengths.values())
+    return min(label for label, seconds in lengths.items() if seconds <= shortest + _TOLERANCE_SECONDS)
+
+
+def interval_coverage(
+    segments: Iterable[Segment], start_seconds: float, end_seconds: float
+) -> Mapping[str, float]:
+    """Seconds of [start, end) that the union of each label's segments covers, for labels with any."""
+    parts: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for segment in segments:
+        start = max(segment.start_seconds, start_seconds)
+        end = min(segment.end_seconds, end_seconds)
+        if start < end:
+            parts[segment.label].append((start, end))
+    return {label: _union_length(spans) for label, spans in parts.items()}
+
+
+def _union_length(spans: Sequence[tuple[float, float]]) -> float:
+    total = 0.0
+    reached = -math.inf
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _shortest_instances(segments: Iterable[Segment]) -> dict[str, float]:
+    lengths: dict[str, float] = {}
+    for segment in segments:
+        length = segment.end_seconds - segment.start_seconds
+        lengths[segment.label] = min(length, lengths.get(segment.label, math.inf))
+    return lengths

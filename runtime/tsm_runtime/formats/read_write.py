@@ -1,0 +1,155 @@
+"""Results as files of any format, and segments read back from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import read_text
+from tsm_runtime.formats.audacity import read_audacity, results_to_audacity
+from tsm_runtime.formats.csv_table import read_csv, results_to_csv
+from tsm_runtime.formats.detection_json import read_detections, results_to_json
+from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
+from tsm_runtime.formats.json_lines import read_json_lines, results_to_json_lines
+from tsm_runtime.formats.kaggle import ACTION_IDS, is_kaggle, read_kaggle, results_to_kaggle
+from tsm_runtime.formats.names import Format, format_of
+from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
+from tsm_runtime.formats.text import Result, SceneScore, ranked_scenes
+from tsm_runtime.formats.via import read_via, results_to_via
+from tsm_runtime.segments.merging import Segment
+
+__all__ = [
+    "Result",
+    "SceneScore",
+    "encode_results",
+    "ranked_scenes",
+    "read_segments",
+    "results_to_csv",
+    "results_to_json",
+]
+
+
+def encode_results(
+    results: Sequence[Result],
+    format_: Format,
+    *,
+    external_data: Mapping[str, object] | None = None,
+    media: Mapping[str, Path] | None = None,
+    label_ids: Mapping[str, int | None] = ACTION_IDS,
+) -> bytes:
+    """One file with all results.
+
+    Args:
+        results: videos in the order they shall have in the file.
+        format_: its name.
+        external_data: where the results come from (json).
+        media: video file by id (eaf, via).
+        label_ids: class id by label (kaggle).
+
+    Raises:
+        UsageError: a format for one video and several results, or a label without id.
+        ValueError: two results have the same video id.
+    """
+    if format_ == "json":
+        return results_to_json(results, external_data or {})
+    if format_ == "jsonl":
+        return results_to_json_lines(results)
+    if format_ == "via":
+        return results_to_via(results, media)
+    if format_ == "eaf":
+        return results_to_eaf(results, (media or {}).get(results[0].video_id) if results else None)
+    if format_ == "kaggle":
+        return _utf8(results_to_kaggle(results, label_ids))
+    return _utf8(_TEXT_WRITERS[format_](results))
+
+
+_TEXT_WRITERS: dict[Format, Callable[[Sequence[Result]], str]] = {
+    "csv": results_to_csv,
+    "vtt": results_to_vtt,
+    "srt": results_to_srt,
+    "audacity": results_to_audacity,
+}
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # a video id may hold lone surrogates
+
+
+def read_segments(
+    path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS
+) -> dict[str, list[Segment]]:
+    """Read segments per video id from a file of any format that we write, or another tool of its kind.
+
+    That is: detection JSON of any ActivityNet tool, JSON lines, our CSV, Kaggle CSV, WebVTT, SRT, ELAN,
+    VIA 3 JSON and Audacity labels. The suffix decides, and where several formats share it (or it is
+    none of theirs) the content.
+
+    A video without segments is there with an empty list; only our CSV cannot tell it. SRT and Audacity
+    labels do not name their video: its id is the file's stem.
+
+    Args:
+        path: the file.
+        label_ids: class id by label, for a Kaggle CSV.
+
+    Raises:
+        UsageError: names file and entry (counted from 1), or line, of the first fault.
+    """
+    text = read_text(path)
+    format_ = format_of(path.name)
+    if format_ in (None, "json", "csv", "audacity"):
+        format_ = _format_by_content(text, format_)
+    if format_ == "kaggle":
+        return read_kaggle(path, text, label_ids)
+    if format_ in ("json", "via"):
+        return _read_json_file(path, text)
+    return _READERS[format_](path, text)
+
+
+_READERS: dict[Format, Callable[[Path, str], dict[str, list[Segment]]]] = {
+    "csv": read_csv,
+    "jsonl": read_json_lines,
+    "vtt": read_vtt,
+    "srt": read_srt,
+    "eaf": read_eaf,
+    "audacity": read_audacity,
+}
+
+
+def _format_by_content(text: str, by_suffix: Format | None) -> Format:
+    """Tell the formats apart by how their files begin; the suffix's own where the beginning tells nothing."""
+    first, *rest = re.split(r"\r\n|\r|\n", text.lstrip(), maxsplit=1)
+    if by_suffix == "csv" or first.startswith("video,"):
+        return "kaggle" if is_kaggle(first) else "csv"
+    if first.startswith(("{", "[")):
+        return "jsonl" if "".join(rest).strip() and _is_json_object(first) else "json"
+    if by_suffix == "json":
+        return "json"  # and its reader says what is wrong
+    if first.startswith("WEBVTT"):
+        return "vtt"
+    if first.startswith("<"):
+        return "eaf"
+    if "-->" in text[:200] and not re.match(r"[^\n]*\t", text):
+        return "srt"
+    if is_kaggle(first):
+        return "kaggle"
+    return "audacity" if by_suffix == "audacity" or re.match(r"[0-9.]+\t", first) else "json"
+
+
+def _is_json_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read_json_file(path: Path, text: str) -> dict[str, list[Segment]]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not JSON: {error}") from error
+    if isinstance(content, dict) and "metadata" in content and "results" not in content:
+        return read_via(path, content)
+    return read_detections(path, content)

@@ -1,0 +1,188 @@
+"""Members' files: their segments, their scenes, and what they tell of where these come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tsm_runtime.bundle.bundle import sha256
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import read_json
+from tsm_runtime.formats.detection_json import read_scenes
+from tsm_runtime.formats.kaggle import ACTION_IDS
+from tsm_runtime.formats.read_write import SceneScore, read_segments
+from tsm_runtime.segments.merging import Segment
+
+__all__ = ["MemberFile", "Provenance", "check_members", "read_member", "some"]
+
+_SHOWN = 5
+
+
+class Provenance(msgspec.Struct):
+    """What a file of ours tells of a video; other tools tell nothing."""
+
+    duration: float | None = None
+    intervals: int | None = None
+    complete: bool | None = None
+    gaps: list[tuple[float, float]] = []
+    corrupt_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberFile:
+    """One member's segments and scenes per video id, and what its file tells of where they come from.
+
+    Args:
+        external_data: as in the file, without the part per video.
+        videos: the part per video, of the videos it tells of.
+    """
+
+    path: Path
+    sha256: str
+    segments: Mapping[str, Sequence[Segment]]
+    scenes: Mapping[str, Sequence[SceneScore]] = field(default_factory=dict)
+    external_data: object = None
+    videos: Mapping[str, Provenance] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> set[str]:
+        """Labels of its segments."""
+        return {segment.label for found in self.segments.values() for segment in found}
+
+    @property
+    def scene_labels(self) -> set[str]:
+        """Labels of its scenes."""
+        return {scene.label for scenes in self.scenes.values() for scene in scenes}
+
+    @property
+    def bundle_sha256(self) -> str | None:
+        """Hash of the bundle that made the file, where it tells it."""
+        return self._told_model("bundle_sha256")
+
+    @property
+    def view(self) -> str:
+        """The view that the bundle which made the file was trained on, where it tells it."""
+        return self._told_model("view") or ""
+
+    @property
+    def is_on_time_line(self) -> bool:
+        """Whether its segments are on the time lines of captures: `tsm-run` ran on these."""
+        return isinstance(self.external_data, dict) and "captures" in self.external_data
+
+    def _told_model(self, key: str) -> str | None:
+        model = self.external_data.get("model") if isinstance(self.external_data, dict) else None
+        found = model.get(key) if isinstance(model, dict) else None
+        return found if isinstance(found, str) else None
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_member(path: Path, label_ids: Mapping[str, int | None] = ACTION_IDS) -> MemberFile:
+    """Read a file of segments, of any format that `read_segments` takes; label ids are for Kaggle's.
+
+    Raises:
+        UsageError: the file cannot be read, has no video, or a segment or scene that cannot be fused.
+    """
+    segments = read_segments(path, label_ids=label_ids)
+    if not segments:
+        raise UsageError(f"{path}: holds no video; leave this member out")
+    for video_id, found in segments.items():
+        for segment in found:
+            if segment.score < 0:
+                raise UsageError(
+                    f"{path}: video {video_id!r}: {segment.label!r} has the score {segment.score:g}; fusion"
+                    " takes confidences of 0 or more (of logits, write their sigmoid)"
+                )
+    content = _json_object(path)
+    external = content.get("external_data")
+    videos = external.get("videos") if isinstance(external, dict) else None
+    return MemberFile(
+        path=path,
+        sha256=sha256(path.read_bytes()),
+        segments=segments,
+        scenes=read_scenes(path, content),
+        external_data=_without_videos(external),
+        videos=_read_provenance(videos) if isinstance(videos, dict) else {},
+    )
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    """Return the whole content where it is a JSON object; a CSV tells nothing but segments."""
+    try:
+        content = read_json(path)
+    except UsageError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _without_videos(external: object) -> object:
+    if not isinstance(external, dict):
+        return _strict(external)
+    return {key: _strict(value) for key, value in external.items() if key != "videos"}
+
+
+def _strict(value: object) -> object:
+    """Replace NaN and Infinity, which Python programs write and no strict reader takes, by their names."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read_provenance(videos: Mapping[str, object]) -> dict[str, Provenance]:
+    """Return what is told of each video; leave out what another tool wrote here in its own form."""
+    found = {}
+    for video_id, raw in videos.items():
+        try:
+            found[video_id] = msgspec.convert(raw, Provenance)
+        except msgspec.ValidationError:
+            continue
+    return found
+
+
+def check_members(members: Sequence[MemberFile]) -> list[str]:
+    """Check that there is something to fuse.
+
+    Returns:
+        Warnings, one line each.
+
+    Raises:
+        UsageError: fewer than two members, the same file twice, or no video that two members have.
+    """
+    if len(members) < 2:
+        raise UsageError(f"{len(members)} member given; fusion takes two or more files of segments")
+    for number, member in enumerate(members):
+        if any(member.path.resolve() == other.path.resolve() for other in members[:number]):
+            raise UsageError(
+                f"{member.path} is given twice; to let it count for more, give it a higher weight (--weights)"
+            )
+    counts: dict[str, int] = {}
+    for member in members:
+        for video_id in member.segments:
+            counts[video_id] = counts.get(video_id, 0) + 1
+    if max(counts.values()) < 2:
+        shown = "; ".join(f"{m.path} has {some(m.segments)}" for m in members)
+        raise UsageError(f"no video is in two members, so there is nothing to fuse: {shown}\nspell ids alike")
+    partly = sorted(video_id for video_id, count in counts.items() if count < len(members))
+    warnings = []
+    if partly:
+        warnings.append(
+            f"{len(partly)} of {len(counts)} videos are not in all members ({some(partly)}): those that"
+            " lack one are left out of its denominator"
+        )
+    warnings += [f"{m.path}: not one segment in {len(m.segments)} videos" for m in members if not m.labels]
+    return warnings
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first few names in their order, for a message."""
+    listed = sorted(names)
+    shown = ", ".join(repr(name) for name in listed[:_SHOWN])
+    return f"{shown}, ... {len(listed)} in all" if len(listed) > _SHOWN else shown or "none"

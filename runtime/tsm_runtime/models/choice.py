@@ -1,0 +1,159 @@
+"""Which model file of a bundle runs, and on what: as asked, or the best that this machine allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from tsm_runtime.backends.base import Backend, Engine, open_model
+from tsm_runtime.backends.tensorrt.progress import build_bar
+from tsm_runtime.backends.tensorrt.rebuild import rebuild_plan, store_plan
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.errors import BackendError, BundleError, UsageError
+from tsm_runtime.terminal import warn
+
+__all__ = ["BackendName", "BackendRequest", "Precision", "open_requested"]
+
+BackendName = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendRequest:
+    """How a bundle is to run.
+
+    Args:
+        backend: `auto` takes the fastest that the bundle and this machine allow; one that is named is taken,
+            or is an error.
+        precision: None: fp16 on a GPU where the bundle has it, fp32 on a CPU. bf16 is that of openvino.
+        rebuild: build a plan anew that does not fit this machine, and keep it in the bundle.
+        num_threads: on a CPU; None: all cores.
+        parallel_calls: of onnxruntime on a CPU: more than one for files, where the time for all counts and
+            not that for one batch.
+        tell: say on standard error what `auto` took, and why.
+
+    Raises:
+        UsageError: a precision that the backend does not have.
+    """
+
+    backend: BackendName = "auto"
+    precision: Precision | None = None
+    rebuild: bool = False
+    num_threads: int | None = None
+    parallel_calls: int = 1
+    tell: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision == "bf16" and self.backend not in ("auto", "openvino"):
+            raise UsageError(f"--precision bf16 is for --backend openvino, not {self.backend}")
+
+
+def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
+    """Open the model of a bundle that a request means.
+
+    Raises:
+        BundleError: the bundle has no such model, or it cannot be used.
+        BackendError: what runs it is not installed or finds no GPU.
+    """
+    if request.backend == "tensorrt":
+        return _open_first(bundle, _plans(bundle, request.precision or "fp16"), request)
+    if request.backend != "auto":
+        return _open_onnx(bundle, request.backend, request)
+    backend, why = _open_fastest(bundle, request)
+    if request.tell:
+        warn(f"{bundle.path}: runs on {backend.name} ({why})")
+    return backend
+
+
+def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[Backend, str]:
+    """Open what is fastest, and say why it is taken."""
+    if request.precision == "bf16":
+        return _open_onnx(bundle, "openvino", request), "which alone computes in bf16"
+    plans = _plans(bundle, request.precision or "fp16")
+    if plans:
+        try:
+            return _open_first(bundle, plans, request), "a plan for this GPU"
+        except (BackendError, BundleError) as error:
+            instead = "onnxruntime runs" if find_spec("onnxruntime") else "another runs"
+            warn(f"{instead} instead of {plans[0]}: {error}")
+    without_gpu = "no CUDA in onnxruntime as installed"
+    if request.precision == "int8":
+        without_gpu = "int8 files are for CPUs"
+    elif _has_cuda():
+        try:
+            return _open_onnx(bundle, "onnxruntime-cuda", request), "a GPU, and no plan for it"
+        except BackendError as error:
+            without_gpu = str(error).splitlines()[0]
+    engine, why = _cpu_engine(bundle)
+    no_plan = "" if plans else "no plan in the bundle; "
+    return _open_onnx(bundle, engine, request), f"{no_plan}{without_gpu}; {why}"
+
+
+def _has_cuda() -> bool:
+    from tsm_runtime.backends.onnxruntime_cuda import has_cuda_provider
+
+    return has_cuda_provider()
+
+
+def _cpu_engine(bundle: Bundle) -> tuple[Engine, str]:
+    """Return what runs ONNX files on this CPU, and why."""
+    if not find_spec("onnxruntime") and find_spec("openvino"):
+        return "openvino", "onnxruntime is not installed"
+    return "onnxruntime", "on the CPU"
+
+
+def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backend:
+    """Open an ONNX file of the asked precision, or of the one that is best on the engine."""
+    precision = request.precision
+    if precision is None:
+        on_gpu = engine == "onnxruntime-cuda" and "model.fp16.onnx" in bundle.manifest.files
+        precision = "fp16" if on_gpu else "fp32"
+    name = f"model.{'fp32' if precision == 'bf16' else precision}.onnx"
+    return open_model(
+        bundle,
+        name,
+        engine=engine,
+        bf16=precision == "bf16",
+        num_threads=request.num_threads,
+        parallel_calls=request.parallel_calls,
+    )
+
+
+def _plans(bundle: Bundle, precision: Precision) -> list[str]:
+    """Return the bundle's plans of a precision, those of TensorRT before those of TensorRT for RTX."""
+    names = (f"model.{precision}.plan", f"model.{precision}.rtx.plan")
+    return [name for name in names if name in bundle.manifest.files]
+
+
+def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -> Backend:
+    """Open the first plan that runs here; the error is that of the first."""
+    if not plans:
+        raise BundleError(
+            f"{bundle.path}: has no plan of {request.precision or 'fp16'} (it has"
+            f" {', '.join(sorted(bundle.manifest.files))}); build one on this machine: tsm-export --engine"
+            f" {request.precision or 'fp16'} --target tensorrt"
+        )
+    errors: list[BackendError | BundleError] = []
+    for name in plans:
+        try:
+            return _open_plan(bundle, name, rebuild=request.rebuild)
+        except (BackendError, BundleError) as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _open_plan(bundle: Bundle, name: str, *, rebuild: bool) -> Backend:
+    try:
+        backend = open_model(bundle, name)
+    except BundleError as error:
+        if not rebuild:
+            raise
+        warn(f"building {name} anew: {error}")
+        with build_bar(name) as progress:
+            built = rebuild_plan(bundle, name, progress=progress)
+        backend = open_model(store_plan(bundle, name, built), name)
+    for notice in getattr(backend, "notices", ()):
+        warn(notice)
+    return backend

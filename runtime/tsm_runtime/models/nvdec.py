@@ -1,0 +1,253 @@
+"""Decoding on the GPU: NVDEC's frames stay there, and become clips there.
+
+Nothing here ran on a GPU for a release: tests put real NV12 pictures of the host's memory in the place of
+NVDEC's, and doubles in that of CUDA's libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+from av import VideoFrame
+from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.video.stream import VideoStream
+
+from tsm_runtime.backends.cuda.device_clips import DeviceClips, new_clips
+from tsm_runtime.backends.cuda.driver import PrimaryContext
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.errors import BackendError, TsmError, UsageError, VideoError
+from tsm_runtime.models.member import Member
+from tsm_runtime.terminal import warn
+from tsm_runtime.video.convert import FrameConverter
+from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes, view_of
+
+__all__ = ["Drawer", "Hwdec", "Nvdec", "is_on_gpu", "open_nvdec"]
+
+Hwdec = Literal["none", "auto", "cuda"]
+
+_WAITING_FRAMES = 4
+"""Frames on the GPU that wait for their successor, or are on their way to a clip."""
+
+
+class Drawer(Protocol):
+    """Runs `preprocess.onnx` on the GPU; any thread may call it."""
+
+    def refusal(self, frame: VideoFrame) -> str | None:
+        """Say why a frame that NVDEC gave cannot be drawn, or return None."""
+        ...
+
+    def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
+        """Write the picture of a frame on the GPU to an address there, and wait until it is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuPicture:
+    """A frame on the GPU that will be drawn into a clip."""
+
+    drawer: Drawer
+    context: PrimaryContext
+    frame: VideoFrame
+    view: PictureView
+
+    def draw(self, address: int) -> None:
+        self.context.wait_for_decoder()
+        self.drawer.draw(self.frame, self.view, address)
+
+
+class _Converter:
+    """What `FrameConverter` is elsewhere: frames of the GPU are drawn there, others converted on the CPU."""
+
+    def __init__(self, nvdec: Nvdec, size: int, crop: Crop) -> None:
+        self._nvdec, self._size, self._crop = nvdec, size, crop
+        self._on_cpu = FrameConverter(size, crop)
+        self._told = False
+
+    def __call__(self, frame: VideoFrame) -> _GpuPicture | npt.NDArray[np.uint8]:
+        drawer = self._nvdec.drawers[self._size]
+        reason = _why_not(frame) or drawer.refusal(frame)
+        if reason is None:
+            view = view_of(frame, self._size, self._crop)
+            return _GpuPicture(drawer, self._nvdec.context, frame, view)
+        if not self._nvdec.may_fall_back:
+            raise VideoError(f"{reason}; --hwdec auto converts such pictures on the CPU")
+        if not self._told:
+            self._told = True
+            warn(f"--hwdec auto: pictures are converted on the CPU: {reason}")
+        return self._on_cpu(frame)
+
+
+class Nvdec:
+    """Decodes on a GPU for models that run there, several videos at a time if need be.
+
+    Close it after the models' last batch.
+
+    Args:
+        context: of the GPU.
+        drawers: for each size of the models' pictures.
+        may_fall_back: decode and convert on the CPU what the GPU does not take, and say so.
+        held_frames: frames that wait until their clip is complete.
+    """
+
+    def __init__(
+        self,
+        context: PrimaryContext,
+        drawers: Mapping[int, Drawer],
+        *,
+        may_fall_back: bool = False,
+        held_frames: int = 0,
+    ) -> None:
+        self.context, self.drawers, self.may_fall_back = context, drawers, may_fall_back
+        self.extra_frames = held_frames + _WAITING_FRAMES
+        """Surfaces beyond what the stream's references need."""
+        self._clips: list[Any] = []
+
+    def accelerator(self) -> HWAccel:
+        """Return what `av.open` takes, within `context.current()`."""
+        return HWAccel(
+            device_type="cuda",
+            device=self.context.device,
+            allow_software_fallback=True,  # `prepare` tells it and the converter; nothing is silent
+            # The primary context because it is current: asked for by name, FFmpeg refuses one whose flags are
+            # not its own (EOPNOTSUPP).
+            options={"primary_ctx": "0", "current_ctx": "1"},
+            is_hw_owned=True,
+        )
+
+    def prepare(self, stream: VideoStream, path: Path | str, trouble: str = "") -> None:
+        """Set how an opened stream is decoded, or say that it is decoded on the CPU.
+
+        Args:
+            stream: of an open container.
+            path: of the file.
+            trouble: what FFmpeg said when it could not use the GPU for it.
+
+        Raises:
+            VideoError: NVDEC does not take this coding, and nobody allowed the CPU.
+        """
+        context = stream.codec_context
+        if context.is_hwaccel:
+            context.thread_count = 1  # NVDEC does the work; each thread would hold surfaces
+            context.options = {**context.options, "extra_hw_frames": str(self.extra_frames)}
+            return
+        reason = f"{path}: FFmpeg has no NVDEC for {context.name}"
+        if trouble:
+            reason = f"{path}: FFmpeg cannot use the GPU ({trouble})"
+        if not self.may_fall_back:
+            raise VideoError(f"{reason}; --hwdec auto decodes such files on the CPU")
+        warn(f"--hwdec auto: decodes on the CPU: {reason}")
+
+    def converter(self, size: int, crop: Crop) -> _Converter:
+        """Return what makes pictures of frames, for one video."""
+        return _Converter(self, size, crop)
+
+    def memory(self, specs: Sequence[ClipSpec]) -> dict[ClipSpec, FramePool]:
+        """Return pools of clips on the GPU."""
+        return {spec: FramePool(make=self._new_clips) for spec in specs}
+
+    def close(self) -> None:
+        """Give all memory back; a second call does nothing."""
+        while self._clips:
+            self._clips.pop().free()
+        self.context.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _new_clips(self, shape: tuple[int, ...]) -> Any:
+        clips: DeviceClips = new_clips(shape, self.context)
+        self._clips.append(clips)
+        return clips
+
+
+def is_on_gpu(frame: VideoFrame) -> bool:
+    """Whether a frame lies in CUDA's memory."""
+    return frame.format.name == "cuda"
+
+
+def _why_not(frame: VideoFrame) -> str | None:
+    """Say why a frame cannot be drawn on the GPU."""
+    if not is_on_gpu(frame):
+        return "NVDEC does not take this stream, FFmpeg decodes it on the CPU"
+    if frame.interlaced_frame:
+        return f"interlaced pictures, whose fields {PREPROCESS_MODEL} does not resize apart as swscale does"
+    if sample_bytes(frame) is not None:
+        return None
+    kind = frame.sw_format.name if frame.sw_format is not None else "unknown"
+    return f"{PREPROCESS_MODEL} takes 4:2:0 of 8, 10 or 12 bits (NV12, P010, P016), not {kind}"
+
+
+def open_nvdec(
+    hwdec: Hwdec,
+    bundles: Sequence[Bundle],
+    members: Sequence[Member],
+    device: int = 0,
+    *,
+    rebuild: bool = False,
+) -> Nvdec | None:
+    """Open what `--hwdec` asks for; None: decode on the CPU.
+
+    Args:
+        hwdec: `cuda` is used or is an error; `auto` says why it decodes on the CPU.
+        bundles: of the members, in their order; each has a `preprocess.onnx`.
+        members: open, on this GPU.
+        device: number of the GPU.
+        rebuild: build plans of `preprocess.onnx` that are missing or do not fit this machine, and keep them.
+
+    Raises:
+        BackendError: `cuda`, and it is not possible here.
+    """
+    if hwdec == "none":
+        return None
+    try:
+        return _opened(bundles, members, device, rebuild=rebuild, may_fall_back=hwdec == "auto")
+    except (TsmError, OSError) as error:
+        if hwdec == "auto":
+            warn(f"--hwdec auto: decodes on the CPU: {error}")
+            return None
+        if isinstance(error, UsageError):
+            raise
+        raise BackendError(f"--hwdec cuda: {error}") from error
+
+
+def _opened(
+    bundles: Sequence[Bundle], members: Sequence[Member], device: int, *, rebuild: bool, may_fall_back: bool
+) -> Nvdec:
+    if "cuda" not in hwdevices_available():
+        raise BackendError("this PyAV was built without CUDA")
+    context = PrimaryContext(device)
+    try:
+        drawers: dict[int, Drawer] = {}
+        for bundle, member in zip(bundles, members, strict=True):
+            open_drawer = getattr(member.backend, "open_drawer", None)
+            if open_drawer is None:
+                raise BackendError(
+                    f"{member.backend.name} takes clips from the host's memory only; choose --backend"
+                    " tensorrt or onnxruntime-cuda"
+                )
+            if PREPROCESS_MODEL not in bundle.manifest.files:
+                raise BackendError(
+                    f"{bundle.path}: has no {PREPROCESS_MODEL}; export it again with tsm-export"
+                )
+            size = member.spec.size
+            drawers[size] = drawers.get(size) or open_drawer(bundle, rebuild=rebuild)
+    except BaseException:
+        context.close()
+        raise
+    # A clip is drawn when it is complete; until then its frames stay where NVDEC put them.
+    held = sum(member.spec.num_frames * member.spec.num_overlapping for member in members)
+    return Nvdec(context, drawers, may_fall_back=may_fall_back, held_frames=held)

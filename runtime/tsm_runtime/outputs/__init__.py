@@ -1,0 +1,1 @@
+"""Where results go: files as they come, tables, pictures over the video, HTML reports."""

@@ -1,0 +1,146 @@
+"""A report as one HTML page that asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import write_whole
+from tsm_runtime.outputs.report.content import Report
+from tsm_runtime.outputs.report.page_data import page_data
+
+__all__ = ["report_page", "write_report"]
+
+_SCRIPTS = (
+    *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js"),
+    *("filters.js", "table.js", "facts.js", "charts.js", "evaluation.js", "main.js"),
+)
+"""In this order they are one module of the page."""
+
+_LARGEST_EMBEDDED_BYTES = 256 * 1024 * 1024
+
+_MEDIA_TYPES = {
+    **dict.fromkeys((".mp4", ".m4v", ".mov"), "video/mp4"),
+    ".webm": "video/webm",
+    ".ogv": "video/ogg",
+    ".mkv": "video/x-matroska",
+    ".3gp": "video/3gpp",
+    ".avi": "video/x-msvideo",
+    ".mpg": "video/mpeg",
+    ".mpeg": "video/mpeg",
+}
+"""Named here and not asked from the system, whose table differs from machine to machine."""
+
+
+def write_report(path: Path, report: Report, *, embed: bool = False) -> None:
+    """Write a report's page, whole or not at all.
+
+    Args:
+        path: the page; videos are named relative to its folder.
+        report: what to show.
+        embed: put the videos into the page.
+
+    Raises:
+        UsageError: the page would replace a video, or a video to embed is too large or cannot be read.
+        RunError: the page could not be written.
+    """
+    write_whole(path, report_page(report, path, embed=embed))
+
+
+def report_page(report: Report, path: Path, *, embed: bool = False) -> str:
+    """HTML of a report; see `write_report` for arguments and errors. It is plain ASCII."""
+    media = [_media(video.video, path, embed) for video in report.videos]
+    data = page_data(report, media)
+    style = _asset("style.css")
+    script = "".join(_asset(name) for name in _SCRIPTS)
+    parts = {
+        "POLICY": _policy(style, script, embed),
+        "TITLE": _ascii(html.escape(report.title)),
+        "STYLE": style,
+        "DATA": _json_for_script(data),
+        "SCRIPT": script,
+    }
+    page = _asset("page.html")
+    # In one pass: what is put in may itself hold the name of a place.
+    pieces = page.split("@@")
+    return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def _asset(name: str) -> str:
+    return (files("tsm_runtime.outputs.report") / "assets" / name).read_text(encoding="ascii")
+
+
+def _policy(style: str, script: str, embed: bool) -> str:
+    """Content security policy: this style, this script, media from this place, and no network.
+
+    Where the page comes from a file, 'self' is files; `blob:` is a file that the reader chooses by hand.
+    """
+    media = "data: blob:" if embed else "'self' file: blob:"
+    return (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; media-src {media}; "
+        "connect-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def _json_for_script(value: object) -> str:
+    r"""JSON that an HTML script element can hold: ASCII, and `<`, `>` and `&` as \u escapes."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _ascii(text: str) -> str:
+    """Text with references for what is not ASCII; lone surrogates, which HTML cannot hold, become ?."""
+    readable = text.encode("utf-8", "replace").decode("utf-8")
+    return readable.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+# --- video files ----------------------------------------------------------------------------------
+
+
+def _media(video: Path | None, page: Path, embed: bool) -> dict[str, str] | None:
+    if video is None:
+        return None
+    if page.resolve() == video.resolve():
+        raise UsageError(f"{page}: the report would replace the video; choose another name")
+    source = _embedded(video) if embed else _address(video, page)
+    return {"src": source, "name": video.name}
+
+
+def _address(video: Path, page: Path) -> str:
+    """Relative URL from the page to the video; absolute where there is no relative path (another drive)."""
+    folder = os.path.realpath(page.parent)
+    target = str(Path(os.path.realpath(video.parent)) / video.name)
+    try:
+        relative = os.path.relpath(target, folder)
+    except ValueError:
+        return Path(target).as_uri()
+    # fsencode: the bytes of a name that is not UTF-8 are those that the file system knows.
+    return quote(os.fsencode(relative.replace(os.sep, "/")), safe="/")
+
+
+def _embedded(video: Path) -> str:
+    try:
+        size = video.stat().st_size
+        if size > _LARGEST_EMBEDDED_BYTES:
+            limit = _LARGEST_EMBEDDED_BYTES // 2**20
+            raise UsageError(
+                f"{video}: {size / 2**20:.0f} MiB is too large to embed (limit {limit} MiB);"
+                " leave out --embed and keep the video beside the page"
+            )
+        data = video.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{video}: cannot be read: {error.strerror or error}") from error
+    kind = _MEDIA_TYPES.get(video.suffix.lower(), "video/mp4")
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

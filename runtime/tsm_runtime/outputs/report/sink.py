@@ -1,0 +1,117 @@
+"""`tsm-run --report`: keeps every result as it comes and writes one page at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.annotations import read_annotations
+from tsm_runtime.formats.ground_truth import VideoAnnotation
+from tsm_runtime.formats.read_write import Result
+from tsm_runtime.models.member import Member
+from tsm_runtime.outputs.report.content import MemberSegments, Report, ScoreStrip, VideoReport
+from tsm_runtime.outputs.report.page import write_report
+from tsm_runtime.outputs.sinks import Sink, check_second_output
+from tsm_runtime.video.finding import VideoInput
+
+__all__ = ["ReportRequest", "report_request", "with_report"]
+
+REPORT_SUFFIXES = (".html", ".htm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """What `--report`, `--embed` and `--truth` ask for.
+
+    Args:
+        path: of the page.
+        embed: put the videos into the page.
+        videos: file of each video id.
+        truth: annotations of the videos that have some.
+    """
+
+    path: Path
+    embed: bool
+    videos: Mapping[str, Path]
+    truth: Mapping[str, VideoAnnotation]
+
+
+def report_request(
+    path: Path | None, embed: bool, truth: Path | None, inputs: Sequence[VideoInput], output: str | None
+) -> ReportRequest | None:
+    """Check and read what the options ask for, before any work is done for it.
+
+    Returns:
+        None where no report was asked for.
+
+    Raises:
+        UsageError: an option of the report without `--report`, a name that cannot be written, or wrong
+            annotations, or annotations of none of the videos.
+    """
+    if path is None:
+        if embed or truth is not None:
+            raise UsageError(f"{'--embed' if embed else '--truth'} is for --report; give both")
+        return None
+    check_second_output("--report", path, REPORT_SUFFIXES, inputs, output)
+    videos = {video.video_id: video.path for video in inputs}
+    known = {} if truth is None else {v.video_id: v for v in read_annotations(truth).videos}
+    if truth is not None and videos and not known.keys() & videos.keys():
+        raise UsageError(
+            f"--truth {truth}: annotates none of the videos; their ids: {', '.join(sorted(videos)[:5])}"
+        )
+    return ReportRequest(path=path, embed=embed, videos=videos, truth=known)
+
+
+def with_report(sink: Sink, request: ReportRequest, members: Sequence[Member]) -> Sink:
+    """Return a sink that hands on to `sink` and, when that has written, writes the page.
+
+    Args:
+        sink: takes the results first.
+        request: what to write.
+        members: that the results come from; those of an ensemble are shown beside their fusion.
+    """
+    return _ReportSink(sink, request, tuple(members))
+
+
+@dataclass(slots=True)
+class _ReportSink:
+    sink: Sink
+    request: ReportRequest
+    members: tuple[Member, ...]
+    videos: list[VideoReport] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        self.videos.append(
+            VideoReport(
+                result=result,
+                video=self.request.videos[result.video_id],
+                members=self._beside(result),
+                truth=self.request.truth.get(result.video_id),
+                strip=self._strip(result),
+            )
+        )
+        self.sink.add(result)
+
+    def close(self) -> None:
+        self.sink.close()
+        if self.videos:
+            count = len(self.videos)
+            title = self.videos[0].result.video_id if count == 1 else f"{count} videos"
+            report = Report(title=title, videos=tuple(self.videos))
+            write_report(self.request.path, report, embed=self.request.embed)
+
+    def _beside(self, result: Result) -> tuple[MemberSegments, ...]:
+        """What each member found; nothing for a single model."""
+        pairs = zip(self.members, result.members, strict=True) if result.members else ()
+        return tuple(MemberSegments(name=m.name, segments=own.segments) for m, own in pairs if own)
+
+    def _strip(self, result: Result) -> ScoreStrip | None:
+        if result.scores is None:
+            return None
+        return ScoreStrip(
+            scores=result.scores,
+            labels=self.members[0].action_labels,
+            interval_seconds=result.cell_seconds,
+        )

@@ -1,0 +1,239 @@
+"""Where results go: a file, a folder with a file per video, standard output, or a table on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tsm_runtime.errors import RunError, UsageError
+from tsm_runtime.files import is_folder, write_whole
+from tsm_runtime.formats.kaggle import (
+    ACTION_IDS,
+    SCENE_LABELS,
+    check_labels,
+    read_label_map,
+    scenes_to_kaggle,
+)
+from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, format_of
+from tsm_runtime.formats.read_write import Result, encode_results, ranked_scenes
+from tsm_runtime.outputs.table import print_table
+from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.terminal import is_terminal, warn, write_stdout
+from tsm_runtime.video.finding import VideoInput
+
+__all__ = [
+    "Encoding",
+    "Format",
+    "Sink",
+    "check_output",
+    "check_second_output",
+    "choose_format",
+    "label_ids_for",
+    "open_sink",
+]
+
+
+class Sink(Protocol):
+    """Takes results as they come; what it writes appears whole or not at all."""
+
+    def add(self, result: Result) -> None:
+        """Take the result of one video."""
+        ...
+
+    def close(self) -> None:
+        """Write what was held back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How results become bytes: the arguments of `encode_results`."""
+
+    format: Format = "json"
+    external_data: Mapping[str, object] = field(default_factory=dict)
+    media: Mapping[str, Path] = field(default_factory=dict)
+    label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
+
+    def write(self, path: Path, results: Sequence[Result]) -> None:
+        """Write a file; for Kaggle also NAME_scenes.csv beside it, where all scenes are those of 360+x."""
+        write_whole(path, self.encode(results))
+        if self.format == "kaggle" and any(result.scenes for result in results):
+            self._write_scenes(path.with_name(f"{path.stem}_scenes{path.suffix}"), results)
+
+    def encode(self, results: Sequence[Result]) -> bytes:
+        """Return the bytes of one file with all results."""
+        return encode_results(
+            results,
+            self.format,
+            external_data=self.external_data,
+            media=self.media,
+            label_ids=self.label_ids,
+        )
+
+    def _write_scenes(self, path: Path, results: Sequence[Result]) -> None:
+        best = {ranked_scenes(result.scenes)[0].label for result in results if result.scenes}
+        if unknown := best.difference(SCENE_LABELS):
+            warn(f"no {path}: scene {min(unknown)!r} is none of the 28 of 360+x")
+            return
+        write_whole(path, scenes_to_kaggle([result for result in results if result.scenes]))
+
+
+def choose_format(output: str | None, format_: Format | None) -> Format:
+    """Return the format that was asked for by name, else by the output's name, else JSON."""
+    if format_ is not None:
+        return format_
+    if output is None or output == "-" or _means_folder(output):
+        return "json"
+    return format_of(output) or "json"
+
+
+def label_ids_for(
+    format_: Format, label_map: Path | None, action_labels: Sequence[str]
+) -> Mapping[str, int | None]:
+    """Return the class ids that the Kaggle format needs, checked before any work is done for it.
+
+    Args:
+        format_: chosen.
+        label_map: file of `--label-map`, or None.
+        action_labels: all that the model may find.
+
+    Raises:
+        UsageError: a label map for another format, or one that is wrong or lacks a label.
+    """
+    if format_ != "kaggle":
+        if label_map is not None:
+            raise UsageError(f"--label-map is for --format kaggle only, not {format_}")
+        return ACTION_IDS
+    ids = ACTION_IDS if label_map is None else read_label_map(label_map)
+    check_labels([label for label in action_labels if label != BACKGROUND], ids)
+    return ids
+
+
+def check_output(output: str | None, inputs: Sequence[VideoInput], format_: Format | None = None) -> None:
+    """Check what `--output` and `--format` say, before any work is done for it.
+
+    Raises:
+        UsageError: the output is empty, its folder does not exist, it is one of the videos, or it is one file
+            for several videos in a format that holds one.
+    """
+    if output == "":
+        raise UsageError("--output is empty; give a file, a folder, or - for standard output")
+    _check_one_file(output, len(inputs), choose_format(output, format_))
+    if output is None or output == "-":
+        return
+    path = Path(output)
+    if not _means_folder(output) and not is_folder(path.parent):
+        raise UsageError(f"--output {output}: there is no folder {path.parent}")
+    if any(path.resolve() == video.path.resolve() for video in inputs):
+        raise UsageError(f"--output {output}: would replace the video; choose another name")
+
+
+def check_second_output(
+    flag: str, path: Path, suffixes: Sequence[str], inputs: Sequence[VideoInput], output: str | None
+) -> None:
+    """Check the name of a file that is written besides `--output`, before any work is done for it.
+
+    Raises:
+        UsageError: another suffix, no such folder, or a name that is taken by a video or by `--output`.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{flag} {path}: expected a name that ends in {', '.join(suffixes)}")
+    if is_folder(path) or not is_folder(path.parent):
+        raise UsageError(f"{flag} {path}: is a folder, or there is no folder {path.parent}")
+    taken = [video.path for video in inputs] + ([] if output in (None, "-", "") else [Path(str(output))])
+    if any(path.resolve() == other.resolve() for other in taken):
+        raise UsageError(f"{flag} {path}: would replace the video or --output; choose another name")
+
+
+def _check_one_file(output: str | None, num_videos: int, format_: Format) -> None:
+    in_folder = output is not None and output != "-" and _means_folder(output)
+    if format_ in PER_VIDEO and num_videos > 1 and not in_folder:
+        raise UsageError(
+            f"a file of format {format_} holds one video, but {num_videos} were given;"
+            " choose a folder: --output FOLDER/"
+        )
+
+
+def open_sink(output: str | None, format_: Format | None, encoding: Encoding) -> Sink:
+    """Choose where results go.
+
+    Args:
+        output: a file, a folder (one that exists, or a name that ends with /), `-` for standard output, or
+            None: a table where standard output is a terminal, else as `-`.
+        format_: as asked for; where it is None and standard output is a terminal, a table is shown.
+        encoding: how results become bytes; its format is what `choose_format` says.
+    """
+    if output is None and format_ is None and is_terminal(sys.stdout):
+        return _Table()
+    if output is None or output == "-":
+        return _Stdout(encoding)
+    if _means_folder(output):
+        return _Folder(Path(output), encoding)
+    return _File(Path(output), encoding)
+
+
+def _means_folder(output: str) -> bool:
+    return output.endswith("/") or is_folder(Path(output))
+
+
+class _Folder:
+    """A file per video, named by its id, written as soon as the video is done."""
+
+    def __init__(self, folder: Path, encoding: Encoding) -> None:
+        self._folder, self._encoding = folder, encoding
+
+    def add(self, result: Result) -> None:
+        path = self._folder / f"{result.video_id}{SUFFIXES[self._encoding.format]}"
+        if not path.resolve().is_relative_to(self._folder.resolve()):
+            raise UsageError(f"video id {result.video_id!r} would be written outside {self._folder}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path.parent}: cannot make this folder ({error.strerror})") from error
+        self._encoding.write(path, [result])
+
+    def close(self) -> None:
+        """Nothing was held back."""
+
+
+class _File:
+    """One file for all videos."""
+
+    def __init__(self, path: Path, encoding: Encoding) -> None:
+        self._path, self._encoding = path, encoding
+        self._results: list[Result] = []
+
+    def add(self, result: Result) -> None:
+        self._results.append(result)
+
+    def close(self) -> None:
+        if self._results:
+            self._encoding.write(self._path, self._results)
+
+
+class _Stdout:
+    """One document for all videos on standard output."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._results: list[Result] = []
+
+    def add(self, result: Result) -> None:
+        self._results.append(result)
+
+    def close(self) -> None:
+        if self._results:
+            write_stdout(self._encoding.encode(self._results))
+
+
+class _Table:
+    """A readable table per video, as soon as it is done."""
+
+    def add(self, result: Result) -> None:
+        print_table([result])
+
+    def close(self) -> None:
+        """Nothing was held back."""

@@ -1,0 +1,1 @@
+"""The whole way for files: read, cut, score, smooth, merge, fuse."""

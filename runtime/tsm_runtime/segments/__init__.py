@@ -1,0 +1,1 @@
+"""Scores to segments: smoothing, thresholds, merging of equal neighbours."""

@@ -1,0 +1,221 @@
+"""From the scores of intervals to the segments of a video: cells, smoothing, merging, shortest duration.
+
+With all of it off this is `segments.merge_intervals`, as in the paper. What is beyond it is our choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.clips.builder import TIME_TOLERANCE_SECONDS, ClipSpec
+from tsm_runtime.segments.merging import IntervalScores, Segment, merge_intervals
+
+__all__ = [
+    "SegmentRules",
+    "cell_scores",
+    "covering_mean",
+    "find_segments",
+    "moving_average",
+    "smooth_scores",
+    "smoothing_weights",
+]
+
+Rows = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRules:
+    """How scores become segments.
+
+    Args:
+        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
+        smoothing_seconds: width of a centred moving average of the scores; 0: none.
+        min_duration_seconds: shorter segments are dropped; 0: none.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    smoothing_seconds: float = 0.0
+    min_duration_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for threshold in self.thresholds:
+            if not 0 < threshold <= 1:
+                raise ValueError(f"threshold {threshold:g}: expected more than 0, at most 1")
+        for name in ("smoothing", "min_duration"):
+            seconds: float = getattr(self, f"{name}_seconds")
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name.replace('_', '-')} {seconds:g}: expected seconds, 0 or more")
+
+    def keeps(self, segment: Segment) -> bool:
+        """Whether a segment is long enough."""
+        seconds = segment.end_seconds - segment.start_seconds
+        return seconds >= self.min_duration_seconds - TIME_TOLERANCE_SECONDS
+
+
+def find_segments(
+    intervals: IntervalScores, labels: tuple[str, ...], spec: ClipSpec, rules: SegmentRules
+) -> tuple[list[Segment], IntervalScores]:
+    """Return the segments of a video in order of time, and the scores that they were made from.
+
+    Args:
+        intervals: as the model scored them, on the grid of `spec`.
+        labels: A action labels.
+        spec: where the intervals lie.
+        rules: what to do.
+
+    Returns:
+        Segments, and scores of cells of `spec.stride_seconds`.
+
+    Raises:
+        ValueError: labels, scores and thresholds are not equally many.
+    """
+    cells = smooth_scores(
+        cell_scores(intervals, spec.num_overlapping), spec.stride_seconds, rules.smoothing_seconds
+    )
+    segments = merge_intervals(cells, labels, spec.stride_seconds, rules.thresholds)
+    return [segment for segment in segments if rules.keeps(segment)], cells
+
+
+def cell_scores(intervals: IntervalScores, num_overlapping: int) -> IntervalScores:
+    """Scores of cells one stride long: the mean over the intervals that cover the cell.
+
+    Interval k covers the cells k to k + `num_overlapping` - 1. At the ends of the video, and on both sides of
+    a gap, fewer cover a cell. A cell inside a gap that intervals of both sides reach belongs to the side
+    before, whose last frame is still on screen there; so no mean is taken across a gap.
+
+    Args:
+        intervals: scores per interval.
+        num_overlapping: m = t/s; 1 gives back what came in.
+    """
+    if num_overlapping == 1:
+        return intervals
+    indices: list[npt.NDArray[np.int64]] = []
+    parts: list[tuple[Rows, Rows | None]] = []
+    breaks: set[int] = set()
+    stop = 0  # first cell that no piece so far has
+    for piece in _pieces(intervals):
+        first = int(intervals.indices[piece.start])
+        start, end = max(first, stop), int(intervals.indices[piece.stop - 1]) + num_overlapping
+        if indices and start == stop:
+            breaks.add(start)
+        indices.append(np.arange(start, end, dtype=np.int64))
+        scene = intervals.scene
+        parts.append(
+            (
+                covering_mean(intervals.action[piece], num_overlapping, start - first),
+                None if scene is None else covering_mean(scene[piece], num_overlapping, start - first),
+            )
+        )
+        stop = end
+    if not indices:
+        return intervals
+    scenes = [scene for _, scene in parts if scene is not None]
+    return IntervalScores(
+        indices=np.concatenate(indices),
+        action=np.concatenate([action for action, _ in parts]),
+        scene=np.concatenate(scenes) if scenes else None,
+        breaks=frozenset(breaks),
+    )
+
+
+def covering_mean(rows: Rows, num_overlapping: int, start: int = 0, stop: int | None = None) -> Rows:
+    """Return for cells start to stop of a piece the mean of the rows that cover them.
+
+    Args:
+        rows: (n, C), scores of consecutive intervals; row k covers the cells k to k + m - 1.
+        num_overlapping: m.
+        start: the first cell.
+        stop: the one after the last; None: all n + m - 1.
+
+    Returns:
+        (stop - start, C), each the same whichever cells are asked for, and whichever rows that do not cover
+        it there are.
+    """
+    stop = len(rows) + num_overlapping - 1 if stop is None else stop
+    total = np.zeros((stop - start, rows.shape[1]))
+    covering = np.zeros((len(total), 1))
+    for offset in range(num_overlapping):
+        low, high = max(start, offset), min(stop, len(rows) + offset)
+        if low < high:
+            total[low - start : high - start] += rows[low - offset : high - offset]
+            covering[low - start : high - start] += 1
+    return (total / covering).astype(np.float32)
+
+
+def smooth_scores(scores: IntervalScores, cell_seconds: float, width_seconds: float) -> IntervalScores:
+    """Replace action scores by their centred moving average, which does not reach across gaps.
+
+    Scores are taken as constant within a cell; the average is over `width_seconds` around the cell's middle,
+    as far as there are cells up to the next gap. So a width of one cell or less changes nothing, three cells
+    are the mean of three, and two cells weigh the neighbours half. Scene scores stay.
+
+    Args:
+        scores: per cell; cells do not overlap.
+        cell_seconds: length of a cell.
+        width_seconds: of the average; 0: none.
+    """
+    most = 2 * len(scores.indices) + 1  # cells: all that there are, from the first one as from the last
+    weights = smoothing_weights(min(width_seconds / cell_seconds, most))
+    if len(weights) == 1:
+        return scores
+    action = np.empty_like(scores.action)
+    for piece in _pieces(scores):
+        action[piece] = moving_average(scores.action[piece], weights)
+    return replace(scores, action=action)
+
+
+def smoothing_weights(num_cells: float) -> list[float]:
+    """Return how much of a cell 0, 1, 2 ... cells away lies in the window of so many cells.
+
+    >>> smoothing_weights(0.0), smoothing_weights(2.0), smoothing_weights(3.0)
+    ([1.0], [1.0, 0.5], [1.0, 1.0])
+    """
+    reach = num_cells / 2 - 0.5  # beyond the cell itself, on either side
+    count = max(0, math.ceil(reach - TIME_TOLERANCE_SECONDS))
+    return [1.0, *(min(1.0, reach - offset) for offset in range(count))]
+
+
+def moving_average(rows: Rows, weights: list[float], start: int = 0, stop: int | None = None) -> Rows:
+    """Return for rows start to stop the weighted means of them and their neighbours.
+
+    Args:
+        rows: (n, C), scores of consecutive cells.
+        weights: of neighbours 0, 1, 2 ... away, of which fewer count where the rows begin and end.
+        start: the first row.
+        stop: the one after the last; None: all n.
+
+    Returns:
+        (stop - start, C), each the same whichever rows are asked for, and whichever rows beyond the reach of
+        its weights there are.
+    """
+    stop = len(rows) if stop is None else stop
+    total = rows[start:stop].astype(np.float64)
+    weight = np.ones((len(total), 1))
+    for offset, share in enumerate(weights[1 : len(rows)], start=1):
+        low, high = max(start, offset), min(stop, len(rows) - offset)
+        if low < stop:  # have a neighbour so far before
+            total[low - start :] += share * rows[low - offset : stop - offset].astype(np.float64)
+            weight[low - start :] += share
+        if start < high:  # and after
+            total[: high - start] += share * rows[start + offset : high + offset].astype(np.float64)
+            weight[: high - start] += share
+    return (total / weight).astype(np.float32)
+
+
+def _pieces(scores: IntervalScores) -> Iterator[slice]:
+    """Yield the rows between gaps."""
+    indices = scores.indices
+    broken = (np.diff(indices) != 1) | np.isin(indices[1:], sorted(scores.breaks))
+    borders = [0, *(np.flatnonzero(broken) + 1).tolist(), len(indices)]
+    for start, stop in pairwise(borders):
+        if stop > start:
+            yield slice(start, stop)

@@ -1,0 +1,58 @@
+"""What machine this is, for a verification: its hardware, and the versions of what runs on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+from tsm_runtime import __version__
+from tsm_runtime.backends.cuda.gpu import find_gpu
+from tsm_runtime.errors import BackendError
+
+__all__ = ["describe_machine", "hardware_of"]
+
+_SEPARATOR = " | "
+_PACKAGES = (
+    *("numpy", "av", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu13", "pycuda"),
+)
+
+
+def describe_machine() -> str:
+    """Return processor, number of cores and GPU, then the versions of system and packages."""
+    hardware = [_cpu_name(), f"{os.cpu_count()} cores", *_gpu_names()]
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    versions = [system, f"Python {platform.python_version()}", f"tsm-tal {__version__}"]
+    versions += [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
+    return ", ".join(hardware) + _SEPARATOR + ", ".join(versions)
+
+
+def hardware_of(machine: str) -> str:
+    """Return what of a description stays when packages are updated."""
+    return machine.partition(_SEPARATOR)[0]
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu_names() -> list[str]:
+    try:
+        return [find_gpu().name]
+    except BackendError:
+        return []
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

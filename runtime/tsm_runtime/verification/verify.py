@@ -1,0 +1,278 @@
+"""Every model file of a bundle that this machine can run, against the reference, clip set by clip set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.backends.base import Backend
+from tsm_runtime.backends.cuda.gpu import find_gpu
+from tsm_runtime.backends.tensorrt.library import import_library
+from tsm_runtime.backends.tensorrt.plan_fit import require_fit
+from tsm_runtime.bundle.bundle import Bundle, ModelFile
+from tsm_runtime.errors import BackendError, BundleError, CheckError, RunError, TsmError
+from tsm_runtime.segments.merging import IntervalScores, Segment
+from tsm_runtime.segments.smoothing import find_segments
+from tsm_runtime.terminal import printable
+from tsm_runtime.verification.clip_sets import ClipSet, video_clips
+from tsm_runtime.verification.compare import (
+    HeadDifference,
+    SegmentAgreement,
+    compare_head,
+    compare_segments,
+)
+from tsm_runtime.verification.pictures import PictureDifference, PictureGraph
+from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
+from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
+from tsm_runtime.verification.variants import Choice, Variant, variants_of
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL
+
+__all__ = ["REFERENCE", "Comparison", "Report", "verify"]
+
+REFERENCE = "model.fp32.onnx"
+"""On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One model file beside the reference on one set of clips.
+
+    Args:
+        variant: the file and what was asked to run it.
+        backend: what ran it.
+        clips: name of the clip set.
+        num_clips: how many it has.
+        batch_sizes: clips per call of the file; the reference gets them one by one.
+        heads: difference of each output.
+        segments: agreement on a video, the reference's segments first; None for noise.
+        tolerance: what had to be kept.
+        pictures: of `preprocess.onnx`: the reference scored its pictures, and these differ so from the CPU's.
+    """
+
+    variant: Variant
+    backend: str
+    clips: str
+    num_clips: int
+    batch_sizes: tuple[int, ...]
+    heads: Mapping[str, HeadDifference]
+    segments: SegmentAgreement | None
+    tolerance: Tolerance
+    pictures: PictureDifference | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is beyond tolerance, a line for each."""
+        beyond = self.pictures.problem() if self.pictures is not None else None
+        return (*self.tolerance.problems(self.heads, self.segments), *([beyond] if beyond else []))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found.
+
+    Args:
+        reference: what ran the reference.
+        comparisons: file by file; the reference itself comes with other batch sizes, on noise.
+        failed: what cannot be compared, or not to the end, and what keeps it: altered, another model, outputs
+            that are no probabilities.
+        not_run: label of a variant to the reason why this machine cannot run it, or why it is not for
+            comparing.
+    """
+
+    reference: str
+    comparisons: tuple[Comparison, ...]
+    failed: Mapping[Variant, str]
+    not_run: Mapping[str, str]
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Label of what failed to what keeps it from being compared."""
+        return {variant.label: reason for variant, reason in self.failed.items()}
+
+    @property
+    def failed_files(self) -> tuple[str, ...]:
+        """Files that failed or are beyond tolerance, sorted."""
+        beyond = (comparison.variant.label for comparison in self.comparisons if comparison.problems)
+        return tuple(sorted({*self.failures, *beyond}))
+
+    @property
+    def compared_files(self) -> tuple[str, ...]:
+        """Files other than the reference that were compared with it, sorted."""
+        return tuple(sorted({comparison.variant.label for comparison in self.comparisons} - {REFERENCE}))
+
+
+def verify(
+    bundle: Bundle,
+    clip_sets: Sequence[ClipSet],
+    *,
+    choices: Sequence[Choice] = ("auto",),
+    max_abs_error: float | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare every model file of a bundle that this machine can run with the reference.
+
+    Args:
+        bundle: what to verify; each file is read and its hash checked, also of those that cannot be run.
+        clip_sets: what to compare on.
+        choices: what runs the files.
+        max_abs_error: takes the place of every precision's own tolerance.
+        num_threads: on the CPU; default: all cores.
+        progress: told how far each file is.
+
+    Raises:
+        BundleError: the reference is missing, altered, or gives no probabilities.
+        BackendError: the reference cannot be run here: onnxruntime is not installed.
+        RunError: the reference broke off.
+        UsageError: `max_abs_error` is out of range.
+    """
+    files = bundle.manifest.files
+    tolerance_for("fp32", max_abs_error)  # before any work is done
+    run = _Run(bundle, clip_sets, num_threads, progress)
+    comparisons: list[Comparison] = []
+    failed: dict[Variant, str] = {}
+    not_run: dict[str, str] = {}
+    for name in sorted(files, key=lambda name: (name != REFERENCE, name)):
+        for variant in variants_of(name, files[name], choices):
+            try:
+                bundle.model_bytes(name)
+                _require_this_machine(name, files[name])
+                tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
+                compare = run.compare_pictures if files[name].kind == "preprocess" else run.compare
+                for comparison in compare(variant, tolerance):
+                    comparisons.append(comparison)  # one by one: the next may fail
+            except BackendError as error:
+                not_run[variant.label] = _line(error)
+            except (BundleError, CheckError, RunError) as error:
+                failed[variant] = _line(error)
+    return Report(reference=run.reference, comparisons=tuple(comparisons), failed=failed, not_run=not_run)
+
+
+def _line(error: TsmError) -> str:
+    """One line that any encoding of text takes, for a table as for JSON."""
+    return printable(" ".join(str(error).splitlines()))
+
+
+def _require_this_machine(name: str, entry: ModelFile) -> None:
+    """Tell a plan for another machine, which is as it should be, from one that is of no use.
+
+    Raises:
+        BackendError: it is for another GPU or version, or there is no GPU or library here.
+    """
+    if entry.engine is None:
+        return
+    version = str(import_library(entry.engine.library).__version__)
+    try:
+        require_fit(entry.engine, version=version, gpu=find_gpu(), what=name)
+    except BundleError as error:
+        raise BackendError(str(error)) from error
+
+
+class _Run:
+    """The reference's scores, and other files beside them. Scores with the reference when it is made."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        clip_sets: Sequence[ClipSet],
+        num_threads: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self._bundle = bundle
+        self._num_threads = num_threads
+        self._progress = progress
+        backend = self._open(Variant(REFERENCE))
+        self.reference = backend.name
+        with closing(backend):
+            scorer = self._scorer(backend, Variant(REFERENCE), clip_sets)
+            try:
+                self._expected = [(clips, scorer.score(clips, (1,))) for clips in clip_sets]
+            except CheckError as error:
+                raise BundleError(
+                    f"{bundle.path}: the reference {error}; nothing can be compared with it, export it again"
+                ) from error
+
+    def _open(self, variant: Variant) -> Backend:
+        return variant.open(self._bundle, self._num_threads)
+
+    def _scorer(self, backend: Backend, variant: Variant, clip_sets: Sequence[ClipSet]) -> Scorer:
+        num_clips = sum(len(clips.frames) for clips in clip_sets)
+        return Scorer(backend, variant.label, self._bundle.manifest, num_clips, self._progress)
+
+    def compare(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
+        """Yield the comparison on each clip set; of the reference, which repeats itself, on noise only."""
+        repeats = variant == Variant(REFERENCE)
+        expected = [e for e in self._expected if not repeats or e[0].indices is None]
+        with closing(self._open(variant)) as backend:
+            scorer = self._scorer(backend, variant, [clips for clips, _ in expected])
+            sizes = batch_sizes(self._bundle.manifest.files[variant.file])
+            for clips, heads in expected:
+                got = scorer.score(clips, sizes)
+                yield Comparison(
+                    variant=variant,
+                    backend=backend.name,
+                    clips=clips.name,
+                    num_clips=len(clips.frames),
+                    batch_sizes=sizes,
+                    heads={head: compare_head(values, got[head]) for head, values in heads.items()},
+                    segments=self._compare_segments(clips, heads, got),
+                    tolerance=tolerance,
+                )
+
+    def compare_pictures(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
+        """Yield, for each video, what the reference makes of the pictures that `--hwdec` would give it.
+
+        Raises:
+            BackendError: it is a plan, or no picture of the video is for it.
+        """
+        if variant.file != PREPROCESS_MODEL:
+            raise BackendError(f"draws on a GPU; what its pictures change is told of {PREPROCESS_MODEL}")
+        graph = PictureGraph(self._bundle, self._num_threads)
+        videos = [expected for expected in self._expected if expected[0].path is not None]
+        with closing(self._open(Variant(REFERENCE))) as backend:
+            scorer = self._scorer(backend, variant, [clips for clips, _ in videos])
+            for clips, heads in videos:
+                yield self._compare_video(graph, scorer, clips, heads, variant, tolerance)
+
+    def _compare_video(
+        self,
+        graph: PictureGraph,
+        scorer: Scorer,
+        clips: ClipSet,
+        heads: Heads,
+        variant: Variant,
+        tolerance: Tolerance,
+    ) -> Comparison:
+        assert clips.path is not None
+        graph.num_drawn = graph.num_others = 0
+        spec, num_clips = self._bundle.manifest.clip_spec, len(clips.frames)
+        drawn = video_clips(clips.path, spec, num_clips, name=clips.name, converter=graph.converter)
+        if not graph.num_drawn:
+            raise BackendError(f"{clips.name} has pictures that --hwdec converts on the CPU too")
+        got = scorer.score(drawn, (1,))
+        return Comparison(
+            variant=variant,
+            backend=graph.name,
+            clips=clips.name,
+            num_clips=num_clips,
+            batch_sizes=(1,),
+            heads={head: compare_head(values, got[head]) for head, values in heads.items()},
+            segments=self._compare_segments(clips, heads, got),
+            tolerance=tolerance,
+            pictures=PictureDifference.of(clips.frames, drawn.frames, graph.num_drawn, graph.num_others),
+        )
+
+    def _compare_segments(self, clips: ClipSet, expected: Heads, got: Heads) -> SegmentAgreement | None:
+        if clips.indices is None:
+            return None
+        first, second = (self._segments(clips, clips.indices, heads) for heads in (expected, got))
+        return compare_segments(first, second)
+
+    def _segments(self, clips: ClipSet, indices: npt.NDArray[np.int64], heads: Heads) -> list[Segment]:
+        scores = IntervalScores(indices=indices, action=heads["action_scores"], breaks=clips.breaks)
+        manifest = self._bundle.manifest
+        return find_segments(scores, manifest.action_labels, manifest.clip_spec, manifest.segment_rules)[0]

@@ -1,0 +1,1 @@
+"""Containers to frames with presentation times in seconds."""

@@ -1,0 +1,136 @@
+"""What `preprocess.onnx` is told of a picture, so that it does what swscale would do with it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from av import VideoFrame
+
+from tsm_runtime.errors import VideoError
+from tsm_runtime.video.convert import FrameConverter, display_matrix
+from tsm_runtime.video.crop import Crop, stored_half
+
+__all__ = [
+    "PREPROCESS_MODEL",
+    "PREPROCESS_PLANS",
+    "VIEW_SHAPES",
+    "PictureView",
+    "measured_colour",
+    "sample_bytes",
+    "view_of",
+]
+
+PREPROCESS_MODEL = "preprocess.onnx"
+PREPROCESS_PLANS = {"tensorrt": "preprocess.plan", "tensorrt_rtx": "preprocess.rtx.plan"}
+"""Of that file, by the library that built it."""
+
+VIEW_SHAPES = {"sample_bytes": (1,), "part": (4,), "colour": (3, 4), "turn": (3,)}
+"""Inputs of `preprocess.onnx` that are not planes, by name."""
+
+_SAMPLE_BYTES = {"nv12": 1, "p010le": 2, "p016le": 2}
+"""What NVDEC gives for 4:2:0 of 8, 10 and 12 bits."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureView:
+    """Inputs of `preprocess.onnx` beside the two planes, all float32.
+
+    Args:
+        sample_bytes: (1,), 1: samples are bytes (NV12); 2: the high bits of 16, low byte first (P010, P016).
+        part: (4,) x, y, width, height of what is shown, in luma pixels of the stored picture.
+        colour: (3, 4), RGB = colour @ (Y, U, V, 1), over 0 to 255.
+        turn: (3,), 1 or 0: transpose, then reverse the rows, then the columns.
+    """
+
+    sample_bytes: Floats
+    part: Floats
+    colour: Floats
+    turn: Floats
+
+    def __post_init__(self) -> None:
+        shapes = {name: value.shape for name, value in self.inputs().items()}
+        if shapes != VIEW_SHAPES:
+            raise ValueError(f"expected shapes {VIEW_SHAPES}, got {shapes}")
+
+    def inputs(self) -> dict[str, Floats]:
+        """Return them by the graph's names."""
+        return {name: getattr(self, name) for name in VIEW_SHAPES}
+
+
+def view_of(frame: VideoFrame, size: int, crop: Crop = "") -> PictureView:
+    """Return how a frame is to be seen: upright, its half, in its colours.
+
+    Args:
+        frame: decoded, on the GPU or not; pixels are not read.
+        size: edge of the wanted picture.
+        crop: as of `FrameConverter`.
+
+    Raises:
+        VideoError: the picture has no such half.
+    """
+    a, b, c, d = matrix = display_matrix(frame)
+    lying = abs(b) > abs(a)
+    columns, rows = (c, b) if lying else (a, d)
+    return PictureView(
+        sample_bytes=np.array([sample_bytes(frame) or 1], np.float32),
+        part=_part(frame.width, frame.height, crop, matrix),
+        colour=measured_colour(frame.colorspace, frame.color_range, odd=size % 2 == 1),
+        turn=np.array([lying, rows < 0, columns < 0], np.float32),
+    )
+
+
+def sample_bytes(frame: VideoFrame) -> int | None:
+    """Return the bytes of a sample of a picture that the graph takes, on the GPU or not; None: of another."""
+    lies_as = frame.sw_format if frame.sw_format is not None else frame.format
+    return _SAMPLE_BYTES.get(lies_as.name)
+
+
+def _part(width: int, height: int, crop: Crop, matrix: tuple[float, float, float, float]) -> Floats:
+    if not crop:
+        return np.array([0, 0, width, height], np.float32)
+    half = stored_half(crop, matrix)
+    if min(width, height) < 2:
+        raise VideoError(f"pictures of {width} x {height} have no {half} half")
+    if half in ("left", "right"):
+        width, x, y = width // 2, width // 2 if half == "right" else 0, 0
+    else:
+        height, x, y = height // 2, 0, height // 2 if half == "bottom" else 0
+    return np.array([x, y, width, height], np.float32)
+
+
+_LUMA, _CHROMA = range(61, 191, 8), range(109, 149, 5)
+"""Values that no colour matrix takes out of 0 to 255."""
+
+
+@lru_cache(maxsize=64)
+def measured_colour(colorspace: int, color_range: int, *, odd: bool = False) -> Floats:
+    """Return the (3, 4) float32 matrix that is nearest to what swscale does with a colour space and range.
+
+    It is measured (least squares over plain pictures) and not taken from ITU-R BT.601 or BT.709: swscale's
+    tables for limited range come out up to 1.8 levels darker than these say, and what it does with a space
+    that is not told is its own choice.
+
+    Args:
+        colorspace: as `VideoFrame.colorspace`.
+        color_range: as `VideoFrame.color_range`.
+        odd: the size of the output is odd: swscale then computes and does not look up.
+    """
+    convert = FrameConverter(9 if odd else 8)
+    frame = VideoFrame(16, 16, "yuv420p")
+    frame.colorspace, frame.color_range = colorspace, color_range
+    given, found = [], []
+    for yuv in itertools.product(_LUMA, _CHROMA, _CHROMA):
+        for plane, value in zip(frame.planes, yuv, strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        given.append((*yuv, 1))
+        found.append(convert(frame)[0, 0])
+    solution = np.linalg.lstsq(np.array(given, np.float64), np.array(found, np.float64), rcond=None)[0]
+    colour: Floats = np.ascontiguousarray(solution.T, np.float32)
+    colour.flags.writeable = False  # it is shared
+    return colour

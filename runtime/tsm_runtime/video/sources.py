@@ -1,0 +1,179 @@
+"""Which source a user means: a network address, a camera, a pipe, or a file that is played as a stream."""
+
+from __future__ import annotations
+
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.video.clock import TimedFrame
+from tsm_runtime.video.finding import default_id
+from tsm_runtime.video.reader import VideoReader
+from tsm_runtime.video.stream_reader import StreamSource
+
+__all__ = ["Connection", "FileSource", "Source", "find_source"]
+
+_RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp"})
+"""A stream of these that ends is lost: a server that dies looks like one that has no more."""
+
+_ENDS = frozenset({"http", "https"})
+"""A stream of these can have an end of its own."""
+
+_NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,srt,udp,tcp,tls,http,https,httpproxy,crypto,data,hls"
+"""FFmpeg's protocols for network streams: a playlist from outside may not name files of this machine."""
+
+
+class Connection(Protocol):
+    """An open stream. `VideoReader` is one, of a file."""
+
+    corrupt_frames: int
+    failure: str | None
+    """Why it broke off, or None where it came to its own end."""
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """Yield frames with seconds after the first one, until the stream ends, breaks off, or jumps."""
+        ...
+
+    def close(self) -> None:
+        """Close it; again does nothing."""
+        ...
+
+
+class Source(Protocol):
+    """Where a stream comes from.
+
+    `name` is for a person and for files: it holds no password. `video_id` names the stream in results.
+    `is_live` tells that frames come when they are taken, so that the wall clock goes on with the stream.
+    `reconnects` tells that a lost stream may come back, `end_is_loss` that one that ends counts as lost.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def video_id(self) -> str: ...  # noqa: D102
+    @property
+    def is_live(self) -> bool: ...  # noqa: D102
+    @property
+    def reconnects(self) -> bool: ...  # noqa: D102
+    @property
+    def end_is_loss(self) -> bool: ...  # noqa: D102
+
+    def open(self) -> Connection:
+        """Connect.
+
+        Raises:
+            VideoError: it cannot be opened or has no video.
+        """
+        ...
+
+
+def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False) -> Source:
+    """Return the source that a user means by an address, a device, `-` or a file name.
+
+    Args:
+        text: `rtsp://...`, `http://...` and the like, `/dev/video0`, `-`, or a file.
+        timeout_seconds: a network stream from which nothing comes for so long is lost.
+        pace: play a file as fast as its times say, as a camera would.
+
+    Raises:
+        UsageError: an address of a kind that is not known.
+    """
+    scheme = text.split("://", 1)[0].lower() if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) else ""
+    if scheme in _RECONNECTS | _ENDS:
+        return StreamSource(
+            url=text,
+            name=_without_secrets(text),
+            options=_network_options(scheme),
+            timeout_seconds=timeout_seconds,
+            is_live=True,
+            reconnects=True,
+            end_is_loss=scheme in _RECONNECTS,
+        )
+    if scheme:
+        known = ", ".join(sorted(_RECONNECTS | _ENDS))
+        raise UsageError(f"{scheme}:// is no kind of stream that --live knows ({known})")
+    if text == "-":
+        # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.
+        return StreamSource(url="pipe:0", name="-", options={"protocol_whitelist": "pipe,crypto,data"})
+    if _is_device(Path(text)):
+        return StreamSource(
+            url=text, name=text, format="v4l2", is_live=True, reconnects=True, end_is_loss=True
+        )
+    if Path(text).is_fifo():
+        options = {"protocol_whitelist": "file,crypto,data"}
+        return StreamSource(url=str(Path(text).absolute()), name=text, options=options)
+    return FileSource(path=Path(text), pace=pace)
+
+
+def _network_options(scheme: str) -> dict[str, str]:
+    options = {"protocol_whitelist": _NETWORK}
+    if scheme in ("rtsp", "rtsps"):
+        # Other media would cost bandwidth, and their clock reports would shift the video's times.
+        return {**options, "rtsp_flags": "prefer_tcp", "allowed_media_types": "video"}
+    return options
+
+
+def _without_secrets(url: str) -> str:
+    """Return an address without user, password and query.
+
+    >>> _without_secrets("rtsp://me:secret@camera:554/one?token=1")
+    'rtsp://camera:554/one'
+    """
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        return stat.S_ISCHR(path.stat().st_mode) and path.is_relative_to("/dev")
+    except OSError:
+        return str(path).startswith("/dev/video")  # opening it tells what is wrong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """A file that is played: as fast as it is scored, or as fast as its times say."""
+
+    path: Path
+    pace: bool = False
+    reconnects: bool = False
+    end_is_loss: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name, as it was given."""
+        return str(self.path)
+
+    @property
+    def video_id(self) -> str:
+        """As the results of files name it."""
+        return default_id(self.path)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is played at its own pace."""
+        return self.pace
+
+    def open(self) -> Connection:
+        """Open the file.
+
+        Raises:
+            VideoError: it is missing, cannot be opened, or has no video stream.
+        """
+        return _PacedReader(self.path) if self.pace else VideoReader(self.path)
+
+
+class _PacedReader(VideoReader):
+    """A file whose frames come as far apart as they were taken."""
+
+    def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
+        begun = time.monotonic()
+        for timed in super().frames(start_seconds):
+            time.sleep(max(0.0, begun + timed.start_seconds - time.monotonic()))
+            yield timed

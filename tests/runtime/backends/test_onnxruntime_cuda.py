@@ -1,0 +1,198 @@
+"""onnxruntime's CUDA provider: against a double of the module, and for real where there is a GPU."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from fakes import BrightnessBackend
+from media import write_levels
+
+pytest.importorskip("onnxruntime")
+
+from onnxruntime_double import CPU, CUDA, installed
+
+from tsm_runtime.backends.base import open_model
+from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend, has_cuda_provider
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.models.opening import open_member
+from tsm_runtime.pipeline.run import Options, run
+from tsm_runtime.video.finding import demo_folder
+
+FP32 = "model.fp32.onnx"
+
+
+def clips(number: int, num_frames: int = 4, size: int = 32, seed: int = 0) -> npt.NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    brightness = rng.integers(0, 200, (number, 1, 1, 1, 1), np.uint8)
+    return brightness + rng.integers(0, 56, (number, num_frames, size, size, 3), np.uint8)
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
+
+
+# --- against the double ---------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_model_whatever_the_batch(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = installed(monkeypatch)
+    with OnnxruntimeCudaBackend(bundle, FP32) as backend:
+        assert backend.name == "onnxruntime 1.31.1 CUDA on H100, fp32"
+        for number in (4, 4, 4, 1, 4, 4):
+            frames = clips(number, seed=number)
+            found, wanted = backend.infer(frames), BrightnessBackend().infer(frames)
+            np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+            assert found.scene is not None
+            np.testing.assert_allclose(found.scene, wanted.scene, atol=1e-5)
+    assert double.num_values == 4  # two slots of four clips, one of them made small and large again
+
+
+def test_the_options_that_make_it_fast_and_exact(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    double = installed(monkeypatch)
+    OnnxruntimeCudaBackend(bundle, FP32, device=1).close()
+    options = double.provider_options[CUDA]
+    assert all(isinstance(value, str) for value in options.values())
+    assert {k: options[k] for k in ("device_id", "prefer_nhwc", "use_tf32")} == {
+        "device_id": "1",
+        "prefer_nhwc": "1",
+        "use_tf32": "0",
+    }
+
+
+def test_two_batches_are_in_flight_and_may_be_overwritten_after_submit(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = installed(monkeypatch)
+    batches = [clips(2, seed=seed) for seed in range(6)]
+    wanted = [BrightnessBackend().infer(frames).action for frames in batches]
+    with OnnxruntimeCudaBackend(bundle, FP32) as backend:
+        double.running.clear()  # both are submitted while the model cannot run
+        first = [backend.submit(frames) for frames in batches[:2]]
+        for frames in batches[:2]:
+            frames.fill(0)
+        double.running.set()
+        found = [backend.result(batch).action for batch in reversed(first)][::-1]
+        submitted = [backend.submit(frames) for frames in batches[2:]]  # more than there are slots
+        found += [backend.result(batch).action for batch in submitted]
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_silent_fall_back_to_the_cpu_is_an_error(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed(monkeypatch, falls_back=True)
+    with pytest.raises(
+        BackendError,
+        match=r"fell back to CPUExecutionProvider: .*libcudnn.*\n.*pip install 'onnxruntime-gpu\[",
+    ):
+        OnnxruntimeCudaBackend(bundle, FP32)
+    assert capsys.readouterr().out == ""  # what onnxruntime prints is no result
+
+
+def test_a_build_without_cuda_names_the_package(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, available=[CPU])
+    assert not has_cuda_provider()
+    with pytest.raises(BackendError, match=r"has no CUDA: .* pip install 'tsm-tal\[gpu\]'"):
+        OnnxruntimeCudaBackend(bundle, FP32)
+
+
+def test_a_missing_model_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch)
+    with pytest.raises(BundleError, match=r"model\.fp16\.onnx"):
+        OnnxruntimeCudaBackend(bundle)
+
+
+def test_short_memory_is_told_apart_from_other_failures(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = installed(monkeypatch, memory=2)
+    with OnnxruntimeCudaBackend(bundle, FP32) as backend:
+        with pytest.raises(OutOfMemoryError, match=r"failed on a batch of 3: .*Failed to allocate memory"):
+            backend.infer(clips(3))
+        backend.infer(clips(2))  # and goes on
+        monkeypatch.setattr(double, "memory", None)  # a comparison with it raises
+        with pytest.raises(RunError, match="failed on a batch of 1") as told:
+            backend.infer(clips(1))
+        assert type(told.value) is RunError
+
+
+def test_a_run_goes_on_with_half_the_batch(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = write_levels(tmp_path / "v.mp4", [(20, 1.0), (128, 0.5), (235, 1.5)])
+    expected = run(video, open_member(bundle))
+    installed(monkeypatch, memory=2)
+    member = open_member(bundle)
+    with OnnxruntimeCudaBackend(bundle, FP32) as backend:
+        found = run(video, replace(member, backend=backend), Options(batch_size=5))
+    assert found == expected
+    assert "no memory for a batch of 5, goes on with 2: onnxruntime 1.31.1 CUDA" in capsys.readouterr().err
+
+
+def test_closing_waits_for_what_is_in_flight(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch)
+    backend = OnnxruntimeCudaBackend(bundle, FP32)
+    batch = backend.submit(clips(2))
+    backend.close()
+    backend.close()
+    assert batch.scores.done()
+    with pytest.raises(ValueError, match="closed"):
+        backend.submit(clips(1))
+
+
+# --- for real -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu() -> None:
+    """onnxruntime on a GPU, or no test."""
+    try:
+        OnnxruntimeCudaBackend(load_bundle(demo_folder() / "bundle"), FP32).close()
+    except BackendError as error:
+        if os.environ.get("TSM_REQUIRE_GPU") == "1":
+            raise
+        pytest.skip(f"no GPU for this test: {error}")
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_the_demo_model_says_the_same_as_on_the_cpu() -> None:
+    bundle = load_bundle(demo_folder() / "bundle")
+    spec = bundle.manifest.clip_spec
+    reference = open_model(bundle, FP32)
+    with OnnxruntimeCudaBackend(bundle, FP32) as backend:
+        for number in (1, 5, 16, 5):
+            frames = clips(number, spec.num_frames, spec.size, seed=number)
+            np.testing.assert_allclose(
+                backend.infer(frames).action, reference.infer(frames).action, atol=1e-4
+            )
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_batches_in_flight_do_not_meet() -> None:
+    bundle = load_bundle(demo_folder() / "bundle")
+    spec = bundle.manifest.clip_spec
+    reference = open_model(bundle, FP32)
+    batches = [clips(1 + seed % 3, spec.num_frames, spec.size, seed) for seed in range(20)]
+    with OnnxruntimeCudaBackend(bundle, FP32) as backend:
+        found, submitted = [], []
+        for frames in batches:
+            own = frames.copy()
+            submitted.append(backend.submit(own))
+            own.fill(0)
+            if len(submitted) == 2:
+                found.append(backend.result(submitted.pop(0)).action)
+        found += [backend.result(batch).action for batch in submitted]
+    for one, frames in zip(found, batches, strict=True):
+        np.testing.assert_allclose(one, reference.infer(frames).action, atol=1e-4)

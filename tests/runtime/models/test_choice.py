@@ -1,0 +1,271 @@
+"""Which model of a bundle runs, and on what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from tiny_bundle import tiny_model, write_tiny_bundle
+
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores, choice
+from tsm_runtime.backends.tensorrt import rebuild
+from tsm_runtime.backends.tensorrt.build import BuiltPlan
+from tsm_runtime.backends.tensorrt.build_options import BuildOptions
+from tsm_runtime.bundle.bundle import Bundle, EngineInfo, ModelFile, encode_manifest, load_bundle, sha256
+from tsm_runtime.errors import BackendError, BundleError, UsageError
+from tsm_runtime.models.choice import BackendRequest, open_requested
+
+MODEL = tiny_model().SerializeToString()
+
+
+def engine(version: str = "10.12") -> EngineInfo:
+    return EngineInfo(library="tensorrt", version=version, batch=(1, 4, 8), onnx_sha256=sha256(MODEL))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """Models of three precisions, and plans of two."""
+    folder = write_tiny_bundle(tmp_path / "bundle")
+    files = dict(load_bundle(folder).manifest.files)
+    for name, precision in (("model.fp16.onnx", "fp16"), ("model.int8.onnx", "int8")):
+        (folder / name).write_bytes(MODEL)
+        files[name] = ModelFile(sha256=sha256(MODEL), precision=precision)  # type: ignore[arg-type]
+    for name, precision in (("model.fp32.plan", "fp32"), ("model.fp16.plan", "fp16")):
+        (folder / name).write_bytes(b"plan of 10.12")
+        files[name] = ModelFile(
+            sha256=sha256(b"plan of 10.12"),
+            precision=precision,  # type: ignore[arg-type]
+            engine=engine(),
+        )
+    manifest = msgspec.structs.replace(load_bundle(folder).manifest, files=files)
+    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
+    return load_bundle(folder)
+
+
+class FakePlan(BlockingBackend):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def infer(self, frames: np.ndarray) -> Scores:
+        raise AssertionError("not run here")
+
+
+def open_plans_of(version: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let plans of one version open, and no others, as the real backend does; return what was tried."""
+    tried: list[str] = []
+    real = choice.open_model
+
+    def opened(bundle: Bundle, name: str, **given: Any) -> Backend:
+        tried.append(name)
+        if not name.endswith(".plan"):
+            return real(bundle, name, **given)
+        bundle.model_bytes(name)
+        info = bundle.manifest.files[name].engine
+        assert info is not None
+        if info.version != version:
+            raise BundleError(f"{name} is for tensorrt {info.version}, here is {version}")
+        return FakePlan(name)
+
+    monkeypatch.setattr(choice, "open_model", opened)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (BackendRequest(), "model.fp16.plan"),
+        (BackendRequest(precision="fp32"), "model.fp32.plan"),
+        (BackendRequest(backend="tensorrt"), "model.fp16.plan"),
+    ],
+)
+def test_a_plan_that_runs_here_is_taken(
+    bundle: Bundle, request_: BackendRequest, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_plans_of("10.12", monkeypatch)
+    assert open_requested(bundle, request_).name == name
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (BackendRequest(backend="onnxruntime"), "model.fp32.onnx"),
+        (BackendRequest(backend="onnxruntime", precision="fp16"), "model.fp16.onnx"),
+        (BackendRequest(precision="int8"), "model.int8.onnx"),  # there is no such plan
+    ],
+)
+def test_onnxruntime_where_it_is_asked_for_or_there_is_no_plan(
+    bundle: Bundle, request_: BackendRequest, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = open_plans_of("10.12", monkeypatch)
+    backend = open_requested(bundle, request_)
+    assert tried == [name]
+    assert f"CPU, {name.split('.')[1]}" in backend.name
+
+
+def test_auto_says_why_a_plan_is_not_taken(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = open_plans_of("11.4", monkeypatch)
+    assert "CPU, fp32" in open_requested(bundle, BackendRequest()).name
+    assert tried == ["model.fp16.plan", "model.fp32.onnx"]
+    assert capsys.readouterr().err == (
+        "onnxruntime runs instead of model.fp16.plan: model.fp16.plan is for tensorrt 10.12, here is 11.4\n"
+    )
+
+
+def test_a_backend_that_is_named_is_used_or_an_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_plans_of("11.4", monkeypatch)
+    with pytest.raises(BundleError, match=r"is for tensorrt 10\.12, here is 11\.4"):
+        open_requested(bundle, BackendRequest(backend="tensorrt"))
+    with pytest.raises(
+        BundleError, match=r"has no plan of int8 .* tsm-export --engine int8 --target tensorrt"
+    ):
+        open_requested(bundle, BackendRequest(backend="tensorrt", precision="int8"))
+
+
+def test_rebuild_puts_a_plan_of_this_machine_into_the_bundle(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built_from: list[tuple[bytes, BuildOptions, str]] = []
+
+    def build(
+        onnx: bytes, options: BuildOptions, *, library: str, precision: str, progress: object
+    ) -> BuiltPlan:
+        built_from.append((onnx, options, precision))
+        return BuiltPlan(plan=b"plan of 11.4", engine=engine("11.4"), evidence="graph", num_layers=1)
+
+    monkeypatch.setattr(rebuild, "build_plan", build)
+    open_plans_of("11.4", monkeypatch)
+    backend = open_requested(bundle, BackendRequest(backend="tensorrt", rebuild=True))
+    assert backend.name == "model.fp16.plan"
+    assert [(onnx, options.batch, precision) for onnx, options, precision in built_from] == [
+        (MODEL, (1, 4, 8), "fp16")
+    ]
+    assert "building model.fp16.plan anew" in capsys.readouterr().err
+    again = load_bundle(bundle.path)
+    assert again.model_bytes("model.fp16.plan") == b"plan of 11.4"
+    assert again.manifest_sha256 == bundle.manifest_sha256  # the same models: an ensemble still knows it
+    assert again.manifest.files["model.fp32.plan"].engine == engine()
+    open_requested(again, BackendRequest(backend="tensorrt", rebuild=True))
+    assert len(built_from) == 1
+
+
+def test_an_altered_plan_is_built_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bundle.path / "model.fp16.plan").write_bytes(b"something else")
+    open_plans_of("10.12", monkeypatch)
+    with pytest.raises(BundleError, match="SHA-256 differs"):
+        open_requested(bundle, BackendRequest(backend="tensorrt"))
+    monkeypatch.setattr(
+        rebuild,
+        "build_plan",
+        lambda *_, **__: BuiltPlan(plan=b"new", engine=engine(), evidence="graph", num_layers=1),
+    )
+    open_requested(bundle, BackendRequest(backend="tensorrt", rebuild=True))
+    assert load_bundle(bundle.path).model_bytes("model.fp16.plan") == b"new"
+
+
+def test_no_gpu_is_an_error_where_tensorrt_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_gpu(bundle: Bundle, name: str, **_: object) -> Backend:
+        raise BackendError("no GPU")
+
+    monkeypatch.setattr(choice, "open_model", no_gpu)
+    with pytest.raises(BackendError, match="no GPU"):
+        open_requested(bundle, BackendRequest(backend="tensorrt"))
+
+
+# --- engines of ONNX files ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
+    """File, engine and bf16 of all that is opened; plans and CUDA do not open."""
+    calls: list[tuple[str, str, bool]] = []
+
+    def fake(
+        bundle: Bundle,
+        name: str,
+        *,
+        engine: str = "",
+        bf16: bool = False,
+        num_threads: int | None = None,
+        parallel_calls: int = 1,
+    ) -> Backend:
+        calls.append((name, engine, bf16))
+        if name.endswith(".plan"):
+            raise BackendError("no GPU for plans")
+        if engine == "onnxruntime-cuda" and not runs_cuda:
+            raise BackendError("CUDA does not load\nget it")
+        return FakePlan(f"{engine} {name}")
+
+    runs_cuda: list[bool] = []
+    monkeypatch.setattr(choice, "open_model", fake)
+    monkeypatch.setattr(choice, "_has_cuda", lambda: True)
+    fake.runs_cuda = runs_cuda  # type: ignore[attr-defined]
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        (BackendRequest(backend="onnxruntime"), ("model.fp32.onnx", "onnxruntime", False)),
+        (BackendRequest(backend="openvino"), ("model.fp32.onnx", "openvino", False)),
+        (BackendRequest(backend="openvino", precision="int8"), ("model.int8.onnx", "openvino", False)),
+        (BackendRequest(backend="openvino", precision="bf16"), ("model.fp32.onnx", "openvino", True)),
+        (BackendRequest(precision="bf16"), ("model.fp32.onnx", "openvino", True)),
+        (BackendRequest(precision="int8"), ("model.int8.onnx", "onnxruntime", False)),
+    ],
+)
+def test_the_engine_and_the_file_that_are_asked_for(
+    bundle: Bundle,
+    opened: list[tuple[str, str, bool]],
+    request_: BackendRequest,
+    wanted: tuple[str, str, bool],
+) -> None:
+    open_requested(bundle, request_)
+    assert opened == [wanted]  # and nothing else is tried
+
+
+def test_cuda_by_name_is_used_or_an_error(bundle: Bundle, opened: list[tuple[str, str, bool]]) -> None:
+    with pytest.raises(BackendError, match="CUDA does not load"):
+        open_requested(bundle, BackendRequest(backend="onnxruntime-cuda"))
+    assert opened == [("model.fp16.onnx", "onnxruntime-cuda", False)]
+
+
+def test_auto_tries_a_plan_then_cuda_then_the_cpu_and_says_why(
+    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_requested(bundle, BackendRequest(tell=True))
+    assert opened == [
+        ("model.fp16.plan", "", False),
+        ("model.fp16.onnx", "onnxruntime-cuda", False),
+        ("model.fp32.onnx", "onnxruntime", False),
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        "onnxruntime runs instead of model.fp16.plan: no GPU for plans",
+        f"{bundle.path}: runs on onnxruntime model.fp32.onnx (CUDA does not load; on the CPU)",
+    ]
+
+
+def test_auto_takes_cuda_where_it_runs(
+    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice.open_model.runs_cuda.append(True)  # type: ignore[attr-defined]
+    open_requested(bundle, BackendRequest(tell=True))
+    assert opened[-1] == ("model.fp16.onnx", "onnxruntime-cuda", False)
+    assert "onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)" in capsys.readouterr().err
+
+
+def test_auto_says_nothing_where_nobody_listens(
+    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_requested(bundle, BackendRequest(precision="int8"))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "onnxruntime-cuda", "tensorrt"])
+def test_bf16_is_for_openvino(backend: choice.BackendName) -> None:
+    with pytest.raises(UsageError, match=f"bf16 is for --backend openvino, not {backend}"):
+        BackendRequest(backend=backend, precision="bf16")

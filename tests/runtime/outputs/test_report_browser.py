@@ -1,0 +1,484 @@
+"""The report page in a real browser: seeking, filters, keys, hostile text, network, widths, themes.
+
+Skipped without Chromium, its driver or selenium; TSM_REQUIRE_BROWSER=1 turns that into a failure.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import result_of, seg
+from media import counted, write_video
+
+from tsm_runtime.evaluation.matching import match_segments
+from tsm_runtime.formats.ground_truth import VideoAnnotation
+from tsm_runtime.formats.read_write import SceneScore
+from tsm_runtime.outputs.report import (
+    MemberSegments,
+    Report,
+    ScoreStrip,
+    VideoReport,
+    chart_evaluation,
+    prediction_videos,
+    write_report,
+)
+from tsm_runtime.segments.merging import BACKGROUND, IntervalScores
+
+SECONDS = 4.0
+HOSTILE = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script></script>\u2028'
+PHONE = (360, 740)
+DESKTOP = (1280, 800)
+
+
+def missing(what: str) -> Any:
+    if os.environ.get("TSM_REQUIRE_BROWSER"):
+        pytest.fail(f"TSM_REQUIRE_BROWSER is set, but there is no {what}")
+    pytest.skip(f"no {what}")
+
+
+def found(*names: str) -> str:
+    return next((path for name in names if (path := shutil.which(name))), None) or missing(names[0])
+
+
+class Browser:
+    """Headless Chromium with what the tests ask of it."""
+
+    def __init__(self, profile: Path) -> None:
+        try:
+            from selenium import webdriver
+        except ImportError:
+            missing("selenium")
+        options = webdriver.ChromeOptions()
+        options.binary_location = found("chromium", "chromium-browser", "google-chrome")
+        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+        for flag in (*flags, "--disable-dev-shm-usage", f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        service = webdriver.ChromeService(executable_path=found("chromedriver"))
+        self.driver = webdriver.Chrome(options=options, service=service)
+        self.driver.set_script_timeout(60)
+
+    def open(self, page: Path, size: tuple[int, int] = DESKTOP, theme: str = "light") -> None:
+        phone = size[0] < 600
+        screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": phone}
+        media = [{"name": "prefers-color-scheme", "value": theme}]
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)
+        self.driver.get(page.as_uri())
+        self.until("document.documentElement.dataset.ready === 'yes'")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, condition: str) -> None:
+        """Wait in the page itself until an expression is true."""
+        done = self.driver.execute_async_script(
+            "const [, done] = arguments; const end = performance.now() + 30000;"
+            f"const look = () => ({condition}) ? done(true) : performance.now() > end ? done(false)"
+            " : setTimeout(look, 20); look();",
+            None,
+        )
+        assert done, condition
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def click(self, selector: str) -> None:
+        from selenium.webdriver.common.by import By
+
+        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def requests(self) -> list[str]:
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+    def errors(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def screenshot(self, path: Path) -> bytes:
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        path.write_bytes(base64.b64decode(taken["data"]))
+        return path.read_bytes()
+
+    def seconds(self) -> float:
+        return float(self.run("return document.getElementById('video').currentTime"))
+
+    def playhead(self) -> float:
+        """Second at which the playhead stands, from its place on the screen."""
+        return SECONDS * float(
+            self.run(
+                "const track = document.querySelector('.ruler-track').getBoundingClientRect();"
+                "const head = document.querySelector('.playhead').getBoundingClientRect();"
+                "return (head.left + head.width / 2 - track.left) / track.width"
+            )
+        )
+
+    def shown(self, selector: str) -> list[str]:
+        return list(
+            self.run(
+                "return [...document.querySelectorAll(arguments[0])]"
+                ".filter(e => e.checkVisibility({visibilityProperty: true}))"
+                ".map(e => e.getAttribute('aria-label') || e.textContent)",
+                selector,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VP8, which every Chromium plays, under a name that needs escaping."""
+    path = tmp_path_factory.mktemp("videos") / "a clip #1 50%.webm"
+    return write_video(path, counted(int(25 * SECONDS)), codec="libvpx", options={})
+
+
+def run_report(video: Path | None, *, members: bool = False) -> VideoReport:
+    segments = (seg("sit", 0.5, 1.5, 0.9), seg("walk", 1, 2, 0.4), seg("walk", 2.5, 3.5, 0.8))
+    truth = VideoAnnotation(
+        video_id="clip", subset="", duration_seconds=SECONDS, scene="day", segments=(seg("walk", 1, 2.2),)
+    )
+    scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]] * 4, np.float32)
+    strip = ScoreStrip(
+        scores=IntervalScores(indices=np.arange(8), action=scores),
+        labels=("sit", "walk", BACKGROUND),
+        interval_seconds=0.5,
+    )
+    result = result_of(*segments, scenes=(SceneScore(label="day", score=0.75),))
+    return VideoReport(
+        result=replace(result, duration_seconds=SECONDS, num_intervals=8, gaps=((3.5, 4.0),)),
+        video=video,
+        truth=truth,
+        strip=None if members else strip,
+        members=tuple(MemberSegments(name=name, segments=segments[:2]) for name in "AB") if members else (),
+    )
+
+
+Pages = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, video: Path) -> Pages:
+    folder = tmp_path_factory.mktemp("pages")
+    truth = {f"v{n}": [seg("sit", n, n + 2), seg("walk", 5, 9)] for n in range(3)}
+    predictions = {
+        v: [replace(s, score=0.5) for s in listed[: n + 1]] for n, (v, listed) in enumerate(truth.items())
+    }
+    annotations = [
+        VideoAnnotation(video_id=v, subset="", duration_seconds=10.0, scene=None, segments=tuple(listed))
+        for v, listed in truth.items()
+    ]
+    evaluation = chart_evaluation(
+        match_segments(truth, predictions, (0.5, 0.75)),
+        predictions,
+        diagnosis={
+            "False positives": {"1 x": {"background": 0.2, "double": 0.1}},
+            "Length": {"S": {"AP": 0.4}},
+        },
+        scene_accuracy=0.5,
+    )
+    many = tuple(seg(f"class {i % 12}", 0.7 * i, 0.7 * i + 0.6, (37 * i % 100) / 100) for i in range(500))
+    reports = {
+        "run": Report(title="Run", videos=(run_report(video),)),
+        "ensemble": Report(title="Ensemble", videos=(run_report(video, members=True),)),
+        "evaluation": Report(
+            title="Evaluation", videos=prediction_videos(annotations, predictions)[0], evaluation=evaluation
+        ),
+        "many": Report(title="Many", videos=(VideoReport(result=result_of(*many)),)),
+    }
+    for name, report in reports.items():
+        write_report(folder / f"{name}.html", report)
+    return lambda name: folder / f"{name}.html"
+
+
+@pytest.mark.parametrize("name", ["run", "ensemble", "evaluation"])
+def test_opens_without_errors_or_network(browser: Browser, pages: Pages, name: str) -> None:
+    browser.open(pages(name))
+    if name != "evaluation":
+        browser.until("document.getElementById('video').readyState >= 1")
+    asked = browser.requests()
+    assert asked
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    assert browser.errors() == []
+
+
+def test_the_policy_stops_the_network(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    blocked = browser.driver.execute_async_script(
+        "const done = arguments[0]; const seen = [];"
+        "document.addEventListener('securitypolicyviolation', (e) => seen.push(e.effectiveDirective));"
+        "fetch('http://127.0.0.1:9/').catch(() => {});"
+        "new Image().src = 'http://127.0.0.1:9/x.png';"
+        "const video = document.createElement('video'); video.src = 'http://127.0.0.1:9/x.mp4';"
+        "const script = document.createElement('script'); script.textContent = 'window.hacked = 1';"
+        "document.body.append(video, script); setTimeout(() => done(seen), 300);"
+    )
+    assert {rule.removesuffix("-elem") for rule in blocked} == {
+        "connect-src",
+        "img-src",
+        "media-src",
+        "script-src",
+    }
+    assert browser.run("return window.hacked") is None
+
+
+def test_clicks_seek_and_the_playhead_follows(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    browser.until("document.getElementById('video').readyState >= 1")
+    browser.click('.segment.found[aria-label^="walk, 0:02.50"]')
+    browser.until("document.getElementById('video').currentTime === 2.5")
+    assert browser.playhead() == pytest.approx(2.5, abs=0.02)
+    assert browser.shown(".segment[aria-current]") == ["walk, 0:02.50 to 0:03.50, score 0.80, found"]
+    browser.click("#segments tbody tr:nth-child(1) .go")
+    browser.until("document.getElementById('video').currentTime === 0.5")
+    browser.run("document.getElementById('video').currentTime = 1.75")
+    browser.until("document.querySelector('.corner').textContent === '0:01.75'")
+    assert browser.playhead() == pytest.approx(1.75, abs=0.02)
+    assert "sit" not in browser.shown("#readout")[0].partition("Scores")[0]
+    browser.click(".ruler-track")  # in its middle
+    browser.until("Math.abs(document.getElementById('video').currentTime - 2) < 0.02")
+
+
+def test_the_playhead_moves_while_the_video_plays(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    browser.until("document.getElementById('video').readyState >= 3")
+    browser.press(" ")
+    browser.until("document.getElementById('video').currentTime > 0.3")
+    browser.press(" ")
+    browser.until("document.getElementById('video').paused")
+    browser.until(
+        "document.querySelector('.corner').textContent.endsWith("
+        "document.getElementById('video').currentTime.toFixed(2))"
+    )
+    assert browser.playhead() == pytest.approx(browser.seconds(), abs=0.05)
+
+
+def test_filters(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    assert len(browser.shown(".segment.found")) == 3
+    set_score = (
+        "const slider = document.getElementById('min-score'); slider.value = arguments[0];"
+        "slider.dispatchEvent(new Event('input'))"
+    )
+    browser.run(set_score, 0.5)
+    assert [text[:13] for text in browser.shown(".segment.found")] == ["sit, 0:00.50 ", "walk, 0:02.50"]
+    assert browser.shown("#count") == ["2 of 3 shown"]
+    assert len(browser.shown("#segments tbody tr")) == 2
+    assert len(browser.shown(".segment.true")) == 1
+    browser.click("#classes .chip:last-of-type input")
+    assert [text[:3] for text in browser.shown(".segment")] == ["sit"]
+    assert browser.shown(".row") == ["sit"]
+    browser.click("#classes-none")
+    assert browser.shown(".segment, .row, #segments tbody tr") == []
+    browser.click("#classes-all")
+    browser.run(set_score, 0)
+    assert browser.shown("#count") == ["3 of 3 shown"]
+    browser.click("#quiet")
+    assert browser.shown(".row") == ["sit", "walk", BACKGROUND]
+
+
+def test_keys(browser: Browser, pages: Pages) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(pages("run"))
+    browser.until("document.getElementById('video').readyState >= 1")
+    focused = "return document.activeElement.getAttribute('aria-label')"
+    browser.run("document.querySelector('.ruler-track').focus()")
+    browser.press(Keys.ARROW_RIGHT)
+    browser.until("document.getElementById('video').currentTime === 0.5")  # one interval
+    browser.press(Keys.TAB)
+    assert browser.run(focused).startswith("sit, 0:00.50")
+    browser.press(Keys.ARROW_DOWN)
+    assert browser.run(focused).startswith("walk, 0:01.00 to 0:02.00")
+    browser.press(Keys.END)
+    assert browser.run(focused).startswith("walk, 0:02.50")
+    assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.press(Keys.ENTER)
+    browser.until("document.getElementById('video').currentTime === 2.5")
+    browser.press(" ")
+    browser.until("!document.getElementById('video').paused")
+    browser.press(" ")
+    browser.until("document.getElementById('video').paused")
+    browser.press("?")
+    assert browser.run("return document.getElementById('help').open")
+    browser.press(Keys.ESCAPE)
+    assert not browser.run("return document.getElementById('help').open")
+
+
+def test_zoom_makes_the_track_wider_not_the_page(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    width = "return document.querySelector('.ruler-track').getBoundingClientRect().width"
+    before = browser.run(width)
+    browser.click("#zoom-in")
+    assert browser.run(width) == pytest.approx(2 * before, abs=1)
+    assert browser.run("return document.documentElement.scrollWidth") <= DESKTOP[0]
+    browser.click("#zoom-fit")
+    assert browser.run(width) == before
+
+
+def test_the_scores_are_drawn(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    read = (
+        "const c = document.querySelector('.row canvas'); const g = c.getContext('2d');"
+        "return [0.05, 0.2].map((x) => g.getImageData(Math.floor(x * c.width), 0, 1, 1).data[3])"
+    )
+    browser.until("document.querySelector('.row canvas').width > 300")
+    assert browser.run(read) == [round(0.7 * 255), round(0.1 * 255)]  # 0.2 s and 0.8 s of "sit"
+
+
+def test_columns_sort(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    scores = "#segments tbody td:last-child"
+    assert browser.shown(scores) == ["0.900", "0.400", "0.800"]
+    browser.click("#segments th.score button")
+    assert browser.shown(scores) == ["0.900", "0.800", "0.400"]
+    browser.click("#segments th.score button")
+    assert browser.shown(scores) == ["0.400", "0.800", "0.900"]
+    assert browser.run("return document.querySelector('th.score').ariaSort") == "ascending"
+
+
+def test_members_stand_side_by_side(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("ensemble"))
+    assert browser.shown(".row[aria-label=walk] .tags div") == ["fused", "A", "B", "true"]
+    tops = browser.run(
+        "return [...document.querySelectorAll('.row:last-of-type .lane')].map(e => e.offsetTop)"
+    )
+    assert tops == sorted(set(tops))
+    assert browser.run("return [...document.getElementById('source').options].map(o => o.text)") == [
+        *("fused", "A", "B", "true")
+    ]
+
+
+def test_true_segments_differ_without_colour(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    look = "return getComputedStyle(document.querySelector(arguments[0])).backgroundImage"
+    assert browser.run(look, ".segment.found") == "none"
+    assert browser.run(look, ".segment.true").startswith("repeating-linear-gradient")
+
+
+def test_hostile_text_does_nothing(browser: Browser, tmp_path: Path, video: Path) -> None:
+    name = HOSTILE.replace("/", "\u2044")
+    copy = Path(shutil.copy(video, tmp_path / f"{name[:60]}.webm"))
+    result = result_of(seg(HOSTILE, 0, 1), video_id=HOSTILE, scenes=(SceneScore(label=HOSTILE, score=1.0),))
+    truth = VideoAnnotation(
+        video_id=HOSTILE, subset="", duration_seconds=None, scene=HOSTILE, segments=(seg(HOSTILE, 1, 2),)
+    )
+    shown = VideoReport(
+        result=replace(result, warnings=(HOSTILE,)),
+        video=copy,
+        truth=truth,
+        members=(MemberSegments(name=HOSTILE, segments=(seg(HOSTILE, 0, 2),)),),
+    )
+    matching = match_segments({"v": truth.segments}, {"v": truth.segments}, (0.5,))
+    evaluation = chart_evaluation(
+        matching, {}, mode=HOSTILE, notes=[HOSTILE], diagnosis={HOSTILE: {HOSTILE: {HOSTILE: 1.0, "b": 1.0}}}
+    )
+    write_report(tmp_path / "page.html", Report(title=HOSTILE, videos=(shown,), evaluation=evaluation))
+    browser.open(tmp_path / "page.html")
+    browser.until("document.getElementById('video').readyState >= 1")
+    assert browser.run("return window.hacked") is None
+    assert browser.run("return [document.scripts.length, document.images.length]") == [2, 0]
+    assert browser.run("return document.getElementById('title').textContent") == HOSTILE
+    assert browser.run("return document.querySelector('.row-name').title") == HOSTILE
+    assert browser.errors() == []
+
+
+def test_an_embedded_video_plays_and_seeks(browser: Browser, tmp_path: Path, video: Path) -> None:
+    write_report(tmp_path / "page.html", Report(title="T", videos=(run_report(video),)), embed=True)
+    browser.open(tmp_path / "page.html")
+    browser.until("document.getElementById('video').readyState >= 1")
+    browser.click("#segments tbody tr:nth-child(3) .go")
+    browser.until("document.getElementById('video').currentTime === 2.5")
+    assert {url[:5] for url in browser.requests()} <= {"file:", "data:"}
+    assert browser.errors() == []
+
+
+def test_a_video_that_cannot_be_played_is_told_and_the_rest_works(browser: Browser, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.webm"
+    broken.write_bytes(b"no video at all")
+    write_report(tmp_path / "page.html", Report(title="T", videos=(run_report(broken),)))
+    browser.open(tmp_path / "page.html")
+    browser.until("!document.getElementById('screen-message').hidden")
+    assert "cannot play \u201cbroken.webm\u201d" in browser.shown("#screen-text")[0]
+    browser.click('.segment.found[aria-label^="walk, 0:02.50"]')
+    assert browser.playhead() == pytest.approx(2.5, abs=0.02)
+
+
+def test_several_videos_are_chosen_from(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("evaluation"))
+    assert browser.shown("#video-title") == ["v0"]
+    browser.click("#video-next")
+    assert browser.shown("#video-title") == ["v1"]
+    browser.press("n", "n")
+    assert browser.shown("#video-title") == ["v2"]
+    assert browser.shown("#screen") == []
+
+
+def test_the_evaluation_is_drawn(browser: Browser, pages: Pages) -> None:
+    browser.open(pages("evaluation"))
+    assert browser.shown(".card b")[:3] == ["83.3", "83.3", "83.3"]  # sit 3 of 3, walk 2 of 3
+    assert browser.shown(".ap-list .bar-row") == ["sit100.0", "walk66.7"]
+    assert len(browser.shown(".figures figure")) == 4
+    assert browser.run("return document.querySelectorAll('.figures svg .curve').length") == 4
+    assert browser.shown(".confusion tbody tr:nth-child(2) td") == ["0", "2", "1"]
+    assert browser.shown(".diagnosis .bar-row") == ["1 x0.300", "S0.400"]
+
+
+@pytest.mark.parametrize("name", ["run", "ensemble", "evaluation"])
+def test_a_phone_needs_no_sideways_scrolling(browser: Browser, pages: Pages, name: str) -> None:
+    browser.open(pages(name), size=PHONE)
+    assert browser.run("return [innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    browser.run("document.getElementById('zoom-in').click()")
+    assert browser.run("return document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("name", ["run", "ensemble", "evaluation"])
+def test_both_themes(browser: Browser, pages: Pages, name: str, tmp_path: Path) -> None:
+    background = "return getComputedStyle(document.body).backgroundColor"
+    colors = []
+    for theme in ("light", "dark"):
+        browser.open(pages(name), theme=theme)
+        browser.run("try { localStorage.clear() } catch {}")
+        colors.append(browser.run(background))
+        assert len(browser.screenshot(tmp_path / f"{name}-{theme}.png")) > 5000
+    assert colors == ["rgb(241, 243, 246)", "rgb(18, 22, 27)"]
+    browser.click("#theme")
+    assert browser.run(background) == colors[0]
+    browser.run("try { localStorage.clear() } catch {}")
+
+
+def test_many_segments(browser: Browser, pages: Pages) -> None:
+    """Print how long a change of the filter takes until the page is laid out; a figure, not a limit."""
+    browser.open(pages("many"))
+    assert len(browser.shown(".segment")) == 500
+    times = browser.run(
+        "const slider = document.getElementById('min-score'); const times = [];"
+        "for (let n = 0; n < 10; n++) { const start = performance.now(); slider.value = n % 2 ? 0 : 0.5;"
+        "slider.dispatchEvent(new Event('input')); document.body.getBoundingClientRect();"
+        "times.push(performance.now() - start); } return times"
+    )
+    print(f"filter of 500 segments: median {np.median(times):.1f} ms, most {max(times):.1f} ms")  # noqa: T201
+    browser.run(
+        "const s = document.getElementById('min-score'); s.value = 0.5; s.dispatchEvent(new Event('input'))"
+    )
+    assert len(browser.shown(".segment")) == 250
+    assert len(browser.shown("#segments tbody tr")) == 250

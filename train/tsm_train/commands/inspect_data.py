@@ -1,0 +1,133 @@
+"""`tsm-inspect`: what a configuration will be trained on, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.terminal import run_command, terminal_bars, version_option, warn, write_stdout
+
+if TYPE_CHECKING:
+    from tsm_train.config import DataConfig
+    from tsm_train.data.problems import Problems
+    from tsm_train.data.split import Split
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def tsm_inspect(
+    config: Annotated[
+        str, typer.Argument(help="the run's TOML file, or the name of a shipped one", show_default=False)
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="folder where the configuration's relative paths start; a shipped one needs it"),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="replace a key, as data.root=PATH; repeatable"),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="file, or - for stdout")] = "-",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="decode every video for its length, not only where there is doubt")
+    ] = False,
+    write_split: Annotated[
+        Path | None,
+        typer.Option(help="divide the captures, stratified by scene and class, and write them to this file"),
+    ] = None,
+    validation: Annotated[float, typer.Option(help="for --write-split: share of the captures")] = 0.2,
+    test: Annotated[float, typer.Option(help="for --write-split: share that is kept apart")] = 0.0,
+    folds: Annotated[int, typer.Option(help="for --write-split: this many folds instead")] = 0,
+    seed: Annotated[int, typer.Option(help="for --write-split", min=0)] = 0,
+    force: Annotated[bool, typer.Option("--force", help="replace the split file; offsets stay")] = False,
+    version: Annotated[bool, version_option()] = False,
+) -> None:
+    """Print what would be trained on, and every problem; exit code 2 where one of them spoils training.
+
+    Videos, seconds, instances and intervals by class, subset and scene; overlap of actions; missing files.
+    """
+    if output != "-" and not Path(output).parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {Path(output).parent}")
+    if write_split is not None and write_split.exists() and not force:
+        raise UsageError(f"{write_split}: exists; choose another name, or --force to replace it")
+    import msgspec
+
+    from tsm_runtime.files import write_whole
+    from tsm_train.config import load_config
+    from tsm_train.data.dataset import open_data
+    from tsm_train.data.inspection import inspect_data
+    from tsm_train.data.inspection_text import report_to_text
+    from tsm_train.data.make_split import make_split
+    from tsm_train.presets import config_path
+
+    settings = load_config(config_path(config, data), set_ or [], root=data)
+    split = None
+    if write_split is not None:
+        split = make_split(
+            settings.data, write_split, validation=validation, test=test, folds=folds, seed=seed
+        )
+    with _progress() as on_video:
+        opened = open_data(
+            settings.data,
+            settings.clip.interval_seconds,
+            split=split,
+            exact_lengths=exact,
+            on_video=on_video,
+        )
+    report = inspect_data(opened, settings.clip.interval_seconds)
+    content = (
+        msgspec.json.format(msgspec.json.encode(report)) + b"\n" if json_ else report_to_text(report).encode()
+    )
+    if output == "-":
+        write_stdout(content)
+    else:
+        write_whole(Path(output), content)
+    next_step = ""
+    if write_split is not None and split is not None:
+        if _may_be_written(opened.problems):
+            _write(split, write_split, settings.data)
+            next_step = f"; fill in the offsets in {write_split}"
+        else:
+            next_step = f"; {write_split} was not written"
+    if errors := opened.problems.errors:
+        raise UsageError(f"{config}: {len(errors)} problems would spoil training{next_step}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows on a terminal how many videos were looked at."""
+    with terminal_bars() as progress:
+        if progress is None:
+            yield lambda done, total: None
+            return
+        task = progress.add_task("looking at videos", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _may_be_written(problems: Problems) -> bool:
+    """Whether a split is sound: without errors, or with those alone that filling in its offsets removes."""
+    waits = any(problem.kind == "no-offset" for problem in problems.warnings)
+    return all(waits and problem.kind == "no-instance" for problem in problems.errors)
+
+
+def _write(split: Split, path: Path, data: DataConfig) -> None:
+    from tsm_runtime.files import write_whole
+    from tsm_train.data.split import encode_split
+
+    write_whole(path, encode_split(split))
+    same = data.split and Path(data.split).resolve() == path.resolve()
+    warn(f"wrote {path}" + ("" if same else f'; next: data.split = "{path}" in the configuration'))
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(app, "tsm-inspect")

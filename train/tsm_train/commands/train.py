@@ -1,0 +1,100 @@
+"""`tsm-train`: train a model from one TOML file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsm_runtime.errors import BackendError, UsageError
+from tsm_runtime.terminal import run_command, version_option, warn, write_stdout
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _list_presets(asked: bool) -> None:
+    from tsm_train.presets import preset_names, preset_summary
+
+    if asked:
+        lines = [f"{name}\t{preset_summary(name)}\n" for name in preset_names()]
+        write_stdout("".join(lines).encode())
+        raise typer.Exit
+
+
+def _show_preset(name: str | None) -> None:
+    from tsm_train.presets import preset_path
+
+    if name is not None:
+        write_stdout(preset_path(name).read_bytes())
+        raise typer.Exit
+
+
+@app.command()
+def tsm_train(
+    config: Annotated[
+        str, typer.Argument(help="the run's TOML file, or the name of a shipped one", show_default=False)
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="folder where the configuration's relative paths start; a shipped one needs it"),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder that gets a folder per run")] = Path(
+        "runs"
+    ),
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="replace a key, as train.epochs=5; repeatable"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs of this machine; torchrun decides itself")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="machines; torchrun decides itself")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on after the last finished epoch; begin where there is none")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="train again into a run folder that exists")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", callback=_list_presets, is_eager=True, help="print the shipped ones")
+    ] = False,
+    show: Annotated[
+        str | None,
+        typer.Option(callback=_show_preset, is_eager=True, metavar="NAME", help="print one, to copy from"),
+    ] = None,
+    version: Annotated[bool, version_option()] = False,
+) -> None:
+    """Train action and scene heads together; writes runs/NAME with checkpoints and metrics."""
+    from tsm_train.config import load_config
+    from tsm_train.presets import config_path
+
+    settings = load_config(config_path(config, data), set_ or [], root=data)
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
+    folder = output / settings.name
+    _check_folder(folder, resume=resume, force=force)
+    try:
+        from tsm_train.training.train import train
+    except ImportError as error:
+        raise BackendError(f"{error.name or error} is not installed: pip install 'tsm-tal[train]'") from error
+
+    metrics = train(settings, folder, device=device, devices=devices, nodes=nodes, resume=resume)
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
+        return  # of several processes the first one speaks
+    scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    warn(f"best epoch: {scores}\nwrote {folder}/best.safetensors; next: tsm-export {folder}/best.safetensors")
+
+
+def _check_folder(folder: Path, *, resume: bool, force: bool) -> None:
+    if resume and force:
+        raise UsageError("--resume goes on with a run, --force begins it anew; take one of them")
+    if resume or force:
+        return
+    if (folder / "resume.ckpt").exists():
+        raise UsageError(f"{folder}: holds an unfinished run; --resume to go on, --force to begin anew")
+    if (folder / "last.safetensors").exists():
+        raise UsageError(f"{folder}: holds a trained run; choose another name, or --force to replace it")
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(app, "tsm-train")

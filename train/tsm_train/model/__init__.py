@@ -1,0 +1,1 @@
+"""The Temporal Shift Module: backbones, shift, heads, pretrained weights."""

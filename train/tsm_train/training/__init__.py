@@ -1,0 +1,1 @@
+"""Training and validation of a model, and the files of a run."""

@@ -1,0 +1,91 @@
+"""Validation through the runtime's own path: decoding, clips, merging and evaluation as in deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tsm_runtime.backends.base import BlockingBackend, Scores
+from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
+from tsm_runtime.formats.ground_truth import VideoAnnotation
+from tsm_runtime.formats.read_write import Result
+from tsm_runtime.pipeline.run import Member, Options, run
+from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_train.data.video import TrainingVideo
+from tsm_train.model.tsm import TSM, Probabilities
+from tsm_train.samples.clips import Labels
+
+__all__ = ["TIOU_THRESHOLDS", "TorchBackend", "predict", "score_results"]
+
+TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
+"""The thresholds of the challenge's score (paper, 4.1)."""
+
+_BATCH_SIZE = 8
+
+
+class TorchBackend(BlockingBackend):
+    """A PyTorch model behind the runtime's backend protocol."""
+
+    name = "torch"
+
+    def __init__(self, model: TSM, *, sigmoid: bool = False) -> None:
+        self._model = Probabilities(model, sigmoid=sigmoid)
+        self._device = next(model.parameters()).device
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Score a (N, T, size, size, 3) uint8 batch; the model's mode is the caller's affair."""
+        with torch.inference_mode():
+            action, *scene = self._model(torch.from_numpy(frames).to(self._device))
+        return Scores(action.cpu().numpy(), scene[0].cpu().numpy() if scene else None)
+
+
+def predict(
+    model: TSM,
+    video: Path,
+    video_id: str,
+    labels: Labels,
+    spec: ClipSpec,
+    rules: SegmentRules | None = None,
+) -> Result:
+    """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode.
+
+    Of a sigmoid head whose rules have no thresholds yet the scores are what counts, not the segments: see
+    `thresholds.apply_rules`.
+    """
+    member = Member(
+        backend=TorchBackend(model, sigmoid=labels.head == "sigmoid"),
+        spec=spec,
+        action_labels=labels.actions,
+        scene_labels=labels.scenes,
+        rules=rules or SegmentRules(),
+    )
+    return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
+
+
+def score_results(
+    truth: Sequence[TrainingVideo | VideoAnnotation], results: Mapping[str, Result]
+) -> dict[str, float]:
+    """Score results as the challenge does.
+
+    Returns:
+        `map` (mean over the thresholds), `map_0.5` and so on, and `scene_top1` where there are scenes;
+        0 to 1.
+    """
+    evaluation = evaluate(
+        {video.video_id: video.segments for video in truth},
+        {video_id: result.segments for video_id, result in results.items()},
+        TIOU_THRESHOLDS,
+    )
+    metrics = {"map": evaluation.average_map}
+    for threshold, value in zip(TIOU_THRESHOLDS, evaluation.map_per_tiou, strict=True):
+        metrics[f"map_{threshold:g}"] = float(value)
+    scenes = {video.video_id: video.scene for video in truth if video.scene is not None}
+    found = {key: result.scenes[0].label for key, result in results.items() if result.scenes}
+    if scenes and found:
+        metrics["scene_top1"] = scene_accuracy(scenes, found)
+    return metrics
