@@ -8,16 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
 from tsm_runtime.evaluation.diagnosis import diagnose
 from tsm_runtime.evaluation.instance_traits import InstanceKey, Trait
 from tsm_runtime.evaluation.matching import match_segments
-from tsm_runtime.formats.ground_truth import interval_coverage, interval_label
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores, Segment
-from tsm_runtime.segments.smoothing import SegmentRules, cell_scores, smooth_scores
+from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.segments.smoothing import cell_scores, smooth_scores
 from tsm_train.ablation.settings_grid import Judged, Setting, choose, judge
 from tsm_train.ablation.stored_scores import CellScores
+from tsm_train.data.interval_labels import interval_coverage, interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import covering_labels
 from tsm_train.synthetic.plan import FRAMES_PER_SECOND, SHORT_FRAMES

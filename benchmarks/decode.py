@@ -19,8 +19,8 @@ from typing import Any
 
 from _common import measure, store
 
-from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.reader import VideoReader

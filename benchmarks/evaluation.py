@@ -32,7 +32,7 @@ from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.evaluation.recall import proposal_recall
 from tsm_runtime.evaluation.tie_range import tie_range
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 Videos = dict[str, list[Segment]]
 

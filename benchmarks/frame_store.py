@@ -25,10 +25,10 @@ import torch
 from _common import store
 from torch.utils.data import DataLoader
 
-from tsm_runtime.clips.builder import ClipSpec, frame_indices
+from tsm_runtime.clips.spec import ClipSpec, frame_indices
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import ClipConfig, Config, DataConfig, StoreConfig, TrainConfig
 from tsm_train.data.video import TrainingVideo

@@ -23,14 +23,13 @@ import numpy as np
 from _common import store, turns
 
 from tsm_runtime.backends.base import Backend
-from tsm_runtime.backends.parallel import calling_in_parallel
-from tsm_runtime.backends.runner import BatchRunner
+from tsm_runtime.backends.runner import BatchRunner, calling_in_parallel
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.finding import find_bundle
 from tsm_runtime.errors import TsmError
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.opening import closing_members, open_member
-from tsm_runtime.video.finding import find_bundle
 
 
 def main() -> None:

@@ -25,11 +25,11 @@ import numpy as np
 from _common import store
 
 from tsm_runtime import load, stream
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.live.events import End, LiveSegment, OpenSegment
 from tsm_runtime.live.session import LiveOptions
-from tsm_runtime.pipeline.options import Overrides
+from tsm_runtime.models.member import Overrides
 from tsm_runtime.segments.cells import wait_seconds
-from tsm_runtime.video.finding import demo_folder
 
 PERCENTILES = (50, 90, 99, 100)
 SETTINGS = ("smoothing", "stride", "window")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tsm_export.export import export_bundle
 from tsm_export.request import ExportRequest
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.commands.demo import run_demo
-from tsm_runtime.video.finding import demo_folder
 from tsm_train.config import load_config
 from tsm_train.synthetic import VideoTruth, draw_dataset, draw_video
 from tsm_train.training.train import train

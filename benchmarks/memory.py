@@ -24,7 +24,7 @@ import numpy as np
 from _common import store
 
 from tsm_runtime.bundle.bundle import load_bundle
-from tsm_runtime.video.finding import find_bundle
+from tsm_runtime.bundle.finding import find_bundle
 
 RATE = 25
 RUN = """

@@ -26,8 +26,8 @@ from typing import Any
 from _common import store
 from _overlap_rows import Grid, Head, Source, percent, perfect_scores, rows_of, specs_of, traits_of
 
-from tsm_runtime.bundle.bundle import sha256
-from tsm_runtime.clips.builder import ClipSpec, count_intervals
+from tsm_runtime.bundle.manifest import sha256
+from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.errors import UsageError
 from tsm_runtime.pipeline.run import Member as RuntimeMember
 from tsm_train.ablation.config import load_ablation

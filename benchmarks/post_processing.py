@@ -20,7 +20,7 @@ from typing import Any
 from _common import store
 
 from tsm_runtime.bundle.bundle import load_bundle
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
 from tsm_runtime.evaluation.matching import Matching
 from tsm_runtime.evaluation.protocol import score_matching
@@ -28,7 +28,7 @@ from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.models.opening import open_member
 from tsm_train.ablation.settings_grid import Judged, Setting, choose, choose_without, judge, settings_of
 from tsm_train.ablation.stored_scores import score_videos
-from tsm_train.data.files import find_video
+from tsm_train.data.places import find_video
 
 SMOOTHING = (0.0, 0.6, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 MIN_DURATION = (0.0, 0.6, 1.0, 1.5)

@@ -32,7 +32,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.graphs.half import to_half
 from tsm_export.graphs.moved_channels import separate_moved_channels
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.results import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
 from tsm_train.model import shift as shift_module
 from tsm_train.model.shift import ShiftedConv2d, temporal_shift

@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 from _common import Times, measure_in_turns, num_cores, store
 
-from tsm_runtime.backends.parallel import calling_in_parallel
-from tsm_runtime.backends.runner import BatchRunner
+from tsm_runtime.backends.runner import BatchRunner, calling_in_parallel
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.finding import find_bundle
 from tsm_runtime.clips.builder import ClipBatch
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import TsmError
@@ -41,7 +41,7 @@ from tsm_runtime.models.opening import closing_members, open_member
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import Member
 from tsm_runtime.pipeline.scheduler import run_videos
-from tsm_runtime.video.finding import VideoInput, find_bundle
+from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 
 

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from tsm_export.footage import Validation
 from tsm_export.graphs.session import open_session
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
-from tsm_runtime.bundle.bundle import AccuracyReport
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.bundle.manifest import AccuracyReport
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, VideoError
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.pipeline.run import Member, run
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.terminal import warn
 from tsm_train.samples.clips import Labels
 from tsm_train.training.validation import score_results

@@ -12,8 +12,9 @@ import torch
 from tsm_export.onnx_models import onnx_files
 from tsm_export.plans import NewPlan, plan_libraries, plans
 from tsm_export.request import ExportRequest
-from tsm_runtime import __version__
-from tsm_runtime.bundle.bundle import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
+from tsm_runtime._version import __version__
+from tsm_runtime.bundle.bundle import MANIFEST
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint

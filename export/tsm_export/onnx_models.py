@@ -29,7 +29,7 @@ from tsm_export.quantization.quantize import QuantizedModel, calibrate, quantize
 from tsm_export.quantization.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
-from tsm_runtime.bundle.bundle import ModelFile, QuantizationReport, sha256
+from tsm_runtime.bundle.manifest import ModelFile, QuantizationReport, sha256
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint

@@ -13,7 +13,7 @@ from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions, for_pictures
 from tsm_runtime.backends.tensorrt.library import Library, import_library
 from tsm_runtime.backends.tensorrt.progress import build_bar
-from tsm_runtime.bundle.bundle import ModelFile, sha256
+from tsm_runtime.bundle.manifest import ModelFile, sha256
 from tsm_runtime.errors import BackendError, CheckError
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PREPROCESS_PLANS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsm_export.export import Exported
-from tsm_runtime.bundle.bundle import ModelFile
+from tsm_runtime.bundle.manifest import ModelFile
 
 __all__ = ["describe"]
 

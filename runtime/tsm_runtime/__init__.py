@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "load", "run", "stream"]
 
-__version__ = "0.1.0"
+from tsm_runtime._version import __version__
 
 
 def __getattr__(name: str) -> Any:

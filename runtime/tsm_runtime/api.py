@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Backend, BlockingBackend, Scores, open_model
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.finding import find_bundle
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.fusion.fuse import checked_weights
-from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_requested
+from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_model, open_requested
+from tsm_runtime.models.member import Overrides
 from tsm_runtime.models.opening import member_of, settings_of
 from tsm_runtime.pipeline import run as pipeline
-from tsm_runtime.pipeline.options import Options, Overrides
+from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import Member
-from tsm_runtime.video.finding import find_bundle
 
 if TYPE_CHECKING:
     from tsm_runtime.live.events import Event

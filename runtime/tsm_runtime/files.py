@@ -15,9 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tsm_runtime.errors import RunError, UsageError
-from tsm_runtime.faults import Faults
 
-__all__ = ["is_folder", "read_json", "read_text", "whole_folder", "write_whole"]
+__all__ = ["Faults", "is_folder", "noting", "read_json", "read_text", "whole_folder", "write_whole"]
 
 
 _GZIP = b"\x1f\x8b"
@@ -170,3 +169,25 @@ def _exchange(new: Path, target: Path) -> None:
 def _temporary_sibling(target: Path) -> Path:
     # Not derived from the target's name, which may already have the longest length a file system takes.
     return target.parent / f".tsm-{uuid.uuid4().hex}.tmp"
+
+
+Faults = list[str] | None
+"""Collects the messages of faulty entries, which are left out; None: the first one is raised."""
+
+
+@contextmanager
+def noting(faults: Faults) -> Iterator[None]:
+    """Note a UsageError of the block, which ends there; without a list it passes.
+
+    >>> faults = []
+    >>> with noting(faults):
+    ...     raise UsageError("line 2: empty label")
+    >>> faults
+    ['line 2: empty label']
+    """
+    try:
+        yield
+    except UsageError as error:
+        if faults is None:
+            raise
+        faults.append(str(error))

@@ -14,7 +14,7 @@ import msgspec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json, read_text
 
-__all__ = ["read_toml", "read_toml_or_json", "refuse_unknown", "strict"]
+__all__ = ["convert", "read_toml", "read_toml_or_json", "refuse_unknown", "strict"]
 
 _StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
@@ -129,3 +129,16 @@ def _choices(kind: Any) -> list[Any]:
     if typing.get_origin(kind) is Literal:
         return list(typing.get_args(kind))
     return [choice for part in typing.get_args(kind) for choice in _choices(part)]
+
+
+def convert(raw: object, kind: type[_StructT], where: str) -> _StructT:
+    """Return a value as a struct.
+
+    Raises:
+        UsageError: it has another shape; the message begins with `where`.
+    """
+    try:
+        return msgspec.convert(raw, kind)
+    # The last two are of msgspec: a number beyond 64 bits, and text with half a surrogate pair.
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError) as error:
+        raise UsageError(f"{where}: {error}") from error

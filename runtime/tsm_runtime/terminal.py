@@ -6,42 +6,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-import typer
+from tsm_runtime.errors import RunError
 
-from tsm_runtime import __version__
-from tsm_runtime.errors import RunError, TsmError, UsageError
-
-__all__ = [
-    "is_terminal",
-    "terminal_bars",
-    "printable",
-    "run_command",
-    "version_option",
-    "warn",
-    "write_stdout",
-]
+__all__ = ["is_terminal", "terminal_bars", "printable", "warn", "write_stdout"]
 
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime.
     from rich.progress import Progress
 
 INTERRUPTED = 130
-
-# Newer versions of typer carry a click of their own: this name leads to the right UsageError in both.
-_ParseError: Any = typer.BadParameter.__base__
-
-
-def version_option() -> Any:
-    """Return the `--version` option of a command."""
-
-    def show(asked: bool) -> None:
-        if asked:
-            typer.echo(f"tsm-tal {__version__}")
-            raise typer.Exit
-
-    return typer.Option("--version", callback=show, is_eager=True, help="print the version and leave")
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -121,23 +96,6 @@ def write_stdout(data: bytes) -> None:
     except OSError as error:
         _drop_stdout()
         raise RunError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def run_command(app: typer.Typer, name: str) -> None:
-    """Run a typer application and leave the process with the exit code of the design."""
-    try:
-        code = app(prog_name=name, standalone_mode=False)
-    except _ParseError as error:
-        code = UsageError.exit_code
-        warn(f"{name}: {error.format_message().rstrip('.')}; see {name} --help")
-    except TsmError as error:
-        code = error.exit_code
-        warn(f"{name}: {error}")
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    if code == INTERRUPTED:  # typer may have turned the interrupt into this code
-        warn(f"{name}: interrupted")
-    sys.exit(code)
 
 
 def _drop_stdout() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tsm_runtime.clips.builder import ClipSpec
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
 from tsm_train.data.video import TrainingVideo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))

@@ -19,12 +19,12 @@ from tiny_bundle import tiny_model
 from tsm_export.accuracy import OnnxBackend, accuracy_reports, compare_results, mean_differences, run_models
 from tsm_export.footage import Validation
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
-from tsm_runtime.bundle.bundle import AccuracyReport
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.bundle.manifest import AccuracyReport
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, RunError
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.pipeline import scheduler as videos
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_train.samples.clips import Labels
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)

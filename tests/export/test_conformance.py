@@ -16,9 +16,9 @@ from tsm_export.quantization.quantize import calibrate, quantize
 from tsm_runtime.backends.tensorrt.build import build_plan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.backends.tensorrt.inspector import Precision
-from tsm_runtime.bundle.bundle import sha256
+from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import CheckError
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.results import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, build_model

@@ -18,7 +18,9 @@ import pytest
 import torch
 from media import write_levels
 
-from tsm_export import cli, onnx_files, plans
+from tsm_export import onnx_models as onnx_files
+from tsm_export import plans
+from tsm_export.commands import export as cli
 from tsm_export.export import export_bundle, newest_checkpoint
 from tsm_export.graphs.from_checkpoint import (
     HALF_WEIGHTS_TOLERANCE,
@@ -29,16 +31,17 @@ from tsm_export.graphs.from_checkpoint import (
 )
 from tsm_export.graphs.half import to_half
 from tsm_export.request import ExportRequest
-from tsm_runtime.backends.base import open_backend
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
-from tsm_runtime.bundle.bundle import EngineInfo, load_bundle, sha256
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import EngineInfo, sha256
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, UsageError
+from tsm_runtime.models.choice import open_backend
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import run
-from tsm_runtime.segments.merging import BACKGROUND
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.results import BACKGROUND
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
 from tsm_train.model.tsm import Probabilities
 from tsm_train.samples.clips import Labels

@@ -10,9 +10,9 @@ import pytest
 from tsm_export.export import export_bundle
 from tsm_export.request import ExportRequest
 from tsm_export.summary import describe
-from tsm_runtime.backends.base import open_model
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import UsageError
+from tsm_runtime.models.choice import open_model
 from tsm_train.training.checkpoint import load_checkpoint, save_checkpoint
 
 

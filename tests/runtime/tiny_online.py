@@ -10,7 +10,7 @@ from fakes import ACTION_CENTRES, SCENE_CENTRES, SHARPNESS
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tiny_bundle import NUM_FRAMES, SIZE, tiny_model, write_tiny_bundle
 
-from tsm_runtime.bundle.bundle import sha256
+from tsm_runtime.bundle.manifest import sha256
 
 ECHO = 0.25
 """A frame's feature is (1 - ECHO) * its brightness + ECHO * the brightness of the frame before."""

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.ablation.config import load_ablation
 from tsm_train.config import ClipConfig, Config, load_config
 

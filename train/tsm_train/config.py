@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from tsm_runtime.bundle.bundle import ShiftDirection
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.bundle.manifest import ShiftDirection
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import BackendError
-from tsm_runtime.terminal import run_command, version_option, warn
+from tsm_runtime.terminal import warn
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

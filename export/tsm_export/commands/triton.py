@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import UsageError
-from tsm_runtime.terminal import run_command, version_option, warn
+from tsm_runtime.terminal import warn
 
 if TYPE_CHECKING:
     from tsm_export.triton.settings import Settings

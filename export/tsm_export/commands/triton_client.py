@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import TsmError, VideoError
 from tsm_runtime.formats.names import Format
-from tsm_runtime.terminal import run_command, version_option, warn
+from tsm_runtime.terminal import warn
 
 # Imports of numpy, av and tritonclient wait until they are needed: --help answers at once.
 
@@ -70,7 +71,7 @@ def client(
     """Find actions in videos with a model on a Triton server: as tsm-run, which runs the model itself."""
     from tsm_export.triton.backend import open_member, served_bundle
     from tsm_export.triton.server import TritonServer
-    from tsm_runtime.batch_run import describe_run, run_all
+    from tsm_runtime.commands.run_files import describe_run, run_all
     from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
     from tsm_runtime.pipeline.run import Options
     from tsm_runtime.video.finding import list_inputs

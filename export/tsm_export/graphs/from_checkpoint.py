@@ -25,7 +25,7 @@ from tsm_export.graphs.parity import (
     require_signature,
 )
 from tsm_export.request import DEFAULT_OPSET
-from tsm_runtime.bundle.bundle import ParityReport
+from tsm_runtime.bundle.manifest import ParityReport
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.model.tsm import Probabilities

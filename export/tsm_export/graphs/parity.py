@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from tsm_runtime.bundle.bundle import ParityReport
+from tsm_runtime.bundle.manifest import ParityReport
 from tsm_runtime.errors import CheckError
 
 __all__ = [

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from tsm_export.triton.model_config import PARAMETER, differences, head_labels, signature
 from tsm_export.triton.server import TritonServer, words
 from tsm_runtime.backends.base import BlockingBackend, Scores
-from tsm_runtime.bundle.bundle import Bundle, Manifest, load_bundle
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.pipeline.run import Member
 

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from tsm_export.triton.settings import Platform, Settings
-from tsm_runtime import __version__
-from tsm_runtime.bundle.bundle import FORMAT_VERSION, Bundle, Manifest, ModelFile
+from tsm_runtime._version import __version__
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, Manifest, ModelFile
 from tsm_runtime.errors import BackendError
 from tsm_runtime.terminal import printable
 

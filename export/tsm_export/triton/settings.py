@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tsm_runtime.backends.base import open_model
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError, UsageError
+from tsm_runtime.models.choice import open_model
 
 __all__ = ["Device", "Platform", "Precision", "Request", "Settings", "check_name", "choose_settings"]
 

@@ -9,15 +9,12 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.errors import OutOfMemoryError, RunError
 
-__all__ = ["Backend", "BlockingBackend", "Device", "Engine", "Scores", "open_backend", "open_model"]
+__all__ = ["Backend", "BlockingBackend", "Device", "Scores", "one_line", "run_failure"]
 
 Device = Literal["cpu", "gpu"]
-
-Engine = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
-"""What runs ONNX files; a plan has its own."""
 
 
 class Scores(NamedTuple):
@@ -115,58 +112,32 @@ class BlockingBackend(ABC):
         self.close()
 
 
-def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> Backend:
-    """Open the bundle's model of a precision on this machine's CPU with onnxruntime.
+_NO_MEMORY = (
+    "out of memory",
+    "out_of_memory",
+    "failed to allocate memory",
+    "bad allocation",
+    "bad_alloc",
+    "alloc_failed",
+    "not enough memory",
+)
+"""In lower case: CUDA and cuBLAS, onnxruntime's arena, C++ libraries, cuDNN, oneDNN."""
 
-    Raises:
-        BundleError: the model is missing or altered.
-        BackendError: onnxruntime is not installed.
-    """
-    return open_model(bundle, f"model.{precision}.onnx", num_threads=num_threads)
 
-
-def open_model(
-    bundle: Bundle,
-    name: str,
-    *,
-    engine: Engine = "onnxruntime",
-    bf16: bool = False,
-    num_threads: int | None = None,
-    parallel_calls: int = 1,
-) -> Backend:
-    """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the engine that is named.
-
-    An online model is driven frame by frame and gives the scores of whole clips, as the others do.
+def run_failure(name: str, num_clips: int, error: Exception) -> RunError:
+    """Return the error to raise when an engine did not run a batch; no library has a class for this.
 
     Args:
-        bundle: where it is from.
-        name: of the file.
-        engine: runs ONNX files; an online model always runs on onnxruntime on the CPU.
-        bf16: of openvino: compute fp32 in bfloat16.
-        num_threads: on the CPU; default: all cores that this process may use.
-        parallel_calls: as of `OnnxruntimeBackend`; others have their own way to keep busy.
-
-    Raises:
-        BundleError: the model is missing or altered, or a plan is for another machine or version.
-        BackendError: what runs it is not installed or finds no GPU.
+        name: of the backend.
+        num_clips: of the batch.
+        error: as the engine raised it.
     """
-    if name.endswith(".plan"):
-        from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
+    words = one_line(error)
+    short = isinstance(error, MemoryError) or any(said in words.lower() for said in _NO_MEMORY)
+    kind = OutOfMemoryError if short else RunError
+    return kind(f"{name} failed on a batch of {num_clips}: {words}")
 
-        return TensorrtBackend(bundle, name)
-    entry = bundle.manifest.files.get(name)
-    if entry is not None and entry.kind == "online":
-        from tsm_runtime.backends.online import OnlineBackend, OnlineModel
 
-        return OnlineBackend(OnlineModel(bundle, name, num_threads=num_threads))
-    if engine == "onnxruntime-cuda":
-        from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
-
-        return OnnxruntimeCudaBackend(bundle, name)
-    if engine == "openvino":
-        from tsm_runtime.backends.openvino import OpenvinoBackend
-
-        return OpenvinoBackend(bundle, name, bf16=bf16, num_threads=num_threads)
-    from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
-
-    return OnnxruntimeBackend(bundle, name, num_threads=num_threads, parallel_calls=parallel_calls)
+def one_line(error: Exception) -> str:
+    """Return an error's message as one line of bearable length."""
+    return " ".join(str(error).split())[:300]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import BlockingBackend, Scores
-from tsm_runtime.backends.failures import one_line
+from tsm_runtime.backends.base import BlockingBackend, Scores, one_line
 from tsm_runtime.backends.onnxruntime import describe_session, open_session
-from tsm_runtime.bundle.bundle import Bundle, Manifest
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BundleError, RunError
 
 __all__ = ["FRAME", "ONLINE_MODEL", "OnlineBackend", "OnlineModel", "OnlineScorer", "next_name"]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import BlockingBackend, Scores
-from tsm_runtime.backends.failures import one_line, run_failure
-from tsm_runtime.backends.onnx_shapes import check_tensors
-from tsm_runtime.bundle.bundle import Bundle, Manifest
+from tsm_runtime.backends.base import BlockingBackend, Scores, one_line, run_failure
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.machine import give_back_freed_memory, num_cores
 
 __all__ = [
     "OnnxruntimeBackend",
     "check_session",
+    "check_tensors",
     "describe_session",
     "import_onnxruntime",
     "open_session",
@@ -130,3 +131,30 @@ def check_session(session: Any, manifest: Manifest, what: str) -> None:
     nodes = [*session.get_inputs(), *session.get_outputs()]
     tensors = {node.name: (node.type.removeprefix("tensor(")[:-1], node.shape) for node in nodes}
     check_tensors(tensors, manifest, what)
+
+
+def check_tensors(
+    tensors: Mapping[str, tuple[str, Sequence[int | str | None]]], manifest: Manifest, what: str
+) -> None:
+    """Check names, element types and shapes.
+
+    Args:
+        tensors: name of an input or output to its type, "uint8" or "float", and its shape, whose first axis
+            is no number where it is free.
+        manifest: what they have to be.
+        what: the file, for the message.
+
+    Raises:
+        BundleError: they are others, or the number of clips is not free.
+    """
+    expected = {
+        "frames": ("uint8", [manifest.num_frames, manifest.size, manifest.size, 3]),
+        "action_scores": ("float", [len(manifest.action_labels)]),
+    }
+    if manifest.scene_labels:
+        expected["scene_scores"] = ("float", [len(manifest.scene_labels)])
+    got = {name: (kind, list(shape[1:])) for name, (kind, shape) in tensors.items()}
+    if got != expected:
+        raise BundleError(f"{what} does not fit the manifest: expected {expected}, got {got}")
+    if any(isinstance(shape[0], int) for _, shape in tensors.values()):
+        raise BundleError(f"{what} takes one number of clips only; export it again with a free first axis")

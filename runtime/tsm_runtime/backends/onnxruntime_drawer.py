@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from av import VideoFrame
 
-from tsm_runtime.backends.failures import run_failure
+from tsm_runtime.backends.base import run_failure
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes
 
 __all__ = ["OnnxruntimeDrawer"]

@@ -9,9 +9,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Device, Scores
-from tsm_runtime.backends.failures import one_line, run_failure
-from tsm_runtime.backends.onnx_shapes import check_tensors
+from tsm_runtime.backends.base import Device, Scores, one_line, run_failure
+from tsm_runtime.backends.onnxruntime import check_tensors
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError

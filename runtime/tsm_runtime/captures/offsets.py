@@ -8,11 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_text
 from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
-from tsm_runtime.strict import read_toml_or_json
+from tsm_runtime.strict import convert, read_toml_or_json
 from tsm_runtime.video.finding import EGOCENTRIC, VIEWS
 
 __all__ = ["Offsets", "check_offsets", "find_offset", "read_offsets"]

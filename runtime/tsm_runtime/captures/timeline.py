@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tsm_runtime.formats.read_write import Result, SceneScore
 from tsm_runtime.fusion.fuse import fuse_scenes, union_gaps
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = ["end_on_time_line", "join_results", "join_scenes", "join_segments", "moved_spans"]
 

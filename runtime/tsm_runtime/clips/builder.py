@@ -12,123 +12,17 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clips.pool import FramePool
-from tsm_runtime.video.crop import Crop
+from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS, ClipSpec, count_intervals
 
-__all__ = [
-    "TIME_TOLERANCE_SECONDS",
-    "ClipBatch",
-    "ClipBuilder",
-    "ClipSpec",
-    "count_intervals",
-    "frame_indices",
-]
+__all__ = ["ClipBatch", "ClipBuilder"]
 
-TIME_TOLERANCE_SECONDS = 1e-6
-
-_MOST_OPEN_CLIPS = 64
-"""Windows that reach over one moment: so many clips are filled at a time."""
-_STRIDE_TOLERANCE = 1e-5  # of the ratio t/s: a third of a second may come as 0.333333
 
 Picture = npt.NDArray[np.uint8]
-
-
-def count_intervals(duration_seconds: float, interval_seconds: float) -> int:
-    """Return floor(L / t + 1e-6): the number of whole intervals (paper, 3.2)."""
-    return math.floor(duration_seconds / interval_seconds + TIME_TOLERANCE_SECONDS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipSpec:
-    """What a model takes: T = `num_frames` pictures of `size` x `size` for every interval.
-
-    Args:
-        interval_seconds: t, the length of an interval.
-        num_frames: T.
-        size: edge of a picture in pixels.
-        window_seconds: w, from which the frames are taken, t or more; 0: t.
-        stride_seconds: s, from the begin of one interval to that of the next: t, t/2, t/3 and so on; 0: t.
-        crop: half of the video's picture that is seen, as of one eye of a binocular recording; empty: all.
-
-    Raises:
-        ValueError: a value is not positive, the window is shorter than t, the stride is no such part of t,
-            more than 64 windows reach over one moment, or there is no such half.
-    """
-
-    interval_seconds: float
-    num_frames: int = 8
-    size: int = 256
-    window_seconds: float = 0.0
-    stride_seconds: float = 0.0
-    crop: Crop = ""
-
-    def __post_init__(self) -> None:
-        t = self.interval_seconds
-        if not (t > 0 and self.num_frames > 0 and self.size > 0):
-            raise ValueError(f"interval_seconds, num_frames and size must be positive, got {self}")
-        if self.crop not in get_args(Crop):
-            raise ValueError(f"crop {self.crop!r}; expected left, right or nothing")
-        object.__setattr__(self, "window_seconds", _window(self.window_seconds, t))
-        object.__setattr__(self, "stride_seconds", _stride(self.stride_seconds, t))
-        if self.window_seconds / self.stride_seconds > _MOST_OPEN_CLIPS:
-            raise ValueError(
-                f"window {self.window_seconds:g} s with stride {self.stride_seconds:g} s: expected a window"
-                f" of {_MOST_OPEN_CLIPS} strides or less"
-            )
-
-    @property
-    def num_overlapping(self) -> int:
-        """t/s: how many intervals cover a moment, but for the ends of the video."""
-        return round(self.interval_seconds / self.stride_seconds)
-
-    @property
-    def margin_seconds(self) -> float:
-        """How far a window reaches beyond its interval on either side."""
-        return (self.window_seconds - self.interval_seconds) / 2
-
-    @property
-    def num_open(self) -> int:
-        """How many windows reach over one moment at most; above 1 a frame can be in several clips."""
-        return math.ceil(self.window_seconds / self.stride_seconds - _STRIDE_TOLERANCE)
-
-    def num_intervals(self, duration_seconds: float) -> int:
-        """Return how many whole intervals a video of this length has."""
-        return max(0, count_intervals(duration_seconds, self.stride_seconds) - self.num_overlapping + 1)
-
-    def first_intervals(self, start_seconds: float) -> npt.NDArray[np.float64]:
-        """Return for each place (T,) the first interval whose moment does not precede a frame's start."""
-        strides = (start_seconds - TIME_TOLERANCE_SECONDS - self.moments_from(0.0)) / self.stride_seconds
-        return np.maximum(np.ceil(strides), 0.0)
-
-    def moments(self, interval: int) -> npt.NDArray[np.float64]:
-        """Return the (T,) times in seconds at which the frames of an interval are taken."""
-        return self.moments_from(interval * self.stride_seconds)
-
-    def moments_from(self, start_seconds: float) -> npt.NDArray[np.float64]:
-        """Return the (T,) times of the frames of an interval that starts anywhere, as in training."""
-        places = np.arange(self.num_frames, dtype=np.float64) + 0.5
-        return start_seconds + (places * self.window_seconds / self.num_frames - self.margin_seconds)
-
-
-def _window(seconds: float, t: float) -> float:
-    if not math.isfinite(seconds) or (seconds and seconds < t * (1 - _STRIDE_TOLERANCE)):
-        raise ValueError(f"window {seconds:g} s: expected the interval of {t:g} s or more")
-    return max(seconds, t)
-
-
-def _stride(seconds: float, t: float) -> float:
-    parts = t / seconds if seconds > 0 else 1.0
-    if not (math.isfinite(parts) and seconds >= 0) or abs(parts - round(parts)) > _STRIDE_TOLERANCE * parts:
-        raise ValueError(
-            f"stride {seconds:g} s: expected the interval of {t:g} s or a whole part of it"
-            f" ({t / 2:g}, {t / 3:g}, {t / 4:g}, ...)"
-        )
-    return t / round(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,14 +221,3 @@ def _without(intervals: range, left_out: Iterable[range]) -> Iterator[range]:
             start = out.stop
     if start < intervals.stop:
         yield range(start, intervals.stop)
-
-
-def frame_indices(times: npt.NDArray[np.float64], moments: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return which frame is on screen at each moment: the last with time <= moment + 1e-6.
-
-    Args:
-        times: (F,) presentation times in seconds, not decreasing, F >= 1.
-        moments: times in seconds; before the first frame the first one is taken.
-    """
-    found = np.searchsorted(times, moments + TIME_TOLERANCE_SECONDS, side="right") - 1
-    return np.maximum(found, 0).astype(np.int64)

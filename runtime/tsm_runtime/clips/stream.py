@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.clips.builder import ClipBatch, ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.clips.builder import ClipBatch, ClipBuilder
 from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.errors import VideoError
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.convert import FrameConverter

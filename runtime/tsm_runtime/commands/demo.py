@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.evaluation.protocol import Evaluation, evaluate
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.outputs.table import print_comparison
 from tsm_runtime.pipeline.run import run
-from tsm_runtime.segments.merging import Segment
-from tsm_runtime.video.finding import demo_folder
+from tsm_runtime.results import Segment
 
 __all__ = ["run_demo", "score_demo"]
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import MODES, describe_modes
-from tsm_runtime.terminal import run_command, version_option, warn, write_stdout
+from tsm_runtime.terminal import warn, write_stdout
 
 # Imports of numpy and rich wait until they are needed: --help answers at once.
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import UsageError
-from tsm_runtime.terminal import run_command, version_option
 
 # Imports of numpy and the rest wait until they are needed: --help answers at once.
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tsm_runtime.captures.offsets import read_offsets
 from tsm_runtime.captures.placing import place_member
-from tsm_runtime.commands.fusion_flags import describe_fusion, given_options, given_weights
+from tsm_runtime.commands.fusion_flags import given_options, given_weights
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder, write_whole
 from tsm_runtime.formats.annotations import read_annotations
@@ -22,11 +22,13 @@ from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
 from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
 from tsm_runtime.fusion.fit_table import Gain, gather_fit_table
-from tsm_runtime.fusion.fuse import Method
-from tsm_runtime.fusion.fused_file import encode_fused, fuse_files, fused_to_json
+from tsm_runtime.fusion.fuse import Method, describe_fusion
 from tsm_runtime.fusion.member_file import (
     MemberFile,
     check_members,
+    encode_fused,
+    fuse_files,
+    fused_to_json,
     read_member,
 )
 from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels

@@ -6,7 +6,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.fuse import FusionOptions, Method, checked_weights
 
-__all__ = ["describe_fusion", "given_options", "given_weights"]
+__all__ = ["given_options", "given_weights"]
 
 
 def given_options(
@@ -53,14 +53,3 @@ def given_weights(text: str | None, num_members: int) -> tuple[float, ...]:
         return checked_weights(weights, num_members)
     except UsageError as error:
         raise UsageError(f"--weights {text}: {error}") from error
-
-
-def describe_fusion(options: FusionOptions) -> dict[str, object]:
-    """Return the options for `external_data`; sigma where the method uses it."""
-    told: dict[str, object] = {
-        "method": options.method,
-        "iou": options.iou,
-        "denominator": options.denominator,
-        "min_score": options.min_score,
-    }
-    return {**told, "sigma": options.sigma} if options.method == "soft-nms-gaussian" else told

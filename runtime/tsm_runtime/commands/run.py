@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import tsm_runtime.commands.run_options as options
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import UsageError
-from tsm_runtime.terminal import is_terminal, run_command, version_option
+from tsm_runtime.terminal import is_terminal
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
@@ -68,9 +69,9 @@ def tsm_run(
         return
     if not (videos or capture or view):
         raise UsageError("no video given; try: tsm-run VIDEO, or tsm-run --demo")
+    from tsm_runtime.commands.choose_models import ModelRequest, check_one_view, choose_models
     from tsm_runtime.models.choice import BackendRequest
-    from tsm_runtime.models.opening import ModelRequest, check_one_view, choose_models
-    from tsm_runtime.pipeline.options import Overrides
+    from tsm_runtime.models.member import Overrides
 
     chosen, notice = choose_models(
         ModelRequest(

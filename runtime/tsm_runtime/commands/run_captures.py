@@ -7,23 +7,22 @@ from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsm_runtime.batch_run import default_jobs
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.layout import Capture, capture_of_views, find_captures
 from tsm_runtime.captures.selection import CapturePlan, listed_views, plan_captures
 from tsm_runtime.captures.timeline import join_results
 from tsm_runtime.commands.progress import progress_bars
-from tsm_runtime.commands.run_files import FileRequest, encoding_for
+from tsm_runtime.commands.run_files import FileRequest, default_jobs, encoding_for
 from tsm_runtime.errors import TsmError, UsageError, VideoError
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.models.choice import BackendRequest
-from tsm_runtime.models.member import Member
+from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
 from tsm_runtime.outputs.sinks import Sink, check_output, open_sink
-from tsm_runtime.pipeline.options import Options, Overrides
+from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.result import calibrated_result
 from tsm_runtime.pipeline.scheduler import run_videos
 from tsm_runtime.terminal import printable, warn

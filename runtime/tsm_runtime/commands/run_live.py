@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from tsm_runtime.backends.base import open_model
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import TsmError, UsageError
@@ -17,7 +16,8 @@ from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption
 from tsm_runtime.live.session import DropPolicy, LiveOptions, require_live, watch
 from tsm_runtime.live.writer import LineWriter
-from tsm_runtime.models.choice import BackendRequest
+from tsm_runtime.models.choice import BackendRequest, open_model
+from tsm_runtime.models.member import Overrides
 from tsm_runtime.models.opening import (
     closing_members,
     load_bundles,
@@ -26,7 +26,6 @@ from tsm_runtime.models.opening import (
     open_members,
     settings_of,
 )
-from tsm_runtime.pipeline.options import Overrides
 from tsm_runtime.pipeline.run import Member
 from tsm_runtime.terminal import INTERRUPTED, warn
 from tsm_runtime.video.sources import Source, find_source

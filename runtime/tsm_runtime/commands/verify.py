@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import CheckError, TsmError
-from tsm_runtime.terminal import run_command, version_option, warn, write_stdout
+from tsm_runtime.terminal import printable, terminal_bars, warn, write_stdout
+from tsm_runtime.verification.score import Progress
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "verification_bar"]
 
 _MOST_CLIPS = 1000  # held in memory: 1.6 GB at 8 x 256 x 256
 
@@ -75,13 +79,12 @@ def tsm_verify(
 ) -> None:
     """Verify a bundle (its help is `_HELP`)."""
     from tsm_runtime.bundle.bundle import load_bundle
-    from tsm_runtime.verification.bar import verification_bar
+    from tsm_runtime.bundle.finding import demo_folder
     from tsm_runtime.verification.clip_sets import DEMO_VIDEO, noise_clips, video_clips
     from tsm_runtime.verification.record import to_verification, write_verification
     from tsm_runtime.verification.table import report_to_json, report_to_text
     from tsm_runtime.verification.variants import CHOICES
     from tsm_runtime.verification.verify import verify
-    from tsm_runtime.video.finding import demo_folder
 
     opened = load_bundle(bundle)
     spec = opened.manifest.clip_spec
@@ -117,3 +120,30 @@ def tsm_verify(
 def main() -> None:
     """Run the command."""
     run_command(app, "tsm-verify")
+
+
+@contextmanager
+def verification_bar(*, quiet: bool = False) -> Iterator[Progress | None]:
+    """Show a bar while the block runs, and take it away afterwards.
+
+    Args:
+        quiet: show none.
+
+    Yields:
+        What `run.verify` reports to; None where nothing is shown.
+    """
+    with terminal_bars(quiet=quiet) as bar:
+        if bar is None:
+            yield None
+            return
+        task = bar.add_task("", total=None)
+        shown = ""
+
+        def report(file: str, num_done: int, num_clips: int) -> None:
+            nonlocal shown
+            if file != shown:  # the next file: its time left is not that of the one before
+                bar.reset(task, description=printable(file), total=num_clips)
+                shown = file
+            bar.update(task, completed=num_done)
+
+        yield report

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import CutGrid, MatchRules
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = [
     "Bools",

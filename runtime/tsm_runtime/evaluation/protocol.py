@@ -27,7 +27,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.average_precision import class_average_precision
 from tsm_runtime.evaluation.matching import Matching, match_segments, pairwise_tiou
 from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = [
     "DEFAULT_TIOU_THRESHOLDS",

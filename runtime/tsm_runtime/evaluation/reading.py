@@ -16,7 +16,7 @@ from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.detection_json import read_scenes
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 from tsm_runtime.formats.read_write import read_segments
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = [
     "EvaluationInput",

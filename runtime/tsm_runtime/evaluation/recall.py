@@ -25,7 +25,7 @@ from tsm_runtime.evaluation.matching import (
     to_table,
 )
 from tsm_runtime.evaluation.modes import MatchRules
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = ["REPORTED_NUMBERS", "ProposalRecall", "proposal_recall"]
 

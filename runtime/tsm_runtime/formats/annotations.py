@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.faults import Faults, noting
-from tsm_runtime.files import is_folder, read_json, read_text
+from tsm_runtime.files import Faults, is_folder, noting, read_json, read_text
 from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation, read_ground_truth
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.via import read_via
-from tsm_runtime.segments.merging import BACKGROUND, Segment
+from tsm_runtime.results import BACKGROUND, Segment
 
 __all__ = [
     "AnnotationFormat",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.text import Result, hide, one_result, reveal, rounded, segment_at
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.formats.text import hide, one_result, reveal, rounded, segment_at
+from tsm_runtime.results import Result, Segment
 
 __all__ = ["read_audacity", "results_to_audacity"]
 

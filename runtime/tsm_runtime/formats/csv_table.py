@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.faults import Faults, noting
-from tsm_runtime.formats.text import Result, check_ids, rounded, segment_at
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.files import Faults, noting
+from tsm_runtime.formats.text import check_ids, rounded, segment_at
+from tsm_runtime.results import Result, Segment
 
 __all__ = ["CSV_COLUMNS", "csv_cell", "csv_rows", "read_csv", "results_to_csv", "without_apostrophe"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.text import Result, SceneScore, check_ids, ranked_scenes, rounded, segment_at
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.formats.text import check_ids, rounded, segment_at
+from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
 
 __all__ = [
     "detection",

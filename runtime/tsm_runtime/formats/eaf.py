@@ -12,17 +12,8 @@ from xml.etree.ElementTree import Element, SubElement
 from xml.parsers import expat
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.text import (
-    Result,
-    hide,
-    lanes,
-    milliseconds,
-    one_result,
-    ranked_scenes,
-    reveal,
-    segment_at,
-)
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.formats.text import hide, lanes, milliseconds, one_result, reveal, segment_at
+from tsm_runtime.results import Result, Segment, ranked_scenes
 
 __all__ = ["read_eaf", "results_to_eaf"]
 

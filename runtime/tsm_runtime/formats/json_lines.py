@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.detection_json import detection, provenance, read_detection
-from tsm_runtime.formats.text import Result, check_ids, ranked_scenes, rounded
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.formats.text import check_ids, rounded
+from tsm_runtime.results import Result, Segment, ranked_scenes
 
 __all__ = ["read_json_lines", "results_to_json_lines", "segment_line"]
 

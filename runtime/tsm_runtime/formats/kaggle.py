@@ -17,8 +17,8 @@ from typing import Any
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json
 from tsm_runtime.formats.csv_table import csv_cell, csv_rows, without_apostrophe
-from tsm_runtime.formats.text import Result, check_ids, ranked_scenes, rounded, segment_at
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.formats.text import check_ids, rounded, segment_at
+from tsm_runtime.results import Result, Segment, ranked_scenes
 
 __all__ = [
     "ACTION_IDS",

@@ -17,9 +17,8 @@ from tsm_runtime.formats.json_lines import read_json_lines, results_to_json_line
 from tsm_runtime.formats.kaggle import ACTION_IDS, is_kaggle, read_kaggle, results_to_kaggle
 from tsm_runtime.formats.names import Format, format_of
 from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
-from tsm_runtime.formats.text import Result, SceneScore, ranked_scenes
 from tsm_runtime.formats.via import read_via, results_to_via
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
 
 __all__ = [
     "Result",

@@ -9,16 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.text import (
-    Result,
-    hide,
-    milliseconds,
-    one_result,
-    ranked_scenes,
-    reveal,
-    segment_at,
-)
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.formats.text import hide, milliseconds, one_result, reveal, segment_at
+from tsm_runtime.results import Result, Segment, ranked_scenes
 
 __all__ = ["read_srt", "read_vtt", "results_to_srt", "results_to_vtt"]
 

@@ -2,89 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments.merging import IntervalScores, Segment
+from tsm_runtime.results import Result, Segment
 
-__all__ = [
-    "Result",
-    "SceneScore",
-    "check_ids",
-    "hide",
-    "lanes",
-    "milliseconds",
-    "one_result",
-    "ranked_scenes",
-    "reveal",
-    "rounded",
-    "segment_at",
-]
+__all__ = ["check_ids", "hide", "lanes", "milliseconds", "one_result", "reveal", "rounded", "segment_at"]
 
 _HIDDEN = re.compile(r"\\u([0-9a-f]{4})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneScore:
-    """Probability of one scene label for a whole video."""
-
-    label: str
-    score: float
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.score):
-            raise ValueError(f"scene {self.label!r}: score {self.score} is not finite")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What was found in one video.
-
-    Args:
-        segments: actions in order of time.
-        scenes: scene scores in any order; empty for a model without scene head.
-        interval_seconds: t, the length of the classified intervals.
-        num_intervals: intervals that were classified.
-        duration_seconds: L, from the frames.
-        complete: False when the video broke off and only its first part was analysed.
-        gaps: [start, end) in seconds where the video has no frame for longer than t.
-        corrupt_frames: frames that the decoder marked as damaged.
-        warnings: one line each, for a person.
-        stride_seconds: from the begin of one interval to that of the next, where they overlap; else 0.
-        scores: what the segments were made from: smoothed if smoothing was asked for, and of intervals, or
-            where these overlap of cells `cell_seconds` long, each the mean of the intervals that cover it.
-            None where segments were read back from a file. Not written to files, and not part of what makes
-            two results equal.
-        members: of an ensemble, what each member found, before fusion; None for one without a result. Kept as
-            `scores` are; empty for a single model.
-    """
-
-    video_id: str
-    segments: tuple[Segment, ...]
-    scenes: tuple[SceneScore, ...]
-    interval_seconds: float
-    num_intervals: int
-    duration_seconds: float
-    complete: bool
-    gaps: tuple[tuple[float, float], ...]
-    corrupt_frames: int
-    warnings: tuple[str, ...]
-    scores: IntervalScores | None = field(default=None, compare=False, repr=False)
-    members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
-    stride_seconds: float = 0.0
-
-    @property
-    def cell_seconds(self) -> float:
-        """How long a time each row of `scores` stands for."""
-        return self.stride_seconds or self.interval_seconds
-
-
-def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:
-    """Return scenes by falling score, equal ones by name."""
-    return sorted(scenes, key=lambda scene: (-scene.score, scene.label))
 
 
 def check_ids(results: Sequence[Result]) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
-from tsm_runtime.faults import Faults, noting
-from tsm_runtime.formats.text import Result, check_ids, ranked_scenes, rounded, segment_at
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.files import Faults, noting
+from tsm_runtime.formats.text import check_ids, rounded, segment_at
+from tsm_runtime.results import Result, Segment, ranked_scenes
+from tsm_runtime.strict import convert
 from tsm_runtime.video.finding import VIDEO_SUFFIXES
 
 __all__ = ["read_via", "results_to_via"]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = ["TEMPERATURES", "calibrate_segments", "calibrated", "fit_temperature", "negative_log_likelihood"]
 

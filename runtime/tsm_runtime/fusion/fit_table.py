@@ -16,7 +16,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.protocol import DEFAULT_TIOU_THRESHOLDS, pairwise_tiou
 from tsm_runtime.fusion.calibration import calibrated
 from tsm_runtime.fusion.candidates import MICROSECONDS, Candidates, Fused, gather_candidates
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = [
     "FitTable",

@@ -46,12 +46,13 @@ from tsm_runtime.fusion.suppression import (
     suppress,
     weighted_boxes,
 )
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = [
     "FusionOptions",
     "Method",
     "checked_weights",
+    "describe_fusion",
     "fuse_candidates",
     "fuse_results",
     "fuse_scenes",
@@ -292,3 +293,14 @@ def _without_overlap(
         options.iou,
         options.denominator,
     )
+
+
+def describe_fusion(options: FusionOptions) -> dict[str, object]:
+    """Return the options for `external_data`; sigma where the method uses it."""
+    told: dict[str, object] = {
+        "method": options.method,
+        "iou": options.iou,
+        "denominator": options.denominator,
+        "min_score": options.min_score,
+    }
+    return {**told, "sigma": options.sigma} if options.method == "soft-nms-gaussian" else told

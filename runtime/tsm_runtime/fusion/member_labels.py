@@ -12,7 +12,7 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.member_file import MemberFile, some
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_runtime.strict import read_toml_or_json
 
 __all__ = ["Labelled", "check_labels", "read_labels", "rename_labels"]

@@ -8,7 +8,8 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.clips.builder import ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.clips.builder import ClipBuilder
+from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.live.backlog import Clip, Gap, Item, Moment, Passed, Picture
 
 __all__ = ["Feed"]

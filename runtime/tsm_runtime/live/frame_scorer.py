@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import OnlineScorer
-from tsm_runtime.clips.builder import ClipBuilder, ClipSpec, count_intervals
+from tsm_runtime.clips.builder import ClipBuilder
+from tsm_runtime.clips.spec import ClipSpec, count_intervals
 
 __all__ = ["IntervalScorer", "OnlineIntervals", "ScoredInterval"]
 

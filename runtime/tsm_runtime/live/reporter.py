@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tsm_runtime import __version__
+from tsm_runtime._version import __version__
 from tsm_runtime.live.backlog import Dropped, Ended, Gap, Moment
 from tsm_runtime.live.capture import CaptureCounts
 from tsm_runtime.live.ensemble import Scened

@@ -12,7 +12,7 @@ import numpy as np
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import OnlineBackend
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.live.backlog import (
@@ -29,13 +29,13 @@ from tsm_runtime.live.backlog import (
     Resumed,
 )
 from tsm_runtime.live.capture import STOPPED, Capture
+from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
 from tsm_runtime.live.frame_scorer import IntervalScorer
 from tsm_runtime.live.reporter import Teller
-from tsm_runtime.live.tracks import Tracks
 from tsm_runtime.pipeline.run import Member
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.sources import Source
 
 __all__ = ["DropPolicy", "LiveOptions", "require_live", "watch"]

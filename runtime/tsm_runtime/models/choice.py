@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from tsm_runtime.backends.base import Backend, Engine, open_model
+from tsm_runtime.backends.base import Backend
 from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import rebuild_plan, store_plan
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, BundleError, UsageError
 from tsm_runtime.terminal import warn
 
-__all__ = ["BackendName", "BackendRequest", "Precision", "open_requested"]
+__all__ = [
+    "BackendName",
+    "BackendRequest",
+    "Engine",
+    "Precision",
+    "open_backend",
+    "open_model",
+    "open_requested",
+]
 
 BackendName = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -157,3 +165,64 @@ def _open_plan(bundle: Bundle, name: str, *, rebuild: bool) -> Backend:
     for notice in getattr(backend, "notices", ()):
         warn(notice)
     return backend
+
+
+Engine = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
+"""What runs ONNX files; a plan has its own."""
+
+
+def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> Backend:
+    """Open the bundle's model of a precision on this machine's CPU with onnxruntime.
+
+    Raises:
+        BundleError: the model is missing or altered.
+        BackendError: onnxruntime is not installed.
+    """
+    return open_model(bundle, f"model.{precision}.onnx", num_threads=num_threads)
+
+
+def open_model(
+    bundle: Bundle,
+    name: str,
+    *,
+    engine: Engine = "onnxruntime",
+    bf16: bool = False,
+    num_threads: int | None = None,
+    parallel_calls: int = 1,
+) -> Backend:
+    """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the engine that is named.
+
+    An online model is driven frame by frame and gives the scores of whole clips, as the others do.
+
+    Args:
+        bundle: where it is from.
+        name: of the file.
+        engine: runs ONNX files; an online model always runs on onnxruntime on the CPU.
+        bf16: of openvino: compute fp32 in bfloat16.
+        num_threads: on the CPU; default: all cores that this process may use.
+        parallel_calls: as of `OnnxruntimeBackend`; others have their own way to keep busy.
+
+    Raises:
+        BundleError: the model is missing or altered, or a plan is for another machine or version.
+        BackendError: what runs it is not installed or finds no GPU.
+    """
+    if name.endswith(".plan"):
+        from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
+
+        return TensorrtBackend(bundle, name)
+    entry = bundle.manifest.files.get(name)
+    if entry is not None and entry.kind == "online":
+        from tsm_runtime.backends.online import OnlineBackend, OnlineModel
+
+        return OnlineBackend(OnlineModel(bundle, name, num_threads=num_threads))
+    if engine == "onnxruntime-cuda":
+        from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
+
+        return OnnxruntimeCudaBackend(bundle, name)
+    if engine == "openvino":
+        from tsm_runtime.backends.openvino import OpenvinoBackend
+
+        return OpenvinoBackend(bundle, name, bf16=bf16, num_threads=num_threads)
+    from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
+
+    return OnnxruntimeBackend(bundle, name, num_threads=num_threads, parallel_calls=parallel_calls)

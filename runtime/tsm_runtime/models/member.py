@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tsm_runtime.backends.base import Backend
-from tsm_runtime.clips.builder import ClipSpec
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.errors import UsageError
+from tsm_runtime.segments.rules import SegmentRules
 
-__all__ = ["Member"]
+__all__ = ["Member", "Overrides"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +36,44 @@ class Member:
     view: str = ""
     weight: float = 1.0
     temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What takes the place of a bundle's own settings; None: as the bundle says, 0: off.
+
+    Args:
+        smoothing_seconds, min_duration_seconds: see `post_processing.SegmentRules`.
+        window_seconds, stride_seconds: see `clips.ClipSpec`.
+    """
+
+    smoothing_seconds: float | None = None
+    min_duration_seconds: float | None = None
+    window_seconds: float | None = None
+    stride_seconds: float | None = None
+
+    def apply(self, spec: ClipSpec, rules: SegmentRules) -> tuple[ClipSpec, SegmentRules]:
+        """Return a model's settings with the given ones in their place.
+
+        Raises:
+            UsageError: a value is out of range for this model; the message begins with the option.
+        """
+        try:
+            return (
+                replace(
+                    spec,
+                    window_seconds=_given(self.window_seconds, spec.window_seconds),
+                    stride_seconds=_given(self.stride_seconds, spec.stride_seconds),
+                ),
+                replace(
+                    rules,
+                    smoothing_seconds=_given(self.smoothing_seconds, rules.smoothing_seconds),
+                    min_duration_seconds=_given(self.min_duration_seconds, rules.min_duration_seconds),
+                ),
+            )
+        except ValueError as error:
+            raise UsageError(f"--{error}") from error
+
+
+def _given(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value

@@ -21,8 +21,8 @@ from av.video.stream import VideoStream
 from tsm_runtime.backends.cuda.device_clips import DeviceClips, new_clips
 from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BackendError, TsmError, UsageError, VideoError
 from tsm_runtime.models.member import Member
 from tsm_runtime.terminal import warn

@@ -22,9 +22,9 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from tsm_runtime.errors import RunError, UsageError, VideoError
-from tsm_runtime.formats.text import Result
 from tsm_runtime.outputs.painter import Painter, Picture, require_font
 from tsm_runtime.outputs.sinks import Sink, check_second_output
+from tsm_runtime.results import Result
 from tsm_runtime.terminal import warn
 from tsm_runtime.video.convert import upright
 from tsm_runtime.video.finding import VideoInput

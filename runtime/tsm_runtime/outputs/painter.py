@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import BackendError
 from tsm_runtime.formats.text import lanes
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_runtime.terminal import printable
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tsm_runtime.formats.kaggle import (
 from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, format_of
 from tsm_runtime.formats.read_write import Result, encode_results, ranked_scenes
 from tsm_runtime.outputs.table import print_table
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.results import BACKGROUND
 from tsm_runtime.terminal import is_terminal, warn, write_stdout
 from tsm_runtime.video.finding import VideoInput
 

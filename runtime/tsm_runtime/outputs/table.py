@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tsm_runtime.evaluation.protocol import Evaluation, tiou
 from tsm_runtime.formats.read_write import Result, ranked_scenes
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime: only the functions that print import it.

@@ -16,8 +16,8 @@ from tsm_runtime.formats.read_write import Result, SceneScore
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.models.member import Member
-from tsm_runtime.segments.merging import IntervalScores
-from tsm_runtime.segments.smoothing import find_segments
+from tsm_runtime.results import IntervalScores
+from tsm_runtime.segments.find import find_segments
 
 __all__ = ["MemberScores", "calibrated_result", "result_of"]
 

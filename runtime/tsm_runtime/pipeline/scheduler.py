@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
-from tsm_runtime.backends.parallel import calling_in_parallel
-from tsm_runtime.backends.runner import BatchRunner
-from tsm_runtime.clips.builder import ClipBatch, ClipSpec
+from tsm_runtime.backends.runner import BatchRunner, calling_in_parallel
+from tsm_runtime.clips.builder import ClipBatch
 from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
 from tsm_runtime.formats.read_write import Result

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.clips.builder import ClipSpec
-from tsm_runtime.segments.smoothing import SegmentRules, covering_mean, moving_average, smoothing_weights
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.segments.smoothing import covering_mean, moving_average, smoothing_weights
 
 __all__ = ["Cell", "CellStream", "wait_seconds"]
 

@@ -6,122 +6,18 @@ A sigmoid head scores each label on its own: there, for each label, runs of scor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BACKGROUND", "IntervalScores", "LabelRule", "Segment", "SegmentMerger", "merge_intervals"]
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.results import Segment
+from tsm_runtime.segments.cells import Cell, CellStream
+from tsm_runtime.segments.rules import LabelRule, SegmentRules
 
-BACKGROUND = "background"
-"""Reserved name of the last action index of a softmax head."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """One action instance: `label` from `start_seconds` to `end_seconds` with confidence `score`.
-
-    Raises:
-        ValueError: a bound or the score is not finite, or the segment is empty or negative.
-    """
-
-    label: str
-    start_seconds: float
-    end_seconds: float
-    score: float = 1.0
-
-    def __post_init__(self) -> None:
-        bounds = (self.start_seconds, self.end_seconds, self.score)
-        if not all(math.isfinite(value) for value in bounds):
-            raise ValueError(f"segment {self.label!r} has a bound or score that is not finite: {bounds}")
-        if not 0 <= self.start_seconds < self.end_seconds:
-            raise ValueError(
-                f"segment {self.label!r} must satisfy 0 <= start < end, got "
-                f"[{self.start_seconds}, {self.end_seconds}]"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntervalScores:
-    """Class probabilities of the classified intervals of one video, or of cells that they were made into.
-
-    Args:
-        indices: (K,) int64, strictly increasing; cell k is [k*s, (k+1)*s) seconds, and so is interval k where
-            intervals do not overlap; else it is [k*s, k*s + t).
-        action: (K, A) float32; of a softmax head the background is last.
-        scene: (K, S) float32, or None for a model without scene head.
-        breaks: numbers k such that a gap in the video lies between k - 1 and k.
-    """
-
-    indices: npt.NDArray[np.int64]
-    action: npt.NDArray[np.float32]
-    scene: npt.NDArray[np.float32] | None = None
-    breaks: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        count = len(self.indices)
-        if self.action.ndim != 2 or len(self.action) != count:
-            raise ValueError(f"action scores: expected ({count}, A), got {self.action.shape}")
-        if self.scene is not None and (self.scene.ndim != 2 or len(self.scene) != count):
-            raise ValueError(f"scene scores: expected ({count}, S), got {self.scene.shape}")
-        if np.any(np.diff(self.indices) <= 0):
-            raise ValueError("interval indices must be strictly increasing")
-
-
-def merge_intervals(
-    scores: IntervalScores, labels: Sequence[str], interval_seconds: float, thresholds: Sequence[float] = ()
-) -> list[Segment]:
-    """Merge consecutive intervals of one label into segments; confidence is the maximum (paper, 3.2).
-
-    Args:
-        scores: probabilities per interval; intervals do not overlap.
-        labels: A action labels; background gives no segment.
-        interval_seconds: t.
-        thresholds: see `LabelRule`.
-
-    Returns:
-        Segments in order of time. A missing interval or a break ends a segment.
-
-    Raises:
-        ValueError: the number of labels is not the number of action scores.
-    """
-    if scores.action.shape[1] != len(labels):
-        raise ValueError(f"{scores.action.shape[1]} action scores for {len(labels)} labels")
-    merger = SegmentMerger(labels, interval_seconds, thresholds)
-    segments: list[Segment] = []
-    for index, row in zip(scores.indices.tolist(), scores.action, strict=True):
-        segments += merger.push(index, row, after_gap=index in scores.breaks)
-    segments += merger.finish()
-    order = {label: number for number, label in enumerate(labels)}
-    return sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds, order[s.label]))
-
-
-class LabelRule:
-    """Tells which labels an interval has.
-
-    Args:
-        labels: A action labels.
-        thresholds: of a sigmoid head, one for each label: an interval has every label whose score is at its
-            threshold or above, compared in float32 as models give it. Empty: a softmax head, an interval has
-            the label with the highest score (of equal ones the first), unless that is `BACKGROUND`.
-
-    Raises:
-        ValueError: there are thresholds, but not one for each label.
-    """
-
-    def __init__(self, labels: Sequence[str], thresholds: Sequence[float] = ()) -> None:
-        if len(thresholds) not in (0, len(labels)):
-            raise ValueError(f"{len(thresholds)} thresholds for {len(labels)} labels")
-        self._labels = tuple(labels)
-        self._thresholds = np.array(thresholds, np.float32)
-
-    def __call__(self, scores: npt.NDArray[np.float32]) -> list[int]:
-        """Return the numbers of the labels, increasing, that scores (A,) give."""
-        if len(self._thresholds):
-            return [int(label) for label in np.flatnonzero(scores >= self._thresholds)]
-        best = int(scores.argmax())
-        return [] if self._labels[best] == BACKGROUND else [best]
+__all__ = ["Found", "MemberMerger", "SegmentMerger"]
 
 
 class SegmentMerger:
@@ -190,3 +86,139 @@ class SegmentMerger:
             end_seconds=(self._last + 1) * self._interval_seconds,
             score=best,
         )
+
+
+Row = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A segment of one member, closed or still open.
+
+    Args:
+        segment: as it is by now.
+        scene_sum: (S,) float64, sum of the scene scores of its cells; None without a scene head.
+        num_cells: how many they are.
+    """
+
+    segment: Segment
+    scene_sum: npt.NDArray[np.float64] | None
+    num_cells: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """Cells from `start` on that have one label."""
+
+    start: int
+    score: float
+    scene_sum: npt.NDArray[np.float64] | None
+
+
+class MemberMerger:
+    """Merges the intervals of one model, in memory that does not grow.
+
+    The segments it gives, in order of their ends, are those of `post_processing.find_segments` on all
+    intervals at once. Bounds and numbers below are of cells, which are the intervals unless these overlap.
+
+    Args:
+        labels: A action labels.
+        spec: where the intervals lie.
+        rules: how scores become segments.
+    """
+
+    def __init__(self, labels: Sequence[str], spec: ClipSpec, rules: SegmentRules | None = None) -> None:
+        self._labels = tuple(labels)
+        self._cell_seconds = spec.stride_seconds
+        self._rules = rules or SegmentRules()
+        self._labels_in = LabelRule(labels, self._rules.thresholds)
+        self._cells = CellStream(spec, self._rules)
+        self._runs: dict[str, _Run] = {}
+        self._stop = 0  # of the last cell, which all runs reach
+        self.num_intervals = 0
+        """Intervals so far."""
+
+    def push(
+        self, index: int, action: Row, scene: Row | None = None, *, after_gap: bool = False
+    ) -> list[Found]:
+        """Take the next interval.
+
+        Args:
+            index: its number, higher than the last one's; a number that is left out ends what is open.
+            action: (A,) probabilities.
+            scene: (S,) probabilities, or None without a scene head.
+            after_gap: a gap in the video lies before it: what is open ends there.
+
+        Returns:
+            Segments that have ended.
+
+        Raises:
+            ValueError: another number of scores than of labels, or an index that had its turn.
+        """
+        if action.shape != (len(self._labels),):
+            raise ValueError(f"{action.shape} action scores for {len(self._labels)} labels")
+        if index < self._cells.next_interval:
+            raise ValueError(f"interval {index} after interval {self._cells.next_interval - 1}")
+        self.num_intervals += 1
+        return self._take(self._cells.push(index, action, scene, after_gap=after_gap))
+
+    def skip_to(self, index: int) -> list[Found]:
+        """Note that no interval before `index` comes any more; return the segments that this ends."""
+        ended = self._take(self._cells.skip_to(index))
+        return ended if self._cells.is_open else [*ended, *self._end(())]
+
+    def close(self) -> list[Found]:
+        """End what is open, as the end of the stream or a break does."""
+        return [*self._take(self._cells.close()), *self._end(())]
+
+    @property
+    def open(self) -> list[Found]:
+        """Segments up to the last cell that is known, which the next one may prolong."""
+        return self._long(self._found(label) for label in self._runs)
+
+    @property
+    def next_index(self) -> int:
+        """The first cell that can still come."""
+        return self._cells.next_index
+
+    def earliest_start(self, label: str) -> float:
+        """Return the second before which no segment of this label can begin that has not been given yet."""
+        run = self._runs.get(label)
+        return (self.next_index if run is None else run.start) * self._cell_seconds
+
+    def _take(self, cells: Iterable[Cell]) -> list[Found]:
+        return [found for cell in cells for found in self._take_one(cell)]
+
+    def _take_one(self, cell: Cell) -> list[Found]:
+        found = {self._labels[label]: float(cell.action[label]) for label in self._labels_in(cell.action)}
+        ended = self._end(() if cell.begins else found)
+        for label, score in found.items():
+            run = self._runs.setdefault(
+                label, _Run(cell.index, score, None if cell.scene is None else np.zeros(len(cell.scene)))
+            )
+            run.score = max(run.score, score)
+            if run.scene_sum is not None and cell.scene is not None:
+                run.scene_sum += cell.scene
+        self._stop = cell.index + 1
+        return ended
+
+    def _end(self, but: Container[str]) -> list[Found]:
+        """Take out the runs of other labels than these."""
+        ending = [label for label in self._runs if label not in but]
+        ended = self._long(self._found(label) for label in ending)
+        for label in ending:
+            del self._runs[label]
+        return ended
+
+    def _long(self, found: Iterable[Found]) -> list[Found]:
+        return [each for each in found if self._rules.keeps(each.segment)]
+
+    def _found(self, label: str) -> Found:
+        run = self._runs[label]
+        segment = Segment(
+            label=label,
+            start_seconds=run.start * self._cell_seconds,
+            end_seconds=self._stop * self._cell_seconds,
+            score=run.score,
+        )
+        return Found(segment, None if run.scene_sum is None else run.scene_sum.copy(), self._stop - run.start)

@@ -7,82 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.clips.builder import TIME_TOLERANCE_SECONDS, ClipSpec
-from tsm_runtime.segments.merging import IntervalScores, Segment, merge_intervals
+from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS
+from tsm_runtime.results import IntervalScores
 
-__all__ = [
-    "SegmentRules",
-    "cell_scores",
-    "covering_mean",
-    "find_segments",
-    "moving_average",
-    "smooth_scores",
-    "smoothing_weights",
-]
+__all__ = ["cell_scores", "covering_mean", "moving_average", "smooth_scores", "smoothing_weights"]
 
 Rows = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentRules:
-    """How scores become segments.
-
-    Args:
-        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
-        smoothing_seconds: width of a centred moving average of the scores; 0: none.
-        min_duration_seconds: shorter segments are dropped; 0: none.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    thresholds: tuple[float, ...] = ()
-    smoothing_seconds: float = 0.0
-    min_duration_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        for threshold in self.thresholds:
-            if not 0 < threshold <= 1:
-                raise ValueError(f"threshold {threshold:g}: expected more than 0, at most 1")
-        for name in ("smoothing", "min_duration"):
-            seconds: float = getattr(self, f"{name}_seconds")
-            if not 0 <= seconds < math.inf:
-                raise ValueError(f"{name.replace('_', '-')} {seconds:g}: expected seconds, 0 or more")
-
-    def keeps(self, segment: Segment) -> bool:
-        """Whether a segment is long enough."""
-        seconds = segment.end_seconds - segment.start_seconds
-        return seconds >= self.min_duration_seconds - TIME_TOLERANCE_SECONDS
-
-
-def find_segments(
-    intervals: IntervalScores, labels: tuple[str, ...], spec: ClipSpec, rules: SegmentRules
-) -> tuple[list[Segment], IntervalScores]:
-    """Return the segments of a video in order of time, and the scores that they were made from.
-
-    Args:
-        intervals: as the model scored them, on the grid of `spec`.
-        labels: A action labels.
-        spec: where the intervals lie.
-        rules: what to do.
-
-    Returns:
-        Segments, and scores of cells of `spec.stride_seconds`.
-
-    Raises:
-        ValueError: labels, scores and thresholds are not equally many.
-    """
-    cells = smooth_scores(
-        cell_scores(intervals, spec.num_overlapping), spec.stride_seconds, rules.smoothing_seconds
-    )
-    segments = merge_intervals(cells, labels, spec.stride_seconds, rules.thresholds)
-    return [segment for segment in segments if rules.keeps(segment)], cells
 
 
 def cell_scores(intervals: IntervalScores, num_overlapping: int) -> IntervalScores:

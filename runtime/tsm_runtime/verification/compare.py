@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.evaluation.protocol import pairwise_tiou
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = ["RELATIVE_FLOOR", "HeadDifference", "SegmentAgreement", "compare_head", "compare_segments"]
 

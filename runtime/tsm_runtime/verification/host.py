@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from tsm_runtime import __version__
+from tsm_runtime._version import __version__
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.errors import BackendError
 

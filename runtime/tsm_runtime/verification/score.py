@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends.base import Backend
-from tsm_runtime.bundle.bundle import Manifest, ModelFile
+from tsm_runtime.bundle.manifest import Manifest, ModelFile
 from tsm_runtime.errors import CheckError
 from tsm_runtime.verification.clip_sets import ClipSet
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tsm_runtime.bundle.bundle import Bundle, Verification
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import Verification
 from tsm_runtime.terminal import is_terminal, printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
 from tsm_runtime.verification.pictures import PictureDifference

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tsm_runtime.backends.base import Backend, Engine, open_model
-from tsm_runtime.bundle.bundle import Bundle, ModelFile
+from tsm_runtime.backends.base import Backend
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import ModelFile
+from tsm_runtime.models.choice import Engine, open_model
 
 __all__ = ["CHOICES", "Choice", "Variant", "variants_of"]
 

@@ -13,10 +13,11 @@ from tsm_runtime.backends.base import Backend
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.tensorrt.library import import_library
 from tsm_runtime.backends.tensorrt.plan_fit import require_fit
-from tsm_runtime.bundle.bundle import Bundle, ModelFile
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import ModelFile
 from tsm_runtime.errors import BackendError, BundleError, CheckError, RunError, TsmError
-from tsm_runtime.segments.merging import IntervalScores, Segment
-from tsm_runtime.segments.smoothing import find_segments
+from tsm_runtime.results import IntervalScores, Segment
+from tsm_runtime.segments.find import find_segments
 from tsm_runtime.terminal import printable
 from tsm_runtime.verification.clip_sets import ClipSet, video_clips
 from tsm_runtime.verification.compare import (

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import is_folder
 
-__all__ = [
-    "EGOCENTRIC",
-    "VIDEO_SUFFIXES",
-    "VIEWS",
-    "VideoInput",
-    "default_id",
-    "demo_folder",
-    "find_bundle",
-    "is_video",
-    "list_inputs",
-]
+__all__ = ["EGOCENTRIC", "VIDEO_SUFFIXES", "VIEWS", "VideoInput", "default_id", "is_video", "list_inputs"]
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
@@ -109,25 +97,3 @@ def default_id(path: Path) -> str:
     if len(parents) > 1 and parents[1].name in EGOCENTRIC:
         return f"{parents[0].name}/{path.stem}"
     return path.stem
-
-
-def demo_folder() -> Path:
-    """Return the folder of the embedded demo: bundle/, video.mp4 and ground_truth.json."""
-    return Path(str(files("tsm_runtime"))) / "demo"
-
-
-def find_bundle(given: Path | None) -> tuple[Path, str | None]:
-    """Return the bundle to use and, where it is the embedded demo model, a line that says so.
-
-    The order is: the given one, $TSM_MODEL, ./bundle, the demo model.
-    """
-    if given is not None:
-        return given, None
-    if named := os.environ.get("TSM_MODEL"):
-        return Path(named), None
-    if is_folder(Path("bundle")):
-        return Path("bundle"), None
-    return demo_folder() / "bundle", (
-        "no model given: using the embedded demo model, which knows drawn figures only"
-        " (--model BUNDLE for yours)"
-    )

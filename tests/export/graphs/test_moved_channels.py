@@ -13,8 +13,8 @@ import torch
 
 from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.graphs.moved_channels import separate_moved_channels
-from tsm_runtime.bundle.bundle import ShiftDirection
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.bundle.manifest import ShiftDirection
+from tsm_runtime.results import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, build_model

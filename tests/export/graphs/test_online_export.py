@@ -19,18 +19,11 @@ from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.graphs.online import compare_online, export_online
 from tsm_export.graphs.parity import open_session
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend, OnlineModel
-from tsm_runtime.bundle.bundle import (
-    MANIFEST,
-    Bundle,
-    Manifest,
-    ModelFile,
-    encode_manifest,
-    load_bundle,
-    sha256,
-)
+from tsm_runtime.bundle.bundle import MANIFEST, Bundle, load_bundle
+from tsm_runtime.bundle.manifest import Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.pipeline.run import Member, Options, run
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.results import BACKGROUND
 from tsm_runtime.verification.clip_sets import ClipSet
 from tsm_runtime.verification.verify import REFERENCE, verify
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig

@@ -16,20 +16,19 @@ from av import VideoFrame
 from media import corners, write_video
 
 from tsm_export.graphs.preprocess import preprocess_graph
-from tsm_runtime.backends.base import open_backend
 from tsm_runtime.backends.tensorrt.build import build_plan
 from tsm_runtime.backends.tensorrt.build_options import PICTURES
-from tsm_runtime.backends.tensorrt.library import import_library
+from tsm_runtime.backends.tensorrt.library import import_library, listening
 from tsm_runtime.backends.tensorrt.network import new_builder, optimization_profile, parse_network
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.clips.stream import ClipStream
-from tsm_runtime.engines.logger import listening
+from tsm_runtime.models.choice import open_backend
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.finding import demo_folder
 from tsm_runtime.video.preprocess import VIEW_SHAPES, measured_colour, view_of
 from tsm_runtime.video.reader import VideoReader
 
@@ -256,7 +255,7 @@ def import_or_skip() -> Any:
 def test_a_backend_does_not_take_it_for_a_model(tmp_path: Path) -> None:
     from tiny_bundle import write_tiny_bundle
 
-    from tsm_runtime.bundle.bundle import sha256
+    from tsm_runtime.bundle.manifest import sha256
     from tsm_runtime.errors import BundleError
 
     data = preprocess_graph(32)

@@ -15,7 +15,7 @@ from media import cut, plain, write_video
 
 from tsm_export.footage import calibration_videos, validation_videos
 from tsm_export.quantization.calibration import calibration_clips, spread_places
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
 from tsm_runtime.pipeline.options import Options

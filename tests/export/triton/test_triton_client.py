@@ -37,7 +37,8 @@ from tsm_export.triton.model_config import PARAMETER
 from tsm_export.triton.repository import write_model
 from tsm_export.triton.settings import Request, choose_settings
 from tsm_runtime import __version__
-from tsm_runtime.bundle.bundle import Manifest, load_bundle
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.commands.run import main as run_main
 from tsm_runtime.pipeline.options import Options

@@ -19,7 +19,8 @@ from tritonclient.grpc import model_config_pb2
 from tsm_export.triton.model_config import PARAMETER, config_text, differences, read_served
 from tsm_export.triton.repository import write_model
 from tsm_export.triton.settings import Request, choose_settings
-from tsm_runtime.bundle.bundle import FORMAT_VERSION, Bundle, EngineInfo, load_bundle
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, EngineInfo
 from tsm_runtime.errors import BundleError, TsmError, UsageError
 
 PLAN = b"a plan, which only a GPU could read"

@@ -36,8 +36,8 @@ from tritonclient.grpc import model_config_pb2
 
 from tsm_export.commands.triton import main as triton_main
 from tsm_export.commands.triton_client import main
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.commands.run import main as run_main
-from tsm_runtime.video.finding import demo_folder
 
 BACKEND = """
 import os, sys

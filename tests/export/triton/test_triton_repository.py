@@ -20,7 +20,7 @@ from tiny_bundle import write_tiny_bundle
 from tsm_export.commands.triton import main
 from tsm_export.triton import repository
 from tsm_runtime import __version__
-from tsm_runtime.bundle.bundle import FORMAT_VERSION
+from tsm_runtime.bundle.manifest import FORMAT_VERSION
 
 ENGINE = {"library": "tensorrt", "version": "10.16.1.11", "batch": [1, 2, 4], "onnx_sha256": "0" * 64}
 

@@ -22,7 +22,8 @@ from tsm_runtime.backends.tensorrt.build_options import PICTURES, BuildOptions
 from tsm_runtime.backends.tensorrt.inspector import Precision
 from tsm_runtime.backends.tensorrt.library import import_library
 from tsm_runtime.backends.tensorrt.rebuild import build_picture_plan, rebuild_plan, source_graph, store_plan
-from tsm_runtime.bundle.bundle import Bundle, ModelFile, load_bundle, sha256
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import ModelFile, sha256
 from tsm_runtime.errors import BackendError, BundleError, CheckError, UsageError
 
 NUM_CONVS = 3

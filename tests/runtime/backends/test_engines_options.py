@@ -18,7 +18,7 @@ from tsm_runtime.backends.tensorrt import library
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions, options_of, parse_batch
 from tsm_runtime.backends.tensorrt.library import Library, import_library
 from tsm_runtime.backends.tensorrt.progress import BuildWatch, build_bar
-from tsm_runtime.bundle.bundle import EngineInfo, HardwareCompatibility
+from tsm_runtime.bundle.manifest import EngineInfo, HardwareCompatibility
 from tsm_runtime.errors import BackendError, UsageError
 
 

@@ -20,12 +20,12 @@ import pytest
 from tensorrt_contract import ContractModule, contract_module
 
 from tsm_runtime.backends.cuda.gpu import Gpu
+from tsm_runtime.backends.tensorrt import build, timing_cache
 from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.backends.tensorrt.inspector import Precision
-from tsm_runtime.bundle.bundle import EngineInfo, sha256
-from tsm_runtime.engines import build, timing_cache
-from tsm_runtime.engines.refit import refit_engine
+from tsm_runtime.backends.tensorrt.rebuild import refit_engine
+from tsm_runtime.bundle.manifest import EngineInfo, sha256
 from tsm_runtime.errors import BackendError, CheckError, RunError, UsageError
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", "9.0")

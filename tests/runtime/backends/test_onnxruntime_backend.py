@@ -18,8 +18,7 @@ from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend, open_session
-from tsm_runtime.backends.parallel import calling_in_parallel
-from tsm_runtime.backends.runner import BatchRunner
+from tsm_runtime.backends.runner import BatchRunner, calling_in_parallel
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import OutOfMemoryError, RunError
 from tsm_runtime.pipeline.options import Options

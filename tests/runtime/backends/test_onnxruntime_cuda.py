@@ -16,13 +16,13 @@ pytest.importorskip("onnxruntime")
 
 from onnxruntime_double import CPU, CUDA, installed
 
-from tsm_runtime.backends.base import open_model
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend, has_cuda_provider
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import Options, run
-from tsm_runtime.video.finding import demo_folder
 
 FP32 = "model.fp32.onnx"
 

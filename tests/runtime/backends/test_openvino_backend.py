@@ -12,14 +12,15 @@ import pytest
 from fakes import BrightnessBackend
 from media import write_levels
 
-from tsm_runtime.backends.base import open_model
-from tsm_runtime.backends.base import openvino as backend_module
+from tsm_runtime.backends import openvino as backend_module
 from tsm_runtime.backends.openvino import OpenvinoBackend, has_bf16
-from tsm_runtime.bundle.bundle import Bundle, load_bundle, sha256
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.finding import demo_folder
+from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import Options, run
-from tsm_runtime.video.finding import demo_folder
 
 pytest.importorskip("openvino")
 

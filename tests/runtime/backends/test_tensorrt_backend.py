@@ -23,13 +23,15 @@ from media import write_levels
 from tensorrt_contract import CONTRACTS, source_uses
 from tensorrt_double import NUM_FRAMES, SIZE, TensorrtDouble, plan_for
 
-from tsm_runtime.backends.base import Scores, open_backend, open_model
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.cuda.gpu import Gpu
 from tsm_runtime.backends.cuda.memory import DeviceError
 from tsm_runtime.backends.tensorrt import plan as plan_module
 from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo, ModelFile, load_bundle, sha256
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, sha256
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError, TsmError
+from tsm_runtime.models.choice import open_backend, open_model
 from tsm_runtime.pipeline.run import Options, run
 from tsm_runtime.pipeline.scheduler import run_videos
 from tsm_runtime.video.finding import VideoInput

@@ -6,7 +6,7 @@ import pytest
 
 from tsm_runtime.backends.cuda.gpu import Gpu
 from tsm_runtime.backends.tensorrt.plan_fit import other_model, require_fit
-from tsm_runtime.bundle.bundle import EngineInfo
+from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError
 
 H100 = "NVIDIA H100 80GB HBM3"

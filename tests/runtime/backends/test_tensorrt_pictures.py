@@ -21,11 +21,12 @@ from picture_double import MODEL, NEWEST, Machine, mean_level
 from tensorrt_contract import CONTRACTS
 from tensorrt_double import NUM_FRAMES, SIZE, plan_for
 
-from tsm_runtime.backends.base import tensorrt_drawer
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.memory import DeviceError
+from tsm_runtime.backends.tensorrt import drawer as tensorrt_drawer
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo, load_bundle
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.video.preprocess import PictureView
 

@@ -15,10 +15,11 @@ import pytest
 from fakes import ACTIONS, SCENES, BrightnessBackend
 from tiny_bundle import write_tiny_bundle
 
-from tsm_runtime.backends.base import open_backend
-from tsm_runtime.bundle.bundle import FORMAT_VERSION, Verification, encode_manifest, load_bundle, sha256
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, Verification, encode_manifest, sha256
 from tsm_runtime.errors import BackendError, BundleError
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.models.choice import open_backend
+from tsm_runtime.segments.rules import SegmentRules
 
 MANIFEST: dict[str, Any] = {
     "format_version": 1,

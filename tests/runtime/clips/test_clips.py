@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsm_runtime.clips.builder import ClipBatch, ClipBuilder, ClipSpec, count_intervals, frame_indices
+from tsm_runtime.clips.builder import ClipBatch, ClipBuilder
+from tsm_runtime.clips.spec import ClipSpec, count_intervals, frame_indices
 
 
 def clips_of(

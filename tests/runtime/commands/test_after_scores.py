@@ -16,15 +16,16 @@ from entry import Command, command
 from fakes import FREE, LEAST, member_of
 from media import write_levels, write_video
 
-from tsm_runtime.bundle.bundle import ModelFile, encode_manifest, load_bundle
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import ModelFile, encode_manifest
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.commands import fuse as fuse_cli
 from tsm_runtime.commands.run import main
 from tsm_runtime.errors import UsageError
-from tsm_runtime.pipeline.options import Overrides
+from tsm_runtime.models.member import Overrides
 from tsm_runtime.pipeline.run import Member, Options, run
-from tsm_runtime.segments.merging import Segment
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.results import Segment
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.verification.clip_sets import video_clips
 from tsm_runtime.verification.compare import SegmentAgreement
 from tsm_runtime.verification.verify import verify

@@ -23,12 +23,12 @@ from fakes import FREE, LEAST
 from tiny_bundle import write_tiny_bundle
 from tiny_online import tiny_online_model, write_online_bundle
 
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.commands.run import main
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.live.events import FORMAT, End, LiveSegment, Start, decode_event
 from tsm_runtime.live.writer import LineWriter
-from tsm_runtime.video.finding import demo_folder
 
 DARK, GREY, BRIGHT = 20, 128, 235
 SCENE = [(DARK, 1.0), (GREY, 0.5), (BRIGHT, 1.5)]
@@ -498,7 +498,7 @@ def test_an_online_model_on_windows_that_overlap_takes_whole_clips(
     assert (code, err) == (0, "")
     assert not lines(out)[0]["models"][0]["backend"].endswith("online")
     from tsm_runtime.api import load, run, stream
-    from tsm_runtime.pipeline.options import Overrides
+    from tsm_runtime.models.member import Overrides
 
     model = load(bundle, online=True, overrides=Overrides(**settings))
     found = [(e.label, e.start, e.end) for e in stream(video, model) if isinstance(e, LiveSegment)]
@@ -508,7 +508,7 @@ def test_an_online_model_on_windows_that_overlap_takes_whole_clips(
 def test_an_online_model_whose_scores_are_smoothed(tsm_run: Command, tmp_path: Path, video: Path) -> None:
     bundle = write_online_bundle(tmp_path / "both")
     from tsm_runtime.api import load, run
-    from tsm_runtime.pipeline.options import Overrides
+    from tsm_runtime.models.member import Overrides
 
     code, out, _ = tsm_run(video, "--model", bundle, "--live", "--smoothing", 1.4)
     assert (code, lines(out)[0]["models"][0]["backend"][-6:]) == (0, "online")

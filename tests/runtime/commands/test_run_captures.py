@@ -13,7 +13,8 @@ from entry import Command, Outcome, command
 from fakes import ACTION_CENTRES
 from media import cut, write_levels
 
-from tsm_runtime import cli, fuse_cli
+from tsm_runtime.commands import fuse as fuse_cli
+from tsm_runtime.commands import run as cli
 
 OFFSETS = {"binocular/c1/clip1": -0.7, "binocular/c1/clip2": 2.3000004, "binocular/c2/clip1": None}
 """In seconds; that of the second clip is finer than files hold."""

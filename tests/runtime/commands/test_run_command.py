@@ -439,7 +439,7 @@ def test_the_demo_model_is_the_last_resort_and_says_so(
 ) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "bundle").symlink_to(tiny_bundle)
-    monkeypatch.setattr("tsm_runtime.video.finding.demo_folder", lambda: tmp_path / "demo")
+    monkeypatch.setattr("tsm_runtime.bundle.finding.demo_folder", lambda: tmp_path / "demo")
     monkeypatch.delenv("TSM_MODEL")
     code, out, err = tsm_run(video)
     assert (code, found(out)) == (0, {"scene": FOUND})

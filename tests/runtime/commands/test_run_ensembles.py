@@ -16,16 +16,17 @@ import pytest
 from fakes import ACTION_CENTRES, ACTIONS, SCENES, BrightnessBackend, brightness_member
 from media import cut, write_levels, write_video
 
-from tsm_runtime import cli, fuse_cli
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.clips.stream import ClipStream
+from tsm_runtime.commands import fuse as fuse_cli
+from tsm_runtime.commands import run as cli
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_results
 from tsm_runtime.pipeline.run import Member, Options, run
-from tsm_runtime.segments.merging import Segment
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.results import Segment
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
 

@@ -24,23 +24,23 @@ from media import write_levels
 from tsm_runtime import __version__
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 from tsm_runtime.backends.cuda.gpu import Gpu
-from tsm_runtime.bundle.bundle import (
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.finding import demo_folder
+from tsm_runtime.bundle.manifest import (
     FORMAT_VERSION,
-    Bundle,
     EngineInfo,
     Manifest,
     ModelFile,
     Verification,
     encode_manifest,
-    load_bundle,
     sha256,
 )
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.commands.verify import main
 from tsm_runtime.errors import BackendError
-from tsm_runtime.verification import record, run, variants
+from tsm_runtime.verification import record, variants
+from tsm_runtime.verification import verify as run
 from tsm_runtime.verification.clip_sets import noise_clips, video_clips
-from tsm_runtime.video.finding import demo_folder
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends.base import BlockingBackend, Scores
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import OutOfMemoryError
 from tsm_runtime.formats.read_write import Result, SceneScore
 from tsm_runtime.pipeline.run import Member
-from tsm_runtime.segments.merging import BACKGROUND, Segment
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.results import BACKGROUND, Segment
+from tsm_runtime.segments.rules import SegmentRules
 
 ACTIONS = ("dark", "bright", BACKGROUND)
 ACTION_CENTRES = (0.1, 0.9, 0.5)

@@ -14,7 +14,8 @@ from fakes import ACTION_CENTRES, ACTIONS, SCENE_CENTRES, SCENES, SHARPNESS
 from tensorrt_double import NUM_FRAMES, SIZE, TensorrtDouble, plan_for
 
 from tsm_runtime.backends.cuda.pycuda_memory import PycudaMemory
-from tsm_runtime.bundle.bundle import FORMAT_VERSION, Bundle, EngineInfo, Manifest, ModelFile, sha256
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, EngineInfo, Manifest, ModelFile, sha256
 
 __all__ = ["PLAN", "THREADS", "KernelDouble", "WatchedMemory", "kernel_bundle", "kernel_source"]
 

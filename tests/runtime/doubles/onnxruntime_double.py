@@ -222,7 +222,7 @@ class OnnxruntimeDouble(ModuleType):
 
 def installed(monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> OnnxruntimeDouble:
     """Put a double in the place of onnxruntime, and a GPU into the machine."""
-    from tsm_runtime.backends.base import onnxruntime_cuda
+    from tsm_runtime.backends import onnxruntime_cuda
     from tsm_runtime.backends.cuda.gpu import Gpu
 
     double = OnnxruntimeDouble(**kwargs)

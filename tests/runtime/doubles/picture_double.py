@@ -17,7 +17,8 @@ from cuda_double import FakeDevice
 from tensorrt_double import SIZE, PlanText, TensorrtDouble, plan_for
 
 from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo, ModelFile, sha256
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, sha256
 from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES
 
 __all__ = ["LIMITS", "MODEL", "NEWEST", "Machine", "PictureDouble", "mean_level"]

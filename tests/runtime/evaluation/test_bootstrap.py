@@ -15,7 +15,7 @@ from tsm_runtime.evaluation import bootstrap
 from tsm_runtime.evaluation.bootstrap import bootstrap_map
 from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.evaluation.protocol import evaluate
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 Videos = dict[str, list[Segment]]
 

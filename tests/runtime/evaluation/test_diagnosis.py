@@ -14,7 +14,7 @@ from tsm_runtime.evaluation.instance_traits import DETAD_BORDERS, Trait, parse_b
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.modes import MODES
 from tsm_runtime.formats.ground_truth import read_ground_truth
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 
 def seg(start: float, end: float, score: float = 1.0, label: str = "a") -> Segment:

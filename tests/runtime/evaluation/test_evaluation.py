@@ -15,7 +15,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy, tiou
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.formats.read_write import read_segments
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 TENTHS = tuple(float(value) for value in np.linspace(0.5, 0.95, 10))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.recall import proposal_recall
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 Videos = dict[str, list[Segment]]
 TENTHS = np.linspace(0.5, 0.95, 10)

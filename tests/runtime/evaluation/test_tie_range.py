@@ -17,7 +17,7 @@ from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.evaluation.tie_range import class_tie_range, tie_range
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.formats.read_write import read_segments
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 Videos = dict[str, list[Segment]]
 Spans = dict[str, list[tuple[float, float, float]]]

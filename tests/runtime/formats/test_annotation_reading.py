@@ -16,7 +16,7 @@ from tsm_runtime.commands import evaluate as eval_cli
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import annotation_format, read_annotations, read_scenes, read_via_file
 from tsm_runtime.formats.ground_truth import GroundTruth
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 WRITTEN_BY_VIA = {"1_a": {"vid": "1", "flg": 0, "z": [7.25, 35.0], "xy": [], "av": {"1": "operating phone"}}}
 PUBLISHED = {"1_1_1": {"duration": [7.25, 35.0], "action": {"1": "operating phone"}}}

@@ -22,7 +22,7 @@ from tsm_runtime.formats.kaggle import (
     scenes_to_kaggle,
 )
 from tsm_runtime.formats.read_write import Result, SceneScore, read_segments
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 
 def lasting(seconds: float, *found: Segment, video_id: str = "0e7c") -> Result:

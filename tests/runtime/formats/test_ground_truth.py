@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.ground_truth import (
-    GroundTruth,
-    interval_coverage,
-    interval_label,
-    interval_labels,
-    read_ground_truth,
-)
-from tsm_runtime.segments.merging import BACKGROUND, Segment
+from tsm_runtime.formats.ground_truth import GroundTruth, read_ground_truth
+from tsm_runtime.results import BACKGROUND, Segment
+from tsm_train.data.interval_labels import interval_coverage, interval_label, interval_labels
 
 
 def seg(label: str, start: float, end: float) -> Segment:

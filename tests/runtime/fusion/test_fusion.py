@@ -25,7 +25,7 @@ from tsm_runtime.fusion.fuse import (
     fuse_segments,
     union_gaps,
 )
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 METHODS: list[Method] = ["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"]
 Row = tuple[str, float, float, float]

@@ -23,7 +23,7 @@ from tsm_runtime.fusion.calibration import (
 from tsm_runtime.fusion.fit import Setting, Trials, fit_ensemble, search
 from tsm_runtime.fusion.fit_table import FitTable, gain_over, gather_fit_table, judge, mean_ap, resampled_maps
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 Videos = dict[str, list[Segment]]
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsm_runtime.clips.builder import ClipBuilder, ClipSpec
+from tsm_runtime.clips.builder import ClipBuilder
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.live.backlog import (
     Backlog,
     Break,

@@ -28,9 +28,8 @@ from streams import (
     wait_for,
 )
 
-from tsm_runtime import pipeline, videos
 from tsm_runtime.backends.base import Scores
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.fusion.fuse import FusionOptions
@@ -47,6 +46,8 @@ from tsm_runtime.live.events import (
     Start,
 )
 from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.pipeline import run as pipeline
+from tsm_runtime.pipeline import scheduler as videos
 from tsm_runtime.pipeline.run import Member, Options
 from tsm_runtime.video.clock import TimedFrame
 

@@ -19,13 +19,15 @@ pytest.importorskip("onnx")
 from onnx import ModelProto, TensorProto, helper
 from tiny_online import NUM_FRAMES, SIZE, expected_scores, tiny_online_model, write_online_bundle
 
-from tsm_runtime.backends.base import BlockingBackend, Scores, open_model
+from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend, OnlineModel
 from tsm_runtime.backends.onnxruntime import OnnxruntimeBackend
 from tsm_runtime.bundle.bundle import load_bundle
-from tsm_runtime.clips.builder import ClipBatch, ClipBuilder, ClipSpec
+from tsm_runtime.clips.builder import ClipBatch, ClipBuilder
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, RunError
 from tsm_runtime.live.frame_scorer import OnlineIntervals, ScoredInterval
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.pipeline.run import Member, Options, run
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader

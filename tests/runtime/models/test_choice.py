@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from tiny_bundle import tiny_model, write_tiny_bundle
 
-from tsm_runtime.backends.base import Backend, BlockingBackend, Scores, choice
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 from tsm_runtime.backends.tensorrt import rebuild
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo, ModelFile, encode_manifest, load_bundle, sha256
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import BackendError, BundleError, UsageError
+from tsm_runtime.models import choice
 from tsm_runtime.models.choice import BackendRequest, open_requested
 
 MODEL = tiny_model().SerializeToString()

@@ -28,7 +28,8 @@ from tiny_bundle import SIZE, tiny_manifest, tiny_model, write_tiny_bundle
 from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
 from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
-from tsm_runtime.bundle.bundle import Bundle, load_bundle, sha256
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError, VideoError
 from tsm_runtime.models import nvdec
 from tsm_runtime.models.member import Member
@@ -393,7 +394,7 @@ def test_without_a_gpu_cuda_is_an_error_and_auto_says_so(
 
 
 def test_what_is_missing_is_named(bundle: Bundle, cuda: CudaDouble, tmp_path: Path) -> None:
-    from tsm_runtime.backends.base import open_model
+    from tsm_runtime.models.choice import open_model
 
     with pytest.raises(
         BackendError, match=r"--hwdec cuda: onnxruntime .* CPU, fp32 takes clips from the host"

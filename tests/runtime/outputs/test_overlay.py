@@ -23,7 +23,7 @@ from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay, write_overlay
 from tsm_runtime.outputs.painter import Painter
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 

@@ -31,7 +31,7 @@ from tsm_runtime.outputs.report import (
     prediction_videos,
     write_report,
 )
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores
+from tsm_runtime.results import BACKGROUND, IntervalScores
 
 SECONDS = 4.0
 HOSTILE = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script></script>\u2028'

@@ -28,7 +28,7 @@ from tsm_runtime.outputs.report import (
     report_page,
 )
 from tsm_runtime.outputs.report.page_data import page_data
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 Segments = dict[str, list[Segment]]
 

@@ -31,7 +31,7 @@ from tsm_runtime.outputs.report import (
 )
 from tsm_runtime.outputs.report import page as page_module
 from tsm_runtime.outputs.report.class_colors import NUM_COLORS, color_slots
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
 
 ASSETS = files("tsm_runtime.outputs.report") / "assets"
 HOSTILE = (

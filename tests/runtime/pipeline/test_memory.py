@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import counted, write_video
 
-from tsm_runtime.clips.builder import ClipSpec
 from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError
 from tsm_runtime.pipeline.options import Options

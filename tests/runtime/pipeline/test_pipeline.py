@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from media import counted, cut, plain, write_levels, write_video
 
 from tsm_runtime.backends.base import Scores
-from tsm_runtime.clips.builder import ClipBatch, ClipSpec
+from tsm_runtime.clips.builder import ClipBatch
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.formats.read_write import Result

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import cut, write_levels
 
-from tsm_runtime import batch_run, cli
 from tsm_runtime.backends.base import Scores
-from tsm_runtime.batch_run import run_all
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.commands import run as cli
+from tsm_runtime.commands import run_files as batch_run
+from tsm_runtime.commands.run_files import run_all
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.choice import BackendRequest

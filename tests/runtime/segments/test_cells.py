@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.results import IntervalScores
 from tsm_runtime.segments.cells import Cell, CellStream, wait_seconds
-from tsm_runtime.segments.merging import IntervalScores
-from tsm_runtime.segments.smoothing import SegmentRules, cell_scores, smooth_scores
+from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.segments.smoothing import cell_scores, smooth_scores
 
 
 def spec_of(num_overlapping: int) -> ClipSpec:

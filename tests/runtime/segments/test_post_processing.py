@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsm_runtime.clips.builder import ClipSpec
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores, Segment, SegmentMerger, merge_intervals
-from tsm_runtime.segments.smoothing import SegmentRules, cell_scores, find_segments, smooth_scores
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.segments.find import find_segments, merge_intervals
+from tsm_runtime.segments.merging import SegmentMerger
+from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.segments.smoothing import cell_scores, smooth_scores
 
 LABELS = ("walk", "wave", BACKGROUND)
 OWN = ("walk", "wave", "sit")

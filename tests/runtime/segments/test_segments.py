@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores, Segment, merge_intervals
+from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.segments.find import merge_intervals
 
 LABELS = ("walk", "wave", BACKGROUND)
 LETTERS = {"a": 0, "b": 1, ".": 2}

@@ -11,14 +11,15 @@ from fakes import ACTIONS, FREE, brightness_member, member_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
-from tsm_runtime.live.merging import MemberMerger
-from tsm_runtime.live.tracks import Tracks
+from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.pipeline.run import Member
-from tsm_runtime.segments.merging import IntervalScores, Segment, merge_intervals
-from tsm_runtime.segments.smoothing import SegmentRules, find_segments
+from tsm_runtime.results import IntervalScores, Segment
+from tsm_runtime.segments.find import find_segments, merge_intervals
+from tsm_runtime.segments.merging import MemberMerger
+from tsm_runtime.segments.rules import SegmentRules
 
 DARK, BRIGHT, NOTHING = (
     np.array(row, np.float32) for row in ((0.7, 0.2, 0.1), (0.1, 0.6, 0.3), (0.1, 0.1, 0.8))

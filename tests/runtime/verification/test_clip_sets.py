@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from media import counted, write_levels, write_video
 
 from tsm_runtime.backends.base import BlockingBackend, Scores
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import VideoError
 from tsm_runtime.pipeline.run import Member, run
-from tsm_runtime.segments.merging import IntervalScores
+from tsm_runtime.results import IntervalScores
 from tsm_runtime.verification.clip_sets import ClipSet, noise_clips, video_clips
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)

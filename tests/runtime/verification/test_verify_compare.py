@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tsm_runtime.bundle.bundle import EngineInfo, ModelFile
+from tsm_runtime.bundle.manifest import EngineInfo, ModelFile
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores, Segment, merge_intervals
+from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.segments.find import merge_intervals
 from tsm_runtime.verification.compare import (
     RELATIVE_FLOOR,
     HeadDifference,

@@ -13,7 +13,8 @@ from entry import Command, command
 from media import write_levels
 from tiny_bundle import SIZE, tiny_manifest, tiny_model, write_tiny_bundle
 
-from tsm_runtime.bundle.bundle import load_bundle, sha256
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.verification.pictures import MOST_LEVELS, PictureDifference, planes_of
 
 onnx = pytest.importorskip("onnx")

@@ -13,7 +13,7 @@ from media import corners, plain, write_video
 from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.bundle.bundle import load_bundle
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import BundleError, VideoError
 from tsm_runtime.pipeline.options import Options

@@ -14,7 +14,7 @@ from entry import PEAK_KILOBYTES
 from fakes import ACTIONS, SCENES, BrightnessBackend
 from media import SMOOTH, corners, counted, plain, write_video
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import VideoError
 from tsm_runtime.pipeline.run import Member, run
 from tsm_runtime.video.convert import FrameConverter

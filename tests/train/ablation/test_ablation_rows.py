@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from entry import command
 
-from tsm_runtime import eval_cli, fuse_cli
+from tsm_runtime.commands import evaluate as eval_cli
+from tsm_runtime.commands import fuse as fuse_cli
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.fusion.member_file import read_member
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_train.ablation.config import EnsembleConfig
 from tsm_train.ablation.ensembles import Mixture, mixtures, write_fused
 from tsm_train.ablation.rows import Row, Scored, compared, score_file

@@ -10,14 +10,14 @@ import pytest
 from fakes import ACTIONS, BrightnessBackend, brightness_member, seg
 from media import write_levels
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import VideoError
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference, bootstrap_map
 from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.pipeline.run import run
-from tsm_runtime.segments.merging import IntervalScores
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.results import IntervalScores
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.ablation.settings_grid import (
     TIOU_THRESHOLDS,
     Setting,

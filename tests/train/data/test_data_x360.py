@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import plain, write_video
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.read_write import Result
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import FrameConverter
 from tsm_train.commands import inspect_data as inspect_cli
 from tsm_train.config import DataConfig, StoreConfig, load_config
@@ -330,8 +330,9 @@ def test_a_split_of_glasses_alone_is_a_form_to_be_filled_in(
 
 
 def test_training_on_both_eyes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tsm_train import training, training_run
     from tsm_train.config import load_config
+    from tsm_train.training import module as training_run
+    from tsm_train.training import train as training
     from tsm_train.training.checkpoint import load_checkpoint
     from tsm_train.training.validation import predict
 

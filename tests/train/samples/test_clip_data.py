@@ -11,9 +11,8 @@ import torch
 
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.ground_truth import interval_label
 from tsm_runtime.pipeline.run import Options
-from tsm_runtime.segments.merging import BACKGROUND, Segment
+from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import (
     AugmentConfig,
@@ -25,7 +24,8 @@ from tsm_train.config import (
     TrainConfig,
 )
 from tsm_train.data.dataset import open_data
-from tsm_train.data.files import find_video
+from tsm_train.data.interval_labels import interval_label
+from tsm_train.data.places import find_video
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import NO_SCENE, ClipDataset, Labels, covering_labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo

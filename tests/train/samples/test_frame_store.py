@@ -13,9 +13,9 @@ import pytest
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import TimedFrame, VideoReader
-from tsm_train import frame_store, store_videos
 from tsm_train.config import ClipConfig, Config, DataConfig, StoreConfig
 from tsm_train.data.video import TrainingVideo
+from tsm_train.samples import frame_store, store_videos
 from tsm_train.samples.frame_store import MAGIC, FrameStore, StoredVideo, stored_size
 
 RAW, JPEG = StoreConfig(), StoreConfig(format="jpeg")

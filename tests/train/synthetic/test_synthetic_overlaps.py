@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.formats.ground_truth import read_ground_truth
-from tsm_runtime.segments.merging import Segment
-from tsm_runtime.video.finding import demo_folder
+from tsm_runtime.results import Segment
 from tsm_train.synthetic import ACTIONS, SCENES, draw_dataset, draw_frames, draw_video
 from tsm_train.synthetic.figure import random_body
 from tsm_train.synthetic.plan import (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.results import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, load_config
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tsm_runtime.formats.read_write import Result
-from tsm_runtime.segments.merging import BACKGROUND, IntervalScores, Segment
-from tsm_runtime.segments.smoothing import SegmentRules
-from tsm_train import training, training_run
+from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import Config, TrainConfig, load_config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.batch_norm import freeze_batch_norm
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import NO_SCENE, Labels
+from tsm_train.training import module as training_run
+from tsm_train.training import train as training
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from tsm_train.training.losses import action_loss, scene_loss
 from tsm_train.training.module import TrainingRun, _rate

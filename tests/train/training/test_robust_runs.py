@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from tsm_runtime.errors import RunError, UsageError
-from tsm_train import clip_data, training
 from tsm_train.config import Config, load_config
+from tsm_train.samples import clips as clip_data
+from tsm_train.training import train as training
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.module import TrainingRun
 

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 import torch
 
-from tsm_runtime.backends.base import open_backend
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.formats.ground_truth import read_ground_truth
+from tsm_runtime.models.choice import open_backend
 from tsm_runtime.pipeline.run import Member, Options, run
-from tsm_runtime.segments.merging import BACKGROUND
-from tsm_train import cli, training, training_run
+from tsm_runtime.results import BACKGROUND
+from tsm_train.commands import train as cli
 from tsm_train.config import Config, load_config
 from tsm_train.model.tsm import TSM
+from tsm_train.training import module as training_run
+from tsm_train.training import train as training
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.validation import predict
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from tsm_runtime import __version__
-from tsm_runtime.bundle.bundle import sha256
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime._version import __version__
+from tsm_runtime.bundle.manifest import sha256
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.detection_json import detections_to_json
 from tsm_runtime.fusion.member_file import MemberFile
 from tsm_runtime.pipeline.run import Member as RuntimeMember
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_train.ablation.config import PostProcessingConfig
 from tsm_train.ablation.members import Member
 from tsm_train.ablation.settings_grid import Judged, Setting, choose, choose_without, judge, settings_of

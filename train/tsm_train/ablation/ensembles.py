@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tsm_runtime.commands.fusion_flags import describe_fusion
 from tsm_runtime.files import write_whole
 from tsm_runtime.fusion.fit import fit_ensemble
 from tsm_runtime.fusion.fit_table import gather_fit_table
-from tsm_runtime.fusion.fuse import FusionOptions
-from tsm_runtime.fusion.fused_file import fuse_files, fused_to_json
-from tsm_runtime.fusion.member_file import MemberFile
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.fusion.fuse import FusionOptions, describe_fusion
+from tsm_runtime.fusion.member_file import MemberFile, fuse_files, fused_to_json
+from tsm_runtime.results import Segment
 from tsm_train.ablation.config import EnsembleConfig
 
 __all__ = ["Mixture", "mixtures", "weights_by_score", "write_fused"]

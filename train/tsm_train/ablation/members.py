@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import torch
 
-from tsm_runtime import __version__
-from tsm_runtime.bundle.bundle import sha256
+from tsm_runtime._version import __version__
+from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import read_text, write_whole
 from tsm_runtime.formats.read_write import results_to_json

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from tsm_runtime.segments.merging import BACKGROUND
+from tsm_runtime.results import BACKGROUND
 from tsm_train.ablation.config import Ablation
 from tsm_train.ablation.members import Member, check_members, members_of, task_of
 from tsm_train.ablation.videos import Footage, open_footage

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.protocol import Evaluation, score_matching
-from tsm_runtime.segments.merging import IntervalScores, Segment
-from tsm_runtime.segments.smoothing import SegmentRules, find_segments
+from tsm_runtime.results import IntervalScores, Segment
+from tsm_runtime.segments.find import find_segments
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.ablation.stored_scores import CellScores
 
 __all__ = ["TIOU_THRESHOLDS", "Judged", "Setting", "choose", "choose_without", "judge", "settings_of"]

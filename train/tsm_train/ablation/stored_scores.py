@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import VideoError
 from tsm_runtime.files import write_whole
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import Member, run
-from tsm_runtime.segments.merging import IntervalScores
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.results import IntervalScores
+from tsm_runtime.segments.rules import SegmentRules
 
 __all__ = ["CellScores", "score_videos"]
 

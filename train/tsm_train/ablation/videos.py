@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_train.ablation.config import Ablation
 from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.data.video import TrainingVideo

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import UsageError
-from tsm_runtime.terminal import run_command, terminal_bars, version_option, warn, write_stdout
+from tsm_runtime.terminal import terminal_bars, warn, write_stdout
 
 if TYPE_CHECKING:
     from tsm_train.config import DataConfig

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import BackendError, UsageError
-from tsm_runtime.terminal import run_command, version_option, warn, write_stdout
+from tsm_runtime.terminal import warn, write_stdout
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

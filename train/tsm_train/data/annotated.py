@@ -9,10 +9,10 @@ from pathlib import Path
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import read_annotations, read_scenes
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_runtime.video.finding import VIDEO_SUFFIXES
 from tsm_train.config import DataConfig
-from tsm_train.data.files import find_video
+from tsm_train.data.places import find_video
 from tsm_train.data.problems import Problems
 
 __all__ = ["Source", "read_sources"]

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tsm_runtime.clips.builder import count_intervals
-from tsm_runtime.formats.ground_truth import interval_labels
+from tsm_runtime.clips.spec import count_intervals
 from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source
+from tsm_train.data.interval_labels import interval_labels
 from tsm_train.data.problems import Problems
 from tsm_train.data.video import TrainingVideo
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.finding import EGOCENTRIC
 from tsm_train.config import DataConfig

@@ -8,10 +8,10 @@ from itertools import combinations, pairwise
 
 import msgspec
 
-from tsm_runtime.clips.builder import count_intervals
-from tsm_runtime.formats.ground_truth import interval_coverage, interval_labels
-from tsm_runtime.segments.merging import BACKGROUND, Segment
+from tsm_runtime.clips.spec import count_intervals
+from tsm_runtime.results import BACKGROUND, Segment
 from tsm_train.data.dataset import TrainingData
+from tsm_train.data.interval_labels import interval_coverage, interval_labels
 from tsm_train.data.video import TrainingVideo
 
 __all__ = ["ClassCount", "OverlapCount", "Report", "SceneCount", "SubsetCount", "inspect_data"]

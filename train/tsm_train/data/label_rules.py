@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.segments.merging import BACKGROUND, Segment
+from tsm_runtime.results import BACKGROUND, Segment
 from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source
 from tsm_train.data.problems import Problems

@@ -19,9 +19,8 @@ from typing import Any
 import msgspec
 
 from tsm_runtime.captures.offsets import check_offsets
-from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
-from tsm_runtime.strict import read_toml_or_json
+from tsm_runtime.strict import convert, read_toml_or_json
 
 __all__ = ["FORMAT", "Split", "encode_split", "read_split"]
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_runtime.video.crop import Crop
 
 __all__ = ["TrainingVideo"]

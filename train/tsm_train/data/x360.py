@@ -16,13 +16,12 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.captures.layout import videos_of_view
-from tsm_runtime.conversion import convert
 from tsm_runtime.errors import UsageError
-from tsm_runtime.faults import noting
-from tsm_runtime.files import read_json
+from tsm_runtime.files import noting, read_json
 from tsm_runtime.formats.annotations import read_scenes, read_via_file
 from tsm_runtime.formats.kaggle import SCENE_LABELS
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
+from tsm_runtime.strict import convert
 from tsm_runtime.video.finding import EGOCENTRIC
 from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source

@@ -7,7 +7,7 @@ from typing import Any, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from tsm_runtime.bundle.bundle import ShiftDirection
+from tsm_runtime.bundle.manifest import ShiftDirection
 
 __all__ = ["FOLD_DIV", "ShiftedConv2d", "temporal_shift"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tsm_runtime.bundle.bundle import ShiftDirection
+from tsm_runtime.bundle.manifest import ShiftDirection
 from tsm_train.model.backbones import build_backbone
 from tsm_train.model.shift import FOLD_DIV, ShiftedConv2d
 

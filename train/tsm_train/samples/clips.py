@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tsm_runtime.clips.builder import count_intervals, frame_indices
+from tsm_runtime.clips.spec import count_intervals, frame_indices
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.ground_truth import interval_coverage, interval_label
-from tsm_runtime.segments.merging import BACKGROUND, Segment
+from tsm_runtime.results import BACKGROUND, Segment
 from tsm_train.config import AugmentConfig, Config, ModelConfig
+from tsm_train.data.interval_labels import interval_coverage, interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.augment import augment_clip
 from tsm_train.samples.frame_store import StoredVideo

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_train.synthetic.poses import ACTIONS, REVERSED_PAIRS, Manner, State, random_manner
 
 __all__ = ["FRAMES_PER_SECOND", "Step", "allowed_actions", "random_plan", "state_after", "true_segments"]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 from tsm_train.synthetic.actor import MOST_FIGURES, Actor, draw_actor, random_actor
 from tsm_train.synthetic.figure import Array
 from tsm_train.synthetic.passers import Passer, draw_passer, random_passers

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import Config
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.formats.read_write import Result
-from tsm_runtime.segments.merging import IntervalScores, merge_intervals
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.results import IntervalScores
+from tsm_runtime.segments.find import merge_intervals
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import covering_labels
 

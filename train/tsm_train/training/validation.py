@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 
 from tsm_runtime.backends.base import BlockingBackend, Scores
-from tsm_runtime.clips.builder import ClipSpec
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.pipeline.run import Member, Options, run
-from tsm_runtime.segments.smoothing import SegmentRules
+from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.tsm import TSM, Probabilities
 from tsm_train.samples.clips import Labels

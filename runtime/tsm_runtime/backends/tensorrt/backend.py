@@ -18,13 +18,13 @@ from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory, open_device
 from tsm_runtime.backends.cuda.pinned import PinnedFrames
 from tsm_runtime.backends.tensorrt.drawer import TensorrtDrawer, open_drawer
-from tsm_runtime.backends.tensorrt.library import import_library
+from tsm_runtime.backends.tensorrt.library import Heard, import_library, listening
 from tsm_runtime.backends.tensorrt.plan import SMALLER, TensorShapes, letting_go, load_plan, tensor_shapes
 from tsm_runtime.backends.tensorrt.plan_fit import engine_info, other_model, require_fit
 from tsm_runtime.backends.tensorrt.slots import Slot, hold, make_slot
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.clips.pool import FramePool
-from tsm_runtime.engines.logger import Heard, listening
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError
 
 __all__ = ["SubmittedBatch", "TensorrtBackend"]

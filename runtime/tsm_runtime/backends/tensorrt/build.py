@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from tsm_runtime.backends.tensorrt.inspector import (
     network_layers,
     require_precision,
 )
-from tsm_runtime.backends.tensorrt.library import Library, import_library
+from tsm_runtime.backends.tensorrt.library import Heard, Library, import_library, listening
 from tsm_runtime.backends.tensorrt.network import new_builder, optimization_profile, parse_network
 from tsm_runtime.backends.tensorrt.progress import BuildProgress, BuildWatch, progress_monitor
 from tsm_runtime.backends.tensorrt.timing_cache import (
@@ -26,12 +27,10 @@ from tsm_runtime.backends.tensorrt.timing_cache import (
     default_timing_cache,
     keep_timing_cache,
 )
-from tsm_runtime.bundle.bundle import EngineInfo, sha256
-from tsm_runtime.engines.config import builder_config
-from tsm_runtime.engines.logger import Heard, listening
-from tsm_runtime.errors import BackendError
+from tsm_runtime.bundle.manifest import EngineInfo, sha256
+from tsm_runtime.errors import BackendError, UsageError
 
-__all__ = ["BuiltPlan", "Evidence", "build_plan"]
+__all__ = ["BuiltPlan", "Evidence", "build_plan", "builder_config"]
 
 Evidence = Literal["engine inspector", "builder's log", "graph"]
 
@@ -185,3 +184,46 @@ def _describe(
         hardware_compatibility=options.hardware_compatibility,
         stripped=options.stripped,
     )
+
+
+def builder_config(trt: Any, builder: Any, options: BuildOptions, precision: Precision) -> Any:
+    """Return the IBuilderConfig of a plan.
+
+    Precision is no setting of it: the graph's own types decide, but for TF32, ten bits of mantissa that
+    TensorRT by default takes for float32 in convolutions. A plan called fp32 does without.
+
+    Raises:
+        UsageError: the library does not build for an asked compute capability.
+    """
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names only
+    config.builder_optimization_level = options.optimization_level
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.stripped:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+        config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+    if options.hardware_compatibility != "none":
+        levels = trt.HardwareCompatibilityLevel
+        config.hardware_compatibility_level = getattr(levels, options.hardware_compatibility.upper())
+    if options.compute_capabilities:
+        _set_compute_capabilities(trt, config, options.compute_capabilities)
+    return config
+
+
+def _set_compute_capabilities(trt: Any, config: Any, asked: Sequence[str]) -> None:
+    known = {
+        f"{name[2:-1]}.{name[-1]}": value  # SM120 is 12.0
+        for name, value in trt.ComputeCapability.__members__.items()
+        if name.startswith("SM")
+    }
+    for capability in asked:
+        if capability not in known:
+            raise UsageError(f"compute capability {capability}: tensorrt-rtx builds for {', '.join(known)}")
+    config.num_compute_capabilities = len(asked)
+    for i, capability in enumerate(asked):
+        config.set_compute_capability(known[capability], i)

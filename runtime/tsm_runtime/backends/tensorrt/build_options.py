@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tsm_runtime.backends.tensorrt.library import Library
-from tsm_runtime.bundle.bundle import EngineInfo, HardwareCompatibility
+from tsm_runtime.bundle.manifest import EngineInfo, HardwareCompatibility
 from tsm_runtime.errors import UsageError
 
 __all__ = ["PICTURES", "BuildOptions", "Shape", "for_pictures", "options_of", "parse_batch"]

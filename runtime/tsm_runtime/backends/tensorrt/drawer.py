@@ -13,15 +13,15 @@ import numpy as np
 from av import VideoFrame
 
 from tsm_runtime.backends.cuda.memory import ALIGNMENT, DeviceBuffer, DeviceError, DeviceMemory
-from tsm_runtime.backends.tensorrt.library import import_library
+from tsm_runtime.backends.tensorrt.library import Heard, import_library, listening
 from tsm_runtime.backends.tensorrt.picture_plan import PLANES, load_picture_plan
 from tsm_runtime.backends.tensorrt.plan import SMALLER, letting_go
 from tsm_runtime.backends.tensorrt.plan_fit import engine_info, require_fit
 from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import build_picture_plan, store_plan
 from tsm_runtime.backends.tensorrt.slots import hold
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo, load_bundle
-from tsm_runtime.engines.logger import Heard, listening
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.terminal import warn
 from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES, PictureView

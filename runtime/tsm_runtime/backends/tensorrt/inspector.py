@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tsm_runtime.engines.logger import library_logger
+from tsm_runtime.backends.tensorrt.library import library_logger
 from tsm_runtime.errors import CheckError
 
 __all__ = [

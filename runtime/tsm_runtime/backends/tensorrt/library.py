@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tsm_runtime.errors import BackendError
 
-__all__ = ["MINIMUM_VERSION", "Library", "import_library"]
+__all__ = [
+    "Heard",
+    "Library",
+    "MINIMUM_VERSION",
+    "import_library",
+    "library_logger",
+    "listening",
+    "parser_words",
+]
 
 Library = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -54,3 +67,100 @@ def _require_version(name: Library, found: str) -> None:
             f"{name} {found} is too old: {needed} or newer is needed;"
             f" {_INSTALL[name].replace('install', 'install --upgrade', 1)}"
         )
+
+
+_NUM_KEPT = 4
+"""Errors of one message: the first ones name the cause, further ones repeat it on higher levels."""
+
+
+_LONGEST = 400
+
+
+_ENGINE_LAYERS = "Layers:\n"
+"""How the builder's description of the engine that it made begins, at its lowest severity."""
+
+
+@dataclass
+class Heard:
+    """What one library said during one `listening` block.
+
+    Args:
+        library: its name and version.
+        errors: the last ones, the newest last.
+        engine_layers: the builder's description of the layers of the engine it made.
+    """
+
+    library: str
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=_NUM_KEPT))
+    engine_layers: str = ""
+
+    def add(self, severity: str, message: str) -> None:
+        """Keep a message that may be asked for later."""
+        if severity in ("ERROR", "INTERNAL_ERROR"):
+            self.errors.append(message)
+        elif message.startswith(_ENGINE_LAYERS):
+            self.engine_layers = message
+
+    def error(self, what: str, words: str = "") -> BackendError:
+        """Return the error to raise: the library, what it did not do, and the reason in its own words.
+
+        Args:
+            what: as in "builds no plan".
+            words: the reason; default: the last errors.
+        """
+        reason = _line(words or "; ".join(self.errors)) or "it gives no reason"
+        return BackendError(f"{self.library} {what}: {reason}")
+
+
+@contextmanager
+def listening(trt: Any) -> Iterator[Heard]:
+    """Collect what a library says while the block runs."""
+    heard = Heard(f"{trt.__name__} {trt.__version__}")
+    listeners = library_logger(trt).listeners
+    listeners.append(heard)
+    try:
+        yield heard
+    finally:
+        listeners.remove(heard)
+
+
+@functools.cache
+def library_logger(trt: Any) -> Any:
+    """Return the one logger of a library's module.
+
+    One per process: the library takes the first that it is given for all that follows, and says so with a
+    warning wherever another one is handed over.
+    """
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.listeners: list[Heard] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            # An exception must not leave a callback: it would end the process in the midst of C++.
+            for heard in tuple(self.listeners):
+                heard.add(severity.name, msg)
+
+    return Logger()
+
+
+def parser_words(parser: Any) -> str:
+    """Return the errors of an OnnxParser or OnnxParserRefitter, each with its node."""
+    errors = [parser.get_error(i) for i in range(min(parser.num_errors, _NUM_KEPT))]
+    return "; ".join(f"{_node(error)}{error.desc()}" for error in errors)
+
+
+def _node(error: Any) -> str:
+    where = " ".join(part for part in (error.node_operator(), error.node_name()) if part)
+    return f"{where}: " if where else ""
+
+
+def _line(text: str) -> str:
+    """Put text on one line of bearable length, without places in the library's source.
+
+    >>> _line("must have one output. In validate at /_src/optimizer/api/network.cpp:38)")
+    'must have one output.)'
+    """
+    flat = re.sub(r" In \w+ at /\S+:\d+", "", " ".join(text.split()))
+    return flat if len(flat) <= _LONGEST else f"{flat[:_LONGEST]} ..."

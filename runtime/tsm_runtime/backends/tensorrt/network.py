@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions, Shape
-from tsm_runtime.engines.logger import Heard, library_logger, parser_words
+from tsm_runtime.backends.tensorrt.library import Heard, library_logger, parser_words
 from tsm_runtime.errors import BackendError, UsageError
 
 __all__ = ["NO_FOLDER", "new_builder", "optimization_profile", "parse_network"]

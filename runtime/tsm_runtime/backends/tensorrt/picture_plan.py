@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsm_runtime.backends.cuda.memory import ALIGNMENT, DeviceBuffer, DeviceMemory
+from tsm_runtime.backends.tensorrt.library import Heard
 from tsm_runtime.backends.tensorrt.plan import Tensor, deserialize, not_loaded, require_tensors
 from tsm_runtime.backends.tensorrt.plan_fit import REBUILD
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo
-from tsm_runtime.engines.logger import Heard
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError, OutOfMemoryError, RunError
 from tsm_runtime.video.preprocess import VIEW_SHAPES
 

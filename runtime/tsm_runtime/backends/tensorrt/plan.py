@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tsm_runtime.backends.tensorrt.library import Heard, library_logger
 from tsm_runtime.backends.tensorrt.plan_fit import REBUILD
-from tsm_runtime.backends.tensorrt.rebuild import source_graph
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo, Manifest
-from tsm_runtime.engines.logger import Heard, library_logger
-from tsm_runtime.engines.refit import refit_engine
+from tsm_runtime.backends.tensorrt.rebuild import refit_engine, source_graph
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import EngineInfo, Manifest
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from tsm_runtime.backends.cuda.gpu import Gpu
-from tsm_runtime.bundle.bundle import Bundle, EngineInfo
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError
 
 __all__ = ["REBUILD", "engine_info", "other_model", "require_fit"]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import for_pictures, options_of
-from tsm_runtime.backends.tensorrt.progress import BuildProgress
-from tsm_runtime.bundle.bundle import (
-    MANIFEST,
-    Bundle,
-    EngineInfo,
-    ModelFile,
-    encode_manifest,
-    load_bundle,
-    sha256,
+from tsm_runtime.backends.tensorrt.library import (
+    Library,
+    import_library,
+    library_logger,
+    listening,
+    parser_words,
 )
+from tsm_runtime.backends.tensorrt.network import NO_FOLDER
+from tsm_runtime.backends.tensorrt.progress import BuildProgress
+from tsm_runtime.bundle.bundle import MANIFEST, Bundle, load_bundle
+from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import BundleError
 from tsm_runtime.files import write_whole
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
-__all__ = ["build_picture_plan", "rebuild_plan", "source_graph", "store_plan"]
+__all__ = ["build_picture_plan", "rebuild_plan", "refit_engine", "source_graph", "store_plan"]
 
 
 def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = None) -> BuiltPlan:
@@ -114,3 +117,32 @@ def _engine(bundle: Bundle, name: str) -> EngineInfo:
         plans = ", ".join(key for key, file in bundle.manifest.files.items() if file.engine) or "no plan"
         raise BundleError(f"{bundle.path}: has no plan {name} (it has {plans}); export it with tsm-export")
     return entry.engine
+
+
+def refit_engine(engine: Any, onnx: bytes, *, library: Library = "tensorrt") -> None:
+    """Put the weights of an ONNX file into a deserialised engine, before it gets an execution context.
+
+    Args:
+        engine: ICudaEngine of a plan that was built with `BuildOptions(stripped=True)`.
+        onnx: the very file that the plan was built from (`EngineInfo.onnx_sha256`): the builder has taken
+            its values into account, and with others the engine's results are undefined.
+        library: whose engine it is.
+
+    Raises:
+        BackendError: the engine cannot be refitted, or weights are missing; in the library's own words.
+    """
+    trt = import_library(library)
+    with listening(trt) as heard:
+        try:
+            refitter = trt.Refitter(engine, library_logger(trt))
+        except TypeError as error:  # what the bindings make of a null pointer
+            raise heard.error("cannot put weights into this engine") from error
+        parser = trt.OnnxParserRefitter(refitter, library_logger(trt))
+        if not parser.refit_from_bytes(onnx, NO_FOLDER) or parser.num_errors:
+            raise heard.error("does not take the weights of the graph", parser_words(parser))
+        missing = refitter.get_missing_weights()
+        if missing:
+            names = ", ".join(missing[:3])
+            raise heard.error("misses weights", f"the graph has {len(missing)} too few ({names})")
+        if not refitter.refit_cuda_engine():
+            raise heard.error("does not put the weights in")

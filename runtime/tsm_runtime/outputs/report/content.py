@@ -13,7 +13,7 @@ from tsm_runtime.evaluation.bootstrap import BootstrapIntervals
 from tsm_runtime.evaluation.protocol import Evaluation
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.formats.read_write import Result
-from tsm_runtime.segments.merging import IntervalScores, Segment
+from tsm_runtime.results import IntervalScores, Segment
 
 __all__ = [
     "Confusion",

@@ -13,7 +13,7 @@ from tsm_runtime.evaluation.protocol import score_matching
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, PrecisionRecall, VideoReport
-from tsm_runtime.segments.merging import Segment
+from tsm_runtime.results import Segment
 
 __all__ = [
     "confusion_matrix",

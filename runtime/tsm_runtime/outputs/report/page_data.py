@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.formats.text import lanes, ranked_scenes, rounded
+from tsm_runtime.formats.text import lanes, rounded
 from tsm_runtime.outputs.report.class_colors import color_slots
 from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, Report, ScoreStrip, VideoReport
-from tsm_runtime.segments.merging import BACKGROUND, Segment
+from tsm_runtime.results import BACKGROUND, Segment, ranked_scenes
 
 __all__ = ["page_data"]
 

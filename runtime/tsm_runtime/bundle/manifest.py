@@ -1,0 +1,242 @@
+"""."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.video.convert import RESIZE_FLAG
+from tsm_runtime.video.crop import Crop
+
+__all__ = [
+    "AccuracyReport",
+    "EngineInfo",
+    "FORMAT_VERSION",
+    "FileVerification",
+    "HardwareCompatibility",
+    "Head",
+    "Manifest",
+    "ModelFile",
+    "ParityReport",
+    "QuantizationReport",
+    "ShiftDirection",
+    "Verification",
+    "encode_manifest",
+    "sha256",
+]
+
+
+FORMAT_VERSION = 3
+"""2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
+head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx."""
+
+
+HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
+"""Which GPUs a plan also runs on: any from compute capability 8.0 on, or other models of the same one."""
+
+
+Head = Literal["softmax", "sigmoid"]
+"""Whether an interval has one action of all, or each action on its own."""
+
+
+ShiftDirection = Literal["both", "past"]
+"""Which frames a shifted channel comes from: the next and the previous one, or the previous one alone."""
+
+
+class ParityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model file compared with the checkpoint in PyTorch when it was written."""
+
+    batch_sizes: tuple[int, ...]
+    max_abs_error: dict[str, float]
+    """Per output, over probabilities."""
+    tolerance: float
+    top1_agreement: dict[str, float]
+    """Per output, 0 to 1."""
+
+
+class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model file scores on annotated videos, beside what the fp32 model scores on the same ones."""
+
+    subset: str
+    num_videos: int
+    num_clips: int
+    scores: dict[str, float]
+    """Keys as in `tsm_train.training.validation.score_results`, 0 to 1."""
+    fp32_scores: dict[str, float]
+    top1_agreement: dict[str, float]
+    """Per output: share of clips on which both models say the same, 0 to 1."""
+    same_segments: float | None = None
+    """Share of both models' segments that the other has too, label and bounds equal. Where it is 1, scores
+    differ because confidences that lie close together have changed their order."""
+
+
+class QuantizationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an INT8 file came about."""
+
+    num_clips: int
+    """Real clips that the ranges of activations are from."""
+    num_held_out: int
+    """Further clips, on which `noise` was measured."""
+    range_rule: str
+    noise: float
+    """Of the logits, relative to their own spread."""
+    noise_before: float
+    """The same before layers were left out."""
+    left_out: tuple[str, ...] = ()
+    """Layers that stay in fp32, because the held-out clips showed the need."""
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What built a plan, and where it can run. A plan is native code of one library and one kind of GPU."""
+
+    library: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    gpu: str = ""
+    """Name of the GPU it was built on; empty: built without one."""
+    compute_capabilities: tuple[str, ...] = ()
+    """As "9.0"; several where it was built for several; empty: the library's default."""
+    batch: tuple[int, int, int]
+    """Least, best and most clips of one call."""
+    onnx_sha256: str
+    """Of the ONNX file that it was built from, which is in the same bundle."""
+    layer_types: dict[str, int] = {}
+    """How many outputs of the engine's layers have which data type, as the engine inspector tells."""
+    version_compatible: bool = False
+    hardware_compatibility: HardwareCompatibility = "none"
+    stripped: bool = False
+    """The plan holds no weights; they are put in from the ONNX file when it is loaded."""
+
+
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One model of the bundle."""
+
+    sha256: str
+    precision: Literal["fp32", "fp16", "int8", "int8-trt"]
+    kind: Literal["clips", "online", "preprocess"] = "clips"
+    """What a call takes: whole clips, or one frame of each and what the model kept of the frames before, or
+    the planes of a decoded picture, of which it makes a frame."""
+    parity: ParityReport | None = None
+    accuracy: AccuracyReport | None = None
+    quantization: QuantizationReport | None = None
+    """Of an INT8 ONNX file."""
+    engine: EngineInfo | None = None
+    """Of a plan."""
+
+
+class FileVerification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model file on one machine compared with the fp32 ONNX file on onnxruntime's CPU provider."""
+
+    file: str
+    sha256: str
+    backend: str
+    """What ran it: library, version, device."""
+    input: str
+    """`noise`, or the name of the video whose frames were taken."""
+    num_clips: int
+    max_abs_error: dict[str, float]
+    """Per output, over probabilities."""
+    max_rel_error: dict[str, float]
+    top1_agreement: dict[str, float]
+    """Per output, 0 to 1."""
+    segment_agreement: float | None = None
+    """Share of either model's segments that the other has too (tIoU over 0.5, same label). None for noise."""
+    tolerance: float
+    passed: bool
+    problems: tuple[str, ...] = ()
+    """What is beyond tolerance, or what kept the file from being compared."""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run of tsm-verify."""
+
+    date: str
+    machine: str
+    files: tuple[FileVerification, ...]
+    not_run: dict[str, str] = {}
+    """File to the reason why this machine cannot run it."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """All that is needed to run the models and to read their outputs."""
+
+    format_version: int
+    action_labels: tuple[str, ...]
+    """In the order of the scores; a softmax head has `background` last, a sigmoid head has none."""
+    scene_labels: tuple[str, ...] = ()
+    """Empty: the model has no scene head."""
+    head: Head = "softmax"
+    thresholds: tuple[float, ...] = ()
+    """Of a sigmoid head, one for each action label: an interval has the label from this score on."""
+    interval_seconds: float
+    num_frames: int
+    size: int
+    window_seconds: float = 0.0
+    """Frames are taken from so many seconds around an interval's middle; 0: from the interval."""
+    stride_seconds: float = 0.0
+    """From the begin of one interval to that of the next; 0: they do not overlap."""
+    smoothing_seconds: float = 0.0
+    """Width of the moving average of action scores; 0: none."""
+    min_duration_seconds: float = 0.0
+    """Shorter segments are dropped; 0: none."""
+    resize: str = RESIZE_FLAG
+    view: str = ""
+    """What the model was trained on, as `panoramic`; several with a comma between; empty: not told."""
+    crop: Crop = ""
+    """The half of the video's picture that the model sees, as of one eye of a binocular recording."""
+    backbone: str
+    shift: bool = True
+    shift_direction: ShiftDirection = "both"
+    files: dict[str, ModelFile]
+    built_with: dict[str, str] = {}
+    checkpoint: dict[str, str | float | int] = {}
+    """Where the weights come from: run name, epoch, validation scores, SHA-256 of the checkpoint."""
+    verifications: tuple[Verification, ...] = ()
+    """What tsm-verify found, the newest last. Not part of the bundle's identity."""
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """What the models take."""
+        return ClipSpec(
+            interval_seconds=self.interval_seconds,
+            num_frames=self.num_frames,
+            size=self.size,
+            crop=self.crop,
+            window_seconds=self.window_seconds,
+            stride_seconds=self.stride_seconds,
+        )
+
+    @property
+    def segment_rules(self) -> SegmentRules:
+        """How the models' scores become segments."""
+        return SegmentRules(
+            thresholds=self.thresholds,
+            smoothing_seconds=self.smoothing_seconds,
+            min_duration_seconds=self.min_duration_seconds,
+        )
+
+
+_STRUCTS = (
+    Manifest,
+    ModelFile,
+    ParityReport,
+    AccuracyReport,
+    QuantizationReport,
+    EngineInfo,
+    Verification,
+    FileVerification,
+)
+_KNOWN_KEYS = [key for struct in _STRUCTS for key in struct.__struct_fields__]
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes as hexadecimal text."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the text of `manifest.json`."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"

@@ -1,0 +1,127 @@
+"""."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BACKGROUND", "IntervalScores", "Result", "SceneScore", "Segment", "ranked_scenes"]
+
+
+BACKGROUND = "background"
+"""Reserved name of the last action index of a softmax head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One action instance: `label` from `start_seconds` to `end_seconds` with confidence `score`.
+
+    Raises:
+        ValueError: a bound or the score is not finite, or the segment is empty or negative.
+    """
+
+    label: str
+    start_seconds: float
+    end_seconds: float
+    score: float = 1.0
+
+    def __post_init__(self) -> None:
+        bounds = (self.start_seconds, self.end_seconds, self.score)
+        if not all(math.isfinite(value) for value in bounds):
+            raise ValueError(f"segment {self.label!r} has a bound or score that is not finite: {bounds}")
+        if not 0 <= self.start_seconds < self.end_seconds:
+            raise ValueError(
+                f"segment {self.label!r} must satisfy 0 <= start < end, got "
+                f"[{self.start_seconds}, {self.end_seconds}]"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalScores:
+    """Class probabilities of the classified intervals of one video, or of cells that they were made into.
+
+    Args:
+        indices: (K,) int64, strictly increasing; cell k is [k*s, (k+1)*s) seconds, and so is interval k where
+            intervals do not overlap; else it is [k*s, k*s + t).
+        action: (K, A) float32; of a softmax head the background is last.
+        scene: (K, S) float32, or None for a model without scene head.
+        breaks: numbers k such that a gap in the video lies between k - 1 and k.
+    """
+
+    indices: npt.NDArray[np.int64]
+    action: npt.NDArray[np.float32]
+    scene: npt.NDArray[np.float32] | None = None
+    breaks: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        count = len(self.indices)
+        if self.action.ndim != 2 or len(self.action) != count:
+            raise ValueError(f"action scores: expected ({count}, A), got {self.action.shape}")
+        if self.scene is not None and (self.scene.ndim != 2 or len(self.scene) != count):
+            raise ValueError(f"scene scores: expected ({count}, S), got {self.scene.shape}")
+        if np.any(np.diff(self.indices) <= 0):
+            raise ValueError("interval indices must be strictly increasing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneScore:
+    """Probability of one scene label for a whole video."""
+
+    label: str
+    score: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):
+            raise ValueError(f"scene {self.label!r}: score {self.score} is not finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What was found in one video.
+
+    Args:
+        segments: actions in order of time.
+        scenes: scene scores in any order; empty for a model without scene head.
+        interval_seconds: t, the length of the classified intervals.
+        num_intervals: intervals that were classified.
+        duration_seconds: L, from the frames.
+        complete: False when the video broke off and only its first part was analysed.
+        gaps: [start, end) in seconds where the video has no frame for longer than t.
+        corrupt_frames: frames that the decoder marked as damaged.
+        warnings: one line each, for a person.
+        stride_seconds: from the begin of one interval to that of the next, where they overlap; else 0.
+        scores: what the segments were made from: smoothed if smoothing was asked for, and of intervals, or
+            where these overlap of cells `cell_seconds` long, each the mean of the intervals that cover it.
+            None where segments were read back from a file. Not written to files, and not part of what makes
+            two results equal.
+        members: of an ensemble, what each member found, before fusion; None for one without a result. Kept as
+            `scores` are; empty for a single model.
+    """
+
+    video_id: str
+    segments: tuple[Segment, ...]
+    scenes: tuple[SceneScore, ...]
+    interval_seconds: float
+    num_intervals: int
+    duration_seconds: float
+    complete: bool
+    gaps: tuple[tuple[float, float], ...]
+    corrupt_frames: int
+    warnings: tuple[str, ...]
+    scores: IntervalScores | None = field(default=None, compare=False, repr=False)
+    members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
+    stride_seconds: float = 0.0
+
+    @property
+    def cell_seconds(self) -> float:
+        """How long a time each row of `scores` stands for."""
+        return self.stride_seconds or self.interval_seconds
+
+
+def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:
+    """Return scenes by falling score, equal ones by name."""
+    return sorted(scenes, key=lambda scene: (-scene.score, scene.label))

@@ -1,0 +1,74 @@
+"""."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS
+from tsm_runtime.results import BACKGROUND, Segment
+
+__all__ = ["LabelRule", "SegmentRules"]
+
+
+class LabelRule:
+    """Tells which labels an interval has.
+
+    Args:
+        labels: A action labels.
+        thresholds: of a sigmoid head, one for each label: an interval has every label whose score is at its
+            threshold or above, compared in float32 as models give it. Empty: a softmax head, an interval has
+            the label with the highest score (of equal ones the first), unless that is `BACKGROUND`.
+
+    Raises:
+        ValueError: there are thresholds, but not one for each label.
+    """
+
+    def __init__(self, labels: Sequence[str], thresholds: Sequence[float] = ()) -> None:
+        if len(thresholds) not in (0, len(labels)):
+            raise ValueError(f"{len(thresholds)} thresholds for {len(labels)} labels")
+        self._labels = tuple(labels)
+        self._thresholds = np.array(thresholds, np.float32)
+
+    def __call__(self, scores: npt.NDArray[np.float32]) -> list[int]:
+        """Return the numbers of the labels, increasing, that scores (A,) give."""
+        if len(self._thresholds):
+            return [int(label) for label in np.flatnonzero(scores >= self._thresholds)]
+        best = int(scores.argmax())
+        return [] if self._labels[best] == BACKGROUND else [best]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRules:
+    """How scores become segments.
+
+    Args:
+        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
+        smoothing_seconds: width of a centred moving average of the scores; 0: none.
+        min_duration_seconds: shorter segments are dropped; 0: none.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    smoothing_seconds: float = 0.0
+    min_duration_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for threshold in self.thresholds:
+            if not 0 < threshold <= 1:
+                raise ValueError(f"threshold {threshold:g}: expected more than 0, at most 1")
+        for name in ("smoothing", "min_duration"):
+            seconds: float = getattr(self, f"{name}_seconds")
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name.replace('_', '-')} {seconds:g}: expected seconds, 0 or more")
+
+    def keeps(self, segment: Segment) -> bool:
+        """Whether a segment is long enough."""
+        seconds = segment.end_seconds - segment.start_seconds
+        return seconds >= self.min_duration_seconds - TIME_TOLERANCE_SECONDS
