@@ -23,7 +23,7 @@ from tsm_runtime.video.clock import Clock, TimedFrame
 if TYPE_CHECKING:
     from tsm_runtime.models.nvdec import Nvdec
 
-__all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
+__all__ = ["TimedFrame", "VideoReader", "choose_stream", "open_container", "reason_of"]
 
 _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
 """How far before the wanted time to land; the next one is tried where a key frame was missed."""
@@ -79,6 +79,11 @@ class VideoReader:
     def close(self) -> None:
         """Close the container; calling it again does nothing."""
         self._container.close()
+
+    @property
+    def zero_seconds(self) -> float | None:
+        """Time of the first presented frame on the container's clock, once that frame is read."""
+        return self._clock.zero_seconds
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
         """Yield frames from the last one at or before `start_seconds` (or any earlier one) to the end."""
@@ -185,6 +190,15 @@ class VideoReader:
         if stated - self._reached_seconds > _LENGTH_TOLERANCE_SECONDS:
             return "the file ends early"
         return None
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a file for reading.
+
+    Raises:
+        VideoError: it is missing, empty, a folder, or of no known format.
+    """
+    return _open_container(path, None)[0]
 
 
 def _open_container(path: Path, nvdec: Nvdec | None) -> tuple[InputContainer, str]:
