@@ -101,7 +101,7 @@ def read_sound(path: Path, *, channels: int = 1, track: str = "", rate: int = SA
         if not track and len(container.streams.audio) > 1:
             number = [one.index for one in container.streams.audio].index(stream.index)
             warnings.append(f"several audio tracks, {describe_tracks(container)}; taken: {number}")
-        decoding = _Decoding(container, stream, rate, "mono" if channels == 1 else "stereo")
+        decoding = _Decoding(container, stream, rate, channels)
         placing = _Placing(rate=rate, channels=channels, zero_seconds=picture_zero(path))
         claimed = (container.duration or 0) / av.time_base
         for start_seconds, samples in decoding.pieces():
@@ -111,12 +111,15 @@ def read_sound(path: Path, *, channels: int = 1, track: str = "", rate: int = SA
 
 @dataclass(slots=True)
 class _Decoding:
-    """Decoder and resampler of one track."""
+    """Decoder and resampler of one track.
+
+    More than two channels are mixed to stereo by swresample, stereo to mono as the mean of both.
+    """
 
     container: InputContainer
     stream: AudioStream
     rate: int
-    layout: str
+    channels: int
     num_corrupt: int = 0
     failure: str = ""
 
@@ -140,7 +143,8 @@ class _Decoding:
         yield from self._resampled(resampler, None, None)
 
     def _resampler(self) -> av.AudioResampler:
-        return av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+        layout = "mono" if self.stream.codec_context.channels == 1 else "stereo"
+        return av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
 
     def _resampled(
         self, resampler: av.AudioResampler, frame: AudioFrame | None, start: float | None
@@ -153,7 +157,9 @@ class _Decoding:
             frames = []  # nothing came in, so nothing is held back
         for number, out in enumerate(frames):
             samples = np.nan_to_num(np.asarray(out.to_ndarray(), np.float32), posinf=1.0, neginf=-1.0)
-            yield start if number == 0 else None, np.clip(samples, -1.0, 1.0)
+            mixed = samples.mean(axis=0, keepdims=True) if self.channels == 1 else samples
+            mixed = np.broadcast_to(mixed, (self.channels, samples.shape[1]))
+            yield start if number == 0 else None, np.clip(mixed, -1.0, 1.0)
 
     def _frames(self) -> Iterator[AudioFrame]:
         for packet in chain(self._packets(), [None]):

@@ -23,12 +23,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 _HELP = """Find where each video of a capture begins, by its sound, else by its pictures.
 
-CAPTURE holds a folder for each view with its videos, as 360+x has them, or a video of each camera. Offsets are
-seconds on the time line of the panoramic video, else of the first view's. A video that shows another moment, or
-of which that is not certain, has none.
+CAPTURE holds a folder for each view with its videos, as 360+x has them, or a video of each camera. Offsets
+are seconds on the time line of the panoramic video, else of the first view's. A video that shows another
+moment, or of which that is not certain, has none.
 
 \b
-Exit code 1: some videos have no offset; 3: none has.
+Exit code 1: some videos have neither sound nor pictures to compare; 3: none has.
 """
 
 
@@ -78,10 +78,9 @@ def tsm_offsets(
         write_stdout((json.dumps({"offsets": entries}, indent=1) + "\n").encode())
     else:
         write_stdout(_table(root, found).encode())
-    others = [each for each in found if each.note != "reference"]
-    lost = sum(each.offset_seconds is None for each in others)
-    if lost:
-        raise typer.Exit(VideoError.exit_code if lost == len(others) else TsmError.exit_code)
+    num_lost = sum(not each.is_readable for each in found)
+    if num_lost:
+        raise typer.Exit(VideoError.exit_code if num_lost == len(found) else TsmError.exit_code)
 
 
 def _table(root: Path, found: list[FoundOffset]) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tsm_runtime.captures.matching.features import RATE, Features
 
-__all__ = ["MIN_OVERLAP_SECONDS", "Correlator", "Peak"]
+__all__ = ["MIN_OVERLAP_SECONDS", "Correlator", "Peak", "at_speed"]
 
 Array = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -97,7 +97,7 @@ class Correlator:
 
     def _curve(self, video: Sequence[Features], speed: float) -> _Curve:
         curves = [
-            _strengths(spectra, _at_speed(features, speed), self._num_rows)
+            _strengths(spectra, at_speed(features, speed), self._num_rows)
             for spectra, features in zip(self._spectra, video, strict=True)
         ]
         heights = sum(curve.heights for curve in curves) / np.sqrt(len(curves))
@@ -137,7 +137,7 @@ class _Spectra:
         )
 
 
-def _at_speed(video: Features, speed: float) -> Features:
+def at_speed(video: Features, speed: float) -> Features:
     """Stretch a video's features to the reference's clock."""
     if speed == 0:
         return video

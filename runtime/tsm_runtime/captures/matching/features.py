@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -24,6 +25,8 @@ from tsm_runtime.video.reader import VideoReader
 __all__ = ["RATE", "Features", "picture_features", "sound_features"]
 
 Array = npt.NDArray[np.float32]
+Times = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 RATE = 100
 """Rows of features per second."""
@@ -38,7 +41,8 @@ _SPREAD_SECONDS = 3.0
 _LARGEST = 3.0  # standard deviations: one loud bang shall not outweigh the rest
 
 _GRID = (32, 18)  # width and height of the pictures that are compared
-_BLOCKS = (4, 3)
+_APART = 0.12
+_ROWS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +89,27 @@ def picture_features(path: Path) -> tuple[Features, Features] | None:
         return None
     if len(times) < 3:
         return None
-    stack = np.stack(pictures)
-    middles = (np.array(times[1:]) + np.array(times[:-1])) / 2
-    return _resampled(_of_whole(stack), middles), _resampled(_of_parts(stack), middles)
+    stack, at = np.stack(pictures), np.array(times)
+    num_rows = int(at[-1] * RATE) + 1
+    whole, parts = [], []
+    for before, after in _compared(at, num_rows):
+        pair = stack[before].astype(np.float32), stack[after].astype(np.float32)
+        whole.append(_of_whole(*pair))
+        parts.append(_of_parts(*pair))
+    active = _seen(at, num_rows)
+    return _whitened(np.concatenate(whole), active), _whitened(np.concatenate(parts), active)
 
 
-def _small_pictures(reader: VideoReader) -> Iterator[tuple[float, Array]]:
+def _seen(times: Times, num_rows: int) -> Array:
+    """1 where there are pictures, at least one a second."""
+    seen = _inside([(float(times[0]), float(times[-1]))], num_rows)
+    for begin, end in pairwise(times):
+        if end - begin > 1.0:
+            seen[int(begin * RATE) : int(end * RATE) + 1] = 0.0
+    return seen
+
+
+def _small_pictures(reader: VideoReader) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
     reformatter = VideoReformatter()
     for timed in reader.frames():
         try:
@@ -104,39 +123,40 @@ def _small_pictures(reader: VideoReader) -> Iterator[tuple[float, Array]]:
             )
         except (av.error.FFmpegError, ValueError):
             continue
-        yield timed.start_seconds, np.asarray(small.to_ndarray(), np.float32)
+        yield timed.start_seconds, np.asarray(small.to_ndarray(), np.uint8)
 
 
-def _of_whole(stack: Array) -> Array:
-    """(F, h, w) pictures to (F - 1, 3): log of the mean change, of the largest changes, and brightness."""
-    changes = np.abs(np.diff(stack, axis=0)).reshape(len(stack) - 1, -1)
-    levels = stack.mean(axis=(1, 2))
-    strongest = np.sort(changes, axis=1)[:, -changes.shape[1] // 10 :].mean(axis=1)
-    columns = (np.log(changes.mean(axis=1) + 0.05), np.log(strongest + 0.2), np.diff(levels))
+def _compared(times: Times, num_rows: int) -> Iterator[tuple[Places, Places]]:
+    """Yield, for parts of the grid, which picture is nearest to just before and to just after each row.
+
+    Pictures 0.12 s apart are compared, so that repeated pictures and other frame rates change little.
+    """
+    between = (times[1:] + times[:-1]) / 2
+    for begin in range(0, num_rows, _ROWS_AT_ONCE):
+        moments = np.arange(begin, min(begin + _ROWS_AT_ONCE, num_rows)) / RATE
+        yield np.searchsorted(between, moments - _APART / 2), np.searchsorted(between, moments + _APART / 2)
+
+
+def _of_whole(before: Array, after: Array) -> Array:
+    """(J, h, w) pictures to (J, 3): log of the mean change, of the largest changes, and of brightness."""
+    changes = np.abs(after - before).reshape(len(before), -1)
+    most = changes.shape[1] // 10
+    strongest = np.partition(changes, -most, axis=1)[:, -most:].mean(axis=1)
+    levels = after.mean(axis=(1, 2)) - before.mean(axis=(1, 2))
+    columns = (np.log(changes.mean(axis=1) + 0.2), np.log(strongest + 0.5), levels)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _of_parts(stack: Array) -> Array:
-    """(F, h, w) pictures to (F - 1, 24): change of brightness and log of mean change, of 4 x 3 parts."""
-    num_pictures = len(stack)
-    across, down = _BLOCKS
-    parts = stack.reshape(num_pictures, down, _GRID[1] // down, across, _GRID[0] // across)
-    levels = np.diff(parts.mean(axis=(2, 4)).reshape(num_pictures, -1), axis=0)
-    changes = np.abs(np.diff(parts, axis=0)).mean(axis=(2, 4)).reshape(num_pictures - 1, -1)
-    return np.concatenate([levels, np.log(changes + 0.2)], axis=1)
+def _of_parts(before: Array, after: Array) -> Array:
+    """(J, h, w) pictures to (J, 60): brightness of 8 x 6 parts, and log of the mean change of 4 x 3."""
+    changes = np.log(_blocks(np.asarray(np.abs(after - before)), 4, 3) + np.float32(0.5))
+    return np.concatenate([_blocks((before + after) * np.float32(0.5), 8, 6), changes], axis=1)
 
 
-def _resampled(values: Array, times: npt.NDArray[np.float64]) -> Features:
-    """Put values at irregular times on the common grid."""
-    num_rows = int(times[-1] * RATE) + 1
-    grid = np.arange(num_rows) / RATE
-    columns = [np.interp(grid, times, values[:, b]) for b in range(values.shape[1])]
-    steps = np.diff(times, prepend=times[0])
-    gaps = [(a - step, a) for a, step in zip(times, steps, strict=True) if step > 1.0]
-    inside = _inside([(float(times[0]), float(times[-1]))], num_rows)
-    for begin, end in gaps:
-        inside[int(begin * RATE) : int(end * RATE) + 1] = 0.0
-    return _whitened(np.stack(columns, axis=1).astype(np.float32), inside)
+def _blocks(pictures: Array, across: int, down: int) -> Array:
+    """Mean of each part."""
+    shape = (len(pictures), down, _GRID[1] // down, across, _GRID[0] // across)
+    return np.asarray(pictures.reshape(shape).mean(axis=(2, 4)).reshape(len(pictures), -1))
 
 
 def _inside(spans: tuple[Span, ...] | list[Span], num_rows: int) -> Array:

@@ -34,6 +34,7 @@ class FoundOffset:
         drift: by how much the reference's clock runs faster than the video's.
         confidence: 0 to 1.
         note: what was compared, or why there is no offset.
+        is_readable: whether it has sound or pictures.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class FoundOffset:
     drift: float = 0.0
     confidence: float = 0.0
     note: str = ""
+    is_readable: bool = True
 
 
 # --- which videos belong together -----------------------------------------------------------------
@@ -151,7 +153,13 @@ def _answer(
     recording: Recording,
 ) -> FoundOffset:
     if path == reference:
-        return FoundOffset(path=path, offset_seconds=0.0, confidence=1.0, note="reference")
+        return FoundOffset(
+            path=path,
+            offset_seconds=0.0,
+            confidence=1.0,
+            note="reference",
+            is_readable=recording.is_readable,
+        )
     if path in placed:
         place = placed[path]
         return FoundOffset(
@@ -162,7 +170,12 @@ def _answer(
             note=f"by {place.by}, {place.overlap_seconds:.0f} s in common",
         )
     if path not in best:
-        return FoundOffset(path=path, offset_seconds=None, note=_nothing_to_compare(recording))
+        return FoundOffset(
+            path=path,
+            offset_seconds=None,
+            note=_nothing_to_compare(recording),
+            is_readable=recording.is_readable,
+        )
     return FoundOffset(
         path=path,
         offset_seconds=None,
@@ -172,7 +185,7 @@ def _answer(
 
 
 def _nothing_to_compare(recording: Recording) -> str:
-    if recording.sound_features is None and recording.picture_features is None:
+    if not recording.is_readable:
         return "not found: neither sound nor pictures to compare"
     return "not found: sound in one video, none in the other, or less than 3 s to compare"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tsm_runtime.audio.reader import Sound, read_sound
+from tsm_runtime.captures.matching.consistency import agreement
 from tsm_runtime.captures.matching.correlation import Correlator, Peak
 from tsm_runtime.captures.matching.features import RATE, Features, picture_features, sound_features
 from tsm_runtime.captures.matching.gcc_phat import gcc_phat
@@ -21,9 +22,11 @@ __all__ = ["CERTAIN", "Placement", "Recording", "match"]
 CERTAIN = 0.5
 """Least confidence of an offset that is returned as found."""
 
-_SOUND_PROMINENCE = (6.0, 0.8)
-"""Prominence of confidence 0.5, and the width of the logistic curve (benchmarks/offsets.py)."""
-_PICTURE_PROMINENCE = (4.5, 0.6)
+_EVIDENCE = {"sound": 5.0, "picture": 5.3}
+"""Evidence of confidence 0.5: geometric mean of prominence and agreement (see benchmarks/offsets.py)."""
+_EVIDENCE_WIDTH = 0.6
+_LEAST_PROMINENCE = 1.5
+_LEAST_AGREEMENT = 4.0
 
 _WHOLE_SECONDS = 150.0
 """Longer videos are looked for piece by piece, so that a drift does not blur their agreement."""
@@ -73,6 +76,11 @@ class Recording:
         """Features of its pictures, see `picture_features`."""
         return picture_features(self.path)
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether it has sound or pictures to compare."""
+        return self.sound_features is not None or self.picture_features is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -101,8 +109,8 @@ class Placement:
 def match(reference: Recording, video: Recording) -> Placement | None:
     """Find where a video lies on the time line of a reference.
 
-    Sound goes first: onsets in mel bands, then the waveforms. Pictures are compared where sound finds
-    nothing.
+    Of sound, onsets in mel bands are compared, then the waveforms. Pictures are compared only where one of
+    the two has no sound: that two sounds have nothing in common tells more than pictures could.
 
     Returns:
         The best placement, which may be uncertain; None where there is nothing to compare.
@@ -118,37 +126,46 @@ def match(reference: Recording, video: Recording) -> Placement | None:
 
 def _attempts(reference: Recording, video: Recording) -> Iterator[Placement]:
     if reference.sound_features is not None and video.sound_features is not None:
-        yield from _found([reference.sound_features], [video.sound_features], _SOUND_PROMINENCE, "sound")
+        yield from _found([reference.sound_features], [video.sound_features], "sound")
         yield from _by_waveform(reference, video)
-    if reference.picture_features is not None and video.picture_features is not None:
+    elif reference.picture_features is not None and video.picture_features is not None:
         for kinds in ((0, 1), (0,), (1,)):
             yield from _found(
                 [reference.picture_features[kind] for kind in kinds],
                 [video.picture_features[kind] for kind in kinds],
-                _PICTURE_PROMINENCE,
                 "picture",
             )
 
 
-def _found(
-    reference: Sequence[Features], video: Sequence[Features], scale: tuple[float, float], by: str
-) -> Iterator[Placement]:
-    peak = _peak(reference, video, scale[0])
+def _found(reference: Sequence[Features], video: Sequence[Features], by: str) -> Iterator[Placement]:
+    peak = _peak(reference, video, by)
     if peak is not None:
         yield Placement(
             offset_seconds=peak.offset_seconds,
             drift=peak.drift,
-            confidence=1 / (1 + math.exp(-(peak.prominence - scale[0]) / scale[1])),
+            confidence=_confidence(peak.prominence, agreement(reference, video, peak), by),
             overlap_seconds=peak.overlap_seconds,
             by=by,
         )
 
 
-def _peak(reference: Sequence[Features], video: Sequence[Features], needed: float) -> Peak | None:
+def _confidence(prominence: float, agreed: float, by: str) -> float:
+    """Return what a peak is worth: it must stand out, and most seconds must agree."""
+    evidence = math.sqrt(max(prominence, 0.0) * max(agreed, 0.0))
+    confidence = _logistic((evidence - _EVIDENCE[by]) / _EVIDENCE_WIDTH)
+    is_enough = prominence >= _LEAST_PROMINENCE and agreed >= _LEAST_AGREEMENT
+    return confidence if is_enough else min(confidence, 0.9 * CERTAIN)
+
+
+def _logistic(value: float) -> float:
+    return 1 / (1 + math.exp(-max(-50.0, value)))
+
+
+def _peak(reference: Sequence[Features], video: Sequence[Features], by: str) -> Peak | None:
     num_rows = len(video[0].rows)
     if num_rows <= _WHOLE_SECONDS * RATE:
         return Correlator(reference, num_rows).peak(video)
-    return _Pieces(Correlator(reference, round(_PIECE_SECONDS * RATE)), needed).peak(video)
+    return _Pieces(Correlator(reference, round(_PIECE_SECONDS * RATE)), _EVIDENCE[by]).peak(video)
 
 
 # --- long videos ----------------------------------------------------------------------------------
@@ -249,7 +266,7 @@ def _by_waveform(reference: Recording, video: Recording) -> Iterator[Placement]:
     yield Placement(
         offset_seconds=peak.offset_seconds,
         drift=peak.drift,
-        confidence=1 / (1 + math.exp(-6 * (margin - 1))),
+        confidence=_logistic(6 * (margin - 1)),
         overlap_seconds=peak.overlap_seconds,
         by="waveform",
     )
