@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -38,8 +38,6 @@ class FileRequest:
     """Options of the command as given; None where not."""
 
     videos: tuple[str, ...]
-    for_streams: Mapping[str, object] = field(default_factory=dict)
-    """Options that make no sense here, by their names: None where not given."""
     video_id: str | None = None
     output: str | None = None
     format: Format | None = None
@@ -57,10 +55,7 @@ class FileRequest:
 
     def __post_init__(self) -> None:
         if any(video == "-" or "://" in video for video in self.videos):
-            raise UsageError("an address or - is a stream: add --live")
-        for option, given in self.for_streams.items():
-            if given is not None:
-                raise UsageError(f"{option} is for streams: add --live")
+            raise UsageError("an address or - is a stream: use tsm-live")
 
 
 def run_files(
