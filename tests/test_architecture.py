@@ -26,7 +26,7 @@ def test_the_table_of_folders_is_the_tree(package: Path) -> None:
 
 
 def test_every_module_on_the_five_ways_is_there() -> None:
-    modules = [name for name in re.findall(r"`(\w+/\w+(?:/\w+)*)`", section("Five ways through the code"))]
+    modules = re.findall(r"`(\w+/\w+(?:/\w+)*)`", section("Five ways through the code"))
     assert len(modules) > 30
     files = {str(path.relative_to(package))[:-3] for package in PACKAGES for path in package.rglob("*.py")}
     assert [name for name in modules if name not in files] == []
