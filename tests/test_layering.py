@@ -26,12 +26,14 @@ HEAVY = {
     "safetensors",
     "tsm_train",
     "tsm_export",
+    "tsm_serve",
 }
 HELP_MAY_LOAD = {"tsm_runtime", "typer", "click", "shellingham", "typing_extensions", "annotated_doc"}
 FORBIDDEN = {
     "runtime/tsm_runtime": HEAVY,
-    "train/tsm_train": {"tsm_export", "onnx", "onnxscript", "onnxruntime"},
-    "export/tsm_export": set(),
+    "serve/tsm_serve": HEAVY - {"tsm_serve"},
+    "train/tsm_train": {"tsm_serve", "tsm_export", "onnx", "onnxscript", "onnxruntime"},
+    "export/tsm_export": {"tsm_serve"},
 }
 
 
