@@ -156,8 +156,6 @@ def test_settings_count_as_in_files(
 def test_smoothing_too_wide_for_a_stream_is_refused_in_a_line(
     tsm_live: Command, tsm_run: Command, video: Path
 ) -> None:
-    tsm_live: Command, tsm_run: Command, video: Path
-) -> None:
     """Before the model is opened; a file takes it."""
     code, out, err = tsm_live(video, "--smoothing", "1e12")
     assert (code, out, err.count("\n")) == (2, "", 1)
