@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -19,9 +19,7 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.clock import Clock, TimedFrame
-
-if TYPE_CHECKING:
-    from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.video.hardware import HardwareDecoder
 
 __all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
 
@@ -61,7 +59,7 @@ class VideoReader:
         VideoError: the file is missing, cannot be opened, or has no video stream.
     """
 
-    def __init__(self, path: Path, nvdec: Nvdec | None = None) -> None:
+    def __init__(self, path: Path, nvdec: HardwareDecoder | None = None) -> None:
         self.path = path
         self._nvdec = nvdec
         self._open()
@@ -187,7 +185,7 @@ class VideoReader:
         return None
 
 
-def _open_container(path: Path, nvdec: Nvdec | None) -> tuple[InputContainer, str]:
+def _open_container(path: Path, nvdec: HardwareDecoder | None) -> tuple[InputContainer, str]:
     """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
         if not path.exists():
