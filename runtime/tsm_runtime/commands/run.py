@@ -97,10 +97,13 @@ def tsm_run(
         parallel_calls=2,
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
+    from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.commands.run_files import FileRequest, run_files
 
+    captures = CaptureRequest(captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets)
     files = FileRequest(
         videos=tuple(videos or ()),
+        captures=captures if capture or view else None,
         video_id=video_id,
         output=output,
         format=format_,
@@ -116,13 +119,6 @@ def tsm_run(
         hwdec=hwdec,
         quiet=quiet,
     )
-    if capture or view:
-        from tsm_runtime.commands.run_captures import CaptureRequest, run_captures
-
-        asked = CaptureRequest(
-            files=files, captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets
-        )
-        raise typer.Exit(run_captures(asked, chosen, engine, overrides, notice))
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
 
 
