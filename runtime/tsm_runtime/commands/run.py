@@ -51,6 +51,7 @@ def tsm_run(
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
     rebuild: options.Rebuild = False,
+    playlists: options.Playlists = False,
     live: options.Live = False,
     show_open: options.ShowOpen = False,
     drop: options.Drop = None,
@@ -120,6 +121,7 @@ def tsm_run(
                 "--end": end,
                 "--jobs": jobs,
                 "--hwdec": None if hwdec == "none" else hwdec,
+                "--allow-playlists": playlists or None,
             },
             video_id=video_id,
             output=output,
@@ -156,6 +158,7 @@ def tsm_run(
         batch=batch,
         jobs=jobs,
         hwdec=hwdec,
+        playlists=playlists,
         quiet=quiet,
     )
     if capture or view:

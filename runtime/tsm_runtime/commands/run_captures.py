@@ -117,6 +117,7 @@ def run_captures(
     options = Options(
         min_score=ensemble.min_score if sum(map(len, views)) == 1 else 0.0,
         batch_size=request.files.batch,
+        allow_playlists=request.files.playlists,
         fusion=ensemble.options,
     )
     with closing_members(open_members(ensemble, bundles, backend, overrides)) as opened:

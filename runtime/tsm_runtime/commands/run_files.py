@@ -53,6 +53,7 @@ class FileRequest:
     batch: int | None = None
     jobs: int | None = None
     hwdec: Hwdec = "none"
+    playlists: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ def run_files(
         # An ensemble drops after weighing, as tsm-fuse does: weak segments support those of other members.
         min_score=ensemble.min_score if len(ensemble.members) == 1 else 0.0,
         batch_size=request.batch,
+        allow_playlists=request.playlists,
         fusion=ensemble.options,
     )
     inputs, errors = list_inputs([Path(video) for video in request.videos], request.video_id)

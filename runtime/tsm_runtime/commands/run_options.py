@@ -33,6 +33,7 @@ __all__ = [
     "Output",
     "Overlay",
     "Pace",
+    "Playlists",
     "Precision",
     "Quiet",
     "Rebuild",
@@ -220,6 +221,14 @@ Hwdec = Annotated[
 Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
+]
+
+Playlists = Annotated[
+    bool,
+    typer.Option(
+        "--allow-playlists",
+        help="also read playlists (HLS, concat lists), whose files must lie below the playlist's folder",
+    ),
 ]
 
 # --- Streams.

@@ -22,6 +22,7 @@ class Options:
             whole video. end None: to the end.
         min_score: segments of a model below it are dropped; in an ensemble before they are fused.
         batch_size: clips per call of the backend; None: as the backend likes it.
+        allow_playlists: see `video.opening.open_file`.
         fusion: of several members; its own min_score is that of fused segments.
 
     Raises:
@@ -32,6 +33,7 @@ class Options:
     end_seconds: float | None = None
     min_score: float = 0.0
     batch_size: int | None = None
+    allow_playlists: bool = False
     fusion: FusionOptions = field(default_factory=FusionOptions)
 
     def __post_init__(self) -> None:
