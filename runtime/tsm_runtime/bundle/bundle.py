@@ -89,10 +89,9 @@ def _read_inside(folder: Path, name: str, most_bytes: int) -> bytes:
     """
     path = folder / name
     # Without waiting: opening a named pipe would wait for its writer.
-    with path.open(
-        "rb", opener=lambda file, flags: os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
-    ) as file:
-        status = os.fstat(file.fileno())
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(number, "rb") as file:
+        status = os.fstat(number)
         if not stat.S_ISREG(status.st_mode) or not path.resolve().is_relative_to(folder.resolve()):
             raise BundleError(
                 f"{path}: leads out of the bundle or is no regular file; copy the file itself there"

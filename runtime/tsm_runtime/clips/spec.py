@@ -42,8 +42,8 @@ class ClipSpec:
         crop: half of the video's picture that is seen, as of one eye of a binocular recording; empty: all.
 
     Raises:
-        ValueError: a value is not positive or beyond any use (t under a millisecond), the window is shorter than t, the stride is no such part of t,
-            more than 64 windows reach over one moment, or there is no such half.
+        ValueError: a value is not positive or out of bounds, the window is shorter than t, the stride is no
+            such part of t, more than 64 windows reach over one moment, or there is no such half.
     """
 
     interval_seconds: float

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
+
 from tsm_runtime.errors import RunError
 
 __all__ = ["Ended", "Prefetcher"]

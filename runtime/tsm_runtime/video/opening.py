@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -47,7 +46,7 @@ def open_file(
     try:
         return _av_open(path, FILE_FORMATS, accelerator)
     except av.error.FFmpegError as error:
-        if error.errno != errno.EINVAL or not _is_playlist(path):
+        if not _is_playlist(path):
             raise
         if not allow_playlists:
             raise VideoError(
@@ -64,14 +63,14 @@ def whitelists(formats: tuple[str, ...] = FILE_FORMATS, protocols: str = _PROTOC
 
 
 def _av_open(
-    path: Path, formats: tuple[str, ...], accelerator: HWAccel | None, **more: Any
+    path: Path, formats: tuple[str, ...], accelerator: HWAccel | None, io_open: _BelowFolder | None = None
 ) -> InputContainer:
     return av.open(
         str(path.absolute()),  # absolute: a colon or leading dash in a name is no protocol or option
         options=whitelists(formats),
         metadata_errors="ignore",
         hwaccel=accelerator,
-        **more,
+        io_open=io_open,
     )
 
 
@@ -92,8 +91,15 @@ class _BelowFolder:
         self._playlist = playlist
         self._folder = folder
 
-    def __call__(self, url: str, flags: int, options: dict[str, str]) -> IO[bytes]:
+    def __call__(self, url: str, flags: int, options: dict[str, str]) -> _ClosingFile:
         target = Path(url.removeprefix("file:"))
         if not target.resolve().is_relative_to(self._folder):
             raise VideoError(f"{self._playlist}: names {url}, which lies outside of the playlist's folder")
-        return target.open("rb")
+        return _ClosingFile(target)
+
+
+class _ClosingFile(FileIO):
+    """A file that closes when it is no longer used: PyAV leaves those that it opened in this way open."""
+
+    def __del__(self) -> None:
+        self.close()
