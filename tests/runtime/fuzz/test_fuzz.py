@@ -111,15 +111,14 @@ bundle = "b"
 
 def check_texts(tmp_path: Path, name: str, text: bytes, read: Callable[[Path], object]) -> None:
     path = tmp_path / name
-    refused = 0
-    for number, data in enumerate(mutations_module().mutations(text, 11, NUMBER_OF_TEXTS)):
+    messages = []
+    for data in mutations_module().mutations(text, 11, NUMBER_OF_TEXTS):
         path.write_bytes(data)
         try:
             read(path)
         except TsmError as error:
-            refused += 1
-            assert len(str(error).splitlines()) <= 2, (number, str(error))
-    assert refused > 0
+            messages.append(str(error))
+    assert messages
 
 
 @pytest.mark.parametrize(
