@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -18,10 +18,8 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.clock import Clock, TimedFrame
+from tsm_runtime.video.hardware import HardwareDecoder
 from tsm_runtime.video.opening import open_file
-
-if TYPE_CHECKING:
-    from tsm_runtime.models.nvdec import Nvdec
 
 __all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
 
@@ -62,7 +60,9 @@ class VideoReader:
         VideoError: the file is missing, cannot be opened, or has no video stream.
     """
 
-    def __init__(self, path: Path, nvdec: Nvdec | None = None, *, allow_playlists: bool = False) -> None:
+    def __init__(
+        self, path: Path, nvdec: HardwareDecoder | None = None, *, allow_playlists: bool = False
+    ) -> None:
         self.path = path
         self._nvdec = nvdec
         self._allow_playlists = allow_playlists
@@ -189,7 +189,9 @@ class VideoReader:
         return None
 
 
-def _open_container(path: Path, nvdec: Nvdec | None, allow_playlists: bool) -> tuple[InputContainer, str]:
+def _open_container(
+    path: Path, nvdec: HardwareDecoder | None, allow_playlists: bool
+) -> tuple[InputContainer, str]:
     """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
         if not path.exists():
