@@ -134,10 +134,13 @@ def tsm_run(
             quiet=quiet,
         )
         raise typer.Exit(run_live(stream, chosen, engine, overrides, notice))
+    from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.commands.run_files import FileRequest, run_files
 
+    captures = CaptureRequest(captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets)
     files = FileRequest(
         videos=tuple(videos or ()),
+        captures=captures if capture or view else None,
         for_streams={
             "--open": show_open or None,
             "--drop": drop,
@@ -161,13 +164,6 @@ def tsm_run(
         playlists=playlists,
         quiet=quiet,
     )
-    if capture or view:
-        from tsm_runtime.commands.run_captures import CaptureRequest, run_captures
-
-        asked = CaptureRequest(
-            files=files, captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets
-        )
-        raise typer.Exit(run_captures(asked, chosen, engine, overrides, notice))
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
 
 

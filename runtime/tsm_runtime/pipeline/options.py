@@ -42,5 +42,8 @@ class Options:
     def clips(self, batch_size: int) -> ClipOptions:
         """Return the options of the clips, in batches of this size."""
         return ClipOptions(
-            start_seconds=self.start_seconds, end_seconds=self.end_seconds, batch_size=batch_size
+            start_seconds=self.start_seconds,
+            end_seconds=self.end_seconds,
+            batch_size=batch_size,
+            allow_playlists=self.allow_playlists,
         )
