@@ -1,4 +1,4 @@
-"""Which part of a video is cut into clips, and how many clips make a batch."""
+"""How a video is cut into clips: which part of it, and how many clips make a batch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class ClipOptions:
         start_seconds, end_seconds: only intervals that lie within are cut; the grid stays that of the whole
             video. end None: to the end.
         batch_size: clips per batch.
+        allow_playlists: see `video.opening.open_file`.
 
     Raises:
         UsageError: a value is out of range.
@@ -28,6 +29,7 @@ class ClipOptions:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     batch_size: int = 1
+    allow_playlists: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_seconds < _LATEST_SECONDS:

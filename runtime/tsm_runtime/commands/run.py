@@ -51,6 +51,7 @@ def tsm_run(
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
     rebuild: options.Rebuild = False,
+    playlists: options.Playlists = False,
     live: options.LiveAlias = False,
     demo: options.Demo = False,
     quiet: options.Quiet = False,
@@ -117,6 +118,7 @@ def tsm_run(
         batch=batch,
         jobs=jobs,
         hwdec=hwdec,
+        playlists=playlists,
         quiet=quiet,
     )
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))

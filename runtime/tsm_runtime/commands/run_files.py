@@ -55,6 +55,7 @@ class FileRequest:
     batch: int | None = None
     jobs: int | None = None
     hwdec: Hwdec = "none"
+    playlists: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -86,6 +87,7 @@ class FileRequest:
             # An ensemble drops after the fusion: weak segments support those of other members.
             min_score=ensemble.min_score if num_members == 1 else 0.0,
             batch_size=self.batch,
+            allow_playlists=self.playlists,
             fusion=ensemble.options,
         )
 

@@ -31,6 +31,7 @@ __all__ = [
     "Offsets",
     "Output",
     "Overlay",
+    "Playlists",
     "Precision",
     "Quiet",
     "Rebuild",
@@ -214,6 +215,14 @@ Hwdec = Annotated[
 Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
+]
+
+Playlists = Annotated[
+    bool,
+    typer.Option(
+        "--allow-playlists",
+        help="also read playlists (HLS, concat lists), whose files must lie below the playlist's folder",
+    ),
 ]
 
 # --- The rest.

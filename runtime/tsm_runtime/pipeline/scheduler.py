@@ -184,7 +184,8 @@ class _Run:
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
-        with VideoReader(video.given.path, self._nvdec) as reader:
+        playlists = self._options.allow_playlists
+        with VideoReader(video.given.path, self._nvdec, allow_playlists=playlists) as reader:
             specs, cancelled = self._specs(video.given.view), self._decoding.cancelled
             video.clips = ClipStream(
                 reader,
