@@ -16,6 +16,7 @@ from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
 from tsm_runtime.formats.json_lines import read_json_lines, results_to_json_lines
 from tsm_runtime.formats.kaggle import ACTION_IDS, is_kaggle, read_kaggle, results_to_kaggle
 from tsm_runtime.formats.names import Format, format_of
+from tsm_runtime.formats.parquet import results_to_parquet
 from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
 from tsm_runtime.formats.via import read_via, results_to_via
 from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
@@ -44,7 +45,7 @@ def encode_results(
     Args:
         results: videos in the order they shall have in the file.
         format_: its name.
-        external_data: where the results come from (json).
+        external_data: where the results come from (json, parquet).
         media: video file by id (eaf, via).
         label_ids: class id by label (kaggle).
 
@@ -56,6 +57,8 @@ def encode_results(
         return results_to_json(results, external_data or {})
     if format_ == "jsonl":
         return results_to_json_lines(results)
+    if format_ == "parquet":
+        return results_to_parquet(results, external_data or {})
     if format_ == "via":
         return results_to_via(results, media)
     if format_ == "eaf":
