@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsm_runtime.bundle.bundle import Bundle
@@ -42,8 +42,6 @@ class FileRequest:
 
     videos: tuple[str, ...] = ()
     captures: CaptureRequest | None = None
-    for_streams: Mapping[str, object] = field(default_factory=dict)
-    """Options that only apply to streams, by their names: None where not given."""
     video_id: str | None = None
     output: str | None = None
     format: Format | None = None
@@ -62,10 +60,7 @@ class FileRequest:
 
     def __post_init__(self) -> None:
         if any(video == "-" or "://" in video for video in self.videos):
-            raise UsageError("an address or - is a stream: add --live")
-        for option, given in self.for_streams.items():
-            if given is not None:
-                raise UsageError(f"{option} is for streams: add --live")
+            raise UsageError("an address or - is a stream: use tsm-live")
         if self.captures is not None:
             self._check_captures(self.captures.option)
 

@@ -98,7 +98,7 @@ def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False)
         )
     if scheme:
         known = ", ".join(sorted(_RECONNECTS | _ENDS))
-        raise UsageError(f"{scheme}:// is no kind of stream that --live knows ({known})")
+        raise UsageError(f"{scheme}:// is no kind of stream that tsm-live knows ({known})")
     if text == "-":
         # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.
         return StreamSource(url="pipe:0", name="-", options=whitelists(protocols="pipe,crypto,data"))
