@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
-from tsm_runtime.errors import BackendError
-from tsm_runtime.formats.text import rounded
-from tsm_runtime.results import Result, ranked_scenes
+from tsm_runtime.errors import BackendError, UsageError
+from tsm_runtime.formats.text import rounded, segment_at
+from tsm_runtime.results import Result, Segment, ranked_scenes
 
 COLUMNS = ("video", "status", "label", "start", "end", "score", "scene", "bundle", "duration", "error")
 """`status` is `done`, `incomplete` (the video breaks off) or `failed`; `label` to `score` are null where a
@@ -93,3 +94,29 @@ def results_to_parquet(results: Sequence[Result], external_data: Mapping[str, ob
     out = BytesIO()
     pa.parquet.write_table(rows_to_table(rows), out, compression="zstd")
     return out.getvalue()
+
+
+def read_parquet(path: Path) -> dict[str, list[Segment]]:
+    """Read segments per video of a file that `results_to_parquet` wrote; failed videos are left out.
+
+    Raises:
+        UsageError: it is no such file, or a row is wrong.
+        BackendError: pyarrow is not installed.
+    """
+    pa = require_pyarrow()
+    try:
+        table = pa.parquet.read_table(path, columns=list(COLUMNS))
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        raise UsageError(f"{path}: not a Parquet file of segments: {error}") from error
+    found: dict[str, list[Segment]] = {}
+    for number, row in enumerate(table.to_pylist(), start=1):
+        if row["status"] == "failed":
+            continue
+        segments = found.setdefault(str(row["video"]), [])
+        if row["label"] is not None:
+            where = f"{path}, row {number} (video {row['video']!r})"
+            numbers = [row[name] for name in ("start", "end", "score")]
+            if None in numbers:
+                raise UsageError(f"{where}: a label without start, end and score")
+            segments.append(segment_at(where, row["label"], *numbers))
+    return found

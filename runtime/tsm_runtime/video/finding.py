@@ -90,19 +90,22 @@ def list_inputs(
 def _names(videos: Mapping[Path, Path], ids: Ids) -> list[str]:
     """Return the ids of videos, whose values are the folders they were found in."""
     stems = [default_id(path) for path in videos]
-    if ids == "stem" or (ids == "auto" and (len(set(stems)) == len(stems) or _are_views(videos))):
+    counts = Counter(stems)
+    repeated = [path for path, stem in zip(videos, stems, strict=True) if counts[stem] > 1]
+    if ids == "stem" or (ids == "auto" and _are_views(repeated)):
         return stems
     roots = {os.path.normpath(root.absolute()) for root in videos.values()}
     root = os.path.commonpath(roots) if roots else ""
     relative = [PurePath(os.path.relpath(path, root)) for path in videos]
-    counts = Counter(path.with_suffix("") for path in relative)
+    ambiguous = Counter(path.with_suffix("") for path in relative)
     return [
-        (path if counts[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in relative
+        (path if ambiguous[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix()
+        for path in relative
     ]
 
 
 def _are_views(videos: Iterable[Path]) -> bool:
-    """Whether these are views of captures, which have the name of their capture in common."""
+    """Whether these are views of captures, which have the name of their capture in common; also of none."""
     return {path.parent.name for path in videos} <= {*VIEWS}
 
 

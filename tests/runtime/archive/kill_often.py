@@ -1,7 +1,7 @@
 """Runs `tsm-run` in child processes and kills them at random moments: BUNDLE VIDEOS OUT KILLS SEED.
 
-A program of its own that loads the runtime once and forks: a run then takes a fraction of a second. Prints how
-many runs were killed and how often the archive was done from its beginning to its end.
+It loads the runtime once and forks, so that a run takes a fraction of a second. Prints how many runs were
+killed and how often the archive was done from its beginning to its end.
 """
 
 from __future__ import annotations
