@@ -12,32 +12,59 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 from tsm_runtime.errors import RunError, UsageError
 
-__all__ = ["Faults", "is_folder", "noting", "read_json", "read_text", "whole_folder", "write_whole"]
+__all__ = [
+    "Faults",
+    "is_folder",
+    "noting",
+    "read_json",
+    "read_text",
+    "temporary_sibling",
+    "whole_folder",
+    "write_whole",
+]
 
 
 _GZIP = b"\x1f\x8b"
 """First bytes of a gzip file; no UTF-8 text begins with them."""
 
 
+_MOST_TEXT_BYTES = 512 * 2**20
+"""The largest annotation file of the field, of Kinetics-700, has some 60 MiB."""
+
+
 def read_text(path: Path) -> str:
     """Text of a UTF-8 file, with or without byte order mark, gzipped or not; line ends stay as they are.
 
     Raises:
-        UsageError: the file cannot be read or is not UTF-8.
+        UsageError: the file cannot be read, is larger than any annotation file, or is not UTF-8.
     """
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data.startswith(_GZIP) else data).decode("utf-8-sig")
+        return _bounded_bytes(path).decode("utf-8-sig")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: damaged gzip file: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _bounded_bytes(path: Path) -> bytes:
+    """Return the content of a file, unpacked, and stop at one without end (a device, a gzip bomb)."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_TEXT_BYTES + 1)
+        if data.startswith(_GZIP):
+            with gzip.open(BytesIO(data)) as packed:
+                data = packed.read(_MOST_TEXT_BYTES + 1)
+    if len(data) > _MOST_TEXT_BYTES:
+        raise UsageError(
+            f"{path}: more than {_MOST_TEXT_BYTES >> 20} MiB of text; expected annotations or settings"
+        )
+    return data
 
 
 def read_json(path: Path, faults: Faults = None) -> object:
@@ -96,16 +123,29 @@ def _write(target: Path, content: bytes) -> None:
         # /dev/stdout or a pipe cannot be replaced, and a folder gives the right error here.
         target.write_bytes(content)
         return
-    temporary = _temporary_sibling(target)
+    temporary = temporary_sibling(target)
     try:
         with temporary.open("xb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         with suppress(FileNotFoundError, PermissionError):
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
+        _sync_folder(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the name of a new file survive a loss of power, where the system can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def is_folder(path: Path) -> bool:
@@ -130,7 +170,7 @@ def whole_folder(path: Path, *, marker: str = "manifest.json") -> Iterator[Path]
         RunError: a file or folder could not be written; what was there before stays.
     """
     target = Path(os.path.realpath(path))
-    temporary = _temporary_sibling(target)
+    temporary = temporary_sibling(target)
     try:
         _check_replaceable(target, path, marker)
         temporary.mkdir()
@@ -156,7 +196,7 @@ def _exchange(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
         return
-    old = _temporary_sibling(target)
+    old = temporary_sibling(target)
     target.rename(old)
     try:
         new.rename(target)
@@ -166,7 +206,8 @@ def _exchange(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _temporary_sibling(target: Path) -> Path:
+def temporary_sibling(target: Path) -> Path:
+    """Return a name that is free, in the folder of `target`."""
     # Not derived from the target's name, which may already have the longest length a file system takes.
     return target.parent / f".tsm-{uuid.uuid4().hex}.tmp"
 

@@ -16,7 +16,8 @@ from av.container import InputContainer
 
 from tsm_runtime.audio.track import choose_track, describe_tracks
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.video.reader import VideoReader, open_container, reason_of
+from tsm_runtime.video.opening import SOUND_FORMATS, open_file
+from tsm_runtime.video.reader import VideoReader, check_file, reason_of
 
 __all__ = ["SAMPLE_RATE", "Samples", "Sound", "Span", "picture_zero", "read_sound"]
 
@@ -90,7 +91,7 @@ def read_sound(path: Path, *, channels: int = 1, track: str = "", rate: int = SA
         VideoError: the file cannot be opened.
         UsageError: the requested track is not there.
     """
-    with open_container(path) as container:
+    with _open(path) as container:
         try:
             stream = choose_track(container, track)
         except UsageError as error:
@@ -107,6 +108,14 @@ def read_sound(path: Path, *, channels: int = 1, track: str = "", rate: int = SA
         for start_seconds, samples in decoding.pieces():
             placing.add(start_seconds, samples, claimed)
         return placing.sound([*warnings, *decoding.warnings()])
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        check_file(path)
+        return open_file(path, formats=SOUND_FORMATS)
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: not a readable video or sound ({reason_of(error)})") from error
 
 
 @dataclass(slots=True)

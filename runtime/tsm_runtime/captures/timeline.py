@@ -1,13 +1,12 @@
-"""Results put on a capture's time line: moved by where their video begins, and clips of one view made one."""
+"""Results on a capture's time line: moved by the begin of their video, and the clips of one view joined."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from tsm_runtime.formats.read_write import Result, SceneScore
 from tsm_runtime.fusion.fuse import fuse_scenes, union_gaps
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Result, SceneScore, Segment, all_complete
 
 __all__ = ["end_on_time_line", "join_results", "join_scenes", "join_segments", "moved_spans"]
 
@@ -60,29 +59,34 @@ def join_scenes(parts: Sequence[tuple[Sequence[SceneScore], int]]) -> tuple[Scen
 
 
 def join_results(capture_id: str, parts: Sequence[tuple[Result, float]]) -> Result:
-    """Make one result of what a member found in the videos of its view.
+    """Join the results of a member for the videos of its view.
 
     Args:
         capture_id: name of the result.
-        parts: of each video its result and where it begins on the time line.
+        parts: for each video the result and the second of the time line where the video begins.
 
     Returns:
-        Segments and gaps on the time line; the duration is where the last video ends on it.
+        Segments and gaps on the time line; the duration is the end of the last video on it. A single video
+        that begins at second 0 keeps its result.
     """
     results = [result for result, _ in parts]
-    alone = len(parts) == 1 and parts[0][1] == 0
+    if len(parts) == 1 and parts[0][1] == 0:
+        return replace(results[0], video_id=capture_id)
     return replace(
         results[0],
         video_id=capture_id,
         segments=tuple(join_segments([(result.segments, offset) for result, offset in parts])),
         scenes=join_scenes([(result.scenes, result.num_intervals) for result in results]),
         num_intervals=sum(result.num_intervals for result in results),
-        duration_seconds=max(end_on_time_line(r.duration_seconds, offset) for r, offset in parts),
-        complete=all(result.complete for result in results),
+        duration_seconds=max(
+            (end_on_time_line(r.duration_seconds, offset) for r, offset in parts if r.duration_seconds),
+            default=0.0,
+        ),
+        complete=all_complete(results),
         gaps=union_gaps(filter(None, moved_spans(r.gaps, offset)) for r, offset in parts),
         corrupt_frames=sum(result.corrupt_frames for result in results),
         warnings=(),
-        scores=results[0].scores if alone else None,  # their grid is that of one video
+        scores=None,  # their grid is that of one video
         members=(),
     )
 

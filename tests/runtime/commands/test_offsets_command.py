@@ -57,4 +57,4 @@ def test_wrong_use_and_what_cannot_be_read(tsm_offsets: Command, capture: Path) 
     done = tsm_offsets("cap")
     assert done.code == 1
     assert "not found: neither sound nor pictures" in done.out
-    assert "third_person/c.mp4: not a readable video" in done.err
+    assert "third_person/c.mp4: not a readable video or sound" in done.err

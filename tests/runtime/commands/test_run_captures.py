@@ -185,7 +185,9 @@ def test_members_of_one_view_share_its_decoding(run: Command, monkeypatch: pytes
     opened: list[Path] = []
     original = videos.VideoReader
     monkeypatch.setattr(
-        videos, "VideoReader", lambda path, *rest: opened.append(Path(path)) or original(path, *rest)
+        videos,
+        "VideoReader",
+        lambda path, *rest, **more: opened.append(Path(path)) or original(path, *rest, **more),
     )
     together = document(run("--capture", "set/c1", "-m", "pan", "-m", "front", "-m", "fast"))
     assert [path.parent.name for path in opened] == ["panoramic", "third_person"]
@@ -342,11 +344,11 @@ P = "panoramic=set/panoramic/c1.mp4"
         (("--capture", "set/panoramic", "-m", "pan"), "for all captures give set"),
         (("--capture", "set/c1", "--view", P, "-m", "pan"), "--capture beside --view"),
         (("set/panoramic/c1.mp4", "--view", P, "-m", "pan"), "which view is it? name it with --view"),
-        (("--view", P, "--live", "-m", "pan"), "--view is for files, not for --live"),
+        (("--view", P, "--live", "-m", "pan"), "No such option: --view"),
         (("--view", P, "--overlay", "o.mp4", "-m", "pan"), "--overlay is for a video alone"),
         (("--view", P, "--report", "o.html", "-m", "pan"), "--report is for a video alone"),
         (("--view", P, "--end", 3, "-m", "pan"), "--end is for a video alone"),
-        (("--view", P, "--pace", "-m", "pan"), "--pace is for streams"),
+        (("--view", P, "--pace", "-m", "pan"), "No such option: --pace"),
         (("set", "-m", "pan"), "would both be 'c1' in the output; run captures with --capture"),
         (("--view", f"{P}@nan", "-m", "pan"), "c1.mp4@nan: offset nan; expected seconds"),
         (("--view", "panoramic", "-m", "pan"), "--view panoramic: expected VIEW=FILE or VIEW=FILE@SECONDS"),
