@@ -73,13 +73,17 @@ class Source(Protocol):
         ...
 
 
-def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False) -> Source:
+def find_source(
+    text: str, *, timeout_seconds: float = 10.0, pace: bool = False, rate: float | None = None
+) -> Source:
     """Return the source that a user means by an address, a device, `-` or a file name.
 
     Args:
         text: `rtsp://...`, `http://...` and the like, `/dev/video0`, `-`, or a file.
         timeout_seconds: a network stream from which nothing comes for so long is lost.
         pace: play a file as fast as its times say, as a camera would.
+        rate: frames per second of a source that holds no times; default: those of a camera count from their
+            arrival, those of a file at an assumed rate.
 
     Raises:
         UsageError: an address of a kind that is not known.
@@ -91,6 +95,7 @@ def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False)
             name=_without_secrets(text),
             options=_network_options(scheme),
             timeout_seconds=timeout_seconds,
+            rate=rate,
             is_live=True,
             reconnects=True,
             end_is_loss=scheme in _RECONNECTS,
@@ -100,15 +105,16 @@ def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False)
         raise UsageError(f"{scheme}:// is no kind of stream that --live knows ({known})")
     if text == "-":
         # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.
-        return StreamSource(url="pipe:0", name="-", options={"protocol_whitelist": "pipe,crypto,data"})
+        options = {"protocol_whitelist": "pipe,crypto,data"}
+        return StreamSource(url="pipe:0", name="-", options=options, rate=rate)
     if _is_device(Path(text)):
         return StreamSource(
-            url=text, name=text, format="v4l2", is_live=True, reconnects=True, end_is_loss=True
+            url=text, name=text, format="v4l2", rate=rate, is_live=True, reconnects=True, end_is_loss=True
         )
     if Path(text).is_fifo():
         options = {"protocol_whitelist": "file,crypto,data"}
-        return StreamSource(url=str(Path(text).absolute()), name=text, options=options)
-    return FileSource(path=Path(text), pace=pace)
+        return StreamSource(url=str(Path(text).absolute()), name=text, options=options, rate=rate)
+    return FileSource(path=Path(text), pace=pace, rate=rate)
 
 
 def _network_options(scheme: str) -> dict[str, str]:
@@ -142,6 +148,7 @@ class FileSource:
 
     path: Path
     pace: bool = False
+    rate: float | None = None
     reconnects: bool = False
     end_is_loss: bool = False
 
@@ -166,7 +173,8 @@ class FileSource:
         Raises:
             VideoError: it is missing, cannot be opened, or has no video stream.
         """
-        return _PacedReader(self.path) if self.pace else VideoReader(self.path)
+        reader = _PacedReader if self.pace else VideoReader
+        return reader(self.path, rate=self.rate)
 
 
 class _PacedReader(VideoReader):
