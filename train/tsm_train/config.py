@@ -155,6 +155,13 @@ class TrainConfig(_Section, frozen=True):
     scene_loss_weight: NotNegative = 0.5
     """The loss is that of the actions + this * that of the scenes; a video without scene adds to the first
     alone."""
+    frame_loss: NotNegative = 0.0
+    """Weight of the per-frame action loss beside that of the clips; 0: none, as in the paper. A frame's label
+    is that of its T-th of the clip's window, by coverage."""
+    frame_tolerance_seconds: NotNegative = 0.05
+    """Frames whose middle is nearer to the start or end of an action do not count in the per-frame loss."""
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Share of each action target that is spread evenly over all outputs (arXiv 1512.00567, 7)."""
     freeze_bn: Literal["none", "partial", "all"] = "none"
     """Batch norms that keep statistics and weights: `partial` is all but the first, as in TSN and TSM."""
     ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0

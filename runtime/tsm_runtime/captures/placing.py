@@ -128,4 +128,5 @@ def _joined_provenance(member: MemberFile, parts: _Begins) -> Provenance | None:
         complete=all(completes) if completes else None,
         gaps=list(union_gaps(filter(None, moved_spans(p.gaps, begin)) for p, begin in told)),
         corrupt_frames=sum(corrupts) if corrupts else None,
+        discontinuities=sorted(at + begin for p, begin in told for at in p.discontinuities),
     )

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clips.builder import ClipBatch, ClipBuilder
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.errors import VideoError
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.reader import TimedFrame, VideoReader
@@ -27,19 +27,23 @@ Look = tuple[int, Crop]
 """Size and crop of a picture: models that have both in common share it."""
 
 
+_SHOWN = 5
+
+
 class ClipStream:
     """Clips of one video, and what was noticed on the way. Iterate once, from one thread.
 
     The video is decoded once for all specs, each of which has its own grid of intervals; what a batch is of,
     its `spec` says. Batches of a spec are the same whatever other specs there are.
 
+    `discontinuities` are the seconds at which the video's clock began anew: no clip crosses one.
     `duration_seconds` is the length of the video by its frames, or up to the asked end. Setting `cancelled`
     from any thread ends the iteration at the next frame.
 
     Args:
         reader: an open video.
         specs: what the model takes, or what several do; equal ones count once.
-        options: which part of the video, and clips per batch (1 where it does not say).
+        options: which part of the video, and clips per batch; default: all of it, one clip.
         cancelled: see above; default: an event of its own.
         memory: where the arrays of batches are taken from, see `ClipBuilder`; default: new ones.
         converter: makes what turns a frame into what is put into those arrays, of a size and a crop.
@@ -52,19 +56,20 @@ class ClipStream:
         self,
         reader: VideoReader,
         specs: ClipSpec | Sequence[ClipSpec],
-        options: Options,
+        options: ClipOptions | None = None,
         *,
         cancelled: threading.Event | None = None,
         memory: Mapping[ClipSpec, FramePool] | None = None,
         converter: Callable[[int, Crop], Any] = FrameConverter,
     ) -> None:
         self.reader = reader
-        self.options = options
+        self.options = options or ClipOptions()
         self.specs = (specs,) if isinstance(specs, ClipSpec) else tuple(dict.fromkeys(specs))
         if not self.specs:
             raise ValueError("clips for no model: expected one or more")
-        self.builders = {spec: _builder(spec, options, (memory or {}).get(spec)) for spec in self.specs}
+        self.builders = {spec: _builder(spec, self.options, (memory or {}).get(spec)) for spec in self.specs}
         self.duration_seconds = 0.0
+        self.discontinuities: list[float] = []
         self.cancelled = cancelled or threading.Event()
         self._converter = converter
 
@@ -86,6 +91,10 @@ class ClipStream:
     def _push(
         self, shown: TimedFrame, until_seconds: float, converters: Mapping[Look, Any]
     ) -> Iterator[ClipBatch]:
+        if shown.discontinuity:
+            self._note_discontinuity(shown.start_seconds)
+            for builder in self.builders.values():
+                yield from builder.restart(shown.start_seconds)
         pictures: dict[Look, npt.NDArray[np.uint8]] = {}  # of this frame
 
         def picture(look: Look) -> npt.NDArray[np.uint8]:
@@ -96,6 +105,11 @@ class ClipStream:
         with self._path_told():
             for spec, builder in self.builders.items():
                 yield from builder.push(shown.start_seconds, until_seconds, partial(picture, look_of(spec)))
+
+    def _note_discontinuity(self, seconds: float) -> None:
+        start, end = self.options.start_seconds, self.options.end_seconds
+        if start < seconds and (end is None or seconds < end):
+            self.discontinuities.append(seconds)
 
     @contextmanager
     def _path_told(self) -> Iterator[None]:
@@ -124,13 +138,19 @@ class ClipStream:
         """One line for each thing that makes the result of a model less than it could be."""
         if self.reader.failure is not None:
             yield self._break_off()
+        if rate := self.reader.assumed_rate:
+            yield f"states no times: assumed at {rate:g} frames per second; --rate states another"
+        if cuts := self.discontinuities:
+            where = ", ".join(f"{at:.2f} s" for at in cuts[:_SHOWN]) + (" ..." if len(cuts) > _SHOWN else "")
+            yield f"its clock begins anew at {where}: no segment crosses that"
         if num_corrupt := self.reader.corrupt_frames:
             yield f"{_counted(num_corrupt, 'corrupt or misplaced frame')} skipped or concealed"
         if gaps := self.builders[spec].gaps:
             longest = max(end - start for start, end in gaps)
             yield (
                 f"{_counted(len(gaps), 'gap')} without a new frame for longer than an interval of"
-                f" {spec.interval_seconds:g} s (longest {longest:.2f} s): nothing was looked for there"
+                f" {spec.interval_seconds:g} s (longest {longest:.2f} s): intervals without a frame of their"
+                " own were left out"
             )
 
     def why_nothing(self, spec: ClipSpec) -> str:
@@ -153,11 +173,11 @@ class ClipStream:
         return f"breaks off after {seconds:.2f} s{lost}: {self.reader.failure}"
 
 
-def _builder(spec: ClipSpec, options: Options, memory: FramePool | None) -> ClipBuilder:
+def _builder(spec: ClipSpec, options: ClipOptions, memory: FramePool | None) -> ClipBuilder:
     end = options.end_seconds
     return ClipBuilder(
         spec,
-        options.batch_size or 1,
+        options.batch_size,
         first_interval=-count_intervals(-options.start_seconds, spec.stride_seconds),  # ceil
         stop_interval=None if end is None else spec.num_intervals(end),
         memory=memory or FramePool(),

@@ -15,6 +15,7 @@ from tsm_runtime.commands.progress import progress_bars
 from tsm_runtime.commands.run_files import FileRequest, default_jobs, encoding_for
 from tsm_runtime.errors import TsmError, UsageError, VideoError
 from tsm_runtime.formats.read_write import Result
+from tsm_runtime.fusion.calibration import calibrated_result
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.models.choice import BackendRequest
@@ -23,8 +24,7 @@ from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
 from tsm_runtime.outputs.sinks import Sink, check_output, open_sink
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.result import calibrated_result
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.run import run_videos
 from tsm_runtime.terminal import printable, warn
 from tsm_runtime.video.finding import VideoInput
 

@@ -26,7 +26,7 @@ from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import report_request, with_report
 from tsm_runtime.outputs.sinks import Encoding, Sink, check_output, choose_format, label_ids_for, open_sink
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.run import run_videos
 from tsm_runtime.terminal import printable, warn
 from tsm_runtime.video.finding import VideoInput, list_inputs
 

@@ -92,6 +92,7 @@ def provenance(result: Result) -> dict[str, object]:
         "complete": result.complete,
         "gaps": [[rounded(start), rounded(end)] for start, end in result.gaps],
         "corrupt_frames": result.corrupt_frames,
+        **({"discontinuities": [rounded(at) for at in cuts]} if (cuts := result.discontinuities) else {}),
     }
 
 

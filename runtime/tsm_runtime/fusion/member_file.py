@@ -43,6 +43,7 @@ class Provenance(msgspec.Struct):
     complete: bool | None = None
     gaps: list[tuple[float, float]] = []
     corrupt_frames: int | None = None
+    discontinuities: list[float] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +263,8 @@ def _told(video_id: str, members: Sequence[MemberFile]) -> dict[str, object]:
         merged["gaps"] = [list(gap) for gap in union_gaps(each.gaps for each in told)]
     if corrupts:
         merged["corrupt_frames"] = max(corrupts)
+    if cuts := sorted({at for each in told for at in each.discontinuities}):
+        merged["discontinuities"] = cuts
     return merged
 
 

@@ -1,4 +1,4 @@
-"""."""
+"""Which labels an interval has, and the settings that turn scores into segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LabelRule", "SegmentRules"]
 
 
 class LabelRule:
-    """Tells which labels an interval has.
+    """Decides which labels an interval has.
 
     Args:
         labels: A action labels.
@@ -35,7 +35,7 @@ class LabelRule:
         self._thresholds = np.array(thresholds, np.float32)
 
     def __call__(self, scores: npt.NDArray[np.float32]) -> list[int]:
-        """Return the numbers of the labels, increasing, that scores (A,) give."""
+        """Return the indices of the labels, increasing, of scores (A,)."""
         if len(self._thresholds):
             return [int(label) for label in np.flatnonzero(scores >= self._thresholds)]
         best = int(scores.argmax())

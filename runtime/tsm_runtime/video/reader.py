@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -21,10 +21,8 @@ from tsm_runtime.errors import VideoError
 from tsm_runtime.video.clock import NEW_CLOCK_SECONDS, Clock, TimedFrame
 from tsm_runtime.video.decoding import PacketDecoder
 from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted
+from tsm_runtime.video.hardware import HardwareDecoder
 from tsm_runtime.video.timing import timing_of
-
-if TYPE_CHECKING:
-    from tsm_runtime.models.nvdec import Nvdec
 
 __all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
 
@@ -69,7 +67,9 @@ class VideoReader:
         VideoError: the file is missing, cannot be opened, or has no video stream.
     """
 
-    def __init__(self, path: Path, nvdec: Nvdec | None = None, *, rate: float | None = None) -> None:
+    def __init__(
+        self, path: Path, nvdec: HardwareDecoder | None = None, *, rate: float | None = None
+    ) -> None:
         self.path = path
         self._nvdec = nvdec
         self._open()
@@ -249,7 +249,7 @@ class VideoReader:
         return None
 
 
-def _open_container(path: Path, nvdec: Nvdec | None) -> tuple[InputContainer, str]:
+def _open_container(path: Path, nvdec: HardwareDecoder | None) -> tuple[InputContainer, str]:
     """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
         if not path.exists():

@@ -32,12 +32,16 @@ _NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,srt,udp,tcp,tls,http,https,httpproxy,
 class Connection(Protocol):
     """An open stream. `VideoReader` is one, of a file."""
 
-    corrupt_frames: int
     failure: str | None
     """Why it broke off, or None where it came to its own end."""
 
+    @property
+    def corrupt_frames(self) -> int:
+        """Packets and frames so far that did not decode or came with a wrong time."""
+        ...
+
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield frames with seconds after the first one, until the stream ends, breaks off, or jumps."""
+        """Yield frames with seconds after the first one, until the stream ends or breaks off."""
         ...
 
     def close(self) -> None:

@@ -7,13 +7,17 @@ from fractions import Fraction
 
 import av
 from av.container import InputContainer
-from av.format import Flags
 from av.video.stream import VideoStream
 
 __all__ = ["Timing", "timing_of"]
 
 _ASSUMED_RATE = 25.0
 """Frames per second of what states none: FFmpeg's own assumption."""
+
+
+_NO_TIMESTAMPS = 0x80
+_CLOCK_MAY_RESTART = 0x200
+"""FFmpeg's AVFMT_NOTIMESTAMPS and AVFMT_TS_DISCONT of a container's format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ def timing_of(container: InputContainer, stream: VideoStream, rate: float | None
         rate: frames per second of frames without times; others do not need it.
     """
     flags = container.format.flags
-    has_times = not flags & Flags.no_timestamps.value
+    has_times = not flags & _NO_TIMESTAMPS
     stated = stream.codec_context.framerate
     known = (stream.average_rate or stream.guessed_rate) if has_times else stated
     seconds = float(1 / known) if known else 1 / _ASSUMED_RATE
@@ -58,7 +62,7 @@ def timing_of(container: InputContainer, stream: VideoStream, rate: float | None
         # AVI has no presentation times. FFmpeg derives them from the kind of picture, which is wrong with
         # B-frames, and more so where two pictures share a packet (XviD, DivX).
         by_dts=container.format.name == "avi",
-        clock_may_restart=bool(flags & Flags.ts_discont.value),
+        clock_may_restart=bool(flags & _CLOCK_MAY_RESTART),
         has_times=has_times,
         rate=rate,
         rate_is_stated=bool(rate or stated),

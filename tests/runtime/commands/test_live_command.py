@@ -373,7 +373,8 @@ def test_a_reader_that_leaves_is_the_end(minute: Path, environment: dict[str, st
 def test_a_full_disk(tsm_run: Command, video: Path) -> None:
     code, out, err = tsm_run(video, "--live", "--output", "/dev/full")
     assert (code, out) == (7, "")
-    assert err == "tsm-run: cannot write to /dev/full: No space left on device; the lines before are whole\n"
+    why = "No space left on device; the earlier lines are complete"
+    assert err == f"tsm-run: cannot write to /dev/full: {why}\n"
 
 
 def test_a_full_disk_leaves_whole_lines(video: Path, environment: dict[str, str], tmp_path: Path) -> None:
@@ -387,7 +388,7 @@ def test_a_full_disk_leaves_whole_lines(video: Path, environment: dict[str, str]
     code, _, err = finish(process)
     assert (code, err) == (
         7,
-        f"tsm-run: cannot write to {log}: File too large; the lines before are whole\n".encode(),
+        f"tsm-run: cannot write to {log}: File too large; the earlier lines are complete\n".encode(),
     )
     assert [entry["event"] for entry in lines(log.read_text())] == ["start", "segment"]
 

@@ -26,8 +26,7 @@ from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.opening import closing_members, open_member
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import run
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.run import run, run_videos
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader

@@ -11,7 +11,6 @@ import torch
 
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
-from tsm_runtime.pipeline.run import Options
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import (
@@ -27,7 +26,7 @@ from tsm_train.data.dataset import open_data
 from tsm_train.data.interval_labels import interval_label
 from tsm_train.data.places import find_video
 from tsm_train.data.video import TrainingVideo
-from tsm_train.samples.clips import NO_SCENE, ClipDataset, Labels, covering_labels
+from tsm_train.samples.clips import NO_FRAME, NO_SCENE, ClipDataset, Labels, covering_labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo
 
 STILL = AugmentConfig(flip=0.0, crop_scale=1.0, color=0.0, time_jitter=0.0)
@@ -139,7 +138,7 @@ def test_clips_are_those_of_the_runtime(drawn_data: Path, window_seconds: float)
     settings = config(interval_seconds=0.7, num_frames=8, size=48, window_seconds=window_seconds)
     data = ClipDataset([(annotated(), cached)], LABELS, settings)
     with VideoReader(path) as reader:
-        deployed = list(ClipStream(reader, settings.clip_spec, Options()))
+        deployed = list(ClipStream(reader, settings.clip_spec))
     assert len(deployed) == len(data) == 8
     for index, batch in enumerate(deployed):
         assert np.array_equal(batch.frames[0], data[0, index][0].numpy())
@@ -259,3 +258,43 @@ def test_a_label_to_flip_that_is_not_there() -> None:
         mirrored_target("left", never_flip=("lef",))
     with pytest.raises(UsageError, match="no action 'background'"):
         mirrored_target("left", flip_pairs=(("left", BACKGROUND),))
+
+
+def with_frame_loss(tolerance: float, augment: AugmentConfig = STILL) -> Config:
+    train = TrainConfig(frame_loss=1.0, frame_tolerance_seconds=tolerance)
+    return Config(
+        name="run",
+        data=DataConfig(annotations="", videos=""),
+        clip=ClipConfig(interval_seconds=1.0, num_frames=4, size=32),
+        train=train,
+        augment=augment,
+    )
+
+
+def test_frames_get_the_labels_of_their_slices() -> None:
+    video = annotated(("walk", 0.0, 0.5), ("wave", 0.6, 2.0))
+    data = ClipDataset([(video, clock(2.0))], LABELS, with_frame_loss(0.0))
+    assert [sample[3].tolist() for sample in (data[0, 0], data[0, 1])] == [[0, 0, 1, 1], [1, 1, 1, 1]]
+
+
+def test_frames_near_a_bound_have_no_target() -> None:
+    video = annotated(("walk", 0.0, 0.5), ("wave", 0.6, 2.0))
+    softmax = ClipDataset([(video, clock(2.0))], LABELS, with_frame_loss(0.1))
+    assert softmax[0, 0][3].tolist() == [0, 0, NO_FRAME, 1]  # middles 0.125, 0.375, 0.625, 0.875
+    sigmoid = ClipDataset([(video, clock(2.0))], Labels(("walk", "wave"), ()), with_frame_loss(0.1))
+    target = sigmoid[0, 0][3]
+    assert target.isnan().all(1).tolist() == [False, False, True, False]
+    assert target[[0, 1, 3]].tolist() == [[1, 0], [1, 0], [0, 1]]
+
+
+def test_frame_labels_are_mirrored_with_the_clip() -> None:
+    video = annotated(("walk", 0.0, 0.5), ("wave", 0.5, 2.0))
+    mirror = AugmentConfig(
+        flip=1.0, crop_scale=1.0, color=0.0, time_jitter=0.0, flip_pairs=(("walk", "wave"),)
+    )
+    data = ClipDataset([(video, clock(2.0))], LABELS, with_frame_loss(0.0, mirror))
+    assert data[0, 0][3].tolist() == [1, 1, 0, 0]
+
+
+def test_without_frame_loss_there_are_no_frame_targets() -> None:
+    assert len(ClipDataset([(annotated(), clock(2.0))], LABELS, config())[0, 0]) == 3

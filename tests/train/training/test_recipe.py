@@ -20,11 +20,11 @@ from tsm_train.config import Config, TrainConfig, load_config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.batch_norm import freeze_batch_norm
 from tsm_train.model.tsm import TSM
-from tsm_train.samples.clips import NO_SCENE, Labels
+from tsm_train.samples.clips import NO_FRAME, NO_SCENE, Labels
 from tsm_train.training import module as training_run
 from tsm_train.training import train as training
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
-from tsm_train.training.losses import action_loss, scene_loss
+from tsm_train.training.losses import action_loss, frame_loss, scene_loss
 from tsm_train.training.module import TrainingRun, _rate
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.thresholds import UNKNOWN_THRESHOLD, apply_rules, best_threshold, choose_thresholds
@@ -88,6 +88,37 @@ def test_scene_loss_is_masked_and_a_clip_weighs_the_same_in_any_company() -> Non
     scene_loss(none, torch.full((4,), NO_SCENE)).backward()
     assert none.grad is not None
     assert torch.equal(none.grad, torch.zeros(4, 3))
+
+
+def test_frame_loss_leaves_out_frames_without_target() -> None:
+    logits = torch.randn(2, 3, 4)
+    targets = torch.tensor([[0, NO_FRAME, 3], [NO_FRAME, 1, NO_FRAME]])
+    kept = logits[targets != NO_FRAME]
+    torch.testing.assert_close(frame_loss(logits, targets), action_loss(kept, torch.tensor([0, 3, 1])))
+    assert frame_loss(logits, torch.full((2, 3), NO_FRAME)).item() == 0
+    several = torch.full((2, 3, 4), math.nan)
+    several[0, 1] = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    torch.testing.assert_close(frame_loss(logits, several), action_loss(logits[0, 1:2], several[0, 1:2]))
+
+
+def test_label_smoothing_of_both_heads() -> None:
+    logits = torch.tensor([[2.0, -1.0]])
+    logp, p = logits.log_softmax(1)[0], logits.sigmoid()[0]
+    softmax = action_loss(logits, torch.tensor([0]), smoothing=0.2)
+    torch.testing.assert_close(softmax, -(0.9 * logp[0] + 0.1 * logp[1]))
+    sigmoid = action_loss(logits, torch.tensor([[1.0, 0.0]]), smoothing=0.2)
+    yes, no = p.log(), (1 - p).log()
+    torch.testing.assert_close(sigmoid, -(0.9 * yes[0] + 0.1 * no[0] + 0.1 * yes[1] + 0.9 * no[1]))
+
+
+def test_frame_loss_is_a_part_of_the_loss(config_file: Path, tmp_path: Path) -> None:
+    config = load_config(config_file, ["train.frame_loss=0.5", "train.epochs=1"])
+    fit(config, tmp_path / "run")
+    header, values = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[:2]
+    row = dict(zip(header.split(","), map(float, values.split(",")), strict=True))
+    assert row["frame_loss"] > 0
+    expected = row["action_loss"] + 0.5 * row["scene_loss"] + 0.5 * row["frame_loss"]
+    assert row["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_weight_of_the_scene_loss(config_file: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,14 +24,17 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.augment import augment_clip
 from tsm_train.samples.frame_store import StoredVideo
 
-__all__ = ["NO_SCENE", "ClipDataset", "Labels", "covering_labels"]
+__all__ = ["NO_FRAME", "NO_SCENE", "ClipDataset", "Labels", "covering_labels"]
 
 NO_SCENE = -1
 """Target of a video without scene: left out of the scene loss."""
 
+NO_FRAME = -100
+"""Target of a frame too near to the start or end of an action: left out of the per-frame loss."""
+
 _TOLERANCE_SECONDS = 1e-9
 
-Sample = tuple[Tensor, int | Tensor, int]
+Sample = tuple[Tensor, int | Tensor, int] | tuple[Tensor, int | Tensor, int, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ def covering_labels(segments: Iterable[Segment], start_seconds: float, end_secon
 class ClipDataset(Dataset[Sample]):
     """Clips of intervals: item (epoch, index) -> (T, size, size, 3) uint8, action target, scene index.
 
-    The action target is an index for a softmax head, (A,) float32 of zeros and ones for a sigmoid head.
+    The action target is an index for a softmax head, (A,) float32 of zeros and ones for a sigmoid head. With
+    `train.frame_loss` a sample also has the targets of its T frames, see `losses.frame_loss`.
 
     Args:
         videos: annotations and stored frames of each video, in the same order.
@@ -120,14 +125,20 @@ class ClipDataset(Dataset[Sample]):
         start = self._jittered_start(interval, stored.duration_seconds, rng)
         frames = torch.from_numpy(stored.read(frame_indices(stored.times, self._moments(start, rng))))
         labels = self._labels_at(v, start)
-        may_flip = all(self._mirrored.get(label, label) is not None for label in labels)
+        frame_labels = self._frame_labels_at(v, start) if self._config.train.frame_loss else []
+        seen = labels.union(*(each for each in frame_labels if each is not None))
+        may_flip = all(self._mirrored.get(label, label) is not None for label in seen)
         picture, flipped = augment_clip(
             frames, self._config.clip.size, self._config.augment, rng, may_flip=may_flip
         )
         if flipped:
-            labels = frozenset(self._mirrored.get(label) or label for label in labels)
+            labels = self._mirror(labels)
+            frame_labels = [None if each is None else self._mirror(each) for each in frame_labels]
         scene = self._scene_index.get(video.scene, NO_SCENE) if video.scene is not None else NO_SCENE
-        return picture, self._target(labels), scene
+        if not frame_labels:
+            return picture, self._target(labels), scene
+        targets = torch.stack([self._frame_target(each) for each in frame_labels])
+        return picture, self._target(labels), scene, targets
 
     def _jittered_start(self, interval: int, duration_seconds: float, rng: np.random.Generator) -> float:
         t, jitter = self._config.clip.interval_seconds, self._config.augment.time_jitter
@@ -144,11 +155,39 @@ class ClipDataset(Dataset[Sample]):
         return moments
 
     def _labels_at(self, v: int, start: float) -> frozenset[str]:
-        """Return what is to be learnt of the interval that begins at `start`; a softmax head: one label."""
-        segments, end = self._videos[v][0].segments, start + self._config.clip.interval_seconds
+        """Return the labels of the interval that begins at `start`; of a softmax head one label."""
+        return self._labels_between(v, start, start + self._config.clip.interval_seconds)
+
+    def _labels_between(self, v: int, start: float, end: float) -> frozenset[str]:
+        segments = self._videos[v][0].segments
         if self._is_softmax:
             return frozenset([interval_label(segments, start, end)])
         return covering_labels(segments, start, end)
+
+    def _frame_labels_at(self, v: int, start: float) -> list[frozenset[str] | None]:
+        """Return the labels of the T slices of the window at `start`; None: a bound is too near."""
+        spec, tolerance = self._config.clip_spec, self._config.train.frame_tolerance_seconds
+        half = spec.window_seconds / spec.num_frames / 2
+        segments = self._videos[v][0].segments
+        bounds = [x for s in segments for x in (s.start_seconds, s.end_seconds)]
+        return [
+            None
+            if any(abs(moment - bound) < tolerance for bound in bounds)
+            else self._labels_between(v, moment - half, moment + half)
+            for moment in spec.moments_from(start).tolist()
+        ]
+
+    def _mirror(self, labels: frozenset[str]) -> frozenset[str]:
+        return frozenset(self._mirrored.get(label) or label for label in labels)
+
+    def _frame_target(self, labels: frozenset[str] | None) -> Tensor:
+        if labels is None:
+            return (
+                torch.tensor(NO_FRAME)
+                if self._is_softmax
+                else torch.full((len(self._action_index),), math.nan)
+            )
+        return torch.as_tensor(self._target(labels))
 
     def _target(self, labels: frozenset[str]) -> int | Tensor:
         if self._is_softmax:

@@ -1,16 +1,16 @@
-"""The loss of both heads."""
+"""The losses of both heads, per clip and per frame."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from tsm_train.samples.clips import NO_SCENE
+from tsm_train.samples.clips import NO_FRAME, NO_SCENE
 
-__all__ = ["action_loss", "scene_loss"]
+__all__ = ["action_loss", "frame_loss", "scene_loss"]
 
 
-def action_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def action_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Loss of the action head, mean over clips.
 
     Args:
@@ -18,10 +18,28 @@ def action_loss(logits: Tensor, targets: Tensor) -> Tensor:
         targets: of a softmax head (N,) int64 indices: cross entropy. Of a sigmoid head (N, A) floating point
             of zeros and ones: binary cross entropy, summed over actions, so that each counts the same
             however many there are.
+        smoothing: share of the target that is spread evenly: over the A classes of a softmax head, over yes
+            and no of each action of a sigmoid head.
     """
     if targets.ndim == 1:
-        return F.cross_entropy(logits, targets)
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    soft = targets * (1 - smoothing) + smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / len(targets)
+
+
+def frame_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Loss of the action head on single frames, mean over the frames that have a target.
+
+    Args:
+        logits: (N, T, A).
+        targets: of a softmax head (N, T) int64, `NO_FRAME` where a frame does not count; of a sigmoid head
+            (N, T, A) of zeros and ones, nan where a frame does not count.
+        smoothing: as in `action_loss`.
+    """
+    counts = targets != NO_FRAME if targets.ndim == 2 else ~targets.isnan().any(-1)
+    if not counts.any():
+        return logits.sum() * 0.0
+    return action_loss(logits[counts], targets[counts], smoothing=smoothing)
 
 
 def scene_loss(logits: Tensor, targets: Tensor) -> Tensor:

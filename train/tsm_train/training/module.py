@@ -24,7 +24,7 @@ from tsm_train.model.batch_norm import freeze_batch_norm
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint
-from tsm_train.training.losses import action_loss, scene_loss
+from tsm_train.training.losses import action_loss, frame_loss, scene_loss
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.thresholds import UNKNOWN_THRESHOLD, apply_rules, choose_thresholds
 from tsm_train.training.validation import predict, score_results
@@ -34,7 +34,8 @@ __all__ = ["NO_VIDEO", "TrainingRun"]
 NO_VIDEO = -1
 """In place of the number of a validation video: none."""
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""Frames, action targets, scene targets and, for a per-frame loss, action targets of the frames."""
 
 _STEPS_BETWEEN_CHECKS = 20
 """On a GPU: looking at a loss means to wait for all that was started."""
@@ -69,7 +70,8 @@ class TrainingRun(lightning.LightningModule):
         self._output = output
         self._results: dict[str, Result] = {}
         self._failed: set[str] = set()
-        self._losses: list[Tensor] = []  # (3,) each: all, of the actions, of the scenes
+        self._losses: list[Tensor] = []  # (P,) each, see `_loss_names`
+        self._loss_names: tuple[str, ...] = ("loss",)
         self._began = time.perf_counter()
         self._steps_between_checks = 1
 
@@ -104,18 +106,29 @@ class TrainingRun(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of both heads."""
-        frames, actions, scenes = batch
-        action_logits, scene_logits = self.model(frames)
-        parts = [action_loss(action_logits, actions)]
-        loss = parts[0]
-        if scene_logits is not None:
-            parts.append(scene_loss(scene_logits, scenes))
-            loss = loss + self.config.train.scene_loss_weight * parts[1]
-        self._losses.append(torch.stack([loss, *parts]).detach())
+        parts = self._loss_parts(batch)
+        loss = torch.stack([weight * part for weight, part in parts.values()]).sum()
+        self._losses.append(torch.stack([loss, *(part for _, part in parts.values())]).detach())
+        self._loss_names = ("loss", *parts)
         if len(self._losses) % self._steps_between_checks == 0:
             self._check_losses()
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
+
+    def _loss_parts(self, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        """Return weight and value of each part of the loss, by its name in metrics.csv."""
+        frames, actions, scenes, *frame_actions = batch
+        t, model = self.config.train, self.model
+        features = model.dropout(model.frame_features(frames))
+        action_logits, scene_logits = model.classify(features.mean(1))
+        parts = {"action_loss": (1.0, action_loss(action_logits, actions, smoothing=t.label_smoothing))}
+        if scene_logits is not None:
+            parts["scene_loss"] = (t.scene_loss_weight, scene_loss(scene_logits, scenes))
+        if frame_actions:
+            logits = model.action_head(features)
+            value = frame_loss(logits, frame_actions[0], smoothing=t.label_smoothing)
+            parts["frame_loss"] = (t.frame_loss, value)
+        return parts
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, then follow it with the average."""
@@ -222,10 +235,9 @@ class TrainingRun(lightning.LightningModule):
         """Return the line of metrics.csv for this epoch."""
         mean = torch.stack(self._losses).mean(0)
         losses = self.trainer.strategy.reduce(mean, reduce_op="mean").tolist()
-        names = ("loss", "action_loss", "scene_loss")
         return {
             "epoch": self._epoch,
-            **dict(zip(names, losses, strict=False)),
+            **dict(zip(self._loss_names, losses, strict=True)),
             "learning_rate": float(self.trainer.optimizers[0].param_groups[0]["lr"]),
             **metrics,
             "seconds": time.perf_counter() - self._began,

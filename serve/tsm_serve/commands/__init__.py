@@ -1,0 +1,1 @@
+"""One module per command: parses options, prints, and sets exit codes."""

@@ -1,0 +1,1 @@
+"""HTTP service: a video in, a job, segments out; streams and metrics."""

@@ -1,0 +1,1 @@
+"""Ranking of videos and moments by what labelling them would teach a model."""
