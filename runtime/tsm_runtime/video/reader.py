@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.clock import NEW_CLOCK_SECONDS, Clock, TimedFrame
 from tsm_runtime.video.decoding import PacketDecoder
-from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted
+from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted, is_encrypted_stream, is_scrambled_file
 from tsm_runtime.video.hardware import HardwareDecoder
 from tsm_runtime.video.timing import timing_of
 
@@ -155,6 +155,7 @@ class VideoReader:
         self._container, trouble = _open_container(self.path, self._nvdec)
         try:
             self._stream = choose_stream(self._container, self.path)
+            self._is_scrambled = is_scrambled_file(self.path, self._container, self._stream)
             if self._nvdec is not None:
                 self._nvdec.prepare(self._stream, self.path, trouble)
         except VideoError:
@@ -173,6 +174,8 @@ class VideoReader:
         self._forget_counts()
         self._clock.restart()
         yield from self._clock.timed(self._decoded())
+        if self._is_scrambled:  # a decoder passes over such packets, or makes noise of them
+            self.failure = ENCRYPTED
         self.failure = self.failure or self._what_is_missing()
 
     def _decoded(self) -> Iterator[VideoFrame]:
@@ -258,6 +261,8 @@ def _open_container(path: Path, nvdec: HardwareDecoder | None) -> tuple[InputCon
             raise VideoError(f"{path}: is a folder, not a video")
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError(f"{path}: empty file")
+        if _is_animated_webp(path):
+            raise VideoError(f"{path}: animated WebP is not supported; convert it to MP4 or GIF first")
         if nvdec is None:
             return _av_open(path, None), ""
         try:
@@ -268,6 +273,12 @@ def _open_container(path: Path, nvdec: HardwareDecoder | None) -> tuple[InputCon
             return _av_open(path, None), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
+
+
+def _is_animated_webp(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def _av_open(path: Path, accelerator: HWAccel | None) -> InputContainer:
@@ -292,6 +303,8 @@ def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
     usable = [stream for stream in streams if stream.codec_context is not None]
     if not usable:
         raise VideoError(f"{path}: its video has a coding that this FFmpeg cannot decode")
+    if all(is_encrypted_stream(stream) for stream in usable):
+        raise VideoError(f"{path}: {ENCRYPTED}")
     best = container.streams.best("video")
     stream = best if isinstance(best, VideoStream) and best in usable else usable[0]
     _limit_memory(stream, path)

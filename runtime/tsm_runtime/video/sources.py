@@ -19,13 +19,16 @@ from tsm_runtime.video.stream_reader import StreamSource
 
 __all__ = ["Connection", "FileSource", "Source", "find_source"]
 
-_RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp"})
+_RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "tcp"})
 """A stream of these that ends is lost: a server that dies looks like one that has no more."""
 
 _ENDS = frozenset({"http", "https"})
 """A stream of these can have an end of its own."""
 
-_NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,srt,udp,tcp,tls,http,https,httpproxy,crypto,data,hls"
+_ELSEWHERE = frozenset({"srt", "rist", "zmq", "mms", "mmst"})
+"""Kinds of streams that a full FFmpeg reads, but not the one that PyAV brings."""
+
+_NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,hls"
 """FFmpeg's protocols for network streams: a playlist from outside may not name files of this machine."""
 
 
@@ -106,6 +109,11 @@ def find_source(
         )
     if scheme:
         known = ", ".join(sorted(_RECONNECTS | _ENDS))
+        if scheme in _ELSEWHERE:
+            raise UsageError(
+                f"{scheme}:// is not part of the FFmpeg in PyAV's wheels ({known} are); pipe it in:"
+                f" ffmpeg -i {_without_secrets(text)} -c copy -f mpegts - | tsm-live -"
+            )
         raise UsageError(f"{scheme}:// is no kind of stream that --live knows ({known})")
     if text == "-":
         # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.

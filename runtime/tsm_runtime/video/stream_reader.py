@@ -153,6 +153,12 @@ class StreamReader:
             self.failure = _told(error, self._source.timeout_seconds)
 
 
+_MP4_HINT = (
+    "; an MP4 with its index at the end cannot be read as a stream: pass the file itself, or write it with"
+    " ffmpeg -movflags +faststart"
+)
+
+
 def _open_container(source: StreamSource) -> InputContainer:
     timeout, begun = source.timeout_seconds, time.monotonic()
     try:
@@ -167,7 +173,8 @@ def _open_container(source: StreamSource) -> InputContainer:
         # What was broken off while FFmpeg looked for the format is an error of the data to it.
         in_time = timeout is None or time.monotonic() - begun < timeout
         why = reason_of(error) if in_time else f"nothing came for {timeout:g} s"
-        raise VideoError(f"{source.name}: cannot be opened ({why})") from error
+        hint = _MP4_HINT if isinstance(error, av.error.InvalidDataError) and in_time else ""
+        raise VideoError(f"{source.name}: cannot be opened ({why}){hint}") from error
 
 
 def _told(error: Exception, timeout_seconds: float | None) -> str:
