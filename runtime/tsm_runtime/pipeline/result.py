@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from tsm_runtime.errors import VideoError
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
 from tsm_runtime.results import IntervalScores, Result, SceneScore
 from tsm_runtime.segments.find import find_segments
+from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["left_out", "result_of", "why_nothing"]
+__all__ = ["VideoOutcome", "outcome_of", "result_of"]
 
 
 def result_of(
@@ -60,17 +63,42 @@ def _mean_scenes(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[Sc
     return tuple(SceneScore(label=labels[i], score=float(mean[i])) for i in order)
 
 
-def why_nothing(scored: ScoredVideo) -> str:
-    """Return why a video has no whole interval for any member."""
-    shortest = min(scored.clips.specs, key=lambda spec: spec.interval_seconds)
-    return f"{scored.video.path}: {scored.clips.why_nothing(shortest)}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoOutcome:
+    """What the members that see a video found in it, before fusion.
+
+    Args:
+        results: by the number of the member; None where the video has no whole interval for it.
+        error: why there is no result at all.
+        warnings: one line each.
+    """
+
+    video: VideoInput
+    results: Mapping[int, Result | None] = field(default_factory=dict)
+    error: VideoError | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def left_out(members: Sequence[Member], results: Sequence[Result | None], scored: ScoredVideo) -> list[str]:
-    """Return a line for each member of an ensemble that has no result for a video."""
-    why = scored.clips.why_nothing
-    return [
-        f"{member.name or f'member {number}'}: {why(member.spec)}; left out of the fusion"
-        for number, (member, result) in enumerate(zip(members, results, strict=True), start=1)
+def outcome_of(
+    video: VideoInput, scored: ScoredVideo | VideoError, members: Sequence[Member], min_score: float
+) -> VideoOutcome:
+    """Return the results of all members for a video; `min_score` as for `result_of`."""
+    if isinstance(scored, VideoError):
+        return VideoOutcome(video=video, error=scored)
+    results = {
+        number: result_of(members[number], scores, scored, min_score)
+        for number, scores in scored.scores.items()
+    }
+    if not any(results.values()):
+        shortest = min(scored.clips.specs, key=lambda spec: spec.interval_seconds)
+        return VideoOutcome(
+            video=video, error=VideoError(f"{video.path}: {scored.clips.why_nothing(shortest)}")
+        )
+    warnings = dict.fromkeys(line for result in results.values() if result for line in result.warnings)
+    left_out = [
+        f"{members[number].name or f'member {number + 1}'}: {scored.clips.why_nothing(members[number].spec)};"
+        " left out of the fusion"
+        for number, result in results.items()
         if result is None
     ]
+    return VideoOutcome(video=video, results=results, warnings=(*warnings, *left_out))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tsm_runtime.captures.selection import CapturePlan, plan_of_video
+from tsm_runtime.captures.timeline import join_results
 from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.calibration import calibrated_result
 from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.result import left_out, result_of, why_nothing
+from tsm_runtime.pipeline.result import VideoOutcome, outcome_of
 from tsm_runtime.pipeline.scheduler import VideoProgress, scored_videos
-from tsm_runtime.pipeline.scored import ScoredVideo
 from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["Member", "Options", "Progress", "run", "run_videos"]
+__all__ = ["CaptureOutcome", "Member", "Options", "Progress", "run", "run_captures", "run_videos"]
 
 Progress = Callable[[float, float | None], None]
 """Called with the second of the video that is scored and the length that the container claims, or None."""
@@ -63,32 +64,77 @@ def run_videos(
     progress: VideoProgress | None = None,
     nvdec: Nvdec | None = None,
 ) -> Generator[tuple[VideoInput, Result | VideoError]]:
-    """Run models on videos, several at a time, and yield each video's result or error, in their order.
+    """Run models on plain videos as `run_captures` does, and yield the result or the error of each."""
+    plans = [plan_of_video(video) for video in videos]
+    outcomes = run_captures(plans, members, options, jobs=jobs, progress=progress, nvdec=nvdec)
+    with closing(outcomes):
+        for outcome in outcomes:
+            (video,) = outcome.videos
+            yield video.video, video.error or outcome.result  # type: ignore[misc]
 
-    Arguments and errors are those of `scheduler.scored_videos`, and:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureOutcome:
+    """The result of a capture, or of a plain video.
+
+    Args:
+        result: None where no video of it gave one.
+        videos: the members' results for each video, errors and warnings.
+    """
+
+    plan: CapturePlan
+    result: Result | None
+    videos: tuple[VideoOutcome, ...]
+
+
+def run_captures(
+    plans: Sequence[CapturePlan],
+    members: Sequence[Member],
+    options: Options,
+    *,
+    jobs: int = 1,
+    progress: VideoProgress | None = None,
+    nvdec: Nvdec | None = None,
+) -> Generator[CaptureOutcome]:
+    """Run models on captures, and yield the outcome of each, in their order.
+
+    Arguments and errors are those of `scheduler.scored_videos`. Each video is decoded once for all members
+    that see its view. Closing the generator ends all threads; the backends stay open.
 
     Raises:
         UsageError: a member's weight is not above 0.
     """
-    with closing(
-        scored_videos(videos, members, options, jobs=jobs, progress=progress, nvdec=nvdec)
-    ) as all_scored:
-        for video, scored in zip(videos, all_scored, strict=True):
-            yield video, scored if isinstance(scored, VideoError) else _fused(scored, members, options)
+    videos = [video for plan in plans for video, _ in plan.begins]
+    # Read, cut, score: videos share batches.
+    all_scored = scored_videos(videos, members, options, jobs=jobs, progress=progress, nvdec=nvdec)
+    with closing(all_scored):
+        for plan in plans:
+            scored = [(video, next(all_scored)) for video, _ in plan.begins]
+            # Smooth, merge, drop the short; then join the videos of each member's view; then fuse.
+            found = [outcome_of(video, scores, members, options.min_score) for video, scores in scored]
+            per_member = [_on_time_line(number, plan, found) for number in range(len(members))]
+            result = _fused(per_member, members, options)
+            if result is not None:
+                result = replace(result, warnings=tuple(line for video in found for line in video.warnings))
+            yield CaptureOutcome(plan=plan, result=result, videos=tuple(found))
 
 
-def _fused(scored: ScoredVideo, members: Sequence[Member], options: Options) -> Result | VideoError:
-    seeing = [members[number] for number in scored.scores]
-    results = [
-        result_of(member, scores, scored, options.min_score)
-        for member, scores in zip(seeing, scored.scores.values(), strict=True)
+def _on_time_line(number: int, plan: CapturePlan, found: Sequence[VideoOutcome]) -> Result | None:
+    """Return the result of one member for a capture, from its results for the videos of its view."""
+    parts = [
+        (result, begin)
+        for (_, begin), video in zip(plan.begins, found, strict=True)
+        if (result := video.results.get(number)) is not None
     ]
-    if not any(results):
-        return VideoError(why_nothing(scored))
-    if len(seeing) == 1 and results[0]:
-        return results[0]
-    pairs = zip(results, seeing, strict=True)
+    return join_results(plan.capture_id, parts) if parts else None
+
+
+def _fused(per_member: Sequence[Result | None], members: Sequence[Member], options: Options) -> Result | None:
+    if not any(per_member):
+        return None
+    if len(members) == 1:
+        return per_member[0]
+    pairs = zip(per_member, members, strict=True)
     calibrated = [result and calibrated_result(result, member.temperature) for result, member in pairs]
-    fused = fuse_results(calibrated, [member.weight for member in seeing], options.fusion)
-    warnings = (*fused.warnings, *left_out(seeing, results, scored))
-    return replace(fused, warnings=warnings, members=tuple(results))
+    fused = fuse_results(calibrated, [member.weight for member in members], options.fusion)
+    return replace(fused, members=tuple(per_member))

@@ -15,6 +15,10 @@ from tsm_runtime.results import BACKGROUND, Segment
 __all__ = ["LabelRule", "SegmentRules"]
 
 
+_LONGEST_SECONDS = 1e6
+"""Some eleven days: no arithmetic on it overflows."""
+
+
 class LabelRule:
     """Decides which labels an interval has.
 
@@ -67,6 +71,10 @@ class SegmentRules:
             seconds: float = getattr(self, f"{name}_seconds")
             if not 0 <= seconds < math.inf:
                 raise ValueError(f"{name.replace('_', '-')} {seconds:g}: expected seconds, 0 or more")
+            if seconds > _LONGEST_SECONDS:
+                raise ValueError(
+                    f"{name.replace('_', '-')} {seconds:g}: expected {_LONGEST_SECONDS:g} at most"
+                )
 
     def keeps(self, segment: Segment) -> bool:
         """Whether a segment is long enough."""

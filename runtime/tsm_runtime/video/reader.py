@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any
 
 import av
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -22,6 +21,7 @@ from tsm_runtime.video.clock import NEW_CLOCK_SECONDS, Clock, TimedFrame
 from tsm_runtime.video.decoding import PacketDecoder
 from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted, is_encrypted_stream, is_scrambled_file
 from tsm_runtime.video.hardware import HardwareDecoder
+from tsm_runtime.video.opening import open_file
 from tsm_runtime.video.timing import timing_of
 
 __all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
@@ -62,16 +62,23 @@ class VideoReader:
         path: the file.
         nvdec: decodes on a GPU; the frames stay there.
         rate: frames per second of a video that holds no times, such as raw MJPEG; others ignore it.
+        allow_playlists: see `opening.open_file`.
 
     Raises:
         VideoError: the file is missing, cannot be opened, or has no video stream.
     """
 
     def __init__(
-        self, path: Path, nvdec: HardwareDecoder | None = None, *, rate: float | None = None
+        self,
+        path: Path,
+        nvdec: HardwareDecoder | None = None,
+        *,
+        rate: float | None = None,
+        allow_playlists: bool = False,
     ) -> None:
         self.path = path
         self._nvdec = nvdec
+        self._allow_playlists = allow_playlists
         self._open()
         timing = timing_of(self._container, self._stream, rate)
         # Held frames would keep pictures of a GPU's decoder from it.
@@ -144,7 +151,7 @@ class VideoReader:
         timing = self._clock.timing
         if timing.by_dts and self._stream.codec_context.has_b_frames:
             return False  # how long the decoder holds a frame back differs from place to place
-        return not timing.clock_may_restart or _has_one_clock(self.path)
+        return not timing.clock_may_restart or _has_one_clock(self.path, self._allow_playlists)
 
     def _reopen(self) -> None:
         self._container.close()
@@ -152,7 +159,7 @@ class VideoReader:
         self._sought = None
 
     def _open(self) -> None:
-        self._container, trouble = _open_container(self.path, self._nvdec)
+        self._container, trouble = _open_container(self.path, self._nvdec, self._allow_playlists)
         try:
             self._stream = choose_stream(self._container, self.path)
             self._is_scrambled = is_scrambled_file(self.path, self._container, self._stream)
@@ -252,7 +259,9 @@ class VideoReader:
         return None
 
 
-def _open_container(path: Path, nvdec: HardwareDecoder | None) -> tuple[InputContainer, str]:
+def _open_container(
+    path: Path, nvdec: HardwareDecoder | None, allow_playlists: bool
+) -> tuple[InputContainer, str]:
     """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
         if not path.exists():
@@ -264,13 +273,13 @@ def _open_container(path: Path, nvdec: HardwareDecoder | None) -> tuple[InputCon
         if _is_animated_webp(path):
             raise VideoError(f"{path}: animated WebP is not supported; convert it to MP4 or GIF first")
         if nvdec is None:
-            return _av_open(path, None), ""
+            return open_file(path, allow_playlists=allow_playlists), ""
         try:
             with nvdec.context.current():
-                return _av_open(path, nvdec.accelerator()), ""
+                return open_file(path, nvdec.accelerator(), allow_playlists=allow_playlists), ""
         except av.error.FFmpegError as error:
             # Raises what is wrong with the file, if that is it.
-            return _av_open(path, None), reason_of(error)
+            return open_file(path, allow_playlists=allow_playlists), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
 
@@ -279,15 +288,6 @@ def _is_animated_webp(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
-
-
-def _av_open(path: Path, accelerator: HWAccel | None) -> InputContainer:
-    return av.open(
-        str(path.absolute()),  # absolute: a colon or leading dash in a name is no protocol or option
-        options={"protocol_whitelist": "file,crypto,data"},
-        metadata_errors="ignore",
-        hwaccel=accelerator,
-    )
 
 
 def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
@@ -326,11 +326,11 @@ def _limit_memory(stream: VideoStream, path: Path | str) -> None:
         context.thread_count = max(1, min(threads, os.cpu_count() or 1))
 
 
-def _has_one_clock(path: Path) -> bool:
+def _has_one_clock(path: Path, allow_playlists: bool) -> bool:
     """Whether a file's decoding times run on without a jump; reads it without decoding."""
     last: dict[int, float] = {}
     try:
-        with _av_open(path, None) as container:
+        with open_file(path, allow_playlists=allow_playlists) as container:
             for packet in container.demux():
                 if packet.dts is None or not packet.time_base:
                     continue

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tsm_runtime.errors import UsageError
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.finding import default_id
+from tsm_runtime.video.opening import whitelists
 from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.video.stream_reader import StreamSource
 
@@ -114,18 +115,17 @@ def find_source(
                 f"{scheme}:// is not part of the FFmpeg in PyAV's wheels ({known} are); pipe it in:"
                 f" ffmpeg -i {_without_secrets(text)} -c copy -f mpegts - | tsm-live -"
             )
-        raise UsageError(f"{scheme}:// is no kind of stream that --live knows ({known})")
+        raise UsageError(f"{scheme}:// is no kind of stream that tsm-live knows ({known})")
     if text == "-":
         # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.
-        options = {"protocol_whitelist": "pipe,crypto,data"}
+        options = whitelists(protocols="pipe,crypto,data")
         return StreamSource(url="pipe:0", name="-", options=options, rate=rate)
     if _is_device(Path(text)):
         return StreamSource(
             url=text, name=text, format="v4l2", rate=rate, is_live=True, reconnects=True, end_is_loss=True
         )
     if Path(text).is_fifo():
-        options = {"protocol_whitelist": "file,crypto,data"}
-        return StreamSource(url=str(Path(text).absolute()), name=text, options=options, rate=rate)
+        return StreamSource(url=str(Path(text).absolute()), name=text, options=whitelists(), rate=rate)
     return FileSource(path=Path(text), pace=pace, rate=rate)
 
 
