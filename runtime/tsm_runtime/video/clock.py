@@ -104,6 +104,11 @@ class Clock:
         return (self._zero_ticks or 0) + int(max(0.0, seconds) / self.timing.time_base)
 
     @property
+    def is_new(self) -> bool:
+        """Whether no frame has come since the last `restart`."""
+        return self._previous is None
+
+    @property
     def assumed_rate(self) -> float | None:
         """Frames per second that nothing states and every time rests on, or None."""
         if self.timing.rate_is_stated or self._zero_arrival is not None:

@@ -27,7 +27,8 @@ class PacketDecoder:
         self.num_packets = 0
         self._num_frames = 0
         self._is_in_order = True
-        self._last_ticks: int | None = None
+        self._last_ticks: int | None = None  # of frames
+        self._latest_ticks: int | None = None  # of packets
         self._keys: deque[tuple[int, int]] = deque(maxlen=_NUM_KEYS)
         self._num_skipped_packets = 0
         self._num_skipped_frames = 0
@@ -43,8 +44,10 @@ class PacketDecoder:
         self.num_packets += 1
         if number < self._num_skipped_packets and packet is not None:
             return []
-        if packet is not None and packet.is_keyframe and packet.pts is not None:
-            self._keys.append((number, packet.pts))
+        if packet is not None and packet.pts is not None and not packet.is_discard:
+            self._latest_ticks = max(packet.pts, self._latest_ticks or packet.pts)
+            if packet.is_keyframe:
+                self._keys.append((number, packet.pts))
         try:
             frames = self._stream.decode(packet)
         except av.error.FFmpegError:
@@ -59,6 +62,16 @@ class PacketDecoder:
             if frame.pts is None or (self._last_ticks is not None and frame.pts <= self._last_ticks):
                 self._is_in_order = False
             self._last_ticks = frame.pts
+
+    def has_lost_end(self, frame_ticks: float) -> bool:
+        """Whether frames are missing after the last packet: several threads may drop an error there silently.
+
+        Args:
+            frame_ticks: length of a frame.
+        """
+        if self._last_ticks is None or self._latest_ticks is None or not self._is_in_order:
+            return False
+        return self._latest_ticks - self._last_ticks > 0.75 * frame_ticks
 
     def continued(self, stream: VideoStream) -> PacketDecoder:
         """Return a decoder that takes all packets again, and gives the frames that this one has not given."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ VIDEO_SUFFIXES = (
     *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 """What counts as a video inside a folder; a file named on the command line may have any suffix."""
+
+_LOGGER = logging.getLogger("tsm_runtime")
+_SHOWN = 3
 
 VIEWS = ("panoramic", "third_person", "binocular", "monocular")
 """Of a capture of 360+x."""
@@ -48,7 +53,7 @@ def list_inputs(
         video_id: name of the video, if there is just one.
 
     Raises:
-        UsageError: two videos with the same id, or an id for several videos.
+        UsageError: two views of a capture, an id for several videos, or an empty one.
     """
     videos: dict[Path, None] = {}  # a set that keeps the order
     errors = []
@@ -59,13 +64,32 @@ def list_inputs(
             looked_for = " ".join(VIDEO_SUFFIXES)
             errors.append(VideoError(f"{path}: no video in this folder (looked for {looked_for})"))
     if video_id is None:
-        inputs = [VideoInput(path, default_id(path)) for path in videos]
+        inputs = [VideoInput(path, name) for path, name in _ids(list(videos)).items()]
     elif len(videos) > 1:
         raise UsageError(f"--id names one video, but {len(videos)} were given")
     else:
         inputs = [VideoInput(path, video_id) for path in videos]
     _check_ids(inputs)
     return inputs, errors
+
+
+def _ids(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the id of each video: `default_id`, or the path with suffix if several share that."""
+    sharing: dict[str, list[Path]] = {}
+    for path in paths:
+        sharing.setdefault(default_id(path), []).append(path)
+    ids = {path: default_id(path) for path in paths}
+    for name, alike in sharing.items():
+        if len(alike) > 1 and not _are_views(alike):
+            base = os.path.commonpath([path.absolute().parent for path in alike])
+            ids |= {path: path.absolute().relative_to(base).as_posix() for path in alike}
+            shown = ", ".join(ids[path] for path in alike[:_SHOWN]) + (" ..." if alike[_SHOWN:] else "")
+            _LOGGER.warning("%d videos are called %s; in the output they are %s", len(alike), name, shown)
+    return ids
+
+
+def _are_views(paths: Sequence[Path]) -> bool:
+    return {path.parent.name for path in paths} <= {*VIEWS}
 
 
 def _check_ids(inputs: Sequence[VideoInput]) -> None:
@@ -75,7 +99,7 @@ def _check_ids(inputs: Sequence[VideoInput]) -> None:
             raise UsageError(f"{video.path}: an empty --id; give a name, or leave it out")
         other = by_id.setdefault(video.video_id, video.path)
         if other != video.path:
-            are_views = {other.parent.name, video.path.parent.name} <= {*VIEWS}
+            are_views = _are_views([other, video.path])
             raise UsageError(
                 f"{other} and {video.path} would both be {video.video_id!r} in the output; "
                 + ("run captures with --capture" if are_views else "run them separately, with --id for one")

@@ -194,6 +194,10 @@ class VideoReader:
                 yield from self._decoded_again(decoder)
                 return
             yield from self._counted(packet, frames)
+        timing = self._clock.timing
+        frame_ticks = timing.nominal_seconds / float(timing.time_base)
+        if self._may_lose_frames() and not timing.by_dts and decoder.has_lost_end(frame_ticks):
+            yield from self._decoded_again(decoder)
 
     def _counted(
         self, packet: Packet[VideoStream] | None, frames: Iterable[VideoFrame] | None

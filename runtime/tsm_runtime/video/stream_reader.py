@@ -151,6 +151,8 @@ class StreamReader:
                 yield packet  # type: ignore[misc]  # of our stream, so of its type
         except av.error.FFmpegError as error:
             self.failure = _told(error, self._source.timeout_seconds)
+            if isinstance(error, av.error.InvalidDataError) and self._clock.is_new:
+                self.failure += _MP4_HINT
 
 
 _MP4_HINT = (
