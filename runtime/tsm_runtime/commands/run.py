@@ -53,6 +53,11 @@ def tsm_run(
     rebuild: options.Rebuild = False,
     rate: options.Rate = None,
     playlists: options.Playlists = False,
+    resume: options.Resume = False,
+    checksum: options.Checksum = False,
+    retry_failed: options.RetryFailed = False,
+    shard: options.ShardText = None,
+    ids: options.IdKind = "auto",
     live: options.LiveAlias = False,
     demo: options.Demo = False,
     quiet: options.Quiet = False,
@@ -99,6 +104,8 @@ def tsm_run(
         parallel_calls=2,
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
+    from tsm_runtime.archive.choice import ArchiveOptions
+    from tsm_runtime.archive.shard import Shard
     from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.commands.run_files import FileRequest, run_files
 
@@ -121,6 +128,13 @@ def tsm_run(
         hwdec=hwdec,
         rate=rate,
         playlists=playlists,
+        ids=ids,
+        archive=ArchiveOptions(
+            resume=resume,
+            checksum=checksum,
+            retry_failed=retry_failed,
+            shard=Shard() if shard is None else Shard.parse(shard),
+        ),
         quiet=quiet,
     )
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
