@@ -51,6 +51,7 @@ def tsm_run(
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
     rebuild: options.Rebuild = False,
+    rate: options.Rate = None,
     playlists: options.Playlists = False,
     resume: options.Resume = False,
     checksum: options.Checksum = False,
@@ -125,6 +126,7 @@ def tsm_run(
         batch=batch,
         jobs=jobs,
         hwdec=hwdec,
+        rate=rate,
         playlists=playlists,
         ids=ids,
         archive=ArchiveOptions(

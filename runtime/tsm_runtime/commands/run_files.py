@@ -66,6 +66,7 @@ class FileRequest:
     batch: int | None = None
     jobs: int | None = None
     hwdec: Hwdec = "none"
+    rate: float | None = None
     playlists: bool = False
     ids: Ids = "auto"
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
@@ -100,6 +101,7 @@ class FileRequest:
             # An ensemble drops after the fusion: weak segments support those of other members.
             min_score=ensemble.min_score if num_members == 1 else 0.0,
             batch_size=self.batch,
+            rate=self.rate,
             allow_playlists=self.playlists,
             fusion=ensemble.options,
         )

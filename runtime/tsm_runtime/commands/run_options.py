@@ -36,6 +36,7 @@ __all__ = [
     "Playlists",
     "Precision",
     "Quiet",
+    "Rate",
     "Rebuild",
     "Report",
     "Resume",
@@ -221,6 +222,14 @@ Rebuild = Annotated[
     typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
 ]
 
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        help="frames per second of videos that hold no times, such as raw MJPEG; others ignore it"
+        " [default: 25 is assumed, with a warning]",
+        show_default=False,
+    ),
+]
 Playlists = Annotated[
     bool,
     typer.Option(
