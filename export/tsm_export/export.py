@@ -84,7 +84,7 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
             elif plan.built is not None and plan.file is not None:
                 files[plan.name] = plan.file
                 warnings += [f"{plan.name}: {line}" for line in plan.built.warnings]
-        manifest = _describe(checkpoint, checkpoint_path, files)
+        manifest = _describe(checkpoint, checkpoint_path, files, frame_outputs=request.frame_outputs)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     return Exported(manifest=manifest, problems=tuple(problems), warnings=tuple(warnings))
 
@@ -100,7 +100,9 @@ def _store(folder: Path, plan: NewPlan) -> RunError | None:
     return None
 
 
-def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -> Manifest:
+def _describe(
+    checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile], *, frame_outputs: bool
+) -> Manifest:
     config = checkpoint.config
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -117,6 +119,7 @@ def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -
         stride_seconds=config.segments.stride_seconds,
         smoothing_seconds=config.segments.smoothing_seconds,
         min_duration_seconds=config.segments.min_duration_seconds,
+        feature_dim=checkpoint.model().feature_dim if frame_outputs else 0,
         backbone=config.model.backbone,
         shift=config.model.shift,
         shift_direction=config.model.shift_direction,

@@ -30,9 +30,10 @@ __all__ = [
 ]
 
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
-head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx."""
+head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are
+outputs per frame and a temporal head."""
 
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -187,6 +188,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the model was trained on, as `panoramic`; several with a comma between; empty: not told."""
     crop: Crop = ""
     """The half of the video's picture that the model sees, as of one eye of a binocular recording."""
+    feature_dim: int = 0
+    """Width D of the pooled features of a frame, where models of clips also give `frame_action_scores`
+    (N, T, A) and `features` (N, T, D); 0: they do not."""
     backbone: str
     shift: bool = True
     shift_direction: ShiftDirection = "both"

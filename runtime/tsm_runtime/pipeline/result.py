@@ -40,7 +40,7 @@ class MemberScores:
                 f"{video}: the model gave scores that are not numbers (nan); try another precision"
             )
         self.indices.append(indices)
-        self.scores.append(scores)
+        self.scores.append(Scores(scores.action, scores.scene))  # outputs per frame are large
 
 
 def result_of(

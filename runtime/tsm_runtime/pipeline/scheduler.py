@@ -264,8 +264,7 @@ class _Run:
         start = 0
         for part in batch.parts:
             stop = start + len(part)
-            scene = None if scores.scene is None else scores.scene[start:stop]
-            self._take_part(part, number, Scores(scores.action[start:stop], scene))
+            self._take_part(part, number, scores.clips(slice(start, stop)))
             start = stop
         batch.num_missing -= 1
         if not batch.num_missing and batch.memory is not None:
