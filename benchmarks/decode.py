@@ -22,7 +22,6 @@ from _common import measure, store
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.reader import VideoReader
 
 WAYS: dict[str, tuple[Any, int, Any]] = {
@@ -83,7 +82,7 @@ def read(video: Path, spec: ClipSpec, way: str) -> None:
     """Decode all and convert what a model takes, into memory that is used again."""
     memory = FramePool()
     with opened(video, way) as reader:
-        for batch in ClipStream(reader, spec, Options(), memory={spec: memory}):
+        for batch in ClipStream(reader, spec, memory={spec: memory}):
             if batch.memory is not None:
                 memory.give(batch.memory)
 
@@ -92,7 +91,7 @@ def digest(video: Path, spec: ClipSpec, way: str) -> str:
     """Return what tells whether two ways give the same clips."""
     found = hashlib.sha256()
     with opened(video, way) as reader:
-        for batch in ClipStream(reader, spec, Options()):
+        for batch in ClipStream(reader, spec):
             found.update(batch.frames.tobytes())
     return found.hexdigest()
 

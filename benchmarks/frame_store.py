@@ -25,9 +25,9 @@ import torch
 from _common import store
 from torch.utils.data import DataLoader
 
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec, frame_indices
 from tsm_runtime.clips.stream import ClipStream
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import ClipConfig, Config, DataConfig, StoreConfig, TrainConfig
@@ -147,7 +147,7 @@ def decode_clips(files: list[Path], spec: ClipSpec) -> None:
         with VideoReader(path) as reader:
             middle = (reader.claimed_seconds or 2.0) / 2
             start = middle - middle % spec.interval_seconds
-            part = Options(start_seconds=start, end_seconds=start + spec.interval_seconds)
+            part = ClipOptions(start_seconds=start, end_seconds=start + spec.interval_seconds)
             list(ClipStream(reader, spec, part))
 
 

@@ -1,6 +1,6 @@
 """How long after its end a segment of a live stream is known, and how long the machine took for it.
 
-A video is played at its own pace, as a camera gives it, through all of `tsm-run --live`. `behind_ms` is how
+A video is played at its own pace, as a camera gives it, through all of `tsm-live`. `behind_ms` is how
 long after the end of an interval its label was told, as that of an open segment: this holds the wait for the
 frame that begins the next interval, the decoding, and the model. `delay_ms` is the machine's part alone: from
 the arrival of that frame to the line. `segment_behind_ms` is for segments that are over, counted from their

@@ -39,8 +39,7 @@ from tsm_runtime.errors import TsmError
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.opening import closing_members, open_member
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import Member
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.run import Member, run_videos
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 
@@ -170,14 +169,16 @@ def read_frames(video: Path) -> int:
 def read_clips(video: VideoInput, members: Sequence[Member], options: Options) -> list[ClipBatch]:
     """Decode and convert what the models take, and keep it."""
     with VideoReader(video.path) as reader:
-        return list(ClipStream(reader, [member.spec for member in members], options))
+        return list(
+            ClipStream(reader, [member.spec for member in members], options.clips(options.batch_size or 1))
+        )
 
 
 def convert_clips(video: VideoInput, members: Sequence[Member], options: Options) -> None:
     """Decode and convert what the models take, into memory that is used again, as the pipeline does."""
     memory = {member.spec: member.backend.frame_pool for member in members}
     with VideoReader(video.path) as reader:
-        for batch in ClipStream(reader, tuple(memory), options, memory=memory):
+        for batch in ClipStream(reader, tuple(memory), options.clips(options.batch_size or 1), memory=memory):
             memory[batch.spec].give(batch.memory)
 
 

@@ -129,7 +129,7 @@ def load(
         backend: what runs it; `auto` chooses, another is taken or is an error.
         num_threads: of the network on the CPU; None: all cores.
         overrides: what takes the place of the bundle's settings, as smoothing, window and stride.
-        online: take the online model, which gets a frame a call, as `tsm-run --live` does where there is one.
+        online: take the online model, which gets a frame a call, as `tsm-live` does for bundles with one.
 
     Raises:
         BundleError: the bundle cannot be used, or has no such model.

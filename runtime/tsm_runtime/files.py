@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 from tsm_runtime.errors import RunError, UsageError
@@ -23,21 +24,38 @@ _GZIP = b"\x1f\x8b"
 """First bytes of a gzip file; no UTF-8 text begins with them."""
 
 
+_MOST_TEXT_BYTES = 512 * 2**20
+"""The largest annotation file of the field, of Kinetics-700, has some 60 MiB."""
+
+
 def read_text(path: Path) -> str:
     """Text of a UTF-8 file, with or without byte order mark, gzipped or not; line ends stay as they are.
 
     Raises:
-        UsageError: the file cannot be read or is not UTF-8.
+        UsageError: the file cannot be read, is larger than any annotation file, or is not UTF-8.
     """
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data.startswith(_GZIP) else data).decode("utf-8-sig")
+        return _bounded_bytes(path).decode("utf-8-sig")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: damaged gzip file: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _bounded_bytes(path: Path) -> bytes:
+    """Return the content of a file, unpacked, and stop at one without end (a device, a gzip bomb)."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_TEXT_BYTES + 1)
+        if data.startswith(_GZIP):
+            with gzip.open(BytesIO(data)) as packed:
+                data = packed.read(_MOST_TEXT_BYTES + 1)
+    if len(data) > _MOST_TEXT_BYTES:
+        raise UsageError(
+            f"{path}: more than {_MOST_TEXT_BYTES >> 20} MiB of text; expected annotations or settings"
+        )
+    return data
 
 
 def read_json(path: Path, faults: Faults = None) -> object:

@@ -27,7 +27,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         raw: dict[str, Any] = msgspec.toml.decode(read_text(path))
-    except msgspec.DecodeError as error:
+    # The last two are of tomllib: a number of thousands of digits, and tables in tables in tables.
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     return raw
 
@@ -57,6 +58,8 @@ def strict(raw: Mapping[str, Any], kind: type[_StructT], where: str) -> _StructT
     _refuse_unknown_within(raw, kind, where)
     try:
         return msgspec.convert(raw, kind)
+    except OverflowError as error:  # of msgspec: a number beyond 64 bits
+        raise UsageError(f"{where}: {error}") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {_told(str(error), raw, kind)}") from error
 

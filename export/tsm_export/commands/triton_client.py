@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tsm_runtime.commands.entry import run_command, version_option
-from tsm_runtime.errors import TsmError, VideoError
+from tsm_runtime.errors import VideoError
 from tsm_runtime.formats.names import Format
 from tsm_runtime.terminal import warn
 
@@ -71,8 +71,10 @@ def client(
     """Find actions in videos with a model on a Triton server: as tsm-run, which runs the model itself."""
     from tsm_export.triton.backend import open_member, served_bundle
     from tsm_export.triton.server import TritonServer
-    from tsm_runtime.commands.run_files import describe_run, run_all
+    from tsm_runtime.captures.selection import plan_of_video
+    from tsm_runtime.commands.run_files import run_all
     from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
+    from tsm_runtime.pipeline.description import describe_run
     from tsm_runtime.pipeline.run import Options
     from tsm_runtime.video.finding import list_inputs
 
@@ -98,11 +100,9 @@ def client(
             media={video.video_id: video.path for video in inputs},
             label_ids=label_ids_for(chosen, label_map, member.action_labels),
         )
-        failures = run_all(inputs, [member], options, open_sink(output, format_, encoding), quiet=quiet)
-    if failures == len(inputs):
-        raise typer.Exit(VideoError.exit_code)
-    if failures or errors:
-        raise typer.Exit(TsmError.exit_code)
+        plans = [plan_of_video(video) for video in inputs]
+        lost = run_all(plans, [member], options, open_sink(output, format_, encoding), quiet=quiet)
+    raise typer.Exit(lost.exit_code(len(plans), any_failed=bool(errors)))
 
 
 def main() -> None:

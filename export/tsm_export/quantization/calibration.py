@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.terminal import warn
 from tsm_runtime.video.reader import VideoReader
 
@@ -95,7 +95,7 @@ def _read_clips(video: Path, intervals: Sequence[int], spec: ClipSpec) -> list[n
     clips: list[npt.NDArray[np.uint8]] = []
     for near in _near_ones(intervals, round(_SEEK_OVER_SECONDS / stride)):
         end = (near[-1] + spec.num_overlapping) * stride
-        part = Options(start_seconds=near[0] * stride, end_seconds=end)
+        part = ClipOptions(start_seconds=near[0] * stride, end_seconds=end)
         try:
             with VideoReader(video) as reader:
                 for batch in ClipStream(reader, spec, part):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import stat
 from pathlib import Path
 
 import msgspec
@@ -16,6 +18,12 @@ from tsm_runtime.video.convert import RESIZE_FLAG
 __all__ = ["MANIFEST", "Bundle", "load_bundle"]
 
 MANIFEST = "manifest.json"
+
+_MOST_MANIFEST_BYTES = 16 * 2**20
+"""The largest that the export writes has 34 labels and takes 20 KiB; verifications add a few KiB each."""
+
+_MOST_MODEL_BYTES = 4 * 2**30
+"""An ONNX file has 2 GiB at most; the plans of the largest published member take 0.4 GiB."""
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +46,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
             has = ", ".join(sorted(self.manifest.files)) or "no model"
             raise BundleError(f"{self.path}: has no {name} (it has {has}); export it with tsm-export")
         try:
-            data = (self.path / name).read_bytes()
+            data = _read_inside(self.path, name, _MOST_MODEL_BYTES)
         except OSError as error:
             raise BundleError(
                 f"{self.path / name}: named in the manifest but not readable ({error.strerror})"
@@ -62,7 +70,7 @@ def load_bundle(path: Path) -> Bundle:
         what = "is a file, not a bundle folder" if path.exists() else "no such bundle folder"
         raise BundleError(f"{path}: {what}; write one with: tsm-export CHECKPOINT -o {path}")
     try:
-        data = (path / MANIFEST).read_bytes()
+        data = _read_inside(path, MANIFEST, _MOST_MANIFEST_BYTES)
     except OSError as error:
         raise BundleError(
             f"{path}: no readable {MANIFEST} in it ({error.strerror}); is this a bundle from tsm-export?"
@@ -70,6 +78,27 @@ def load_bundle(path: Path) -> Bundle:
     manifest = _decode(data, path / MANIFEST)
     _check(manifest, path / MANIFEST)
     return Bundle(path=path, manifest=manifest, manifest_sha256=_identity(manifest))
+
+
+def _read_inside(folder: Path, name: str, most_bytes: int) -> bytes:
+    """Return the bytes of a file of a bundle.
+
+    Raises:
+        BundleError: it is no regular file, a link that leads out of the bundle, or too large.
+        OSError: it cannot be read.
+    """
+    path = folder / name
+    # Without waiting: opening a named pipe would wait for its writer.
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(number, "rb") as file:
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode) or not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(
+                f"{path}: leads out of the bundle or is no regular file; copy the file itself there"
+            )
+        if status.st_size > most_bytes:
+            raise BundleError(f"{path}: {status.st_size} bytes; expected at most {most_bytes}")
+        return file.read(most_bytes)
 
 
 def _identity(manifest: Manifest) -> str:
@@ -80,7 +109,7 @@ def _identity(manifest: Manifest) -> str:
 def _decode(data: bytes, path: Path) -> Manifest:
     try:
         raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not JSON ({error})") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -89,6 +118,8 @@ def _decode(data: bytes, path: Path) -> Manifest:
         )
     try:
         return msgspec.convert(raw, Manifest)
+    except OverflowError as error:  # of msgspec: a number beyond 64 bits
+        raise BundleError(f"{path}: {error}") from error
     except msgspec.ValidationError as error:
         raise BundleError(f"{path}: {error}{_nearest_key(str(error))}") from error
 
@@ -117,7 +148,7 @@ def _check(manifest: Manifest, path: Path) -> None:
             raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
     try:
         _ = manifest.clip_spec, manifest.segment_rules
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BundleError(f"{path}: {error}") from error
 
 

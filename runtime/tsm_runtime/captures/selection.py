@@ -1,4 +1,4 @@
-"""Which videos of captures are run, by which views their members see, and where the videos begin."""
+"""Which videos of captures are run, by the views that the members see, and where the videos begin."""
 
 from __future__ import annotations
 
@@ -13,31 +13,37 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.video.finding import VIEWS, VideoInput
 
-__all__ = ["CapturePlan", "listed_views", "plan_captures"]
+__all__ = ["CapturePlan", "listed_views", "plan_captures", "plan_of_video"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturePlan:
-    """What of a capture is run.
+    """The videos of a capture that are run; they give one result.
 
     Args:
-        begins: videos that some member sees, with where they begin on the capture's time line.
-        notes: of what is left out, one line each.
+        named: the capture's first video under the name of the capture.
+        begins: videos that some member sees, each with the second of the capture's time line where it begins.
+        notes: a line for each video or view that is left out.
     """
 
-    capture: Capture
-    begins: tuple[tuple[ViewVideo, float], ...]
-    notes: tuple[str, ...]
+    named: VideoInput
+    begins: tuple[tuple[VideoInput, float], ...]
+    notes: tuple[str, ...] = ()
 
     @property
-    def named(self) -> VideoInput:
-        """The first video, under the name of the capture."""
-        return VideoInput(self.capture.videos[0].path, self.capture.capture_id)
+    def capture_id(self) -> str:
+        """Name of the result."""
+        return self.named.video_id
 
     @property
-    def inputs(self) -> list[VideoInput]:
-        """The videos as they are run."""
-        return [VideoInput(video.path, video.name, video.view) for video, _ in self.begins]
+    def is_video(self) -> bool:
+        """Whether it is a plain video: a capture with one view, under its own name."""
+        return self.begins == ((self.named, 0.0),)
+
+
+def plan_of_video(video: VideoInput) -> CapturePlan:
+    """Return a plain video as a capture with one view."""
+    return CapturePlan(named=video, begins=((video, 0.0),))
 
 
 def listed_views(views: str) -> tuple[str, ...]:
@@ -151,8 +157,9 @@ def _plans(
                 if begin is None:
                     notes.append(_unknown_offset(video, capture))
                 else:
-                    begins.append((video, begin))
-        plans.append(CapturePlan(capture=capture, begins=tuple(begins), notes=tuple(notes)))
+                    begins.append((VideoInput(video.path, video.name, video.view), begin))
+        named = VideoInput(capture.videos[0].path, capture.capture_id)
+        plans.append(CapturePlan(named=named, begins=tuple(begins), notes=tuple(notes)))
     return plans
 
 

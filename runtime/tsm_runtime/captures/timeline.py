@@ -1,4 +1,4 @@
-"""Results put on a capture's time line: moved by where their video begins, and clips of one view made one."""
+"""Results on a capture's time line: moved by the begin of their video, and the clips of one view joined."""
 
 from __future__ import annotations
 
@@ -60,17 +60,19 @@ def join_scenes(parts: Sequence[tuple[Sequence[SceneScore], int]]) -> tuple[Scen
 
 
 def join_results(capture_id: str, parts: Sequence[tuple[Result, float]]) -> Result:
-    """Make one result of what a member found in the videos of its view.
+    """Join the results of a member for the videos of its view.
 
     Args:
         capture_id: name of the result.
-        parts: of each video its result and where it begins on the time line.
+        parts: for each video the result and the second of the time line where the video begins.
 
     Returns:
-        Segments and gaps on the time line; the duration is where the last video ends on it.
+        Segments and gaps on the time line; the duration is the end of the last video on it. A single video
+        that begins at second 0 keeps its result.
     """
     results = [result for result, _ in parts]
-    alone = len(parts) == 1 and parts[0][1] == 0
+    if len(parts) == 1 and parts[0][1] == 0:
+        return replace(results[0], video_id=capture_id)
     return replace(
         results[0],
         video_id=capture_id,
@@ -82,7 +84,7 @@ def join_results(capture_id: str, parts: Sequence[tuple[Result, float]]) -> Resu
         gaps=union_gaps(filter(None, moved_spans(r.gaps, offset)) for r, offset in parts),
         corrupt_frames=sum(result.corrupt_frames for result in results),
         warnings=(),
-        scores=results[0].scores if alone else None,  # their grid is that of one video
+        scores=None,  # their grid is that of one video
         members=(),
     )
 

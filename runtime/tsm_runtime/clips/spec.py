@@ -42,8 +42,8 @@ class ClipSpec:
         crop: half of the video's picture that is seen, as of one eye of a binocular recording; empty: all.
 
     Raises:
-        ValueError: a value is not positive, the window is shorter than t, the stride is no such part of t,
-            more than 64 windows reach over one moment, or there is no such half.
+        ValueError: a value is not positive or out of bounds, the window is shorter than t, the stride is no
+            such part of t, more than 64 windows reach over one moment, or there is no such half.
     """
 
     interval_seconds: float
@@ -57,6 +57,9 @@ class ClipSpec:
         t = self.interval_seconds
         if not (t > 0 and self.num_frames > 0 and self.size > 0):
             raise ValueError(f"interval_seconds, num_frames and size must be positive, got {self}")
+        _check_range("interval_seconds", t, 0.001, 1e6)
+        _check_range("num_frames", self.num_frames, 1, 4096)
+        _check_range("size", self.size, 1, 8192)
         if self.crop not in get_args(Crop):
             raise ValueError(f"crop {self.crop!r}; expected left, right or nothing")
         object.__setattr__(self, "window_seconds", _window(self.window_seconds, t))
@@ -99,6 +102,11 @@ class ClipSpec:
         """Return the (T,) times of the frames of an interval that starts anywhere, as in training."""
         places = np.arange(self.num_frames, dtype=np.float64) + 0.5
         return start_seconds + (places * self.window_seconds / self.num_frames - self.margin_seconds)
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} {value:g}: expected {least:g} to {most:g}")
 
 
 def _window(seconds: float, t: float) -> float:

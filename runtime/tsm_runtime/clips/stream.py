@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clips.builder import ClipBatch, ClipBuilder
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.errors import VideoError
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.reader import TimedFrame, VideoReader
@@ -39,7 +39,7 @@ class ClipStream:
     Args:
         reader: an open video.
         specs: what the model takes, or what several do; equal ones count once.
-        options: which part of the video, and clips per batch (1 where it does not say).
+        options: which part of the video, and clips per batch; default: all of it, one clip.
         cancelled: see above; default: an event of its own.
         memory: where the arrays of batches are taken from, see `ClipBuilder`; default: new ones.
         converter: makes what turns a frame into what is put into those arrays, of a size and a crop.
@@ -52,18 +52,18 @@ class ClipStream:
         self,
         reader: VideoReader,
         specs: ClipSpec | Sequence[ClipSpec],
-        options: Options,
+        options: ClipOptions | None = None,
         *,
         cancelled: threading.Event | None = None,
         memory: Mapping[ClipSpec, FramePool] | None = None,
         converter: Callable[[int, Crop], Any] = FrameConverter,
     ) -> None:
         self.reader = reader
-        self.options = options
+        self.options = options or ClipOptions()
         self.specs = (specs,) if isinstance(specs, ClipSpec) else tuple(dict.fromkeys(specs))
         if not self.specs:
             raise ValueError("clips for no model: expected one or more")
-        self.builders = {spec: _builder(spec, options, (memory or {}).get(spec)) for spec in self.specs}
+        self.builders = {spec: _builder(spec, self.options, (memory or {}).get(spec)) for spec in self.specs}
         self.duration_seconds = 0.0
         self.cancelled = cancelled or threading.Event()
         self._converter = converter
@@ -153,11 +153,11 @@ class ClipStream:
         return f"breaks off after {seconds:.2f} s{lost}: {self.reader.failure}"
 
 
-def _builder(spec: ClipSpec, options: Options, memory: FramePool | None) -> ClipBuilder:
+def _builder(spec: ClipSpec, options: ClipOptions, memory: FramePool | None) -> ClipBuilder:
     end = options.end_seconds
     return ClipBuilder(
         spec,
-        options.batch_size or 1,
+        options.batch_size,
         first_interval=-count_intervals(-options.start_seconds, spec.stride_seconds),  # ceil
         stop_interval=None if end is None else spec.num_intervals(end),
         memory=memory or FramePool(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tsm_runtime._version import __version__
-from tsm_runtime.errors import TsmError, UsageError
+from tsm_runtime.errors import RunError, TsmError, UsageError
 
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime.
@@ -45,6 +45,14 @@ def run_command(app: typer.Typer, name: str) -> None:
         warn(f"{name}: {error}")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except MemoryError:
+        code = RunError.exit_code
+        warn(f"{name}: out of memory; choose a smaller --batch or --jobs, or raise the limit (ulimit -v)")
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        code = RunError.exit_code
+        warn(f"{name}: the system gives no further thread: a limit of memory or processes (ulimit -v, -u)")
     if code == INTERRUPTED:  # typer may have turned the interrupt into this code
         warn(f"{name}: interrupted")
     sys.exit(code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,11 +40,12 @@ class ProgressBars:
         self._bars.update(task, completed=done, total=total, rate=f"{rate:.1f} x real time")
 
     @contextmanager
-    def away(self, video: VideoInput) -> Iterator[None]:
-        """Take all bars off the terminal while the block prints, and that of a video for good."""
+    def away(self, videos: Sequence[VideoInput]) -> Iterator[None]:
+        """Take all bars off the terminal while the block prints, and those of some videos for good."""
         self._bars.stop()
-        if video in self._tasks:
-            self._bars.remove_task(self._tasks.pop(video)[0])
+        for video in videos:
+            if video in self._tasks:
+                self._bars.remove_task(self._tasks.pop(video)[0])
         try:
             yield
         finally:

@@ -51,12 +51,8 @@ def tsm_run(
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
     rebuild: options.Rebuild = False,
-    live: options.Live = False,
-    show_open: options.ShowOpen = False,
-    drop: options.Drop = None,
-    timeout: options.Timeout = None,
-    reconnect: options.Reconnect = None,
-    pace: options.Pace = False,
+    playlists: options.Playlists = False,
+    live: options.LiveAlias = False,
     demo: options.Demo = False,
     quiet: options.Quiet = False,
     version: Annotated[bool, version_option()] = False,
@@ -99,50 +95,16 @@ def tsm_run(
         precision=precision,
         rebuild=rebuild,
         num_threads=threads,
-        parallel_calls=1 if live else 2,
-        tell=not live and not quiet and (backend == "auto" or is_terminal(sys.stderr)),
+        parallel_calls=2,
+        tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
-    if live:
-        from tsm_runtime.commands.run_live import LiveRequest, run_live
-
-        stream = LiveRequest(
-            sources=tuple(videos or ()),
-            for_files={
-                "--capture": capture or None,
-                "--view": view or None,
-                "--format": format_ if format_ != "jsonl" else None,
-                "--label-map": label_map,
-                "--overlay": overlay,
-                "--report": report,
-                "--embed": embed or None,
-                "--truth": truth,
-                "--start": start or None,
-                "--end": end,
-                "--jobs": jobs,
-                "--hwdec": None if hwdec == "none" else hwdec,
-            },
-            video_id=video_id,
-            output=output,
-            show_open=show_open,
-            drop=drop,
-            batch=batch,
-            timeout=timeout,
-            reconnect=reconnect,
-            pace=pace,
-            quiet=quiet,
-        )
-        raise typer.Exit(run_live(stream, chosen, engine, overrides, notice))
+    from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.commands.run_files import FileRequest, run_files
 
+    captures = CaptureRequest(captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets)
     files = FileRequest(
         videos=tuple(videos or ()),
-        for_streams={
-            "--open": show_open or None,
-            "--drop": drop,
-            "--timeout": timeout,
-            "--reconnect": reconnect,
-            "--pace": pace or None,
-        },
+        captures=captures if capture or view else None,
         video_id=video_id,
         output=output,
         format=format_,
@@ -156,18 +118,17 @@ def tsm_run(
         batch=batch,
         jobs=jobs,
         hwdec=hwdec,
+        playlists=playlists,
         quiet=quiet,
     )
-    if capture or view:
-        from tsm_runtime.commands.run_captures import CaptureRequest, run_captures
-
-        asked = CaptureRequest(
-            files=files, captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets
-        )
-        raise typer.Exit(run_captures(asked, chosen, engine, overrides, notice))
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command; with `--live` anywhere this is `tsm-live`."""
+    if "--live" in sys.argv[1:]:
+        from tsm_runtime.commands.live import app as live_app
+
+        sys.argv.remove("--live")
+        run_command(live_app, "tsm-run --live")
     run_command(app, "tsm-run")

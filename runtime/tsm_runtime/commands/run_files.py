@@ -1,45 +1,47 @@
-"""`tsm-run` on files: what was asked is checked, models are opened, and each video's result is written."""
+"""`tsm-run` on files and captures: check the options, open the models, write each result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import av
-import numpy as np
-
-from tsm_runtime._version import __version__
 from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.commands.progress import progress_bars
+from tsm_runtime.commands.run_captures import CaptureRequest, views_of_members
 from tsm_runtime.errors import TsmError, UsageError, VideoError
 from tsm_runtime.formats.names import Format
 from tsm_runtime.fusion.ensemble_file import Ensemble
-from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.nvdec import Hwdec, Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
-from tsm_runtime.outputs.report.sink import report_request, with_report
+from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
 from tsm_runtime.outputs.sinks import Encoding, Sink, check_output, choose_format, label_ids_for, open_sink
+from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
 from tsm_runtime.terminal import printable, warn
-from tsm_runtime.video.finding import VideoInput, list_inputs
+from tsm_runtime.video.finding import list_inputs
 
-__all__ = ["FileRequest", "default_jobs", "describe_run", "encoding_for", "run_all", "run_files"]
+_MOST_JOBS = 8
+_CORES_PER_JOB = 4
+"""The decoder's own threads and the one that converts."""
+
+
+# --- options --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRequest:
     """Options of the command as given; None where not."""
 
-    videos: tuple[str, ...]
-    for_streams: Mapping[str, object] = field(default_factory=dict)
-    """Options that make no sense here, by their names: None where not given."""
+    videos: tuple[str, ...] = ()
+    captures: CaptureRequest | None = None
     video_id: str | None = None
     output: str | None = None
     format: Format | None = None
@@ -53,14 +55,79 @@ class FileRequest:
     batch: int | None = None
     jobs: int | None = None
     hwdec: Hwdec = "none"
+    playlists: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
         if any(video == "-" or "://" in video for video in self.videos):
-            raise UsageError("an address or - is a stream: add --live")
-        for option, given in self.for_streams.items():
+            raise UsageError("an address or - is a stream: use tsm-live")
+        if self.captures is not None:
+            self._check_captures(self.captures.option)
+
+    def _check_captures(self, option: str) -> None:
+        if self.videos:
+            raise UsageError(f"{self.videos[0]} beside {option}: which view is it? name it with --view")
+        alone = {
+            "--overlay": self.overlay,
+            "--report": self.report,
+            "--embed": self.embed or None,
+            "--truth": self.truth,
+            "--start": self.start or None,
+            "--end": self.end,
+        }
+        for name, given in alone.items():
             if given is not None:
-                raise UsageError(f"{option} is for streams: add --live")
+                raise UsageError(f"{name} is for a video alone: leave it out beside {option}")
+
+    def options(self, ensemble: Ensemble, num_members: int) -> Options:
+        """Return the options of the run."""
+        return Options(
+            start_seconds=self.start,
+            end_seconds=self.end,
+            # An ensemble drops after the fusion: weak segments support those of other members.
+            min_score=ensemble.min_score if num_members == 1 else 0.0,
+            batch_size=self.batch,
+            allow_playlists=self.playlists,
+            fusion=ensemble.options,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """What is run.
+
+    Args:
+        views: that each member of the ensemble sees; an empty one is that of plain videos.
+        errors: of paths without a video.
+        warnings: one line each.
+    """
+
+    plans: Sequence[CapturePlan]
+    views: Sequence[tuple[str, ...]]
+    errors: Sequence[VideoError] = ()
+    warnings: Sequence[str] = ()
+
+
+def _find_inputs(request: FileRequest, ensemble: Ensemble, bundles: Sequence[Bundle]) -> _Inputs:
+    if request.captures is None:
+        videos, errors = list_inputs([Path(video) for video in request.videos], request.video_id)
+        return _Inputs(plans=[*map(plan_of_video, videos)], views=[("",)] * len(bundles), errors=errors)
+    views, assumed = views_of_members(ensemble, bundles)
+    plans = request.captures.plans(request.video_id, ensemble, views)
+    return _Inputs(plans=plans, views=views, warnings=assumed)
+
+
+def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportRequest | None:
+    """Check the names of all files that are to be written; return the request for a report, if any."""
+    named = [plan.named for plan in plans]
+    check_output(request.output, named, request.format)
+    check_output(request.output, [video for plan in plans for video, _ in plan.begins], "json")
+    if request.overlay is not None:
+        check_overlay(request.overlay, named, request.output)
+    return report_request(request.report, request.embed, request.truth, named, request.output)
+
+
+# --- the run --------------------------------------------------------------------------------------
 
 
 def run_files(
@@ -70,131 +137,87 @@ def run_files(
     overrides: Overrides,
     notice: str | None,
 ) -> int:
-    """Find the segments of all videos; return the exit code.
+    """Find the segments of all videos or captures; return the exit code.
 
-    0: all were written. 1: some failed, the others were written. 3: none gave a result.
+    0: all were written. 1: some videos or captures failed, the others were written. 3: none gave a result.
 
     Raises:
         TsmError: what a user can cause, before the first video is read.
     """
-    options = Options(
-        start_seconds=request.start,
-        end_seconds=request.end,
-        # An ensemble drops after weighing, as tsm-fuse does: weak segments support those of other members.
-        min_score=ensemble.min_score if len(ensemble.members) == 1 else 0.0,
-        batch_size=request.batch,
-        fusion=ensemble.options,
-    )
-    inputs, errors = list_inputs([Path(video) for video in request.videos], request.video_id)
-    check_output(request.output, inputs, request.format)
-    if request.overlay is not None:
-        check_overlay(request.overlay, inputs, request.output)
-    page = report_request(request.report, request.embed, request.truth, inputs, request.output)
-    for error in errors:
-        warn(str(error))
-    if not inputs:
-        return VideoError.exit_code
     bundles = load_bundles(ensemble)
-    with closing_members(open_members(ensemble, bundles, backend, overrides)) as members:
-        sink = open_sink(
-            request.output, request.format, encoding_for(request, inputs, bundles, members, options)
-        )
+    inputs = _find_inputs(request, ensemble, bundles)
+    page = _check_outputs(request, inputs.plans)
+    for line in (*map(str, inputs.errors), *(() if request.quiet else inputs.warnings)):
+        warn(line)
+    if not inputs.plans:
+        return VideoError.exit_code
+    options = request.options(ensemble, sum(map(len, inputs.views)))
+    with closing_members(open_members(ensemble, bundles, backend, overrides)) as opened:
+        seen = [
+            (bundle, replace(member, view=view))
+            for bundle, member, views in zip(bundles, opened, inputs.views, strict=True)
+            for view in views
+        ]
+        members = [member for _, member in seen]
+        encoding = _encoding(request, inputs.plans, [bundle for bundle, _ in seen], members, options)
+        sink = open_sink(request.output, request.format, encoding)
         if request.overlay is not None:
-            sink = with_overlay(sink, inputs[0].path, request.overlay, quiet=request.quiet)
+            sink = with_overlay(sink, inputs.plans[0].named.path, request.overlay, quiet=request.quiet)
         if page is not None:
             sink = with_report(sink, page, members)
         if notice:
             warn(notice)
-        decoder = open_nvdec(request.hwdec, bundles, members, rebuild=backend.rebuild)
+        decoder = open_nvdec(request.hwdec, bundles, opened, rebuild=backend.rebuild)
         with decoder or nullcontext() as nvdec:
-            failures = run_all(
-                inputs, members, options, sink, jobs=request.jobs, quiet=request.quiet, nvdec=nvdec
+            lost = run_all(
+                inputs.plans, members, options, sink, jobs=request.jobs, quiet=request.quiet, nvdec=nvdec
             )
-    if failures == len(inputs):
-        return VideoError.exit_code
-    return TsmError.exit_code if failures or errors else 0
+    return lost.exit_code(len(inputs.plans), any_failed=bool(inputs.errors))
 
 
-def encoding_for(
+def _encoding(
     request: FileRequest,
-    inputs: Sequence[VideoInput],
+    plans: Sequence[CapturePlan],
     bundles: Sequence[Bundle],
     members: Sequence[Member],
     options: Options,
 ) -> Encoding:
-    """Return how results become bytes, with what is told of where they come from.
+    """Return how results become bytes.
 
     Raises:
         UsageError: a label map that is wrong or for another format.
     """
     format_ = choose_format(request.output, request.format)
     action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
+    described = describe_run(bundles, members, options)
+    if request.captures is not None:
+        described["captures"] = {
+            plan.capture_id: {video.video_id: begin for video, begin in plan.begins} for plan in plans
+        }
     return Encoding(
         format=format_,
-        external_data=describe_run(bundles, members, options),
-        media={video.video_id: video.path for video in inputs},
+        external_data=described,
+        media={plan.capture_id: plan.named.path for plan in plans},
         label_ids=label_ids_for(format_, request.label_map, action_labels),
     )
 
 
-_MOST_JOBS = 8
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What gave no result: videos, and captures of which no video did. A plain video is both."""
 
+    num_videos: int = 0
+    num_captures: int = 0
 
-_CORES_PER_JOB = 4
-"""The decoder's own threads and the one that converts."""
-
-
-def describe_run(bundles: Sequence[Bundle], members: Sequence[Member], options: Options) -> dict[str, object]:
-    """Return where results come from, for `external_data`: models, options and versions.
-
-    Of one model "model" and "options"; of an ensemble those of each of its "members", with weight and
-    temperature, and the "fusion".
-    """
-    told = [
-        {"model": _describe_model(bundle, member), "options": _describe_options(member, options)}
-        for bundle, member in zip(bundles, members, strict=True)
-    ]
-    versions = {"tsm-tal": __version__, "av": av.__version__, "numpy": np.__version__}
-    if len(told) == 1:
-        return {**told[0], "versions": versions}
-    return {
-        "fusion": describe_fusion(options.fusion),
-        "members": [
-            {"weight": member.weight, "temperature": member.temperature, **each}
-            for member, each in zip(members, told, strict=True)
-        ],
-        "versions": versions,
-    }
-
-
-def _describe_model(bundle: Bundle, member: Member) -> dict[str, object]:
-    return {
-        "bundle_sha256": bundle.manifest_sha256,
-        "backbone": bundle.manifest.backbone,
-        "backend": member.backend.name,
-        "interval_seconds": bundle.manifest.interval_seconds,
-        "num_frames": bundle.manifest.num_frames,
-        "size": bundle.manifest.size,
-        **({"view": view} if (view := member.view or bundle.manifest.view) else {}),
-    }
-
-
-def _describe_options(member: Member, options: Options) -> dict[str, object]:
-    """Return what was asked for, and of the options that are off by default those that are on."""
-    spec, rules = member.spec, member.rules
-    on = {
-        "window": spec.window_seconds if spec.margin_seconds else 0,
-        "stride": spec.stride_seconds if spec.num_overlapping > 1 else 0,
-        "smoothing": rules.smoothing_seconds,
-        "min_duration": rules.min_duration_seconds,
-        "thresholds": rules.thresholds,
-    }
-    told = {"start": options.start_seconds, "end": options.end_seconds, "min_score": options.min_score}
-    return {**told, **{name: value for name, value in on.items() if value}}
+    def exit_code(self, num_captures: int, *, any_failed: bool = False) -> int:
+        """Return the exit code of a run on so many captures; `any_failed`: an input was no video at all."""
+        if self.num_captures == num_captures:
+            return VideoError.exit_code
+        return TsmError.exit_code if self.num_captures or self.num_videos or any_failed else 0
 
 
 def run_all(
-    videos: Sequence[VideoInput],
+    plans: Sequence[CapturePlan],
     members: Sequence[Member],
     options: Options,
     sink: Sink,
@@ -202,11 +225,11 @@ def run_all(
     jobs: int | None = None,
     quiet: bool = False,
     nvdec: Nvdec | None = None,
-) -> int:
-    """Run videos, each decoded once for all members, and hand their results to the sink, in their order.
+) -> Losses:
+    """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
 
     Args:
-        videos: what to run on.
+        plans: what to run on, in the order of the results.
         members: models; left open.
         options: which part of the videos, and what to keep.
         sink: takes the results.
@@ -215,30 +238,42 @@ def run_all(
         nvdec: decodes on a GPU, one video at a time.
 
     Returns:
-        How many videos gave no result; each was told on standard error.
+        How many gave no result; each is reported on standard error.
     """
-    failures = 0
+    num_videos = num_captures = 0
     with ExitStack() as held:
         bars = None if quiet else held.enter_context(progress_bars(options))
-        found = run_videos(
-            videos,
+        outcomes = run_captures(
+            plans,
             members,
             options,
             jobs=jobs or (default_jobs(members) if nvdec is None else 1),
             nvdec=nvdec,
             progress=None if bars is None else bars.report,
         )
-        for video, result in held.enter_context(closing(found)):
-            with nullcontext() if bars is None else bars.away(video):
-                if isinstance(result, VideoError):
-                    failures += 1
-                    warn(printable(str(result)))
-                    continue
-                for line in () if quiet else result.warnings:
-                    warn(printable(f"{video.path}: {line}"))
-                sink.add(result)
+        for outcome in held.enter_context(closing(outcomes)):
+            with nullcontext() if bars is None else bars.away([video.video for video in outcome.videos]):
+                _report(outcome, quiet=quiet)
+                if outcome.result is not None:
+                    sink.add(outcome.result)
+            num_videos += sum(video.error is not None for video in outcome.videos)
+            num_captures += outcome.result is None
     sink.close()
-    return failures
+    return Losses(num_videos=num_videos, num_captures=num_captures)
+
+
+def _report(outcome: CaptureOutcome, *, quiet: bool) -> None:
+    """Print errors and warnings of a video or capture on standard error."""
+    for video in outcome.videos:
+        if video.error is not None:
+            warn(printable(str(video.error)))
+        for line in () if quiet else video.warnings:
+            warn(printable(f"{video.video.path}: {line}"))
+    plan = outcome.plan
+    for note in () if quiet else plan.notes:
+        warn(printable(f"capture {plan.capture_id}: {note}"))
+    if outcome.result is None and not plan.is_video:
+        warn(printable(f"capture {plan.capture_id}: no video of it gave a result"))
 
 
 def default_jobs(members: Sequence[Member]) -> int:

@@ -1,12 +1,13 @@
-"""`tsm-run --live`: the stream's events as lines, and the end by signals."""
+"""`tsm-live`: opens the models, writes the events of a stream as lines, and ends on signals."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import FrameType
 
 from tsm_runtime.backends.online import ONLINE_MODEL
@@ -35,18 +36,16 @@ __all__ = ["LiveRequest", "open_live_member", "run_live"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRequest:
-    """Options of the command as given; None where not."""
+    """Options of the command; None: not given."""
 
     sources: tuple[str, ...]
-    for_files: Mapping[str, object] = field(default_factory=dict)
-    """Options that make no sense here, by their names: None where not given."""
     video_id: str | None = None
     output: str | None = None
     show_open: bool = False
     drop: DropPolicy | None = None
     batch: int | None = None
-    timeout: float | None = None
-    reconnect: float | None = None
+    timeout: float = 10.0
+    reconnect: float = math.inf
     pace: bool = False
     quiet: bool = False
 
@@ -58,22 +57,19 @@ def run_live(
     overrides: Overrides,
     notice: str | None,
 ) -> int:
-    """Run on a stream until it ends or somebody ends it; return the exit code.
+    """Run on a stream until it ends or is stopped; return the exit code.
 
-    0: the stream ended, SIGTERM asked for the end (as a service manager does, and everything is written), or
-    the reader of a pipe left. 1: the stream was lost for good. 130: SIGINT.
+    0: the stream ended, SIGTERM arrived (as from a service manager; everything is written), or the reader of
+    a pipe closed it. 1: the stream was lost for good. 130: SIGINT.
 
     Raises:
-        TsmError: what a user can cause.
+        TsmError: an error that a user can cause.
     """
-    for option, given in request.for_files.items():
-        if given is not None:
-            raise UsageError(f"{option} is for files, not for --live, which writes JSON lines")
     if request.video_id is not None and not request.video_id.strip():
         raise UsageError("an empty --id; give a name, or leave it out")
     if len(request.sources) != 1:
-        raise UsageError(f"--live runs on one stream, got {len(request.sources)}")
-    source = find_source(request.sources[0], timeout_seconds=request.timeout or 10.0, pace=request.pace)
+        raise UsageError(f"expected one stream, got {len(request.sources)}")
+    source = find_source(request.sources[0], timeout_seconds=request.timeout, pace=request.pace)
     bundles = load_bundles(ensemble)
     for bundle in bundles:
         _require_live(bundle, overrides)
@@ -92,7 +88,7 @@ def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]
     options = LiveOptions(
         show_open=request.show_open,
         drop=request.drop,
-        reconnect_seconds=float("inf") if request.reconnect is None else request.reconnect,
+        reconnect_seconds=request.reconnect,
         min_score=ensemble.min_score if len(bundles) == 1 else 0.0,
         fusion=ensemble.options,
         bundles=tuple(bundle.manifest_sha256 for bundle in bundles),
@@ -112,16 +108,16 @@ def _require_live(bundle: Bundle, overrides: Overrides) -> None:
 def open_live_member(
     bundle: Bundle, request: BackendRequest, overrides: Overrides | None = None, *, quiet: bool = False
 ) -> Member:
-    """Open a bundle's online model, unless there is none or something else was asked for by name.
+    """Open the online model of a bundle, or another one if the bundle has none or the request names one.
 
-    Nor does it where windows overlap: it would get frames several times, and the whole of each clip at once.
+    If windows overlap, the clip-wise model is opened: an online model would get each frame several times.
     """
     spec, _ = settings_of(bundle, overrides)
-    asked = (request.backend, request.precision) != ("auto", None)
-    if ONLINE_MODEL not in bundle.manifest.files or asked or spec.num_open > 1:
+    named = (request.backend, request.precision) != ("auto", None)
+    if ONLINE_MODEL not in bundle.manifest.files or named or spec.num_open > 1:
         return open_member(bundle, request, overrides)
     if not quiet:
-        warn(f"{bundle.path / ONLINE_MODEL} runs, a frame a call; --precision fp32 takes whole clips")
+        warn(f"{bundle.path / ONLINE_MODEL} runs, one frame per call; --precision fp32 takes whole clips")
     return member_of(bundle, open_model(bundle, ONLINE_MODEL, num_threads=request.num_threads), overrides)
 
 
@@ -143,9 +139,9 @@ def _write_lines(
                     writer.write(event)
                     ended = event if isinstance(event, End) else ended
                     if not request.quiet:
-                        _tell(source, event)
+                        _warn_of(source, event)
         except BrokenPipeError:
-            return 0  # nobody reads any more: the end of a pipe is no failure
+            return 0  # the reader has closed the pipe, which is no failure
     if signal.SIGINT in signals:
         return INTERRUPTED
     return TsmError.exit_code if ended and not ended.complete and source.reconnects else 0
@@ -156,25 +152,25 @@ def _signals(stop: threading.Event) -> Iterator[list[int]]:
     """Let the first SIGINT or SIGTERM set an event, and a second one end the process at once.
 
     Yields:
-        The signals that came.
+        The received signals.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _tell(source: Source, event: Event) -> None:
-    """Say on standard error what makes the result less than it could be."""
+def _warn_of(source: Source, event: Event) -> None:
+    """Report on standard error what makes the result incomplete."""
     match event:
         case Discontinuity(reason=reason, time=time):
             warn(f"{source.name}: at {time:.2f} s: {reason}; the segments end there")

@@ -15,7 +15,6 @@ __all__ = [
     "Captures",
     "Demo",
     "Denominator",
-    "Drop",
     "Embed",
     "End",
     "Ensemble",
@@ -24,7 +23,7 @@ __all__ = [
     "Iou",
     "Jobs",
     "LabelMap",
-    "Live",
+    "LiveAlias",
     "Method",
     "MinDuration",
     "MinScore",
@@ -32,18 +31,15 @@ __all__ = [
     "Offsets",
     "Output",
     "Overlay",
-    "Pace",
+    "Playlists",
     "Precision",
     "Quiet",
     "Rebuild",
-    "Reconnect",
     "Report",
-    "ShowOpen",
     "Smoothing",
     "Start",
     "Stride",
     "Threads",
-    "Timeout",
     "Truth",
     "VideoId",
     "Videos",
@@ -55,7 +51,7 @@ __all__ = [
 # --- Which models on which videos.
 Videos = Annotated[
     list[str] | None,
-    typer.Argument(help="video files, or folders that hold some; --live: a stream", show_default=False),
+    typer.Argument(help="video files, or folders with videos", show_default=False),
 ]
 Models = Annotated[
     list[Path] | None,
@@ -144,8 +140,7 @@ MinScore = Annotated[
 Smoothing = Annotated[
     float | None,
     typer.Option(
-        help="seconds over which scores are averaged; 0: none; live: labels are half of it later"
-        " [default: the bundle's]",
+        help="seconds over which scores are averaged; 0: none [default: the bundle's]",
         min=0,
     ),
 ]
@@ -181,7 +176,7 @@ VideoId = Annotated[
 Batch = Annotated[
     int | None,
     typer.Option(
-        help="clips per call of the model [default: 1 on a CPU, more on a GPU; live: up to 8 if late]",
+        help="clips per call of the model [default: 1 on a CPU, more on a GPU]",
         min=1,
         show_default=False,
     ),
@@ -222,33 +217,17 @@ Rebuild = Annotated[
     typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
 ]
 
-# --- Streams.
-Live = Annotated[
+Playlists = Annotated[
     bool,
     typer.Option(
-        "--live",
-        help="run on a stream: rtsp://... and other addresses, /dev/video0, - (a pipe) or a file;"
-        " JSON lines, each as soon as it is known, to stdout or appended to --output",
+        "--allow-playlists",
+        help="also read playlists (HLS, concat lists), whose files must lie below the playlist's folder",
     ),
 ]
-ShowOpen = Annotated[bool, typer.Option("--open", help="live: also tell segments that are not over")]
-Drop = Annotated[
-    Literal["oldest", "none"] | None,
-    typer.Option(
-        help="live, when the machine is too slow: drop the oldest intervals, or none, so that the source"
-        " has to wait [default: oldest; none for pipes and files]"
-    ),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(help="live: a network stream silent for so many seconds is lost [default: 10]", min=0.1),
-]
-Reconnect = Annotated[
-    float | None,
-    typer.Option(help="live: seconds to try to get a lost stream back [default: for ever]", min=0),
-]
-Pace = Annotated[bool, typer.Option("--pace", help="live: play a file at its own speed, as a camera would")]
 
 # --- The rest.
+LiveAlias = Annotated[
+    bool, typer.Option("--live", help="run on a stream: the same as tsm-live, with its options")
+]
 Demo = Annotated[bool, typer.Option("--demo", help="run the embedded model on the embedded video")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")]

@@ -43,7 +43,7 @@ def _line(value: object) -> str:
 def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
     """Segments per video; a video that has only its own line is there with an empty list.
 
-    Lines of `tsm-run --live` are read too: the segments that were over, under the run's "video".
+    Lines of `tsm-live` are read too: the segments that were over, under the run's "video".
 
     Raises:
         UsageError: names file and line.

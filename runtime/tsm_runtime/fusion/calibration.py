@@ -15,9 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Result, Segment
 
-__all__ = ["TEMPERATURES", "calibrate_segments", "calibrated", "fit_temperature", "negative_log_likelihood"]
+__all__ = [
+    "TEMPERATURES",
+    "calibrate_segments",
+    "calibrated",
+    "calibrated_result",
+    "fit_temperature",
+    "negative_log_likelihood",
+]
 
 TEMPERATURES = (0.1, 10.0)
 """Where a temperature is looked for."""
@@ -58,6 +65,16 @@ def calibrate_segments(
         new = calibrated(scores, temperature).tolist()
         calm[video_id] = [replace(segment, score=score) for segment, score in zip(found, new, strict=True)]
     return calm
+
+
+def calibrated_result(result: Result, temperature: float) -> Result:
+    """Return a result with calibrated segment scores."""
+    if temperature == 1:
+        return result
+    # Rounded first, as a file holds them, so that fusing in memory and fusing files give the same.
+    held = [replace(segment, score=round(segment.score, 6)) for segment in result.segments]
+    calibrated_segments = calibrate_segments({result.video_id: held}, temperature)
+    return replace(result, segments=tuple(calibrated_segments[result.video_id]))
 
 
 def negative_log_likelihood(score: _Floats, hit: _Bools, temperature: float) -> float:

@@ -1,4 +1,4 @@
-"""What the capture thread has seen and nobody has scored yet: a bounded queue that knows whole intervals."""
+"""The bounded queue between capture and scoring, which counts and drops whole intervals."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When something became known.
+    """When an item became known.
 
     Args:
-        seconds: stream time that was reached.
-        wall_offset: POSIX time minus stream time, for what was before; nan where the source has no wall time.
-        arrived: `time.monotonic()` when the frame came that made it known.
+        seconds: stream time reached.
+        wall_offset: POSIX time minus stream time up to here; nan for a source without wall time.
+        arrived: `time.monotonic()` at the arrival of the frame that made it known.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """Something that became known of the stream."""
+    """Base of all items in the queue."""
 
     at: Moment
 
@@ -59,7 +59,14 @@ class Opened(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip(Item):
-    """A whole interval of a feed: frames (T, size, size, 3) uint8; `after_gap` as in `MemberMerger.push`."""
+    """A whole interval of a feed.
+
+    Args:
+        feed: number of the feed.
+        index: number of the interval.
+        frames: (T, size, size, 3) uint8.
+        after_gap: as in `IntervalMerger.push`.
+    """
 
     feed: int
     index: int
@@ -69,7 +76,7 @@ class Clip(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture(Item):
-    """A frame that fills `num_places` places of an interval, for models that take one frame a call."""
+    """A frame that fills `num_places` places of an interval, for models that take one frame per call."""
 
     feed: int
     index: int
@@ -80,7 +87,7 @@ class Picture(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed(Item):
-    """All intervals of a feed before `stop` are over; those that have not come never will."""
+    """All intervals of a feed before `stop` are over; missing ones do not follow."""
 
     feed: int
     stop: int
@@ -88,7 +95,7 @@ class Passed(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped(Item):
-    """`number` intervals of a feed, the last of which is `stop` - 1, that were taken out unscored."""
+    """`number` intervals of a feed that were removed unscored, the last of which is `stop` - 1."""
 
     feed: int
     start: int
@@ -107,25 +114,25 @@ class Gap(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Break(Item):
-    """The stream is lost, or its clock jumped; it ended at that moment."""
+    """The stream was lost, or its clock jumped."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Item):
-    """The stream is back; its first frame is of that moment."""
+    """The stream is back; `at` is the moment of its first frame."""
 
     attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(Item):
-    """Nothing follows.
+    """The last item.
 
     Args:
-        reason: why, for a person.
-        complete: False where the stream did not come to its own end.
+        reason: why the stream ended, for a person.
+        complete: False if the stream did not reach its own end.
         error: to be raised.
     """
 
@@ -139,20 +146,20 @@ class _Feed:
     queued: dict[int, int] = field(default_factory=dict)
     """Interval to the number of its items in the queue, in order."""
     dropped_to: int = -1
-    """Highest interval that was dropped: what still comes of it is dropped too."""
+    """Highest dropped interval: further items of it are dropped too."""
 
 
 class Backlog:
     """A queue between one thread that captures and one that scores.
 
-    Per feed it holds `capacity` intervals at most. When one more comes, the oldest is taken out unscored and
-    a `Dropped` stands in its place, or, where nothing may be dropped, `put` waits.
+    It holds at most `capacity` intervals per feed. When one more arrives, a `Dropped` replaces the oldest
+    one; without dropping, `put` waits instead.
 
     Args:
         capacity: intervals per feed, 1 or more.
-        drop: whether to drop.
-        at_once: by feed, how many intervals one frame may complete: where that is more than the capacity, it
-            takes its place, or a machine that is fast enough would drop some of them.
+        drop: whether to drop intervals.
+        at_once: by feed, how many intervals one frame may complete. A higher number than the capacity takes
+            its place: otherwise a machine that is fast enough would drop some of them.
     """
 
     def __init__(self, capacity: int, *, drop: bool, at_once: Mapping[int, int] | None = None) -> None:
@@ -166,7 +173,7 @@ class Backlog:
 
     @property
     def closed(self) -> bool:
-        """Whether nobody takes items any more."""
+        """Whether the queue is closed: no further item is taken."""
         return self._closed
 
     def __len__(self) -> int:
@@ -174,7 +181,7 @@ class Backlog:
         return len(self._items)
 
     def put(self, item: Item) -> bool:
-        """Append an item; return False where nobody takes it any more."""
+        """Append an item; return False if the queue is closed."""
         with self._changed:
             if isinstance(item, Clip | Picture) and not self._make_room(item):
                 return not self._closed
@@ -183,7 +190,7 @@ class Backlog:
             return not self._closed
 
     def take(self, most: int, timeout_seconds: float) -> list[Item]:
-        """Return the next item, or up to `most` clips of one feed that are there; empty after the timeout."""
+        """Return the next item, or up to `most` queued clips of one feed; empty after the timeout."""
         until = time.monotonic() + timeout_seconds
         with self._changed:
             while not self._items:
@@ -200,13 +207,13 @@ class Backlog:
             return taken
 
     def close(self) -> None:
-        """Let `put` return at once from now on: nobody takes items any more."""
+        """Let `put` return at once from now on."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _make_room(self, item: Clip | Picture) -> bool:
-        """Make room for an item; return False where it is not to be kept."""
+        """Make room for an item; return False if the item is to be discarded."""
         feed = self._feeds.setdefault(item.feed, _Feed())
         if item.index <= feed.dropped_to or self._closed:
             return False
@@ -231,7 +238,7 @@ class Backlog:
             if isinstance(item, Dropped) and item.feed == number:
                 earlier = item
             elif isinstance(item, Passed) and item.feed == number and item.stop <= index + 1:
-                continue  # what stands for the dropped ones says the same
+                continue  # the `Dropped` implies it
             elif isinstance(item, Clip | Picture) and (item.feed, item.index) == (number, index):
                 if earlier is None or earlier.stop <= index:
                     earlier = _dropped(item, earlier)
@@ -241,7 +248,7 @@ class Backlog:
         self._items = kept
 
     def _more(self, first: Clip, most: int) -> list[Clip]:
-        """Take out further clips of the same feed, up to the next break."""
+        """Remove and return further clips of the same feed, up to the next break."""
         found: list[Clip] = []
         for item in self._items:
             if len(found) == most or isinstance(item, Break | Resumed | Ended):

@@ -1,4 +1,4 @@
-"""The capture thread: frames of a source, across losses of connection, to items of the backlog."""
+"""The capture thread: reads frames of a source, reconnects, and puts items into the backlog."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tsm_runtime.video.sources import Connection, Source
 __all__ = ["STOPPED", "Capture", "CaptureCounts"]
 
 STOPPED = "stopped"
-"""Why a run ended that was told to."""
+"""The reason of a run that was stopped by its caller."""
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 """Between attempts to reconnect: the pause doubles from the first to the longest."""
 
 _POLL_SECONDS = 0.1
-"""How often a pause looks whether it shall end."""
+"""How often a pause checks for the end of the run."""
 
 
 @dataclass(slots=True)
 class CaptureCounts:
-    """What was seen so far; written by the capture thread alone."""
+    """Counters, written by the capture thread alone."""
 
     frames: int = 0
     corrupt: int = 0
@@ -41,7 +41,7 @@ class CaptureCounts:
 
 @dataclass(slots=True)
 class _Position:
-    """Where in stream time the newest frame is, and when it came."""
+    """Stream time and arrival of a frame."""
 
     timed: TimedFrame
     start_seconds: float
@@ -52,8 +52,8 @@ class _Position:
         return self.start_seconds + self.timed.duration_seconds
 
 
-class _Stopped(Exception):  # noqa: N818  # no error: the way out of nested loops
-    """Nobody wants more frames."""
+class _Stopped(Exception):  # noqa: N818  # no error: leaves nested loops
+    """The run is over: no more frames are needed."""
 
 
 class Capture:
@@ -61,10 +61,10 @@ class Capture:
 
     Args:
         source: where frames come from.
-        feeds: what to make of them.
-        backlog: where that goes; the last item is an `Ended` in any case, also when something fails.
-        stop: set by others to end it at the next frame.
-        reconnect_seconds: how long to try to get a lost stream back; 0: never.
+        feeds: turn frames into items.
+        backlog: takes the items; the last item is an `Ended`, also after a failure.
+        stop: set from any thread, ends the capture at the next frame.
+        reconnect_seconds: how long to try to reconnect to a lost stream; 0: never.
     """
 
     def __init__(
@@ -84,24 +84,24 @@ class Capture:
         self._reconnect_seconds = reconnect_seconds
         self._converters = {look_of(feed.spec): FrameConverter(*look_of(feed.spec)) for feed in feeds}
         self._shown: _Position | None = None
-        """The newest frame, which is on screen until the next one comes."""
+        """The newest frame, which is on screen until the next one arrives."""
         self._last: _Position | None = None
         """The last frame before a break."""
         self._lost: float | None = None
-        """When the break came; None: there is none."""
+        """Time of the break; None: no break."""
         self._attempts = 0  # to connect since then
         self._wall_offset = math.nan
         self._corrupt_before = 0  # in earlier connections
 
     def run(self) -> None:
-        """Do it all; raises nothing."""
+        """Capture until the end; raises nothing."""
         try:
             ended = self._read_source()
         except _Stopped:
             ended = Ended(at=self._moment(), reason=STOPPED)
         except BaseException as error:
-            complaint = str(error) or type(error).__name__
-            ended = Ended(at=self._moment(), reason=complaint, complete=False, error=error)
+            reason = str(error) or type(error).__name__
+            ended = Ended(at=self._moment(), reason=reason, complete=False, error=error)
         self._backlog.put(ended)
 
     def _read_source(self) -> Ended:
@@ -122,7 +122,7 @@ class Capture:
             connection = found
 
     def _read_connection(self, connection: Connection) -> str | None:
-        """Read a connection to its end; return why it broke off, or None where it came to its own end."""
+        """Read a connection to its end; return why it broke off, or None if it reached its own end."""
         try:
             while True:
                 self._read_run(connection)
@@ -135,12 +135,12 @@ class Capture:
             connection.close()
 
     def _break(self, reason: str) -> None:
-        if self._lost is None:  # a connection that gave no frame is no news
+        if self._lost is None:  # a connection without any frame is not reported again
             self._lost = time.monotonic()
             self._put(Break(at=self._moment(), reason=reason))
 
     def _reconnect(self) -> Connection | None:
-        """Return the next connection, or None where the stream stays away."""
+        """Return the next connection, or None if the stream does not come back in time."""
         until = (self._lost or 0.0) + self._reconnect_seconds
         while (left := until - time.monotonic()) > 0:
             pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(self._attempts, 10))
@@ -155,7 +155,7 @@ class Capture:
         return None
 
     def _wait(self, seconds: float) -> None:
-        """Wait, unless nobody wants more frames."""
+        """Wait; raise `_Stopped` when the run is over."""
         until = time.monotonic() + seconds
         while True:
             left = until - time.monotonic()
@@ -182,7 +182,7 @@ class Capture:
         self._finish()
 
     def _begin(self, now: float) -> float:
-        """Return the stream time of a run's first frame, after telling of it."""
+        """Return the stream time of the first frame of a connection; report the end of a break."""
         self._wall_offset = math.nan
         if self._lost is None:
             return 0.0
@@ -199,7 +199,7 @@ class Capture:
 
     def _take(self, position: _Position) -> None:
         if self._source.is_live:
-            # A burst of frames that waited somewhere comes late; the earliest arrival tells the time best.
+            # Frames that were buffered on the way arrive late: the smallest offset is the best estimate.
             offset = time.time() - position.start_seconds
             self._wall_offset = offset if math.isnan(self._wall_offset) else min(self._wall_offset, offset)
         if self._shown is not None:

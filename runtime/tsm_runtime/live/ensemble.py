@@ -1,4 +1,4 @@
-"""The ensemble of a live stream: candidates wait until nothing that is still open can overlap them."""
+"""Fusion in a live run: a candidate waits until no open segment can overlap it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tsm_runtime.fusion.candidates import MICROSECONDS
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_scenes, fuse_segments
 from tsm_runtime.pipeline.run import Member
 from tsm_runtime.results import Segment
-from tsm_runtime.segments.merging import Found, MemberMerger
+from tsm_runtime.segments.merging import IntervalMerger, MergedSegment
 
-__all__ = ["LiveFusion", "Scened", "Tracks", "scened"]
+__all__ = ["LiveFusion", "SegmentWithScenes", "Tracks", "with_scenes"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scened:
+class SegmentWithScenes:
     """A segment with the scene scores of its cells, best first; empty without a scene head."""
 
     segment: Segment
     scenes: tuple[SceneScore, ...]
 
 
-def scened(found: Found, scene_labels: Sequence[str]) -> Scened:
-    """Return a member's segment with the mean of its cells' scene scores."""
-    return Scened(found.segment, fuse_scenes([_mean_scenes([found], scene_labels)]))
+def with_scenes(merged: MergedSegment, scene_labels: Sequence[str]) -> SegmentWithScenes:
+    """Return a segment with the mean of the scene scores of its cells."""
+    return SegmentWithScenes(merged.segment, fuse_scenes([_mean_scenes([merged], scene_labels)]))
 
 
-def _mean_scenes(found: Iterable[Found], scene_labels: Sequence[str]) -> list[SceneScore]:
-    """Return the mean over the cells of some segments."""
+def _mean_scenes(found: Iterable[MergedSegment], scene_labels: Sequence[str]) -> list[SceneScore]:
+    """Return the mean scene scores over the cells of some segments."""
     sums = [(each.scene_sum, each.num_cells) for each in found if each.scene_sum is not None]
     if not sums:
         return []
@@ -46,19 +46,19 @@ class _Candidate:
     start: int
     end: int  # whole microseconds, as fusion compares them
     member: int
-    found: Found
+    found: MergedSegment
 
 
 class LiveFusion:
-    """Fuses what members find, chain by chain: a chain is candidates of one label that overlap one another.
+    """Fuses candidates of several members chain by chain; a chain is overlapping candidates of one label.
 
-    Chains do not touch each other in any method of fusion, so the fused segments are those of
-    `fusion.fuse_segments` on all candidates at once. A chain leaves as soon as no member can add to it: it
-    waits while a member has a segment of its label open that began before its end. What waits grows with the
-    number of segments, not with the length of the stream.
+    No method of fusion relates candidates of different chains, so the fused segments equal those of
+    `fuse_segments` on all candidates at once. A chain is complete when no member can add to it: it waits
+    while a member has an open segment of its label that began before its end. Memory grows with the number
+    of waiting segments, not with the length of the stream.
 
     Args:
-        members: weights, temperatures and scene labels are theirs.
+        members: models with weights, temperatures and scene labels.
         options: of the fusion.
     """
 
@@ -68,30 +68,30 @@ class LiveFusion:
         self._options = options
         self._waiting: dict[str, list[_Candidate]] = {}
 
-    def add(self, member: int, found: Iterable[Found]) -> None:
-        """Take segments of a member that have ended."""
+    def add(self, member: int, found: Iterable[MergedSegment]) -> None:
+        """Add segments of a member that have ended."""
         for each in found:
             self._waiting.setdefault(each.segment.label, []).append(self._candidate(member, each))
 
     def leaving(
-        self, mergers: Sequence[MemberMerger], *, everything: bool = False, final: bool = False
-    ) -> list[Scened]:
-        """Take out the chains that are complete and return what becomes of them, in order of time.
+        self, mergers: Sequence[IntervalMerger], *, everything: bool = False, final: bool = False
+    ) -> list[SegmentWithScenes]:
+        """Remove the complete chains and return their fused segments, in order of time.
 
         Args:
             mergers: of the members.
-            everything: all that comes later begins after what there is.
-            final: nothing comes later. A member without any interval then has no voice, as in a file.
+            everything: treat all chains as complete: later segments begin after them.
+            final: the stream has ended. A member without any interval is left out, as for a file.
         """
         everything = everything or final
-        voices = [not final or merger.num_intervals > 0 for merger in mergers]
-        leaving: list[Scened] = []
+        taking_part = [not final or merger.num_intervals > 0 for merger in mergers]
+        leaving: list[SegmentWithScenes] = []
         for label, waiting in [*self._waiting.items()]:
             frontier = min(_microseconds(merger.earliest_start(label)) for merger in mergers)
             stays: list[_Candidate] = []
             for chain in _chains(waiting):
                 if everything or max(candidate.end for candidate in chain) <= frontier:
-                    leaving += self._fused(chain, voices)
+                    leaving += self._fused(chain, taking_part)
                 else:
                     stays += chain
             if stays:
@@ -100,44 +100,44 @@ class LiveFusion:
                 del self._waiting[label]
         return _in_order(leaving)
 
-    def preview(self, mergers: Sequence[MemberMerger]) -> list[Scened]:
-        """Return what becomes of the chains that hold an open segment, if all ended now."""
+    def preview(self, mergers: Sequence[IntervalMerger]) -> list[SegmentWithScenes]:
+        """Return the fused segments of chains with an open segment, as if all ended now."""
         ongoing = [self._candidate(n, found) for n, merger in enumerate(mergers) for found in merger.open]
-        voices = [True] * len(self._members)
-        seen: list[Scened] = []
+        taking_part = [True] * len(self._members)
+        seen: list[SegmentWithScenes] = []
         for label in dict.fromkeys(candidate.found.segment.label for candidate in ongoing):
             now = [candidate for candidate in ongoing if candidate.found.segment.label == label]
             for chain in _chains([*self._waiting.get(label, ()), *now]):
                 if any(candidate in now for candidate in chain):
-                    seen += self._fused(chain, voices)
+                    seen += self._fused(chain, taking_part)
         return _in_order(seen)
 
-    def _fused(self, chain: Sequence[_Candidate], voices: Sequence[bool]) -> Iterator[Scened]:
-        by_member: dict[int, list[Found]] = {}
+    def _fused(self, chain: Sequence[_Candidate], taking_part: Sequence[bool]) -> Iterator[SegmentWithScenes]:
+        by_member: dict[int, list[MergedSegment]] = {}
         for candidate in chain:
             by_member.setdefault(candidate.member, []).append(candidate.found)
         fused = fuse_segments(
             [
-                [found.segment for found in by_member.get(number, ())] if voice else None
-                for number, voice in enumerate(voices)
+                [found.segment for found in by_member.get(number, ())] if takes_part else None
+                for number, takes_part in enumerate(taking_part)
             ],
             self._weights,
             self._options,
         )
         scenes = self._scenes(by_member)
-        yield from (Scened(segment, scenes) for segment in fused)
+        yield from (SegmentWithScenes(segment, scenes) for segment in fused)
 
-    def _scenes(self, by_member: Mapping[int, Sequence[Found]]) -> tuple[SceneScore, ...]:
+    def _scenes(self, by_member: Mapping[int, Sequence[MergedSegment]]) -> tuple[SceneScore, ...]:
         means = [
             _mean_scenes(by_member.get(number, ()), member.scene_labels)
             for number, member in enumerate(self._members)
         ]
         return fuse_scenes(means, self._weights)
 
-    def _candidate(self, member: int, found: Found) -> _Candidate:
+    def _candidate(self, member: int, found: MergedSegment) -> _Candidate:
         segment, temperature = found.segment, self._members[member].temperature
         if temperature != 1:
-            # First as a file would hold it, as the pipeline does for files.
+            # Rounded first, as the pipeline does for files.
             held = replace(segment, score=round(segment.score, 6))
             found = replace(found, segment=calibrate_segments({"": [held]}, temperature)[""][0])
         return _Candidate(
@@ -158,7 +158,7 @@ def _chains(candidates: Iterable[_Candidate]) -> Iterator[list[_Candidate]]:
         yield chain
 
 
-def _in_order(found: Iterable[Scened]) -> list[Scened]:
+def _in_order(found: Iterable[SegmentWithScenes]) -> list[SegmentWithScenes]:
     return sorted(found, key=lambda f: (f.segment.start_seconds, f.segment.end_seconds, f.segment.label))
 
 
@@ -170,7 +170,7 @@ Row = npt.NDArray[np.float32]
 
 
 class Tracks:
-    """Merges the intervals of every member on its own, and fuses where there are several.
+    """Merges the intervals of each member, and fuses the segments of several members.
 
     Args:
         members: one or more.
@@ -181,50 +181,52 @@ class Tracks:
     def __init__(self, members: Sequence[Member], fusion: FusionOptions, min_score: float) -> None:
         self._members = tuple(members)
         self._min_score = min_score
-        self._mergers = [MemberMerger(m.action_labels, m.spec, m.rules) for m in members]
+        self._mergers = [IntervalMerger(m.action_labels, m.spec, m.rules) for m in members]
         self._fusion = LiveFusion(members, fusion) if len(self._members) > 1 else None
-        self._leaving: list[Scened] = []
+        self._leaving: list[SegmentWithScenes] = []
 
     @property
     def num_intervals(self) -> int:
-        """Intervals that were scored, the most of one member."""
+        """Number of scored intervals, the highest of all members."""
         return max(merger.num_intervals for merger in self._mergers)
 
     def push(self, member: int, index: int, action: Row, scene: Row | None, *, after_gap: bool) -> None:
-        """Take the scores of a member's next interval; see `MemberMerger.push`."""
+        """Take the scores of a member's next interval; see `IntervalMerger.push`."""
         self._closed(member, self._mergers[member].push(index, action, scene, after_gap=after_gap))
 
     def skip_to(self, member: int, index: int) -> None:
-        """Note that no interval of a member before `index` comes any more."""
+        """Note that no interval of a member before `index` follows."""
         self._closed(member, self._mergers[member].skip_to(index))
 
-    def leaving(self) -> list[Scened]:
-        """Take out the segments that are over, in order of time."""
+    def leaving(self) -> list[SegmentWithScenes]:
+        """Remove and return the segments that are over, in order of time."""
         if self._fusion is not None:
             return self._fusion.leaving(self._mergers)
         leaving, self._leaving = self._leaving, []
         return leaving
 
-    def close(self, *, final: bool) -> list[Scened]:
-        """End all that is open, at the end of the stream or at a break, and take it out."""
+    def close(self, *, final: bool) -> list[SegmentWithScenes]:
+        """End all open segments, at the end of the stream or a break; remove and return them."""
         for member, merger in enumerate(self._mergers):
             self._closed(member, merger.close())
         if self._fusion is not None:
             return self._fusion.leaving(self._mergers, everything=True, final=final)
         return self.leaving()
 
-    def open(self) -> list[Scened]:
-        """Return the segments that are not over, as they are by now."""
+    def open(self) -> list[SegmentWithScenes]:
+        """Return the segments that are not over, up to the last cell."""
         if self._fusion is not None:
             return self._fusion.preview(self._mergers)
-        return [scened(found, self._members[0].scene_labels) for found in self._strong(self._mergers[0].open)]
+        return [
+            with_scenes(found, self._members[0].scene_labels) for found in self._strong(self._mergers[0].open)
+        ]
 
-    def _closed(self, member: int, found: Iterable[Found]) -> None:
+    def _closed(self, member: int, found: Iterable[MergedSegment]) -> None:
         strong = self._strong(found)
         if self._fusion is not None:
             self._fusion.add(member, strong)
         else:
-            self._leaving += [scened(each, self._members[member].scene_labels) for each in strong]
+            self._leaving += [with_scenes(each, self._members[member].scene_labels) for each in strong]
 
-    def _strong(self, found: Iterable[Found]) -> list[Found]:
+    def _strong(self, found: Iterable[MergedSegment]) -> list[MergedSegment]:
         return [each for each in found if each.segment.score >= self._min_score]

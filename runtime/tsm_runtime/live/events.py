@@ -1,12 +1,12 @@
-"""The lines of a live run: one JSON object each, told apart by "event".
+"""The lines of a live run: one JSON object each, whose kind is the value of "event".
 
-A run begins with a `start` line and ends with an `end` line; between them come segments when they close, and
-what happened to the stream. A file that several runs appended to holds them one after another. Stream time is
-in seconds after the first frame of the run, `wall` when the line was written (ISO 8601, UTC).
+A run begins with a `start` line and ends with an `end` line; between them are lines of closed segments and
+of events of the stream. A file that several runs appended to holds them one after another. Stream time is in
+seconds after the first frame of the run, `wall` is the time at which the line was written (ISO 8601, UTC).
 
-Stream time never goes back. Within a connection it follows the frames' own times. After a break (the stream
-was lost and is back, or its clock jumped) it goes on by this machine's clock where frames come when they are
-taken (network, camera), else without a pause; segments end at a break.
+Stream time never decreases. Within a connection it follows the times of the frames. After a break (a
+reconnection, or a jump of the clock) it continues by the clock of this machine for sources in real time
+(network, camera), and without a pause for others; segments end at a break.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Line(
 
 
 class SourceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A model of the run. Settings that are off are left out."""
+    """A model of the run. Settings that are off are omitted."""
 
     interval_seconds: float
     """t: bounds are multiples of it, or of the stride."""
@@ -61,7 +61,7 @@ class SourceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_duration_seconds: float | None = None
     backend: str
     bundle_sha256: str = ""
-    """Of the bundle's manifest; empty for a model that is of no bundle."""
+    """Of the bundle's manifest; empty for a model without a bundle."""
     name: str = ""
     weight: float = 1.0
 
@@ -71,19 +71,19 @@ class Start(_Line, frozen=True, kw_only=True, tag="start"):
 
     format: str
     video: str
-    """Name of the stream, under which its segments are read back."""
+    """Name of the stream, used when its segments are read from the file."""
     source: str
-    """Without user, password and query."""
+    """Address without user, password and query."""
     models: tuple[SourceModel, ...]
     drop: str
-    """What happens to intervals when the machine is too slow: `oldest` or `none`."""
+    """Which intervals are dropped when the machine is too slow: `oldest` or `none`."""
     version: str
-    """Of tsm-tal."""
+    """Version of tsm-tal."""
 
 
 class _Timed(_Line, frozen=True, kw_only=True):
     time: float
-    """Stream time that was reached."""
+    """Stream time reached."""
 
 
 class _SegmentLine(_Timed, frozen=True, kw_only=True):
@@ -95,10 +95,10 @@ class _SegmentLine(_Timed, frozen=True, kw_only=True):
     """The most probable scene over the segment's intervals; None: the model has no scene head."""
     scene_score: float | None = None
     start_wall: datetime | None = None
-    """When it was, by this machine's clock; None where frames do not come when they are taken."""
+    """By the clock of this machine; None for sources that are not in real time."""
     end_wall: datetime | None = None
     delay_seconds: float
-    """From the arrival of the frame that made it known to this line."""
+    """From the arrival of the frame that completed the segment to this line."""
 
 
 class LiveSegment(_SegmentLine, frozen=True, kw_only=True, tag="segment"):
@@ -106,40 +106,40 @@ class LiveSegment(_SegmentLine, frozen=True, kw_only=True, tag="segment"):
 
 
 class OpenSegment(_SegmentLine, frozen=True, kw_only=True, tag="open"):
-    """A segment as it is by now: it may grow, and in an ensemble change or vanish."""
+    """A segment up to now: it may grow, and in an ensemble change or vanish."""
 
 
 class LiveGap(_Timed, frozen=True, kw_only=True, tag="gap"):
-    """A stretch longer than an interval without a frame: nothing was looked for there."""
+    """A stretch longer than an interval without a frame; nothing is detected there."""
 
     start: float
     end: float
 
 
 class Drop(_Timed, frozen=True, kw_only=True, tag="drop"):
-    """Whole intervals that nobody scored, because the machine was too slow; segments end there.
+    """Whole intervals that were not scored because the machine was too slow; segments end there.
 
-    Of intervals that overlap, others may have scored a part of it.
+    With overlapping intervals other intervals may cover a part of it.
     """
 
     start: float
     end: float
     intervals: int
     model: str = ""
-    """Which one, where several run; those with the same clips drop the same."""
+    """Which models, if several run; models with the same clips drop the same intervals."""
 
 
 class Discontinuity(_Timed, frozen=True, kw_only=True, tag="discontinuity"):
-    """The stream broke off at `time`, or its clock jumped."""
+    """The stream was lost at `time`, or its clock jumped."""
 
     reason: str
 
 
 class Resumption(_Timed, frozen=True, kw_only=True, tag="resumed"):
-    """After a discontinuity the first frame came; `time` is its stream time."""
+    """The first frame after a discontinuity; `time` is its stream time."""
 
     attempts: int
-    """Connections that were tried; 0: the old one went on."""
+    """Attempts to connect; 0: the old connection continued."""
 
 
 class End(_Timed, frozen=True, kw_only=True, tag="end"):
@@ -147,16 +147,16 @@ class End(_Timed, frozen=True, kw_only=True, tag="end"):
 
     reason: str
     complete: bool
-    """False where the stream did not come to its own end and nobody stopped it."""
+    """False if the stream neither reached its own end nor was stopped."""
     frames: int
-    """Decoded."""
+    """Decoded frames."""
     intervals: int
-    """Scored; of several models the most of one."""
+    """Scored intervals; of several models the highest number."""
     segments: int
     dropped: int
-    """Intervals."""
+    """Dropped intervals."""
     corrupt: int
-    """Packets and frames."""
+    """Damaged packets and frames."""
     gaps: int
     reconnects: int
 
@@ -165,7 +165,7 @@ Event: TypeAlias = Start | LiveSegment | OpenSegment | LiveGap | Drop | Disconti
 
 
 def encode_event(event: Event) -> bytes:
-    """Return the line, with its line end."""
+    """Return the line as JSON, with its line end."""
     return msgspec.json.encode(event) + b"\n"
 
 
@@ -173,7 +173,7 @@ def decode_event(line: bytes | str) -> Event:
     """Read a line.
 
     Raises:
-        UsageError: it is none, or of a newer format.
+        UsageError: the line is no event, or of another format.
     """
     try:
         event: Event = msgspec.json.decode(line, type=Event)

@@ -1,4 +1,4 @@
-"""Frames to items of the backlog: for each grid of intervals, clips or single pictures."""
+"""Turns frames into items of the backlog: clips or single pictures, for each grid of intervals."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Feed:
-    """The intervals of one grid, for models that take whole clips or for models that take a frame a call.
+    """The intervals of one grid, for models that take whole clips or one frame per call.
 
-    Intervals, gaps and breaks are those of `clips.ClipBuilder`.
+    Intervals, gaps and breaks are those of `ClipBuilder`.
 
     Args:
-        number: tells the feeds of a stream apart.
-        spec: what the models take.
-        by_frame: single pictures instead of clips.
+        number: identifies the feed within its stream.
+        spec: the clips that the models take.
+        by_frame: yield single pictures instead of clips.
     """
 
     def __init__(self, number: int, spec: ClipSpec, *, by_frame: bool = False) -> None:
         self.number = number
         self.spec = spec
         self.by_frame = by_frame
-        self._told = 0  # intervals before this one have been given, or are known never to come
+        self._passed = 0  # intervals before this one were yielded, or will not follow
         self.restart(0.0)
 
     def restart(self, start_seconds: float) -> None:
@@ -48,11 +48,11 @@ class Feed:
         Args:
             start_seconds: stream time of the frame.
             end_seconds: stream time of its successor.
-            picture: gives the (size, size, 3) uint8 picture; called at most once, and only if needed.
-            at: when this became known.
+            picture: returns the (size, size, 3) uint8 picture; called at most once, and only if needed.
+            at: the moment of the frame.
 
         Yields:
-            What became known, in order.
+            Items in order.
         """
         if self.by_frame:
             yield from self._pictures(self._builder.take_slots(start_seconds, end_seconds), picture, at)
@@ -61,20 +61,20 @@ class Feed:
                 yield from self._clip(int(batch.indices[0]), batch.frames[0], at)
         for gap_start, gap_end in self._builder.gaps:
             yield Gap(at=at, feed=self.number, start_seconds=gap_start, end_seconds=gap_end)
-        self._builder.gaps.clear()  # in a stream without end they would grow without bound
+        self._builder.gaps.clear()  # else they would grow without bound
         # A clip whose window reaches beyond its interval waits for it.
         over = self.spec.num_intervals(end_seconds) if self.by_frame else self._builder.next_interval
-        if over > self._told:
-            self._told = over
+        if over > self._passed:
+            self._passed = over
             yield Passed(at=at, feed=self.number, stop=over)
 
     def finish(self, at: Moment) -> Iterator[Item]:
-        """Give out what is complete at a break or the end; an interval that it cuts off is dropped."""
+        """Yield what is complete at a break or the end; an interval that it cuts off is dropped."""
         for batch in self._builder.finish():
             yield from self._clip(int(batch.indices[0]), batch.frames[0], at)
 
     def _clip(self, index: int, frames: Pixels, at: Moment) -> Iterator[Item]:
-        self._told = index + 1
+        self._passed = index + 1
         yield Clip(at=at, feed=self.number, index=index, frames=frames, after_gap=self._is_after_gap(index))
 
     def _pictures(self, slots: list[int], picture: Callable[[], Pixels], at: Moment) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""What a live run tells, as events, and what it counts on the way."""
+"""The events of a live run, and its counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from tsm_runtime._version import __version__
 from tsm_runtime.live.backlog import Dropped, Ended, Gap, Moment
 from tsm_runtime.live.capture import CaptureCounts
-from tsm_runtime.live.ensemble import Scened
+from tsm_runtime.live.ensemble import SegmentWithScenes
 from tsm_runtime.live.events import (
     FORMAT,
     Discontinuity,
@@ -28,30 +28,30 @@ from tsm_runtime.live.events import (
 from tsm_runtime.pipeline.run import Member
 from tsm_runtime.video.sources import Source
 
-__all__ = ["Teller"]
+__all__ = ["EventReporter"]
 
 
-class Teller:
+class EventReporter:
     """Makes the events of one run.
 
     Args:
-        source: what is run on.
-        members: what runs.
+        source: the stream.
+        members: the models.
     """
 
     def __init__(self, source: Source, members: Sequence[Member]) -> None:
         self.at = Moment(0.0, math.nan, time.monotonic())
-        """What the next events are about."""
+        """The moment of the next events."""
         self._source = source
         self._members = tuple(members)
         self._segments = self._dropped = self._gaps = 0
         self._open: dict[tuple[str, float], tuple[float, float]] = {}
-        """End and score of the open segments that were told, by label and start."""
+        """End and score of the reported open segments, by label and start."""
 
     def start(self, drop: str, video_id: str, bundles: Sequence[str]) -> Start:
-        """Return the first line; `bundles` are the SHA-256 of the members' bundles, or empty."""
+        """Return the first event; `bundles` holds the SHA-256 of each member's bundle, or nothing."""
         shas = bundles or [""] * len(self._members)
-        models = tuple(_told_model(member, sha) for member, sha in zip(self._members, shas, strict=True))
+        models = tuple(_describe_model(member, sha) for member, sha in zip(self._members, shas, strict=True))
         return Start(
             wall=datetime.now(UTC),
             format=FORMAT,
@@ -62,22 +62,22 @@ class Teller:
             version=__version__,
         )
 
-    def segments(self, found: Sequence[Scened]) -> Iterator[LiveSegment]:
-        """Yield segments that are over."""
+    def segments(self, found: Sequence[SegmentWithScenes]) -> Iterator[LiveSegment]:
+        """Yield the events of segments that are over."""
         for each in found:
             self._segments += 1
             self._open.pop((each.segment.label, each.segment.start_seconds), None)
-            yield LiveSegment(**self._now(), **self._described(each))
+            yield LiveSegment(**self._now(), **self._describe(each))
 
-    def open_segments(self, found: Sequence[Scened]) -> Iterator[OpenSegment]:
-        """Yield those of the open segments that have changed."""
+    def open_segments(self, found: Sequence[SegmentWithScenes]) -> Iterator[OpenSegment]:
+        """Yield the events of open segments that have changed."""
         before, self._open = self._open, {}
         for each in found:
             segment = each.segment
             key, state = (segment.label, segment.start_seconds), (segment.end_seconds, segment.score)
             self._open[key] = state
             if before.get(key) != state:
-                yield OpenSegment(**self._now(), **self._described(each))
+                yield OpenSegment(**self._now(), **self._describe(each))
 
     def gap(self, gap: Gap) -> LiveGap:
         """Return and count a gap."""
@@ -105,7 +105,7 @@ class Teller:
         return Resumption(**self._now(), attempts=attempts)
 
     def end(self, ended: Ended, num_intervals: int, counts: CaptureCounts) -> End:
-        """Return the last line."""
+        """Return the last event."""
         self.at = ended.at if ended.at.seconds > self.at.seconds else self.at
         return End(
             **self._now(),
@@ -123,7 +123,7 @@ class Teller:
     def _now(self) -> dict[str, Any]:
         return {"wall": datetime.now(UTC), "time": _six(self.at.seconds)}
 
-    def _described(self, found: Scened) -> dict[str, Any]:
+    def _describe(self, found: SegmentWithScenes) -> dict[str, Any]:
         segment, offset = found.segment, self.at.wall_offset
         scene = found.scenes[0] if found.scenes else None
         return {
@@ -139,7 +139,7 @@ class Teller:
         }
 
 
-def _told_model(member: Member, bundle_sha256: str) -> SourceModel:
+def _describe_model(member: Member, bundle_sha256: str) -> SourceModel:
     spec, rules = member.spec, member.rules
     return SourceModel(
         interval_seconds=spec.interval_seconds,

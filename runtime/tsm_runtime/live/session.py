@@ -1,4 +1,4 @@
-"""The live run: one thread captures, this one scores what it left, merges, and tells what happened."""
+"""The live run: one thread captures; the caller's thread scores, merges and reports events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
 from tsm_runtime.live.frame_scorer import IntervalScorer
-from tsm_runtime.live.reporter import Teller
+from tsm_runtime.live.reporter import EventReporter
 from tsm_runtime.pipeline.run import Member
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.sources import Source
@@ -43,13 +43,13 @@ __all__ = ["DropPolicy", "LiveOptions", "require_live", "watch"]
 DropPolicy = Literal["oldest", "none"]
 
 _POLL_SECONDS = 0.1
-"""How often a waiting run looks whether it shall stop."""
+"""How often a waiting run checks for the request to stop."""
 
 _MOST_SMOOTHED_CELLS = 4096
 """The widest moving average of a live run: each cell costs that many additions, some 20 ms."""
 
-_LAST_WORDS_SECONDS = 1.0
-"""How long a capture thread that shall stop may take; it may hang in a read that nothing interrupts."""
+_STOP_TIMEOUT_SECONDS = 1.0
+"""How long to wait for the capture thread to stop; a blocking read can keep it from doing so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +57,15 @@ class LiveOptions:
     """How to run on a stream.
 
     Args:
-        show_open: also tell segments that are not over.
-        drop: what happens to intervals when scoring is too slow: the `oldest` that wait are dropped, or
-            `none`, and the source has to wait. None: oldest where frames come when they are taken, else none.
-        batch_size: clips per call of a model at most; one, as long as no more wait.
-        reconnect_seconds: how long to try to get back a stream that is lost; 0: it ends there.
+        show_open: also report segments that are not over.
+        drop: what happens when scoring is too slow: the `oldest` waiting intervals are dropped, or `none` and
+            the source waits. None: oldest for sources in real time, else none.
+        batch_size: clips per call of a model at most; fewer while fewer wait.
+        reconnect_seconds: how long to try to reconnect to a lost stream; 0: the run ends there.
         min_score: segments of a model below it are dropped; in an ensemble before they are fused.
         fusion: of several members.
-        video_id: name of the stream in what is written; empty: that of the source.
-        bundles: SHA-256 of each member's bundle, for the `Start`; empty: not known.
+        bundles: SHA-256 of each member's bundle, for the `Start` event; empty: not known.
+        video_id: name of the stream in the events; empty: that of the source.
 
     Raises:
         UsageError: a value is out of range.
@@ -96,28 +96,28 @@ def watch(
     *,
     stop: threading.Event | None = None,
 ) -> Generator[Event]:
-    """Run one model, or an ensemble, on a stream, and yield what is found when it is known.
+    """Run one model, or an ensemble, on a stream, and yield events as they become known.
 
-    The first event is a `Start`, the last an `End`, also when the run fails: then the exception follows. A
-    source that cannot be opened gives no event. Segments are those that `pipeline.run` finds in the same
-    frames. One leaves at most an interval, a batch and the decoding of a frame after it ended, and later by
-    what a model's settings have to see first: half of what its window has beyond the interval, and half the
-    width of its smoothing, rounded up to whole strides. The end of the stream and a break end that wait. In
-    an ensemble it waits until no overlapping candidate is open.
+    The first event is a `Start`, the last an `End`. If the run fails, the `End` comes before the exception. A
+    source that cannot be opened gives no event. The segments equal those of `pipeline.run` on the same
+    frames. A segment is reported at most an interval, a batch and the decoding of a frame after its end, plus
+    the frames that the model's settings need: half of the window's part beyond the interval, and half the
+    width of the smoothing, rounded up to whole strides. The end of the stream and a break end this delay. In
+    an ensemble a segment also waits until no overlapping candidate is open.
 
     A member whose backend is an `OnlineBackend` gets its frames one by one, as they come, unless its windows
     overlap: then it gets whole clips.
 
     Args:
-        source: see `sources.find_source`.
-        members: what scores.
+        source: see `find_source`.
+        members: one model, or the members of an ensemble.
         options: None: the defaults.
-        stop: set by anybody at any time to end the run: what is open is closed, and the `End` follows.
+        stop: set from any thread to end the run: open segments are closed, and the `End` follows.
 
     Raises:
-        UsageError: scores are smoothed too wide for a stream, see `require_live`.
+        UsageError: the smoothing is too wide for a stream, see `require_live`.
         VideoError: the source cannot be opened, or ended before a whole interval.
-        RunError: a model gave scores that are not numbers.
+        RunError: a model returned scores that are not numbers.
     """
     members = (members,) if isinstance(members, Member) else tuple(members)
     if not members:
@@ -129,19 +129,19 @@ def watch(
 
 
 def require_live(spec: ClipSpec, rules: SegmentRules) -> None:
-    """Refuse a model's settings that a live run does not have.
+    """Check that a model's settings suit a live run.
 
     Args:
-        spec: where its intervals lie.
-        rules: how its scores become segments.
+        spec: where the intervals lie.
+        rules: how scores become segments.
 
     Raises:
-        UsageError: scores are smoothed so wide that what waits would take much memory and time.
+        UsageError: the smoothing is so wide that it would take much memory and time.
     """
     if rules.smoothing_seconds > (most := _MOST_SMOOTHED_CELLS * spec.stride_seconds):
         raise UsageError(
-            f"smoothing {rules.smoothing_seconds:g} s: expected {most:g} s or less in a live run, which tells"
-            " labels half of it late; give --smoothing"
+            f"smoothing {rules.smoothing_seconds:g} s: expected {most:g} s or less in a live run, where it"
+            " delays labels by half of it; give --smoothing"
         )
 
 
@@ -170,7 +170,7 @@ class _Session:
         self.broken: set[tuple[int, int]] = set()
         """(member, interval) after a gap, of members that get single pictures."""
         self.hangs = False
-        self.teller = Teller(source, members)
+        self.reporter = EventReporter(source, members)
 
     def events(self) -> Generator[Event]:
         thread = threading.Thread(target=self.capture.run, name="capture", daemon=True)
@@ -183,7 +183,7 @@ class _Session:
                 raise VideoError(f"{self.source.name}: {self._why_nothing(ended)}")
         finally:
             self.backlog.close()
-            thread.join(0 if self.hangs else _LAST_WORDS_SECONDS)
+            thread.join(0 if self.hangs else _STOP_TIMEOUT_SECONDS)
 
     def _until_the_end(self) -> Generator[Event, None, Ended]:
         """Yield all events; return how it ended."""
@@ -199,31 +199,31 @@ class _Session:
                 yield from self._handle(items)
             except (GeneratorExit, KeyboardInterrupt):
                 raise
-            except Exception as error:  # of a backend: what was found before is told all the same
+            except Exception as error:  # of a backend: open segments are reported all the same
                 reason = str(error) or type(error).__name__
-                ended = Ended(at=self.teller.at, reason=reason, complete=False, error=error)
+                ended = Ended(at=self.reporter.at, reason=reason, complete=False, error=error)
         if opened:
-            yield from self.teller.segments(self.tracks.close(final=True))
-            yield self.teller.end(ended, self.tracks.num_intervals, self.capture.counts)
+            yield from self.reporter.segments(self.tracks.close(final=True))
+            yield self.reporter.end(ended, self.tracks.num_intervals, self.capture.counts)
         return ended
 
     def _next_items(self) -> list[Item]:
-        """Wait for the next items; a capture thread that shall stop but hangs is not waited for."""
-        patience = _LAST_WORDS_SECONDS
+        """Wait for the next items, but not for a capture thread that hangs after a request to stop."""
+        patience = _STOP_TIMEOUT_SECONDS
         while True:
             if items := self.backlog.take(self.options.batch_size, _POLL_SECONDS):
-                self.teller.at = items[-1].at
+                self.reporter.at = items[-1].at
                 return items
             if self.stop.is_set():
                 patience -= _POLL_SECONDS
                 if patience <= 0:
                     self.hangs = True
-                    return [Ended(at=self.teller.at, reason=STOPPED)]
+                    return [Ended(at=self.reporter.at, reason=STOPPED)]
 
     def _handle(self, items: list[Item]) -> Iterator[Event]:
         match items[0]:
             case Opened():
-                yield self.teller.start(self.drop, self.options.video_id, self.options.bundles)
+                yield self.reporter.start(self.drop, self.options.video_id, self.options.bundles)
             case Clip():
                 self._score_clips([item for item in items if isinstance(item, Clip)])
             case Picture() as picture:
@@ -233,17 +233,17 @@ class _Session:
             case Dropped() as dropped:
                 self._pass(dropped.feed, dropped.start, dropped.stop)
                 dropping = [self.members[number] for number in self.members_of[dropped.feed]]
-                yield self.teller.drop(dropped, dropping)
+                yield self.reporter.drop(dropped, dropping)
             case Gap() as gap if gap.feed == self.finest:
-                yield self.teller.gap(gap)
+                yield self.reporter.gap(gap)
             case Break(reason=reason):
-                yield from self.teller.segments(self.tracks.close(final=False))
-                yield self.teller.discontinuity(reason)
+                yield from self.reporter.segments(self.tracks.close(final=False))
+                yield self.reporter.discontinuity(reason)
             case Resumed(attempts=attempts):
-                yield self.teller.resumption(attempts)
-        yield from self.teller.segments(self.tracks.leaving())
+                yield self.reporter.resumption(attempts)
+        yield from self.reporter.segments(self.tracks.leaving())
         if self.options.show_open:
-            yield from self.teller.open_segments(self.tracks.open())
+            yield from self.reporter.open_segments(self.tracks.open())
 
     # --- scoring ----------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class _Session:
                 self.scorers[member].push(picture.index, picture.pixels)
 
     def _pass(self, feed: int, over: int, stop: int) -> None:
-        """Take the scores of intervals before `over`; none before `stop` comes any more."""
+        """Take the scores of intervals before `over`; no interval before `stop` follows."""
         for member in self.members_of[feed]:
             if member in self.scorers:
                 for scored in self.scorers[member].over(over):
@@ -278,11 +278,11 @@ class _Session:
         t, frames = self.feeds[self.finest].spec.interval_seconds, self.capture.counts.frames
         if not frames:
             return f"no frame of the video stream could be decoded ({ended.reason})"
-        return f"no whole interval of {t:g} s in {self.teller.at.seconds:.3f} s ({ended.reason})"
+        return f"no whole interval of {t:g} s in {self.reporter.at.seconds:.3f} s ({ended.reason})"
 
 
 def _feeds(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]:
-    """Return a feed for each kind of input that members take, and the members of each."""
+    """Return one feed for each kind of input, and the numbers of its members."""
     numbers: dict[tuple[object, bool], int] = {}
     feeds: list[Feed] = []
     members_of: dict[int, list[int]] = {}
@@ -296,7 +296,7 @@ def _feeds(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]
 
 
 def _by_frame(member: Member) -> bool:
-    """Whether it gets frames as they come; one that counts in several intervals comes with each of them."""
+    """Whether a member gets single frames: its model is online, and no frame is in several intervals."""
     return isinstance(member.backend, OnlineBackend) and member.spec.num_open == 1
 
 

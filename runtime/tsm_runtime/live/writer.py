@@ -1,4 +1,4 @@
-"""Where the lines of a live run go: to standard output or the end of a file, each when it is known."""
+"""Writes the lines of a live run to standard output or the end of a file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["LineWriter"]
 
 
 class LineWriter:
-    """Writes whole lines past all buffers, so that a line that was written stays whatever happens next.
+    """Writes whole lines without buffering, so that written lines survive a crash.
 
     Args:
-        output: a file, which is appended to and made where there is none; `-` or None: standard output.
+        output: a file to append to or create; `-` or None: standard output.
 
     Raises:
-        RunError: it cannot be opened.
+        RunError: the file cannot be opened.
     """
 
     def __init__(self, output: str | None) -> None:
@@ -46,8 +46,8 @@ class LineWriter:
         """Append a line.
 
         Raises:
-            RunError: the disk is full, for example; the file ends with the last whole line.
-            BrokenPipeError: the reader went away.
+            RunError: the line cannot be written, as on a full disk; the file ends with the last whole line.
+            BrokenPipeError: the reader of the pipe has closed it.
         """
         size = os.fstat(self._fd).st_size
         left = memoryview(encode_event(event))
@@ -61,15 +61,15 @@ class LineWriter:
                 with suppress(OSError):
                     os.ftruncate(self._fd, size)
             raise RunError(
-                f"cannot write to {self._name}: {error.strerror}; the lines before are whole"
+                f"cannot write to {self._name}: {error.strerror}; the earlier lines are complete"
             ) from error
 
     def stop_when_unread(self, stop: threading.Event) -> None:
-        """Set an event when the reader of a pipe goes away: a stream may have nothing to say for hours."""
+        """Set an event when the reader of a pipe closes it: a stream may have no events for hours."""
         if not stat.S_ISFIFO(os.fstat(self._fd).st_mode) or not hasattr(select, "poll"):
             return
         poll = select.poll()
-        poll.register(self._fd, 0)  # errors and hang-ups are told without being asked for
+        poll.register(self._fd, 0)  # poll reports errors and hang-ups without a request
 
         def wait() -> None:
             poll.poll()
@@ -82,7 +82,7 @@ class LineWriter:
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError:
             try:
-                fd = os.open(path, os.O_WRONLY | os.O_APPEND)  # a pipe, or a file that may not be read
+                fd = os.open(path, os.O_WRONLY | os.O_APPEND)  # a pipe, or a file without read permission
             except OSError as error:
                 raise RunError(f"cannot write to {path}: {error.strerror}") from error
         with suppress(OSError):
@@ -91,7 +91,7 @@ class LineWriter:
 
     @staticmethod
     def _end_line(fd: int) -> None:
-        """End the half line that a run which was killed may have left."""
+        """End the incomplete line that a killed run may have left."""
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             os.write(fd, b"\n")

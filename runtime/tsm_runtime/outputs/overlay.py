@@ -28,6 +28,7 @@ from tsm_runtime.results import Result
 from tsm_runtime.terminal import warn
 from tsm_runtime.video.convert import upright
 from tsm_runtime.video.finding import VideoInput
+from tsm_runtime.video.opening import open_file
 from tsm_runtime.video.reader import TimedFrame, VideoReader
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _write(video: Path, result: Result, path: Path) -> tuple[str, ...]:
         painter = Painter(width, height, result.segments, length)
         out = stack.enter_context(av.open(str(path), "w"))
         stream = _add_video_stream(out, first, width, height)
-        source = stack.enter_context(av.open(str(video.absolute()), metadata_errors="ignore"))
+        source = stack.enter_context(open_file(video))
         aspect = _pixel_aspect(source, turned=height != first.frame.height)
         stream.codec_context.sample_aspect_ratio = aspect
         sound = _SoundCopy(source, out, _zero_seconds(first))

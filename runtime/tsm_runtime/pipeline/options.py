@@ -1,28 +1,27 @@
-"""What to run on and what to keep."""
+"""Options of a run: which part of the videos is scored, and which segments are kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.fuse import FusionOptions
 
 __all__ = ["Options"]
 
-_LATEST_SECONDS = 1e9
-"""Bounds of the asked part lie below: some thirty years, so that no arithmetic on them overflows."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to run on and what to keep.
+    """Which part of the videos is scored, and which segments are kept.
 
     Args:
         start_seconds, end_seconds: only intervals that lie within are classified; the grid stays that of the
             whole video. end None: to the end.
-        min_score: segments of a model below it are dropped; in an ensemble before they are fused.
-        batch_size: clips per call of the backend; None: as the backend likes it.
-        fusion: of several members; its own min_score is that of fused segments.
+        min_score: segments of a model with a lower score are dropped; in an ensemble before the fusion.
+        batch_size: clips per call of the backend; None: the backend's own `best_batch`.
+        allow_playlists: see `video.opening.open_file`.
+        fusion: how the members of an ensemble are fused; its own min_score applies to fused segments.
 
     Raises:
         UsageError: a value is out of range.
@@ -32,15 +31,19 @@ class Options:
     end_seconds: float | None = None
     min_score: float = 0.0
     batch_size: int | None = None
+    allow_playlists: bool = False
     fusion: FusionOptions = field(default_factory=FusionOptions)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start_seconds < _LATEST_SECONDS:
-            raise UsageError(f"start {self.start_seconds:g}: expected seconds, 0 or more")
-        end = self.end_seconds
-        if end is not None and not self.start_seconds < end < _LATEST_SECONDS:
-            raise UsageError(f"end {end:g}: expected seconds, more than the start ({self.start_seconds:g})")
+        self.clips(1 if self.batch_size is None else self.batch_size)
         if not 0 <= self.min_score <= 1:
             raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"batch {self.batch_size}: expected 1 or more")
+
+    def clips(self, batch_size: int) -> ClipOptions:
+        """Return the options of the clips, in batches of this size."""
+        return ClipOptions(
+            start_seconds=self.start_seconds,
+            end_seconds=self.end_seconds,
+            batch_size=batch_size,
+            allow_playlists=self.allow_playlists,
+        )

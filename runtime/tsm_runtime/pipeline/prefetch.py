@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from tsm_runtime.errors import RunError
+
 __all__ = ["Ended", "Prefetcher"]
 
 _Key = TypeVar("_Key")
@@ -38,11 +40,20 @@ class Prefetcher(Generic[_Key, _Item]):
         self._threads: list[threading.Thread] = []
 
     def start(self, key: _Key, items: Callable[[], Iterable[_Item]]) -> None:
-        """Run an iterable, made and used in a new thread and nowhere else."""
+        """Run an iterable, made and used in a new thread and nowhere else.
+
+        Raises:
+            RunError: the system gives no further thread.
+        """
         thread = threading.Thread(target=self._work, args=(key, items), name="decode", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise RunError(
+                "the system gives no further thread: a limit of memory or processes (ulimit -v, ulimit -u)"
+            ) from error
         self._threads = [thread, *(other for other in self._threads if other.is_alive())]
         self.num_running += 1
-        thread.start()
 
     def get(self) -> tuple[_Key, _Item | Ended]:
         """Return the next item of any iterable with that iterable's key; those of one come in its order."""

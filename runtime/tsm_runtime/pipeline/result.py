@@ -1,86 +1,46 @@
-"""Scores of one video, batch by batch, and the result that they make."""
+"""The result of one member for one scored video: smooth, merge, drop the short and the weak."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from tsm_runtime.backends.base import Scores
-from tsm_runtime.clips.stream import ClipStream
-from tsm_runtime.errors import RunError, VideoError
-from tsm_runtime.formats.read_write import Result, SceneScore
-from tsm_runtime.fusion.calibration import calibrate_segments
-from tsm_runtime.fusion.fuse import fuse_results
+from tsm_runtime.errors import VideoError
 from tsm_runtime.models.member import Member
-from tsm_runtime.results import IntervalScores
+from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
+from tsm_runtime.results import IntervalScores, Result, SceneScore
 from tsm_runtime.segments.find import find_segments
+from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["MemberScores", "calibrated_result", "result_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class MemberScores:
-    """What one member's backend said of one video, in order of time."""
-
-    indices: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    scores: list[Scores] = field(default_factory=list)
-
-    def add(self, indices: npt.NDArray[np.int64], scores: Scores, video: Path) -> None:
-        """Keep the scores of some intervals.
-
-        Raises:
-            RunError: they are not numbers.
-        """
-        if not all(np.isfinite(part).all() for part in scores if part is not None):
-            raise RunError(
-                f"{video}: the model gave scores that are not numbers (nan); try another precision"
-            )
-        self.indices.append(indices)
-        self.scores.append(Scores(scores.action, scores.scene))  # outputs per frame are large
+__all__ = ["VideoOutcome", "outcome_of", "result_of"]
 
 
 def result_of(
-    video_id: str, members: Sequence[Member], scored: Sequence[MemberScores], clips: ClipStream
-) -> Result:
-    """Return what was found in a video whose clips are all scored.
+    member: Member, scores: MemberScores, scored: ScoredVideo, min_score: float = 0.0
+) -> Result | None:
+    """Return the segments and scenes that a member finds in a video.
 
     Args:
-        video_id: its name.
-        members: one alone, or several whose results are fused.
-        scored: of each member.
-        clips: the stream they came from, read to its end.
+        member: its labels, clip specification and segment rules.
+        scores: of this member.
+        scored: the video.
+        min_score: segments with a lower score are dropped.
 
-    Raises:
-        VideoError: there is no whole interval for any member.
-        UsageError: a member's weight is not above 0.
+    Returns:
+        The result, or None where the video has no whole interval for this member.
     """
-    if not any(kept.indices for kept in scored):
-        coarsest = min(clips.specs, key=lambda spec: spec.interval_seconds)
-        raise VideoError(f"{clips.reader.path}: {clips.why_nothing(coarsest)}")
-    results = [
-        _member_result(video_id, member, kept, clips) if kept.indices else None
-        for member, kept in zip(members, scored, strict=True)
-    ]
-    return results[0] if len(members) == 1 and results[0] else _fused(members, results, clips)
-
-
-def _member_result(video_id: str, member: Member, scored: MemberScores, clips: ClipStream) -> Result:
-    builder, spec = clips.builders[member.spec], member.spec
-    intervals = IntervalScores(
-        indices=np.concatenate(scored.indices),
-        action=np.concatenate([score.action for score in scored.scores]),
-        scene=_joined_scenes(scored.scores),
-        breaks=frozenset(builder.breaks),
-    )
+    if not scores.indices:
+        return None
+    clips, spec = scored.clips, member.spec
+    builder = clips.builders[spec]
+    intervals = scores.joined(frozenset(builder.breaks))
     segments, cells = find_segments(intervals, member.action_labels, spec, member.rules)
     return Result(
-        video_id=video_id,
-        segments=tuple(s for s in segments if s.score >= clips.options.min_score),
-        scenes=_scene_scores(intervals, member.scene_labels),
+        video_id=scored.video.video_id,
+        segments=tuple(segment for segment in segments if segment.score >= min_score),
+        scenes=_mean_scenes(intervals, member.scene_labels),
         interval_seconds=spec.interval_seconds,
         stride_seconds=spec.stride_seconds if spec.num_overlapping > 1 else 0.0,
         num_intervals=len(intervals.indices),
@@ -88,45 +48,56 @@ def _member_result(video_id: str, member: Member, scored: MemberScores, clips: C
         complete=clips.reader.failure is None,
         gaps=tuple(builder.gaps),
         corrupt_frames=clips.reader.corrupt_frames,
-        warnings=tuple(clips.warnings(member.spec)),
+        warnings=tuple(clips.warnings(spec)),
         scores=cells,
     )
 
 
-def _fused(members: Sequence[Member], results: Sequence[Result | None], clips: ClipStream) -> Result:
-    """Fuse the results of members, and tell of those that have none."""
-    calm = [
-        None if result is None else calibrated_result(result, member.temperature)
-        for member, result in zip(members, results, strict=True)
-    ]
-    fused = fuse_results(calm, [member.weight for member in members], clips.options.fusion)
-    left_out = [
-        f"{member.name or f'member {number}'}: {clips.why_nothing(member.spec)}; left out of the fusion"
-        for number, (member, result) in enumerate(zip(members, results, strict=True), start=1)
-        if result is None
-    ]
-    return replace(fused, warnings=(*fused.warnings, *left_out), members=tuple(results))
-
-
-def calibrated_result(result: Result, temperature: float) -> Result:
-    """Return a result with scores as a member's temperature makes them."""
-    if temperature == 1:
-        return result
-    # First as a file would hold them, so that memory and files give the same.
-    held = [replace(segment, score=round(segment.score, 6)) for segment in result.segments]
-    calm = calibrate_segments({result.video_id: held}, temperature)
-    return replace(result, segments=tuple(calm[result.video_id]))
-
-
-def _joined_scenes(scores: list[Scores]) -> npt.NDArray[np.float32] | None:
-    scenes = [score.scene for score in scores if score.scene is not None]
-    return np.concatenate(scenes) if scenes else None
-
-
-def _scene_scores(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[SceneScore, ...]:
-    """Mean over intervals, best first."""
+def _mean_scenes(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[SceneScore, ...]:
+    """Return the mean over the intervals, best first."""
     if intervals.scene is None:
         return ()
     mean = intervals.scene.mean(axis=0)
     order = np.argsort(-mean, kind="stable")
     return tuple(SceneScore(label=labels[i], score=float(mean[i])) for i in order)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoOutcome:
+    """What the members that see a video found in it, before fusion.
+
+    Args:
+        results: by the number of the member; None where the video has no whole interval for it.
+        error: why there is no result at all.
+        warnings: one line each.
+    """
+
+    video: VideoInput
+    results: Mapping[int, Result | None] = field(default_factory=dict)
+    error: VideoError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def outcome_of(
+    video: VideoInput, scored: ScoredVideo | VideoError, members: Sequence[Member], min_score: float
+) -> VideoOutcome:
+    """Return the results of all members for a video; `min_score` as for `result_of`."""
+    if isinstance(scored, VideoError):
+        return VideoOutcome(video=video, error=scored)
+    results = {
+        number: result_of(members[number], scores, scored, min_score)
+        for number, scores in scored.scores.items()
+    }
+    if not any(results.values()):
+        shortest = min(scored.clips.specs, key=lambda spec: spec.interval_seconds)
+        return VideoOutcome(
+            video=video, error=VideoError(f"{video.path}: {scored.clips.why_nothing(shortest)}")
+        )
+    warnings = dict.fromkeys(line for result in results.values() if result for line in result.warnings)
+    left_out = [
+        f"{members[number].name or f'member {number + 1}'}: {scored.clips.why_nothing(members[number].spec)};"
+        " left out of the fusion"
+        for number, result in results.items()
+        if result is None
+    ]
+    return VideoOutcome(video=video, results=results, warnings=(*warnings, *left_out))

@@ -1,22 +1,29 @@
-"""The way of the data: decode -> clips -> backend -> segments -> fusion -> result."""
+"""The way of the data: read -> cut -> score -> smooth -> merge -> fuse -> result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tsm_runtime.captures.selection import CapturePlan, plan_of_video
+from tsm_runtime.captures.timeline import join_results
 from tsm_runtime.errors import VideoError
-from tsm_runtime.formats.read_write import Result
+from tsm_runtime.fusion.calibration import calibrated_result
+from tsm_runtime.fusion.fuse import fuse_results
 from tsm_runtime.models.member import Member
+from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.result import VideoOutcome, outcome_of
+from tsm_runtime.pipeline.scheduler import VideoProgress, scored_videos
+from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["Member", "Options", "Progress", "run"]
+__all__ = ["CaptureOutcome", "Member", "Options", "Progress", "run", "run_captures", "run_videos"]
 
 Progress = Callable[[float, float | None], None]
-"""Called with the second of the video that is reached and the length the file claims, if it claims one."""
+"""Called with the second of the video that is scored and the length that the container claims, or None."""
 
 
 def run(
@@ -29,13 +36,13 @@ def run(
 ) -> Result:
     """Find the segments of one video with one model, or with several that share its decoding.
 
-    With several the result is what `fusion.fuse_results` makes of the members' own results, which it holds as
-    `members`. A member of whose intervals none fits into the video has no voice there; a warning says so.
+    The result of several members is what `fusion.fuse_results` makes of their own results, which it holds as
+    `members`. A member for which the video has no whole interval is left out of the fusion, with a warning.
     The backends stay open.
 
     Raises:
         VideoError: the video cannot be read, has no pictures, or no whole interval for any member.
-        RunError: a model gave scores that are not numbers, or its backend broke off.
+        RunError: a model gave scores that are not finite, or its backend failed.
         UsageError: a member's weight is not above 0.
     """
     members = (members,) if isinstance(members, Member) else tuple(members)
@@ -46,3 +53,88 @@ def run(
     if isinstance(result, VideoError):
         raise result
     return result
+
+
+def run_videos(
+    videos: Sequence[VideoInput],
+    members: Sequence[Member],
+    options: Options,
+    *,
+    jobs: int = 1,
+    progress: VideoProgress | None = None,
+    nvdec: Nvdec | None = None,
+) -> Generator[tuple[VideoInput, Result | VideoError]]:
+    """Run models on plain videos as `run_captures` does, and yield the result or the error of each."""
+    plans = [plan_of_video(video) for video in videos]
+    outcomes = run_captures(plans, members, options, jobs=jobs, progress=progress, nvdec=nvdec)
+    with closing(outcomes):
+        for outcome in outcomes:
+            (video,) = outcome.videos
+            yield video.video, video.error or outcome.result  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureOutcome:
+    """The result of a capture, or of a plain video.
+
+    Args:
+        result: None where no video of it gave one.
+        videos: the members' results for each video, errors and warnings.
+    """
+
+    plan: CapturePlan
+    result: Result | None
+    videos: tuple[VideoOutcome, ...]
+
+
+def run_captures(
+    plans: Sequence[CapturePlan],
+    members: Sequence[Member],
+    options: Options,
+    *,
+    jobs: int = 1,
+    progress: VideoProgress | None = None,
+    nvdec: Nvdec | None = None,
+) -> Generator[CaptureOutcome]:
+    """Run models on captures, and yield the outcome of each, in their order.
+
+    Arguments and errors are those of `scheduler.scored_videos`. Each video is decoded once for all members
+    that see its view. Closing the generator ends all threads; the backends stay open.
+
+    Raises:
+        UsageError: a member's weight is not above 0.
+    """
+    videos = [video for plan in plans for video, _ in plan.begins]
+    # Read, cut, score: videos share batches.
+    all_scored = scored_videos(videos, members, options, jobs=jobs, progress=progress, nvdec=nvdec)
+    with closing(all_scored):
+        for plan in plans:
+            scored = [(video, next(all_scored)) for video, _ in plan.begins]
+            # Smooth, merge, drop the short; then join the videos of each member's view; then fuse.
+            found = [outcome_of(video, scores, members, options.min_score) for video, scores in scored]
+            per_member = [_on_time_line(number, plan, found) for number in range(len(members))]
+            result = _fused(per_member, members, options)
+            if result is not None:
+                result = replace(result, warnings=tuple(line for video in found for line in video.warnings))
+            yield CaptureOutcome(plan=plan, result=result, videos=tuple(found))
+
+
+def _on_time_line(number: int, plan: CapturePlan, found: Sequence[VideoOutcome]) -> Result | None:
+    """Return the result of one member for a capture, from its results for the videos of its view."""
+    parts = [
+        (result, begin)
+        for (_, begin), video in zip(plan.begins, found, strict=True)
+        if (result := video.results.get(number)) is not None
+    ]
+    return join_results(plan.capture_id, parts) if parts else None
+
+
+def _fused(per_member: Sequence[Result | None], members: Sequence[Member], options: Options) -> Result | None:
+    if not any(per_member):
+        return None
+    if len(members) == 1:
+        return per_member[0]
+    pairs = zip(per_member, members, strict=True)
+    calibrated = [result and calibrated_result(result, member.temperature) for result, member in pairs]
+    fused = fuse_results(calibrated, [member.weight for member in members], options.fusion)
+    return replace(fused, members=tuple(per_member))

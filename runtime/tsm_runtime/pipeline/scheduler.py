@@ -1,4 +1,4 @@
-"""Videos through the models: decoding in threads, batches that several videos may share, results in order."""
+"""Scores of videos: decoding in threads, batches that several videos may share, scored videos in order."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.runner import BatchRunner, calling_in_parallel
 from tsm_runtime.clips.builder import ClipBatch
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.prefetch import Ended, Prefetcher
-from tsm_runtime.pipeline.result import MemberScores, result_of
+from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 
-__all__ = ["VideoProgress", "run_videos"]
+__all__ = ["VideoProgress", "scored_videos"]
 
 VideoProgress = Callable[[VideoInput, float, float | None], None]
-"""Called with a video, the second of it that is reached and the length the file claims, if it claims one."""
+"""Called with a video, the second of it that is scored, and the length that the container claims, or None."""
 
 _Lane = tuple[str, ClipSpec]
 """A view and a spec: clips that have both in common share batches."""
 
 _BATCHES_AHEAD = 2
-"""Decoded batches that wait for the model: enough that neither side stands still for the other's hiccups."""
+"""Decoded batches that wait for the model: enough that a short delay of one side does not stop the other."""
 
 
-def run_videos(
+def scored_videos(
     videos: Sequence[VideoInput],
     members: Sequence[Member],
     options: Options,
@@ -49,47 +49,48 @@ def run_videos(
     jobs: int = 1,
     progress: VideoProgress | None = None,
     nvdec: Nvdec | None = None,
-) -> Generator[tuple[VideoInput, Result | VideoError]]:
-    """Run models on videos, several at once, and yield what each gave, in the order of the videos.
+) -> Generator[ScoredVideo | VideoError]:
+    """Decode and score videos, several at a time, and yield them in their order.
 
-    With several jobs clips of several videos share batches, so that these are full but for the last. What a
-    video gives does not depend on the others, except for the rounding of a batch of another size.
-    Close the generator: then no thread is left. The backends stay open.
+    With several jobs the clips of several videos share batches, so that all batches but the last are full.
+    The scores of a video do not depend on the other videos, except for rounding, which depends on the batch
+    size. Closing the generator ends all threads. The backends stay open.
 
     Args:
-        videos: what to run on; members see those of their own view, of which there is one at least.
+        videos: each is scored by the members that see its view, of which there is at least one.
         members: models, which share decoding.
-        options: which part of the videos, and clips per batch.
+        options: which part of the videos is scored, and clips per batch.
         jobs: videos that are decoded at a time.
-        progress: told how far each video is.
+        progress: called after each batch of a video.
         nvdec: decodes on a GPU.
 
+    Yields:
+        For each video its scores, or the reason why it cannot be read.
+
     Raises:
-        RunError: a model gave scores that are not numbers, or its backend broke off.
-        UsageError: a member's weight is not above 0.
+        RunError: a model gave scores that are not finite, or its backend failed.
         ValueError: there is no model.
     """
     if not members:
         raise ValueError("no model to run: expected one or more")
-    if options.batch_size is None:
-        options = replace(options, batch_size=max(member.backend.best_batch for member in members))
-    yield from _Run(members, options, jobs, progress, nvdec).outcomes(videos)
+    batch_size = options.batch_size or max(member.backend.best_batch for member in members)
+    yield from _Run(members, options.clips(batch_size), jobs, progress, nvdec).outcomes(videos)
 
 
 @dataclass(eq=False, slots=True)
 class _Video:
-    """A video on its way."""
+    """A video that is being decoded and scored."""
 
     given: VideoInput
-    scored: dict[int, MemberScores]
-    """By number of the member, of those that see it."""
+    scores: dict[int, MemberScores]
+    """By the number of the member, of the members that see the video."""
     clips: ClipStream | None = None
-    """Made by the thread that decodes."""
+    """Created by the decoding thread."""
     is_read: bool = False
     num_missing: int = 0
-    """Scores of parts that are not there yet, counted for each member."""
+    """Parts whose scores are pending, counted for each member."""
     reached_seconds: float = 0.0
-    outcome: Result | VideoError | None = None
+    outcome: ScoredVideo | VideoError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,13 @@ class _Part:
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    """What the models of one spec score together, and the array that it lies in."""
+    """Clips that the models of one spec score together, and the array that holds them."""
 
     parts: list[_Part]
     frames: npt.NDArray[np.uint8]
     memory: npt.NDArray[np.uint8] | None
     num_missing: int = 0
-    """Members whose scores are not there yet."""
+    """Members whose scores are pending."""
 
 
 class _Run:
@@ -120,7 +121,7 @@ class _Run:
     def __init__(
         self,
         members: Sequence[Member],
-        options: Options,
+        options: ClipOptions,
         jobs: int,
         progress: VideoProgress | None,
         nvdec: Nvdec | None,
@@ -129,7 +130,7 @@ class _Run:
         self._progress = progress
         self._nvdec = nvdec
         self._jobs = jobs
-        self._batch_size = options.batch_size or 1
+        self._batch_size = options.batch_size
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
         apart = {spec: FramePool() for spec in self._memory}
         if nvdec is not None:
@@ -137,15 +138,15 @@ class _Run:
         self._waiting: dict[_Lane, list[_Part]] = {(m.view, m.spec): [] for m in members}
         self._runners: dict[int, BatchRunner] = {}
         """By the id of the backend: a model for several views is several members."""
-        # With several jobs clips come one by one, and meet those of other videos in a batch. Else they are
-        # written where the model reads them.
+        # With several jobs clips arrive one by one and are copied into a batch with those of other videos.
+        # With one job they are written where the model reads them.
         self._options = options if jobs == 1 else replace(options, batch_size=1)
         self._read_into = self._memory if jobs == 1 else apart
         ahead = _BATCHES_AHEAD if jobs == 1 else max(_BATCHES_AHEAD * self._batch_size, jobs)
         self._decoding: Prefetcher[_Video, ClipBatch] = Prefetcher(ahead)
 
-    def outcomes(self, videos: Sequence[VideoInput]) -> Generator[tuple[VideoInput, Result | VideoError]]:
-        """Yield what each video gave, the first first."""
+    def outcomes(self, videos: Sequence[VideoInput]) -> Generator[ScoredVideo | VideoError]:
+        """Yield the outcome of each video, in their order."""
         to_begin = deque(videos)
         begun: deque[_Video] = deque()  # and not yielded yet
         backends = list({id(member.backend): member.backend for member in self._members}.values())
@@ -161,11 +162,12 @@ class _Run:
                 else:
                     self._take_one()
                 while begun and (outcome := begun[0].outcome) is not None:
-                    yield begun.popleft().given, outcome
+                    begun.popleft()
+                    yield outcome
 
     @contextmanager
     def _resting_after(self) -> Iterator[None]:
-        """Wait at the end until no model reads a batch any more: its memory may go then."""
+        """Wait at the end until no model reads a batch any more, so that its memory can be freed."""
         try:
             yield
         finally:
@@ -182,7 +184,8 @@ class _Run:
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
-        with VideoReader(video.given.path, self._nvdec) as reader:
+        playlists = self._options.allow_playlists
+        with VideoReader(video.given.path, self._nvdec, allow_playlists=playlists) as reader:
             specs, cancelled = self._specs(video.given.view), self._decoding.cancelled
             video.clips = ClipStream(
                 reader,
@@ -222,7 +225,7 @@ class _Run:
             self._submit(lane)
 
     def _is_last_of_batch(self, begun: Iterable[_Video]) -> bool:
-        """Whether there is nobody whose clips would fill a batch that some wait in."""
+        """Whether no further clips can come that would fill a batch in which some wait."""
         alone = self._jobs == 1 and any(video.is_read and video.outcome is None for video in begun)
         return alone or not self._decoding.num_running
 
@@ -272,12 +275,12 @@ class _Run:
 
     def _take_part(self, part: _Part, number: int, scores: Scores) -> None:
         video = part.video
-        video.scored[number].add(part.clips.indices, scores, video.given.path)
+        video.scores[number].add(part.clips.indices, scores, video.given.path)
         video.num_missing -= 1
-        self._tell(video, part.clips.end_seconds)
+        self._report(video, part.clips.end_seconds)
         self._conclude(video)
 
-    def _tell(self, video: _Video, end_seconds: float) -> None:
+    def _report(self, video: _Video, end_seconds: float) -> None:
         if end_seconds <= video.reached_seconds:  # grids take turns, and members
             return
         video.reached_seconds = end_seconds
@@ -285,15 +288,9 @@ class _Run:
             self._progress(video.given, end_seconds, video.clips.reader.claimed_seconds)
 
     def _conclude(self, video: _Video) -> None:
-        """Make the result of a video that is read to its end and scored."""
-        if not video.is_read or video.num_missing or video.outcome is not None or video.clips is None:
-            return
-        try:
-            members = [self._members[number] for number in video.scored]
-            scored = list(video.scored.values())
-            video.outcome = result_of(video.given.video_id, members, scored, video.clips)
-        except VideoError as error:
-            video.outcome = error
+        """Set the outcome of a video that is read to its end and scored."""
+        if video.is_read and not video.num_missing and video.clips is not None:
+            video.outcome = ScoredVideo(video=video.given, scores=video.scores, clips=video.clips)
 
     def _specs(self, view: str) -> tuple[ClipSpec, ...]:
         seen = {member.spec for member in self._members if member.view == view}

@@ -1,4 +1,7 @@
-"""Scores of intervals to those of cells while they come: what `post_processing` does with all at once."""
+"""Scores of cells from scores of intervals, one interval after another.
+
+All cells together equal those of `segments.smoothing`, which takes all intervals at once.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Cell:
         index: its number.
         action: (A,) probabilities, averaged and smoothed.
         scene: (S,) probabilities, averaged; None without a scene head.
-        begins: it is the first one of a piece: a gap lies before it, or nothing does.
+        begins: True for the first cell of a piece: a gap lies before it, or no cell does.
     """
 
     index: int
@@ -36,26 +39,27 @@ class Cell:
 
 
 def wait_seconds(spec: ClipSpec, rules: SegmentRules) -> float:
-    """Return how long after the end of a cell the last frame may come that counts in its scores.
+    """Return how long after the end of a cell its scores may still depend on later frames.
 
-    That is what its last interval has beyond the cell, what that one's window has beyond the interval, and
-    the cells that smoothing reaches: half its width, rounded up to whole strides.
+    The sum of: the part of the cell's last interval beyond the cell, the part of that interval's window
+    beyond the interval, and half the width of the smoothing, rounded up to whole strides.
     """
     reach = len(smoothing_weights(rules.smoothing_seconds / spec.stride_seconds)) - 1
     return spec.interval_seconds - spec.stride_seconds + spec.margin_seconds + reach * spec.stride_seconds
 
 
 class CellStream:
-    """Cells of one model, each as soon as no score that counts in it can still come; memory does not grow.
+    """Yields the cells of one model, each as soon as its scores are final. Memory does not grow.
 
-    A cell waits for the intervals that cover it and for the cells that smoothing reaches. A gap, a skipped
-    interval and the end of the stream end a piece: what waits then comes with the scores that there are.
+    A cell waits for the intervals that cover it and for the cells within reach of the smoothing. A gap, a
+    skipped interval and the end of the stream end a piece: waiting cells are then made from the scores
+    present.
 
-    All cells together are those of `post_processing.smooth_scores` of `cell_scores`, bit by bit.
+    All cells together equal `smooth_scores(cell_scores(...))`, bit for bit.
 
     Args:
         spec: where the intervals lie.
-        rules: how wide scores are smoothed.
+        rules: width of the smoothing.
     """
 
     def __init__(self, spec: ClipSpec, rules: SegmentRules) -> None:
@@ -63,17 +67,17 @@ class CellStream:
         self._weights = smoothing_weights(rules.smoothing_seconds / spec.stride_seconds)
         reach = len(self._weights) - 1
         self._covering: deque[tuple[Row, Row | None]] = deque(maxlen=self._num_overlapping)
-        """Scores of the piece's last intervals."""
+        """Scores of the last intervals of the piece."""
         self._cells: deque[Cell] = deque(maxlen=2 * reach + 1)
-        """The piece's last cells, not smoothed; the last `_num_waiting` have not come out."""
+        """The last cells of the piece, not smoothed; the last `_num_waiting` have not been yielded."""
         self._num_waiting = 0
         self._next_interval = 0
-        self._next_cell = 0  # to be averaged; what is before it belongs to an earlier piece
+        self._next_cell = 0  # the next one to average; cells before it belong to an earlier piece
         self._begins = True
 
     @property
     def next_index(self) -> int:
-        """The first cell that can still come."""
+        """The first cell that can still follow."""
         if self._covering:
             return self._next_cell - self._num_waiting
         return max(self._next_cell, self._next_interval)
@@ -87,10 +91,10 @@ class CellStream:
         """Take the next interval and yield the cells that are complete with it.
 
         Args:
-            index: its number, `next_interval` or higher; one that is left out ends the piece.
+            index: its number, `next_interval` or higher; a missing number ends the piece.
             action: (A,) probabilities.
             scene: (S,) probabilities, or None without a scene head.
-            after_gap: a gap in the video lies before it, which ends the piece too.
+            after_gap: a gap in the video lies before the interval and ends the piece.
         """
         if after_gap or index != self._next_interval:
             yield from self.close()
@@ -98,17 +102,17 @@ class CellStream:
             self._next_cell, self._begins = max(self._next_cell, index), True
         self._next_interval = index + 1
         self._covering.append((action, scene))
-        if index >= self._next_cell:  # else a cell that the piece before has
+        if index >= self._next_cell:  # else the cell belongs to the piece before
             yield from self._average(index - self._next_cell + 1)
 
     def skip_to(self, index: int) -> Iterator[Cell]:
-        """Note that no interval before `index` comes any more, and yield what waited for one."""
+        """Note that no interval before `index` follows, and yield the cells that waited for one."""
         if index > self._next_interval:
             yield from self.close()
             self._next_interval = index
 
     def close(self) -> Iterator[Cell]:
-        """End the piece and yield all that waited."""
+        """End the piece and yield all waiting cells."""
         if self._covering:
             yield from self._average(self._next_interval + self._num_overlapping - 1 - self._next_cell)
             yield from self._smoothed(self._num_waiting)
@@ -121,7 +125,7 @@ class CellStream:
         return bool(self._covering)
 
     def _average(self, number: int) -> Iterator[Cell]:
-        """Take so many further cells of the intervals that there are, and yield what can be smoothed."""
+        """Average `number` further cells from the intervals present, and yield those that can be smoothed."""
         first = self._next_interval - len(self._covering)  # interval of the first row
         cells = range(self._next_cell, self._next_cell + number)
         bounds = cells.start - first, cells.stop - first
@@ -138,7 +142,7 @@ class CellStream:
             yield from self._smoothed(self._num_waiting - (len(self._weights) - 1))
 
     def _smoothed(self, number: int) -> Iterator[Cell]:
-        """Yield the first of the cells that wait, up to so many."""
+        """Yield the first `number` waiting cells, smoothed."""
         if number <= 0:
             return
         start = len(self._cells) - self._num_waiting

@@ -1,11 +1,11 @@
-"""Scores of intervals to segments: argmax, merge equal neighbours, drop the background.
+"""Segments from scores: consecutive cells with the same label become one segment, background is dropped.
 
-A sigmoid head scores each label on its own: there, for each label, runs of scores at its threshold or above.
+`CellMerger` takes cells in order of time and serves files and live runs. `IntervalMerger` takes the intervals
+of a live run, makes cells of them and merges those.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,88 +17,19 @@ from tsm_runtime.results import Segment
 from tsm_runtime.segments.cells import Cell, CellStream
 from tsm_runtime.segments.rules import LabelRule, SegmentRules
 
-__all__ = ["Found", "MemberMerger", "SegmentMerger"]
-
-
-class SegmentMerger:
-    """Merges intervals that come one by one, in order of time; `merge_intervals` is this over all of a video.
-
-    Args:
-        labels: A action labels.
-        interval_seconds: t.
-        thresholds: see `LabelRule`.
-
-    Raises:
-        ValueError: there are thresholds, but not one for each label.
-    """
-
-    def __init__(
-        self, labels: Sequence[str], interval_seconds: float, thresholds: Sequence[float] = ()
-    ) -> None:
-        self._labels = tuple(labels)
-        self._interval_seconds = interval_seconds
-        self._labels_in = LabelRule(labels, thresholds)
-        self._open: dict[int, tuple[int, float]] = {}  # label: its first interval, its highest score
-        self._last = -1
-
-    @property
-    def open(self) -> list[Segment]:
-        """Segments up to the last interval that the next one may prolong, in order of labels."""
-        return [self._segment(label) for label in sorted(self._open)]
-
-    def push(self, index: int, scores: npt.NDArray[np.float32], *, after_gap: bool = False) -> list[Segment]:
-        """Take the next interval.
-
-        Args:
-            index: its number, higher than the last one's; one that was left out ends all segments.
-            scores: (A,) probabilities.
-            after_gap: a gap in the video lies before it: all segments end there.
-
-        Returns:
-            Segments that have ended, in order of labels.
-        """
-        joined = index == self._last + 1 and not after_gap
-        found = self._labels_in(scores)
-        ended = [] if joined and self._open.keys() <= set(found) else self._end(found if joined else ())
-        for label in found:
-            first, best = self._open.get(label, (index, -math.inf))
-            self._open[label] = (first, max(best, float(scores[label])))
-        self._last = index
-        return ended
-
-    def finish(self) -> list[Segment]:
-        """Return the segments that the end of the video ends."""
-        return self._end(())
-
-    def _end(self, but: Sequence[int]) -> list[Segment]:
-        """Take out and return the open segments of other labels than these."""
-        ending = sorted(self._open.keys() - set(but))
-        ended = [self._segment(label) for label in ending]
-        for label in ending:
-            del self._open[label]
-        return ended
-
-    def _segment(self, label: int) -> Segment:
-        first, best = self._open[label]
-        return Segment(
-            label=self._labels[label],
-            start_seconds=first * self._interval_seconds,
-            end_seconds=(self._last + 1) * self._interval_seconds,
-            score=best,
-        )
-
+__all__ = ["CellMerger", "IntervalMerger", "MergedSegment"]
 
 Row = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A segment of one member, closed or still open.
+class MergedSegment:
+    """A segment of one model, closed or still open.
 
     Args:
-        segment: as it is by now.
+        segment: label, bounds and score up to the last known cell.
         scene_sum: (S,) float64, sum of the scene scores of its cells; None without a scene head.
-        num_cells: how many they are.
+        num_cells: number of cells in the segment.
     """
 
     segment: Segment
@@ -108,91 +39,40 @@ class Found:
 
 @dataclass(slots=True)
 class _Run:
-    """Cells from `start` on that have one label."""
+    """Consecutive cells of one label, from cell `start` on."""
 
     start: int
     score: float
     scene_sum: npt.NDArray[np.float64] | None
 
 
-class MemberMerger:
-    """Merges the intervals of one model, in memory that does not grow.
+class CellMerger:
+    """Merges cells of one model into segments. The confidence is the maximum of the scores (paper, 3.2).
 
-    The segments it gives, in order of their ends, are those of `post_processing.find_segments` on all
-    intervals at once. Bounds and numbers below are of cells, which are the intervals unless these overlap.
+    Memory does not grow with the number of cells.
 
     Args:
-        labels: A action labels.
-        spec: where the intervals lie.
-        rules: how scores become segments.
+        labels: A action labels; background gives no segment.
+        cell_seconds: s, length of a cell; cell k is [k*s, (k + 1)*s).
+        rules: thresholds of a sigmoid head, and the shortest duration. Smoothing is not applied here.
+
+    Raises:
+        ValueError: there are thresholds, but not one for each label.
     """
 
-    def __init__(self, labels: Sequence[str], spec: ClipSpec, rules: SegmentRules | None = None) -> None:
+    def __init__(self, labels: Sequence[str], cell_seconds: float, rules: SegmentRules | None = None) -> None:
         self._labels = tuple(labels)
-        self._cell_seconds = spec.stride_seconds
+        self._cell_seconds = cell_seconds
         self._rules = rules or SegmentRules()
         self._labels_in = LabelRule(labels, self._rules.thresholds)
-        self._cells = CellStream(spec, self._rules)
         self._runs: dict[str, _Run] = {}
-        self._stop = 0  # of the last cell, which all runs reach
-        self.num_intervals = 0
-        """Intervals so far."""
+        self._stop = 0  # the cell after the last one, up to which all runs reach
 
-    def push(
-        self, index: int, action: Row, scene: Row | None = None, *, after_gap: bool = False
-    ) -> list[Found]:
-        """Take the next interval.
-
-        Args:
-            index: its number, higher than the last one's; a number that is left out ends what is open.
-            action: (A,) probabilities.
-            scene: (S,) probabilities, or None without a scene head.
-            after_gap: a gap in the video lies before it: what is open ends there.
-
-        Returns:
-            Segments that have ended.
-
-        Raises:
-            ValueError: another number of scores than of labels, or an index that had its turn.
-        """
-        if action.shape != (len(self._labels),):
-            raise ValueError(f"{action.shape} action scores for {len(self._labels)} labels")
-        if index < self._cells.next_interval:
-            raise ValueError(f"interval {index} after interval {self._cells.next_interval - 1}")
-        self.num_intervals += 1
-        return self._take(self._cells.push(index, action, scene, after_gap=after_gap))
-
-    def skip_to(self, index: int) -> list[Found]:
-        """Note that no interval before `index` comes any more; return the segments that this ends."""
-        ended = self._take(self._cells.skip_to(index))
-        return ended if self._cells.is_open else [*ended, *self._end(())]
-
-    def close(self) -> list[Found]:
-        """End what is open, as the end of the stream or a break does."""
-        return [*self._take(self._cells.close()), *self._end(())]
-
-    @property
-    def open(self) -> list[Found]:
-        """Segments up to the last cell that is known, which the next one may prolong."""
-        return self._long(self._found(label) for label in self._runs)
-
-    @property
-    def next_index(self) -> int:
-        """The first cell that can still come."""
-        return self._cells.next_index
-
-    def earliest_start(self, label: str) -> float:
-        """Return the second before which no segment of this label can begin that has not been given yet."""
-        run = self._runs.get(label)
-        return (self.next_index if run is None else run.start) * self._cell_seconds
-
-    def _take(self, cells: Iterable[Cell]) -> list[Found]:
-        return [found for cell in cells for found in self._take_one(cell)]
-
-    def _take_one(self, cell: Cell) -> list[Found]:
-        found = {self._labels[label]: float(cell.action[label]) for label in self._labels_in(cell.action)}
-        ended = self._end(() if cell.begins else found)
-        for label, score in found.items():
+    def push(self, cell: Cell) -> list[MergedSegment]:
+        """Take the next cell and return the segments that it ends."""
+        present = {self._labels[label]: float(cell.action[label]) for label in self._labels_in(cell.action)}
+        ended = self._end_all_but(() if cell.begins else present)
+        for label, score in present.items():
             run = self._runs.setdefault(
                 label, _Run(cell.index, score, None if cell.scene is None else np.zeros(len(cell.scene)))
             )
@@ -202,18 +82,31 @@ class MemberMerger:
         self._stop = cell.index + 1
         return ended
 
-    def _end(self, but: Container[str]) -> list[Found]:
-        """Take out the runs of other labels than these."""
-        ending = [label for label in self._runs if label not in but]
-        ended = self._long(self._found(label) for label in ending)
+    def close(self) -> list[MergedSegment]:
+        """End and return all open segments, as a gap or the end of the video does."""
+        return self._end_all_but(())
+
+    @property
+    def open(self) -> list[MergedSegment]:
+        """Segments up to the last cell, which the next cell may prolong."""
+        return self._long_enough(self._segment(label) for label in self._runs)
+
+    def open_since(self, label: str) -> float | None:
+        """Return the start in seconds of the open segment of a label, or None if there is none."""
+        run = self._runs.get(label)
+        return None if run is None else run.start * self._cell_seconds
+
+    def _end_all_but(self, labels: Container[str]) -> list[MergedSegment]:
+        ending = [label for label in self._runs if label not in labels]
+        ended = self._long_enough(self._segment(label) for label in ending)
         for label in ending:
             del self._runs[label]
         return ended
 
-    def _long(self, found: Iterable[Found]) -> list[Found]:
-        return [each for each in found if self._rules.keeps(each.segment)]
+    def _long_enough(self, merged: Iterable[MergedSegment]) -> list[MergedSegment]:
+        return [each for each in merged if self._rules.keeps(each.segment)]
 
-    def _found(self, label: str) -> Found:
+    def _segment(self, label: str) -> MergedSegment:
         run = self._runs[label]
         segment = Segment(
             label=label,
@@ -221,4 +114,77 @@ class MemberMerger:
             end_seconds=self._stop * self._cell_seconds,
             score=run.score,
         )
-        return Found(segment, None if run.scene_sum is None else run.scene_sum.copy(), self._stop - run.start)
+        scene_sum = None if run.scene_sum is None else run.scene_sum.copy()
+        return MergedSegment(segment, scene_sum, self._stop - run.start)
+
+
+class IntervalMerger:
+    """Merges the intervals of one model in a live run, in memory that does not grow.
+
+    The segments, in order of their ends, equal those of `find_segments` on all intervals at once.
+
+    Args:
+        labels: A action labels.
+        spec: where the intervals lie.
+        rules: how scores become segments.
+    """
+
+    def __init__(self, labels: Sequence[str], spec: ClipSpec, rules: SegmentRules | None = None) -> None:
+        rules = rules or SegmentRules()
+        self._num_labels = len(labels)
+        self._cell_seconds = spec.stride_seconds
+        self._cells = CellStream(spec, rules)
+        self._merger = CellMerger(labels, spec.stride_seconds, rules)
+        self.num_intervals = 0
+        """Intervals so far."""
+
+    def push(
+        self, index: int, action: Row, scene: Row | None = None, *, after_gap: bool = False
+    ) -> list[MergedSegment]:
+        """Take the next interval.
+
+        Args:
+            index: its number, higher than the last one; a missing number ends all open segments.
+            action: (A,) probabilities.
+            scene: (S,) probabilities, or None without a scene head.
+            after_gap: a gap in the video lies before the interval and ends all open segments.
+
+        Returns:
+            Segments that have ended.
+
+        Raises:
+            ValueError: the number of scores is not the number of labels, or the index is not higher.
+        """
+        if action.shape != (self._num_labels,):
+            raise ValueError(f"{action.shape} action scores for {self._num_labels} labels")
+        if index < self._cells.next_interval:
+            raise ValueError(f"interval {index} after interval {self._cells.next_interval - 1}")
+        self.num_intervals += 1
+        return self._merge(self._cells.push(index, action, scene, after_gap=after_gap))
+
+    def skip_to(self, index: int) -> list[MergedSegment]:
+        """Note that no interval before `index` follows; return the segments that this ends."""
+        ended = self._merge(self._cells.skip_to(index))
+        return ended if self._cells.is_open else [*ended, *self._merger.close()]
+
+    def close(self) -> list[MergedSegment]:
+        """End all open segments, as the end of the stream or a break does."""
+        return [*self._merge(self._cells.close()), *self._merger.close()]
+
+    @property
+    def open(self) -> list[MergedSegment]:
+        """Segments up to the last known cell, which the next cell may prolong."""
+        return self._merger.open
+
+    @property
+    def next_index(self) -> int:
+        """The first cell that can still follow."""
+        return self._cells.next_index
+
+    def earliest_start(self, label: str) -> float:
+        """Return the earliest start in seconds of a segment of this label that can still be returned."""
+        since = self._merger.open_since(label)
+        return self.next_index * self._cell_seconds if since is None else since
+
+    def _merge(self, cells: Iterable[Cell]) -> list[MergedSegment]:
+        return [merged for cell in cells for merged in self._merger.push(cell)]

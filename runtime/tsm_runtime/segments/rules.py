@@ -1,4 +1,4 @@
-"""."""
+"""Which labels an interval has, and the settings that turn scores into segments."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from tsm_runtime.results import BACKGROUND, Segment
 __all__ = ["LabelRule", "SegmentRules"]
 
 
+_LONGEST_SECONDS = 1e6
+"""Some eleven days: no arithmetic on it overflows."""
+
+
 class LabelRule:
-    """Tells which labels an interval has.
+    """Decides which labels an interval has.
 
     Args:
         labels: A action labels.
@@ -35,7 +39,7 @@ class LabelRule:
         self._thresholds = np.array(thresholds, np.float32)
 
     def __call__(self, scores: npt.NDArray[np.float32]) -> list[int]:
-        """Return the numbers of the labels, increasing, that scores (A,) give."""
+        """Return the indices of the labels, increasing, of scores (A,)."""
         if len(self._thresholds):
             return [int(label) for label in np.flatnonzero(scores >= self._thresholds)]
         best = int(scores.argmax())
@@ -67,6 +71,10 @@ class SegmentRules:
             seconds: float = getattr(self, f"{name}_seconds")
             if not 0 <= seconds < math.inf:
                 raise ValueError(f"{name.replace('_', '-')} {seconds:g}: expected seconds, 0 or more")
+            if seconds > _LONGEST_SECONDS:
+                raise ValueError(
+                    f"{name.replace('_', '-')} {seconds:g}: expected {_LONGEST_SECONDS:g} at most"
+                )
 
     def keeps(self, segment: Segment) -> bool:
         """Whether a segment is long enough."""

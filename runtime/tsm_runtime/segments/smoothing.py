@@ -1,6 +1,6 @@
-"""From the scores of intervals to the segments of a video: cells, smoothing, merging, shortest duration.
+"""Scores of cells from scores of overlapping intervals, and their moving average.
 
-With all of it off this is `segments.merge_intervals`, as in the paper. What is beyond it is our choice.
+Both are additions to the paper and off by default.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def cell_scores(intervals: IntervalScores, num_overlapping: int) -> IntervalScor
 
     Args:
         intervals: scores per interval.
-        num_overlapping: m = t/s; 1 gives back what came in.
+        num_overlapping: m = t/s; 1 returns the input unchanged.
     """
     if num_overlapping == 1:
         return intervals
     indices: list[npt.NDArray[np.int64]] = []
     parts: list[tuple[Rows, Rows | None]] = []
     breaks: set[int] = set()
-    stop = 0  # first cell that no piece so far has
+    stop = 0  # first cell that belongs to no piece so far
     for piece in _pieces(intervals):
         first = int(intervals.indices[piece.start])
         start, end = max(first, stop), int(intervals.indices[piece.stop - 1]) + num_overlapping
@@ -64,7 +64,7 @@ def cell_scores(intervals: IntervalScores, num_overlapping: int) -> IntervalScor
 
 
 def covering_mean(rows: Rows, num_overlapping: int, start: int = 0, stop: int | None = None) -> Rows:
-    """Return for cells start to stop of a piece the mean of the rows that cover them.
+    """Return the mean of the covering rows for cells `start` to `stop` of a piece.
 
     Args:
         rows: (n, C), scores of consecutive intervals; row k covers the cells k to k + m - 1.
@@ -73,8 +73,8 @@ def covering_mean(rows: Rows, num_overlapping: int, start: int = 0, stop: int | 
         stop: the one after the last; None: all n + m - 1.
 
     Returns:
-        (stop - start, C), each the same whichever cells are asked for, and whichever rows that do not cover
-        it there are.
+        (stop - start, C). A row does not depend on the other requested cells, nor on rows that do not cover
+        it.
     """
     stop = len(rows) + num_overlapping - 1 if stop is None else stop
     total = np.zeros((stop - start, rows.shape[1]))
@@ -91,7 +91,7 @@ def smooth_scores(scores: IntervalScores, cell_seconds: float, width_seconds: fl
     """Replace action scores by their centred moving average, which does not reach across gaps.
 
     Scores are taken as constant within a cell; the average is over `width_seconds` around the cell's middle,
-    as far as there are cells up to the next gap. So a width of one cell or less changes nothing, three cells
+    limited to the cells up to the next gap. So a width of one cell or less changes nothing, three cells
     are the mean of three, and two cells weigh the neighbours half. Scene scores stay.
 
     Args:
@@ -99,7 +99,7 @@ def smooth_scores(scores: IntervalScores, cell_seconds: float, width_seconds: fl
         cell_seconds: length of a cell.
         width_seconds: of the average; 0: none.
     """
-    most = 2 * len(scores.indices) + 1  # cells: all that there are, from the first one as from the last
+    most = 2 * len(scores.indices) + 1  # cells: reaches all of them from either end
     weights = smoothing_weights(min(width_seconds / cell_seconds, most))
     if len(weights) == 1:
         return scores
@@ -110,7 +110,7 @@ def smooth_scores(scores: IntervalScores, cell_seconds: float, width_seconds: fl
 
 
 def smoothing_weights(num_cells: float) -> list[float]:
-    """Return how much of a cell 0, 1, 2 ... cells away lies in the window of so many cells.
+    """Return the share of a cell 0, 1, 2 ... cells away that lies in a window of `num_cells` cells.
 
     >>> smoothing_weights(0.0), smoothing_weights(2.0), smoothing_weights(3.0)
     ([1.0], [1.0, 0.5], [1.0, 1.0])
@@ -121,24 +121,24 @@ def smoothing_weights(num_cells: float) -> list[float]:
 
 
 def moving_average(rows: Rows, weights: list[float], start: int = 0, stop: int | None = None) -> Rows:
-    """Return for rows start to stop the weighted means of them and their neighbours.
+    """Return the weighted means of rows `start` to `stop` and their neighbours.
 
     Args:
         rows: (n, C), scores of consecutive cells.
-        weights: of neighbours 0, 1, 2 ... away, of which fewer count where the rows begin and end.
+        weights: of neighbours 0, 1, 2 ... away; at the ends of the rows fewer neighbours count.
         start: the first row.
         stop: the one after the last; None: all n.
 
     Returns:
-        (stop - start, C), each the same whichever rows are asked for, and whichever rows beyond the reach of
-        its weights there are.
+        (stop - start, C). A row does not depend on the other requested rows, nor on rows beyond the reach
+        of its weights.
     """
     stop = len(rows) if stop is None else stop
     total = rows[start:stop].astype(np.float64)
     weight = np.ones((len(total), 1))
     for offset, share in enumerate(weights[1 : len(rows)], start=1):
         low, high = max(start, offset), min(stop, len(rows) - offset)
-        if low < stop:  # have a neighbour so far before
+        if low < stop:  # rows with a neighbour `offset` before
             total[low - start :] += share * rows[low - offset : stop - offset].astype(np.float64)
             weight[low - start :] += share
         if start < high:  # and after

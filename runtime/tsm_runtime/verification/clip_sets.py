@@ -14,7 +14,6 @@ import numpy.typing as npt
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.terminal import printable
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
@@ -105,7 +104,7 @@ def video_clips(
         VideoError: the video cannot be read, has no pictures, or not one whole interval.
     """
     with VideoReader(path) as reader:
-        stream = ClipStream(reader, spec, Options(), converter=converter)
+        stream = ClipStream(reader, spec, converter=converter)
         batches = list(islice(stream, num_clips))
         if not batches:
             raise VideoError(f"{path}: {stream.why_nothing(spec)}; give a longer one with --video")

@@ -7,10 +7,9 @@ from collections.abc import Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -19,9 +18,8 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.clock import Clock, TimedFrame
-
-if TYPE_CHECKING:
-    from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.video.hardware import HardwareDecoder
+from tsm_runtime.video.opening import open_file
 
 __all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
 
@@ -56,14 +54,18 @@ class VideoReader:
     Args:
         path: the file.
         nvdec: decodes on a GPU; the frames stay there.
+        allow_playlists: see `opening.open_file`.
 
     Raises:
         VideoError: the file is missing, cannot be opened, or has no video stream.
     """
 
-    def __init__(self, path: Path, nvdec: Nvdec | None = None) -> None:
+    def __init__(
+        self, path: Path, nvdec: HardwareDecoder | None = None, *, allow_playlists: bool = False
+    ) -> None:
         self.path = path
         self._nvdec = nvdec
+        self._allow_playlists = allow_playlists
         self._open()
         self._clock = Clock(self._stream, by_dts=_times_are_guesses(self._container, self._stream))
         self._forget_counts()
@@ -116,7 +118,7 @@ class VideoReader:
         return True
 
     def _open(self) -> None:
-        self._container, trouble = _open_container(self.path, self._nvdec)
+        self._container, trouble = _open_container(self.path, self._nvdec, self._allow_playlists)
         try:
             self._stream = choose_stream(self._container, self.path)
             if self._nvdec is not None:
@@ -187,7 +189,9 @@ class VideoReader:
         return None
 
 
-def _open_container(path: Path, nvdec: Nvdec | None) -> tuple[InputContainer, str]:
+def _open_container(
+    path: Path, nvdec: HardwareDecoder | None, allow_playlists: bool
+) -> tuple[InputContainer, str]:
     """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
         if not path.exists():
@@ -197,24 +201,15 @@ def _open_container(path: Path, nvdec: Nvdec | None) -> tuple[InputContainer, st
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError(f"{path}: empty file")
         if nvdec is None:
-            return _av_open(path, None), ""
+            return open_file(path, allow_playlists=allow_playlists), ""
         try:
             with nvdec.context.current():
-                return _av_open(path, nvdec.accelerator()), ""
+                return open_file(path, nvdec.accelerator(), allow_playlists=allow_playlists), ""
         except av.error.FFmpegError as error:
             # Raises what is wrong with the file, if that is it.
-            return _av_open(path, None), reason_of(error)
+            return open_file(path, allow_playlists=allow_playlists), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
-
-
-def _av_open(path: Path, accelerator: HWAccel | None) -> InputContainer:
-    return av.open(
-        str(path.absolute()),  # absolute: a colon or leading dash in a name is no protocol or option
-        options={"protocol_whitelist": "file,crypto,data"},
-        metadata_errors="ignore",
-        hwaccel=accelerator,
-    )
 
 
 def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tsm_runtime.errors import UsageError
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.finding import default_id
+from tsm_runtime.video.opening import whitelists
 from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.video.stream_reader import StreamSource
 
@@ -97,17 +98,16 @@ def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False)
         )
     if scheme:
         known = ", ".join(sorted(_RECONNECTS | _ENDS))
-        raise UsageError(f"{scheme}:// is no kind of stream that --live knows ({known})")
+        raise UsageError(f"{scheme}:// is no kind of stream that tsm-live knows ({known})")
     if text == "-":
         # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.
-        return StreamSource(url="pipe:0", name="-", options={"protocol_whitelist": "pipe,crypto,data"})
+        return StreamSource(url="pipe:0", name="-", options=whitelists(protocols="pipe,crypto,data"))
     if _is_device(Path(text)):
         return StreamSource(
             url=text, name=text, format="v4l2", is_live=True, reconnects=True, end_is_loss=True
         )
     if Path(text).is_fifo():
-        options = {"protocol_whitelist": "file,crypto,data"}
-        return StreamSource(url=str(Path(text).absolute()), name=text, options=options)
+        return StreamSource(url=str(Path(text).absolute()), name=text, options=whitelists())
     return FileSource(path=Path(text), pace=pace)
 
 

@@ -121,11 +121,8 @@ def test_the_embedded_demo_model_takes_outputs_per_frame() -> None:
 def test_a_bundle_says_whether_its_models_give_outputs_per_frame(
     learnt_run: Path, checkpoint: Checkpoint, tmp_path: Path, wanted: bool
 ) -> None:
-    export_bundle(
-        learnt_run / "best.safetensors",
-        tmp_path / "b",
-        ExportRequest(targets=("onnx",), frame_outputs=wanted),
-    )
+    request = ExportRequest(targets=("onnx",), frame_outputs=wanted)
+    export_bundle(learnt_run / "best.safetensors", tmp_path / "b", request)
     bundle = load_bundle(tmp_path / "b")
     assert bundle.manifest.feature_dim == (checkpoint.model().feature_dim if wanted else 0)
     with open_backend(bundle) as backend:

@@ -25,7 +25,6 @@ from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.models.choice import open_backend
 from tsm_runtime.models.opening import open_member
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
@@ -202,7 +201,7 @@ def test_clips_of_the_demo_differ_by_less_than_a_level(monkeypatch: pytest.Monke
 
     def clips() -> npt.NDArray[np.int64]:
         with VideoReader(demo_folder() / "video.mp4") as reader:
-            return np.concatenate([batch.frames for batch in ClipStream(reader, spec, Options())]).astype(int)
+            return np.concatenate([batch.frames for batch in ClipStream(reader, spec)]).astype(int)
 
     expected = clips()
     monkeypatch.setattr(FrameConverter, "__call__", lambda self, frame: by_graph(frame, self.size, self.crop))

@@ -18,7 +18,6 @@ from tsm_export.quantization.calibration import calibration_clips, spread_places
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import DataConfig
 
@@ -43,7 +42,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def all_clips(video: Path) -> npt.NDArray[np.uint8]:
     """Every clip of a video, as the pipeline cuts them."""
     with VideoReader(video) as reader:
-        return np.concatenate([batch.frames for batch in ClipStream(reader, SPEC, Options())])
+        return np.concatenate([batch.frames for batch in ClipStream(reader, SPEC)])
 
 
 def test_clips_are_those_of_the_pipeline_spread_over_videos_and_time(videos: list[Path]) -> None:

@@ -41,7 +41,6 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.commands.run import main as run_main
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.reader import VideoReader
 
 LEVELS = [(20, 1.0), (128, 0.5), (235, 1.5), (20, 0.75), (235, 1.35)]
@@ -226,7 +225,7 @@ def test_the_clips_are_the_runtimes_own(client: Command, served: Served, bundle:
     assert client("noise.mp4", "-o", "out.json").code == 0
     spec = load_bundle(bundle).manifest.clip_spec
     with VideoReader(Path("noise.mp4")) as reader:
-        clips = np.concatenate([batch.frames for batch in ClipStream(reader, spec, Options())])
+        clips = np.concatenate([batch.frames for batch in ClipStream(reader, spec)])
     sent = {clips_of(request).tobytes() for request in served.servicer.requests}
     assert len(clips) == 4
     assert sent == {clip.tobytes() for clip in clips}

@@ -1,4 +1,4 @@
-"""`tsm-run --live` through its entry point: lines, exit codes, signals, pipes, full disks."""
+"""`tsm-live` through its entry point: lines, exit codes, signals, pipes, full disks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from tiny_bundle import write_tiny_bundle
 from tiny_online import tiny_online_model, write_online_bundle
 
 from tsm_runtime.bundle.finding import demo_folder
-from tsm_runtime.commands.run import main
+from tsm_runtime.commands.live import main
+from tsm_runtime.commands.run import main as run_main
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.live.events import FORMAT, End, LiveSegment, Start, decode_event
@@ -33,20 +34,28 @@ from tsm_runtime.live.writer import LineWriter
 DARK, GREY, BRIGHT = 20, 128, 235
 SCENE = [(DARK, 1.0), (GREY, 0.5), (BRIGHT, 1.5)]
 FOUND = [("dark", 0.0, 1.0), ("bright", 1.5, 3.0)]
-MAIN = "from tsm_runtime.commands.run import main; main()"
+MAIN = "from tsm_runtime.commands.live import main; main()"
+
+
+@pytest.fixture
+def place(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, and the tiny model."""
+    monkeypatch.setenv("TSM_MODEL", str(tiny_bundle))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tsm_live(
+    place: None, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Command:
+    return command("tsm-live", main, monkeypatch, capfdbinary)
 
 
 @pytest.fixture
 def tsm_run(
-    tiny_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
+    place: None, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Command:
-    """The command with the tiny model, in an empty folder."""
-    monkeypatch.setenv("TSM_MODEL", str(tiny_bundle))
-    monkeypatch.chdir(tmp_path)
-    return command("tsm-run", main, monkeypatch, capfdbinary)
+    return command("tsm-run", run_main, monkeypatch, capfdbinary)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +86,7 @@ def segments(text: str | bytes) -> list[tuple[str, float, float]]:
 
 def begin(arguments: Sequence[object], environment: dict[str, str], **more: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", more.pop("program", MAIN), *map(str, arguments), "--live"],
+        [sys.executable, "-c", more.pop("program", MAIN), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -95,8 +104,8 @@ def finish(process: subprocess.Popen[bytes], given: bytes | None = None) -> tupl
 # --- what is written ------------------------------------------------------------------------------
 
 
-def test_lines_of_a_run(tsm_run: Command, video: Path) -> None:
-    code, out, err = tsm_run(video, "--live")
+def test_lines_of_a_run(tsm_live: Command, video: Path) -> None:
+    code, out, err = tsm_live(video)
     assert (code, err) == (0, "")
     events = [decode_event(line) for line in out.splitlines()]
     start, *found, end = events
@@ -123,11 +132,11 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_settings_count_as_in_files(
-    tsm_run: Command, tmp_path: Path, video: Path, settings: dict[str, float]
+    tsm_live: Command, tsm_run: Command, tmp_path: Path, video: Path, settings: dict[str, float]
 ) -> None:
     """Given as options or by the bundle; the first line tells them."""
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
-    code, out, err = tsm_run(video, "--live", *flags)
+    code, out, err = tsm_live(video, *flags)
     assert (code, err) == (0, "")
     assert tsm_run(video, "-o", "v.json", "-q", *flags).code == 0
     found = [(s.label, s.start_seconds, s.end_seconds) for s in read_segments(Path("v.json"))["scene"]]
@@ -138,24 +147,26 @@ def test_settings_count_as_in_files(
         "interval_seconds": 0.5, **keys
     }  # fmt: skip
     bundle = write_tiny_bundle(tmp_path / "set", format_version=3, **keys)
-    code, out, err = tsm_run(video, "--live", "--model", bundle)
+    code, out, err = tsm_live(video, "--model", bundle)
     assert (code, err, segments(out)) == (0, "", found)
     off = [part for name in settings for part in (f"--{name.replace('_', '-')}", 0)]
-    assert segments(tsm_run(video, "--live", "--model", bundle, *off).out) == FOUND
+    assert segments(tsm_live(video, "--model", bundle, *off).out) == FOUND
 
 
-def test_smoothing_too_wide_for_a_stream_is_refused_in_a_line(tsm_run: Command, video: Path) -> None:
+def test_smoothing_too_wide_for_a_stream_is_refused_in_a_line(
+    tsm_live: Command, tsm_run: Command, video: Path
+) -> None:
     """Before the model is opened; a file takes it."""
-    code, out, err = tsm_run(video, "--live", "--smoothing", "1e12")
+    code, out, err = tsm_live(video, "--smoothing", "1e12")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("tsm-run: smoothing 1e+12 s: expected 2048 s or less in a live run")
+    assert err.startswith("tsm-live: smoothing 1e+12 s: expected 2048 s or less in a live run")
     assert tsm_run(video, "--smoothing", "1e12").code == 0
-    err = tsm_run(video, "--live", "--stride", "0.3").err
+    err = tsm_live(video, "--stride", "0.3").err
     assert (err.count("(model "), err.count("\n")) == (1, 1)
 
 
-def test_open_segments_are_told_too(tsm_run: Command, video: Path) -> None:
-    out = tsm_run(video, "--live", "--open", "--batch", "1").out
+def test_open_segments_are_told_too(tsm_live: Command, video: Path) -> None:
+    out = tsm_live(video, "--open", "--batch", "1").out
     assert [(e["event"], e["end"]) for e in lines(out) if e.get("label") == "dark"] == [
         ("open", 0.5),
         ("open", 1.0),
@@ -169,13 +180,14 @@ def test_the_demo_live_is_the_demo_of_files(
     """A real network: labels and bounds are equal, scores but for the rounding of another batch size."""
     monkeypatch.delenv("TSM_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
-    tsm_run = command("tsm-run", main, monkeypatch, capfdbinary)
+    tsm_run = command("tsm-run", run_main, monkeypatch, capfdbinary)
+    tsm_live = command("tsm-live", main, monkeypatch, capfdbinary)
     video = demo_folder() / "video.mp4"
     model = ("--model", demo_folder() / "bundle")
     assert tsm_run(video, *model, "-o", "file.json").code == 0
     (expected,) = read_segments(Path("file.json")).values()
     for batch in (1, 8):
-        code, out, err = tsm_run(video, *model, "--live", "--batch", batch)
+        code, out, err = tsm_live(video, *model, "--batch", batch)
         assert (code, err) == (0, "")
         found = [e for e in lines(out) if e["event"] == "segment"]
         assert segments(out) == [(s.label, s.start_seconds, s.end_seconds) for s in expected]
@@ -183,23 +195,23 @@ def test_the_demo_live_is_the_demo_of_files(
 
 
 def test_an_ensemble_live_is_the_ensemble_of_files(
-    tsm_run: Command, tiny_bundle: Path, tmp_path: Path, video: Path
+    tsm_live: Command, tsm_run: Command, tiny_bundle: Path, tmp_path: Path, video: Path
 ) -> None:
     other = write_online_bundle(tmp_path / "other")
     options = ("--model", tiny_bundle, "--model", other, "--weights", "0.6,0.4", "--precision", "fp32")
     assert tsm_run(video, *options, "-o", "file.json").code == 0
     (expected,) = read_segments(Path("file.json")).values()
-    code, out, err = tsm_run(video, *options, "--live")
+    code, out, err = tsm_live(video, *options)
     assert (code, err) == (0, "")
     assert segments(out) == [(s.label, s.start_seconds, s.end_seconds) for s in expected] == FOUND
     assert [m["weight"] for m in lines(out)[0]["models"]] == [0.6, 0.4]
 
 
-def test_runs_are_appended(tsm_run: Command, video: Path) -> None:
+def test_runs_are_appended(tsm_live: Command, video: Path) -> None:
     path = Path("log.jsonl")
     path.write_text('{"event":"segm')  # of a run that was killed
-    assert tsm_run(video, "--live", "--output", path) == (0, "", "")
-    assert tsm_run(video, "--live", "--output", path, "--id", "again") == (0, "", "")
+    assert tsm_live(video, "--output", path) == (0, "", "")
+    assert tsm_live(video, "--output", path, "--id", "again") == (0, "", "")
     half, *whole = path.read_text().splitlines()
     assert half == '{"event":"segm'
     assert [
@@ -210,24 +222,24 @@ def test_runs_are_appended(tsm_run: Command, video: Path) -> None:
     ]
 
 
-def test_lines_are_read_back_as_segments(tsm_run: Command, video: Path, tmp_path: Path) -> None:
+def test_lines_are_read_back_as_segments(tsm_live: Command, video: Path, tmp_path: Path) -> None:
     for name in ("scene", "again"):
-        tsm_run(video, "--live", "--open", "--output", "log.jsonl", "--id", name)
+        tsm_live(video, "--open", "--output", "log.jsonl", "--id", name)
     found = read_segments(Path("log.jsonl"))
     assert {k: [(s.label, s.start_seconds, s.end_seconds) for s in v] for k, v in found.items()} == {
         "scene": FOUND,
         "again": FOUND,
     }
-    tsm_run(video, "--live", "--output", "log.jsonl", "--id", "scene")
+    tsm_live(video, "--output", "log.jsonl", "--id", "scene")
     with pytest.raises(
         UsageError, match=r"log\.jsonl, line \d+: another run on 'scene', whose times begin anew"
     ):
         read_segments(Path("log.jsonl"))
 
 
-def test_a_camera_has_wall_times(tsm_run: Command, video: Path) -> None:
+def test_a_camera_has_wall_times(tsm_live: Command, video: Path) -> None:
     """A file at its own pace is like a camera: segments are told about when they end."""
-    out = tsm_run(video, "--live", "--pace").out
+    out = tsm_live(video, "--pace").out
     assert lines(out)[0]["drop"] == "oldest"
     first, second = (e for e in lines(out) if e["event"] == "segment")
     assert first["start_wall"] < first["end_wall"] < second["start_wall"] < first["wall"]
@@ -271,7 +283,7 @@ def test_a_pipe_that_breaks_off(tmp_path: Path, environment: dict[str, str]) -> 
 def test_a_pipe_without_a_video(given: bytes, why: str, environment: dict[str, str]) -> None:
     code, out, err = finish(begin(["-"], environment), given)
     assert (code, out) == (3, b"")
-    assert err.startswith(f"tsm-run: -: {why} (".encode())
+    assert err.startswith(f"tsm-live: -: {why} (".encode())
     assert err.count(b"\n") == 1
 
 
@@ -299,7 +311,7 @@ def test_a_signal_closes_what_is_open(
     process.send_signal(number)
     left, out, err = finish(process)
     assert (left, out) == (code, b"")
-    assert err == (b"tsm-run: interrupted\n" if code else b"")
+    assert err == (b"tsm-live: interrupted\n" if code else b"")
     text = log.read_text()
     end = lines(text)[-1]
     assert (end["event"], end["reason"]) == ("end", "stopped")
@@ -351,7 +363,7 @@ def test_an_interrupt_while_nothing_comes(environment: dict[str, str]) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     out, err = process.communicate()
-    assert (out, err) == (b"", b"tsm-run: interrupted\n")
+    assert (out, err) == (b"", b"tsm-live: interrupted\n")
 
 
 def test_a_reader_that_leaves_is_the_end(minute: Path, environment: dict[str, str], tmp_path: Path) -> None:
@@ -370,10 +382,11 @@ def test_a_reader_that_leaves_is_the_end(minute: Path, environment: dict[str, st
 # --- what goes wrong ------------------------------------------------------------------------------
 
 
-def test_a_full_disk(tsm_run: Command, video: Path) -> None:
-    code, out, err = tsm_run(video, "--live", "--output", "/dev/full")
+def test_a_full_disk(tsm_live: Command, video: Path) -> None:
+    code, out, err = tsm_live(video, "--output", "/dev/full")
     assert (code, out) == (7, "")
-    assert err == "tsm-run: cannot write to /dev/full: No space left on device; the lines before are whole\n"
+    why = "No space left on device; the earlier lines are complete"
+    assert err == f"tsm-live: cannot write to /dev/full: {why}\n"
 
 
 def test_a_full_disk_leaves_whole_lines(video: Path, environment: dict[str, str], tmp_path: Path) -> None:
@@ -387,40 +400,61 @@ def test_a_full_disk_leaves_whole_lines(video: Path, environment: dict[str, str]
     code, _, err = finish(process)
     assert (code, err) == (
         7,
-        f"tsm-run: cannot write to {log}: File too large; the lines before are whole\n".encode(),
+        f"tsm-live: cannot write to {log}: File too large; the earlier lines are complete\n".encode(),
     )
     assert [entry["event"] for entry in lines(log.read_text())] == ["start", "segment"]
 
 
-def test_an_output_that_cannot_be_opened(tsm_run: Command, video: Path) -> None:
-    code, _, err = tsm_run(video, "--live", "--output", "nowhere/log.jsonl")
-    assert (code, err) == (7, "tsm-run: cannot write to nowhere/log.jsonl: No such file or directory\n")
+def test_an_output_that_cannot_be_opened(tsm_live: Command, video: Path) -> None:
+    code, _, err = tsm_live(video, "--output", "nowhere/log.jsonl")
+    assert (code, err) == (7, "tsm-live: cannot write to nowhere/log.jsonl: No such file or directory\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        (["a.mp4", "b.mp4", "--live"], 2, "--live runs on one stream, got 2"),
-        (["ftp://host/a.mp4", "--live"], 2, "ftp:// is no kind of stream that --live knows (http, https, "),
-        (["a.mp4", "--live", "--format", "csv"], 2, "--format is for files, not for --live"),
-        (["a.mp4", "--live", "--report", "a.html"], 2, "--report is for files"),
-        (["a.mp4", "--live", "--start", "3"], 2, "--start is for files"),
-        (["a.mp4", "--live", "--id", " "], 2, "an empty --id"),
-        (["rtsp://me:secret@host/a"], 2, "an address or - is a stream: add --live"),
-        (["-"], 2, "an address or - is a stream: add --live"),
-        (["a.mp4", "--open"], 2, "--open is for streams: add --live"),
-        (["a.mp4", "--reconnect", "0"], 2, "--reconnect is for streams: add --live"),
-        (["a.mp4", "--live"], 3, "a.mp4: no such file"),
-        (["/dev/video77", "--live"], 3, "/dev/video77: cannot be opened (No such file or directory)"),
-        (["rtsp://me:secret@127.0.0.1:9/a", "--live"], 3, "rtsp://127.0.0.1:9/a: cannot be opened ("),
+        (["a.mp4", "b.mp4"], 2, "expected one stream, got 2"),
+        (["ftp://host/a.mp4"], 2, "ftp:// is no kind of stream that tsm-live knows (http, https, "),
+        (["a.mp4", "--format", "csv"], 2, "No such option: --format"),
+        (["a.mp4", "--report", "a.html"], 2, "No such option: --report"),
+        (["a.mp4", "--start", "3"], 2, "No such option: --start"),
+        (["a.mp4", "--id", " "], 2, "an empty --id"),
+        (["a.mp4"], 3, "a.mp4: no such file"),
+        (["/dev/video77"], 3, "/dev/video77: cannot be opened (No such file or directory)"),
+        (["rtsp://me:secret@127.0.0.1:9/a"], 3, "rtsp://127.0.0.1:9/a: cannot be opened ("),
     ],
 )  # fmt: skip
-def test_what_is_refused(arguments: list[str], code: int, why: str, tsm_run: Command) -> None:
-    found = tsm_run(*arguments)
+def test_what_is_refused(arguments: list[str], code: int, why: str, tsm_live: Command) -> None:
+    found = tsm_live(*arguments)
     assert (found.code, found.out) == (code, "")
-    assert found.err.startswith(f"tsm-run: {why}")
+    assert found.err.startswith(f"tsm-live: {why}")
     assert found.err.count("\n") == 1
     assert "secret" not in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["rtsp://me:secret@host/a"], "an address or - is a stream: use tsm-live"),
+        (["-"], "an address or - is a stream: use tsm-live"),
+        (["a.mp4", "--open"], "No such option: --open"),
+        (["a.mp4", "--reconnect", "0"], "No such option: --reconnect"),
+    ],
+)
+def test_files_have_no_options_of_streams(arguments: list[str], why: str, tsm_run: Command) -> None:
+    code, out, err = tsm_run(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"tsm-run: {why}")
+    assert "secret" not in err
+
+
+def test_live_is_an_alias(tsm_run: Command, video: Path) -> None:
+    code, out, err = tsm_run("--live", video, "--open")
+    assert (code, err, segments(out)) == (0, "", FOUND)
+    refused = tsm_run(video, "--live", "--format", "csv")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert refused.err.startswith("tsm-run --live: No such option: --format")
+    assert "Usage: tsm-run --live [OPTIONS]" in tsm_run("--live", "--help").out
 
 
 def test_a_closed_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,20 +468,20 @@ def test_a_closed_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- online models --------------------------------------------------------------------------------
 
 
-def test_the_online_model_runs_where_there_is_one(tsm_run: Command, tmp_path: Path, video: Path) -> None:
+def test_the_online_model_runs_where_there_is_one(tsm_live: Command, tmp_path: Path, video: Path) -> None:
     """The two models of this bundle do not say the same, which tells them apart."""
     bundle = write_online_bundle(tmp_path / "both")
     score = {}
     for name, flags in (
-        ("online", ["--live"]),
-        ("precision", ["--live", "--precision", "fp32"]),
-        ("backend", ["--live", "--backend", "onnxruntime"]),
-        ("quiet", ["--live", "-q"]),
+        ("online", []),
+        ("precision", ["--precision", "fp32"]),
+        ("backend", ["--backend", "onnxruntime"]),
+        ("quiet", ["-q"]),
     ):
-        code, out, err = tsm_run(video, "--model", bundle, *flags)
+        code, out, err = tsm_live(video, "--model", bundle, *flags)
         assert code == 0
         assert segments(out) == FOUND
-        told = f"{bundle}/model.online.onnx runs, a frame a call; --precision fp32 takes whole clips\n"
+        told = f"{bundle}/model.online.onnx runs, one frame per call; --precision fp32 takes whole clips\n"
         assert err == (told if name == "online" else "")
         score[name] = [e["score"] for e in lines(out) if e["event"] == "segment"]
         assert lines(out)[0]["models"][0]["backend"].endswith("online") == (name in ("online", "quiet"))
@@ -456,7 +490,7 @@ def test_the_online_model_runs_where_there_is_one(tsm_run: Command, tmp_path: Pa
     assert abs(score["online"][0] - score["precision"][0]) > 1e-5
 
 
-def test_the_online_model_on_odd_timing(tsm_run: Command, tmp_path: Path) -> None:
+def test_the_online_model_on_odd_timing(tsm_live: Command, tmp_path: Path) -> None:
     """Gaps and slow frames: what the same model says of whole clips."""
     from media import plain
 
@@ -466,7 +500,7 @@ def test_the_online_model_on_odd_timing(tsm_run: Command, tmp_path: Path) -> Non
     from tsm_runtime.api import load, run
 
     expected = run(path, load(bundle, online=True))
-    out = tsm_run(path, "--model", bundle, "--live").out
+    out = tsm_live(path, "--model", bundle).out
     assert segments(out) == [(s.label, s.start_seconds, s.end_seconds) for s in expected.segments]
     assert lines(out)[-1]["intervals"] == expected.num_intervals
     assert lines(out)[-1]["gaps"] == len(expected.gaps)
@@ -474,14 +508,14 @@ def test_the_online_model_on_odd_timing(tsm_run: Command, tmp_path: Path) -> Non
     assert found == [round(s.score, 6) for s in expected.segments]
 
 
-def test_an_online_model_with_a_sigmoid_head(tsm_run: Command, tmp_path: Path, video: Path) -> None:
+def test_an_online_model_with_a_sigmoid_head(tsm_live: Command, tmp_path: Path, video: Path) -> None:
     """Its thresholds count; what the same model says of whole clips, where more than one label is found."""
     head = {"format_version": 3, "head": "sigmoid", "thresholds": LEAST, "action_labels": FREE}
     bundle = write_online_bundle(tmp_path / "free", tiny_online_model(sigmoid=True), **head)
     from tsm_runtime.api import load, run
 
     expected = run(video, load(bundle, online=True)).segments
-    out = tsm_run(video, "--model", bundle, "--live").out
+    out = tsm_live(video, "--model", bundle).out
     assert lines(out)[0]["models"][0]["backend"].endswith("online")
     assert sorted(segments(out)) == sorted((s.label, s.start_seconds, s.end_seconds) for s in expected)
     assert {("dark", 0.0, 1.5), ("grey", 1.0, 1.5)} <= set(segments(out))
@@ -489,12 +523,12 @@ def test_an_online_model_with_a_sigmoid_head(tsm_run: Command, tmp_path: Path, v
 
 @pytest.mark.parametrize("settings", [{"window_seconds": 0.8}, {"stride_seconds": 0.25}])
 def test_an_online_model_on_windows_that_overlap_takes_whole_clips(
-    tsm_run: Command, tmp_path: Path, video: Path, settings: dict[str, float]
+    tsm_live: Command, tmp_path: Path, video: Path, settings: dict[str, float]
 ) -> None:
     """The command runs the bundle's other model; a program that insists gets what a file gives."""
     bundle = write_online_bundle(tmp_path / "both")
     ((flag, value),) = ((f"--{name.split('_')[0]}", value) for name, value in settings.items())
-    code, out, err = tsm_run(video, "--model", bundle, "--live", flag, value)
+    code, out, err = tsm_live(video, "--model", bundle, flag, value)
     assert (code, err) == (0, "")
     assert not lines(out)[0]["models"][0]["backend"].endswith("online")
     from tsm_runtime.api import load, run, stream
@@ -505,23 +539,23 @@ def test_an_online_model_on_windows_that_overlap_takes_whole_clips(
     assert found == [(s.label, s.start_seconds, s.end_seconds) for s in run(video, model).segments] != []
 
 
-def test_an_online_model_whose_scores_are_smoothed(tsm_run: Command, tmp_path: Path, video: Path) -> None:
+def test_an_online_model_whose_scores_are_smoothed(tsm_live: Command, tmp_path: Path, video: Path) -> None:
     bundle = write_online_bundle(tmp_path / "both")
     from tsm_runtime.api import load, run
     from tsm_runtime.models.member import Overrides
 
-    code, out, _ = tsm_run(video, "--model", bundle, "--live", "--smoothing", 1.4)
+    code, out, _ = tsm_live(video, "--model", bundle, "--smoothing", 1.4)
     assert (code, lines(out)[0]["models"][0]["backend"][-6:]) == (0, "online")
     expected = run(video, load(bundle, online=True, overrides=Overrides(smoothing_seconds=1.4))).segments
     assert segments(out) == [(s.label, s.start_seconds, s.end_seconds) for s in expected] != []
 
 
-def test_an_ensemble_of_both_kinds(tsm_run: Command, tiny_bundle: Path, tmp_path: Path, video: Path) -> None:
+def test_an_ensemble_of_both_kinds(tsm_live: Command, tiny_bundle: Path, tmp_path: Path, video: Path) -> None:
     """One member takes whole clips and the other a frame a call: the same as in one pass over the file."""
     from tsm_runtime.api import load, run
 
     bundle = write_online_bundle(tmp_path / "both")
-    code, out, err = tsm_run(video, "--model", tiny_bundle, "--model", bundle, "--weights", "1,3", "--live")
+    code, out, err = tsm_live(video, "--model", tiny_bundle, "--model", bundle, "--weights", "1,3")
     assert (code, err.count("\n")) == (0, 1)
     assert [m["backend"].endswith("online") for m in lines(out)[0]["models"]] == [False, True]
     expected = run(video, [load(tiny_bundle), load(bundle, online=True)], weights=[1, 3])

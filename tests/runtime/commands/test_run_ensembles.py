@@ -18,6 +18,7 @@ from media import cut, write_levels, write_video
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.commands import fuse as fuse_cli
 from tsm_runtime.commands import run as cli
@@ -187,10 +188,10 @@ def test_a_picture_is_converted_once_for_each_size(video: Path, monkeypatch: pyt
 def test_batches_of_several_specs_are_those_of_each_alone(video: Path) -> None:
     specs = [brightness_member(t, n, s).spec for t, n, s in ((0.5, 4, 32), (0.3, 3, 16), (0.5, 4, 32))]
     with VideoReader(video) as reader:
-        mixed = list(ClipStream(reader, specs, Options(batch_size=2)))
+        mixed = list(ClipStream(reader, specs, ClipOptions(batch_size=2)))
     for spec in specs:
         with VideoReader(video) as reader:
-            alone = list(ClipStream(reader, spec, Options(batch_size=2)))
+            alone = list(ClipStream(reader, spec, ClipOptions(batch_size=2)))
         own = [batch for batch in mixed if batch.spec == spec]
         assert [b.indices.tolist() for b in own] == [b.indices.tolist() for b in alone]
         assert all(np.array_equal(a.frames, b.frames) for a, b in zip(own, alone, strict=True))
@@ -217,7 +218,7 @@ def test_a_stream_for_several_specs_holds_few_clips(video: Path) -> None:
     held: list[int] = []
     with VideoReader(video) as reader:
         specs = [brightness_member(t).spec for t in (0.25, 0.5)]
-        clips = ClipStream(reader, specs, Options(batch_size=2))
+        clips = ClipStream(reader, specs, ClipOptions(batch_size=2))
         for _ in clips:
             held.append(sum(len(b._ready) + len(b._filling) for b in clips.builders.values()))
     assert len(held) == 10 + 5
@@ -226,7 +227,7 @@ def test_a_stream_for_several_specs_holds_few_clips(video: Path) -> None:
 
 def test_a_cancelled_stream_ends(video: Path) -> None:
     with VideoReader(video) as reader:
-        clips = ClipStream(reader, [brightness_member(t).spec for t in (0.25, 0.5)], Options())
+        clips = ClipStream(reader, [brightness_member(t).spec for t in (0.25, 0.5)])
         batches = iter(clips)
         next(batches)
         clips.cancelled.set()

@@ -287,7 +287,7 @@ def test_a_cell_waits_for_all_intervals_that_cover_it() -> None:
 def test_smoothing_that_nobody_can_wait_for_is_refused() -> None:
     source = source_of(even(SCENE))
     wide = member_of(replace(HALF, stride_seconds=0.25), smoothing_seconds=1025.0)
-    why = r"^smoothing 1025 s: expected 1024 s or less in a live run, which tells labels half of it late"
+    why = r"^smoothing 1025 s: expected 1024 s or less in a live run, where it delays labels by half of it"
     with pytest.raises(UsageError, match=why):
         watch(source, [brightness_member(), wide])
     assert source.opened == 0
@@ -586,7 +586,7 @@ def test_who_stops_it_gets_all_that_is_open(member: Member) -> None:
 def test_a_capture_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from tsm_runtime.live import session
 
-    monkeypatch.setattr(session, "_LAST_WORDS_SECONDS", 0.2)
+    monkeypatch.setattr(session, "_STOP_TIMEOUT_SECONDS", 0.2)
     stop, release = threading.Event(), threading.Event()
 
     def before(number: int) -> None:

@@ -26,13 +26,15 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.clips.builder import ClipBatch, ClipBuilder
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, RunError
-from tsm_runtime.live.frame_scorer import OnlineIntervals, ScoredInterval
+from tsm_runtime.live.backlog import Moment, Passed, Picture
+from tsm_runtime.live.feeds import Feed
+from tsm_runtime.live.frame_scorer import IntervalScorer, ScoredInterval
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.pipeline.run import Member, Options, run
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 TOLERANCE = 1e-5
 """Of a probability: SHARPNESS times a mean in float32."""
@@ -48,7 +50,7 @@ def model(folder: Path) -> OnlineModel:
     return OnlineModel(load_bundle(folder), num_threads=1)
 
 
-def clips(number: int, seed: int = 0, num_frames: int = NUM_FRAMES) -> Picture:
+def clips(number: int, seed: int = 0, num_frames: int = NUM_FRAMES) -> Pixels:
     """Every frame of another grey."""
     levels = np.random.default_rng(seed).integers(0, 256, (number, num_frames, 1, 1, 1), np.uint8)
     return np.broadcast_to(levels, (number, num_frames, SIZE, SIZE, 3)).copy()
@@ -271,12 +273,12 @@ class ExpectedBackend(BlockingBackend):
 
     name: str = "numpy"
 
-    def infer(self, frames: Picture) -> Scores:
+    def infer(self, frames: Pixels) -> Scores:
         action, scene = expected_scores(frames)
         return Scores(action.astype(np.float32), scene.astype(np.float32))
 
 
-def shown(times: Sequence[float], length: float) -> list[tuple[float, float, Picture]]:
+def shown(times: Sequence[float], length: float) -> list[tuple[float, float, Pixels]]:
     """Frames that begin at `times`, each of another grey, the last until `length`."""
     ends = [*times[1:], length]
     return [
@@ -286,77 +288,51 @@ def shown(times: Sequence[float], length: float) -> list[tuple[float, float, Pic
 
 
 def online_intervals(
-    intervals: OnlineIntervals, frames: Sequence[tuple[float, float, Picture]]
-) -> list[ScoredInterval]:
-    return [
-        scored
-        for start, end, picture in frames
-        for scored in intervals.push(start, end, lambda picture=picture: picture)
-    ]
+    model: OnlineModel, feed: Feed, frames: Sequence[tuple[float, float, Pixels]]
+) -> list[tuple[int, ScoredInterval]]:
+    """Intervals with the number of frames after which each was over."""
+    scorer, found = IntervalScorer(model.scorer(), feed.spec), list[tuple[int, ScoredInterval]]()
+    for number, (start, end, pixels) in enumerate(frames, start=1):
+        for item in feed.push(start, end, lambda pixels=pixels: pixels, Moment(end, 0.0, 0.0)):
+            if isinstance(item, Picture):
+                for _ in range(item.num_places):
+                    scorer.push(item.index, item.pixels)
+            elif isinstance(item, Passed):
+                found += [(number, scored) for scored in scorer.over(item.stop)]
+    return found
 
 
 @settings(max_examples=60)
-@given(
-    steps=st.lists(st.sampled_from([0, 20, 40, 90, 200, 430, 900]), min_size=2, max_size=60),
-    first=st.integers(0, 3),
-    length=st.none() | st.integers(1, 4),
-)
-def test_intervals_are_those_of_the_clip_builder(
-    model: OnlineModel, steps: list[int], first: int, length: int | None
-) -> None:
+@given(steps=st.lists(st.sampled_from([0, 20, 40, 90, 200, 430, 900]), min_size=2, max_size=60))
+def test_intervals_are_those_of_the_clip_builder(model: OnlineModel, steps: list[int]) -> None:
     """For any timing, gaps and repeated times included."""
     times = np.cumsum([0, *steps]) / 1000
     frames = shown(times[:-1].tolist(), float(times[-1]))
-    stop = None if length is None else first + length
-    builder = ClipBuilder(SPEC, 1, first_interval=first, stop_interval=stop)
+    builder = ClipBuilder(SPEC, 1)
     batches: list[ClipBatch] = []
     for start, end, picture in frames:
         batches += builder.push(start, end, lambda picture=picture: picture)
-    intervals = OnlineIntervals(model.scorer(), SPEC, first_interval=first, stop_interval=stop)
-    found = online_intervals(intervals, frames)
-    assert [scored.index for scored in found] == [int(batch.indices[0]) for batch in batches]
-    for scored, batch in zip(found, batches, strict=True):
-        assert scored.num_frames == NUM_FRAMES
+    found = online_intervals(model, Feed(0, SPEC, by_frame=True), frames)
+    assert [scored.index for _, scored in found] == [int(batch.indices[0]) for batch in batches]
+    for (_, scored), batch in zip(found, batches, strict=True):
         assert_scores(scored.scores, expected_scores(batch.frames))
-    assert (intervals.grid.gaps, intervals.grid.breaks) == (builder.gaps, builder.breaks)
 
 
-def test_an_interval_is_told_when_it_is_over_and_seen_before(model: OnlineModel) -> None:
+def test_an_interval_is_scored_when_it_is_over(model: OnlineModel) -> None:
     """t = 0.4 s, moments at 0.05, 0.15, 0.25 and 0.35 s of each interval."""
     frames = shown([0.0, 0.1, 0.2, 0.3, 0.36, 0.4], 0.5)
-    intervals = OnlineIntervals(model.scorer(), SPEC)
-    told = []
-    for start, end, picture in frames:
-        found = online_intervals(intervals, [(start, end, picture)])
-        assert intervals.so_far is not None
-        told.append(([scored.index for scored in found], intervals.so_far.index, intervals.so_far.num_frames))
-    assert told == [([], 0, 1), ([], 0, 2), ([], 0, 3), ([], 0, 4), ([0], 0, 4), ([], 1, 1)]
-    seen = np.stack([picture for _, _, picture in frames])
-    assert_scores(intervals.so_far.scores, expected_scores(seen[None, 5:]))
-
-
-def test_a_picture_is_made_once_and_only_if_needed(model: OnlineModel) -> None:
-    intervals, asked = OnlineIntervals(model.scorer(), SPEC), []
-
-    def picture() -> Picture:
-        asked.append(1)
-        return plain(100, (SIZE, SIZE))
-
-    list(intervals.push(0.0, 0.04, picture))
-    assert asked == []  # the first moment is at 0.05 s
-    (scored,) = intervals.push(0.04, 0.41, picture)
-    assert asked == [1]
-    assert (scored.index, scored.num_frames) == (0, 4)
+    found = online_intervals(model, Feed(0, SPEC, by_frame=True), frames)
+    assert [(number, scored.index) for number, scored in found] == [(5, 0)]
 
 
 def test_a_scorer_of_other_clips_is_refused(model: OnlineModel) -> None:
     with pytest.raises(
         ValueError, match=r"expected a scorer of 1 stream, 4 frames of 32 px, got \(2, 4, 32\)"
     ):
-        OnlineIntervals(model.scorer(2), SPEC)
+        IntervalScorer(model.scorer(2), SPEC)
     other = ClipSpec(interval_seconds=0.4, num_frames=8, size=SIZE)
     with pytest.raises(ValueError, match=r"8 frames of 32 px, got \(1, 4, 32\)"):
-        OnlineIntervals(model.scorer(), other)
+        IntervalScorer(model.scorer(), other)
 
 
 def member(backend: OnlineBackend | ExpectedBackend, folder: Path) -> Member:
@@ -396,14 +372,11 @@ def test_a_whole_video(folder: Path, model: OnlineModel, video: Path, batch_size
     assert (len(online.gaps), online.gaps) == (1, clip_wise.gaps)
 
     spec, convert = load_bundle(folder).manifest.clip_spec, FrameConverter(SIZE)
-    intervals = OnlineIntervals(model.scorer(), spec)
     with VideoReader(video) as reader:
         frames = [(frame.start_seconds, frame.end_seconds, convert(frame.frame)) for frame in reader.frames()]
     ends = [*(start for start, _, _ in frames[1:]), frames[-1][1]]
-    found = online_intervals(
-        intervals, [(start, end, picture) for (start, _, picture), end in zip(frames, ends, strict=True)]
-    )
-    assert [scored.index for scored in found] == online.scores.indices.tolist()
-    for scored, action in zip(found, online.scores.action, strict=True):
+    timed = [(start, end, picture) for (start, _, picture), end in zip(frames, ends, strict=True)]
+    found = online_intervals(model, Feed(0, spec, by_frame=True), timed)
+    assert [scored.index for _, scored in found] == online.scores.indices.tolist()
+    for (_, scored), action in zip(found, online.scores.action, strict=True):
         np.testing.assert_allclose(scored.scores.action[0], action, atol=TOLERANCE)
-    assert tuple(intervals.grid.gaps) == online.gaps

@@ -36,7 +36,7 @@ from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Hwdec, Nvdec, open_nvdec
 from tsm_runtime.models.opening import member_of
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.run import run_videos
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.preprocess import VIEW_SHAPES, sample_bytes, view_of
 from tsm_runtime.video.reader import VideoReader

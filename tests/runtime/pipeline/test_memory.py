@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import counted, write_video
 
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
 
@@ -59,7 +59,7 @@ def test_every_array_comes_back_but_those_that_were_given_out(
     pool = FramePool(make)
     kept = []
     with VideoReader(video) as reader:
-        stream = iter(ClipStream(reader, spec, Options(batch_size=batch_size), memory={spec: pool}))
+        stream = iter(ClipStream(reader, spec, ClipOptions(batch_size=batch_size), memory={spec: pool}))
         for batch in stream:
             assert batch.memory is not None
             if len(kept) < num_kept:

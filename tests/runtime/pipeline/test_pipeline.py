@@ -157,7 +157,7 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> LongVideo:
 
 def clips_in(path: Path, options: Options) -> dict[int, np.ndarray]:
     with VideoReader(path) as reader:
-        batches = list(ClipStream(reader, brightness_member(0.3, 3).spec, options))
+        batches = list(ClipStream(reader, brightness_member(0.3, 3).spec, options.clips(1)))
     return {int(k): clip for batch in batches for k, clip in zip(batch.indices, batch.frames, strict=True)}
 
 

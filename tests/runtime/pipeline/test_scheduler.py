@@ -17,17 +17,17 @@ from media import cut, write_levels
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.commands import run as cli
 from tsm_runtime.commands import run_files as batch_run
-from tsm_runtime.commands.run_files import run_all
+from tsm_runtime.commands.run_files import Losses, run_all
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.opening import closing_members, open_member
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import run
-from tsm_runtime.pipeline.scheduler import run_videos
+from tsm_runtime.pipeline.run import run, run_videos
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
@@ -46,6 +46,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[VideoInput]:
     paths[2].write_bytes(b"no video")
     paths.append(cut(write_levels(folder / "whole.mkv", [(20, 1.0), (235, 1.0)] * 3), 0.6))
     return [VideoInput(path, path.stem) for path in paths]
+
+
+def plans(videos: list[VideoInput]) -> list[CapturePlan]:
+    return [plan_of_video(video) for video in videos]
 
 
 def members_of(kind: str) -> list[Member]:
@@ -232,7 +236,14 @@ def test_a_fault_in_any_stage_ends_the_run_with_its_message(
 ) -> None:
     STAGES[stage](monkeypatch)
     with pytest.raises(FaultError, match="planted"):
-        run_all(videos, members_of("ensemble"), Options(batch_size=2), Sink(), jobs=jobs, quiet=True)
+        run_all(
+            plans(videos),
+            members_of("ensemble"),
+            Options(batch_size=2),
+            Sink(),
+            jobs=jobs,
+            quiet=True,
+        )
     assert no_threads()
 
 
@@ -241,7 +252,7 @@ def test_a_fault_in_any_stage_ends_the_run_with_its_message(
 @pytest.mark.parametrize("error", [RunError("disk full"), KeyboardInterrupt()])
 def test_a_fault_of_the_sink_ends_the_run(videos: list[VideoInput], jobs: int, error: BaseException) -> None:
     with pytest.raises(type(error), match="disk full" if isinstance(error, RunError) else None):
-        run_all(videos, members_of("one"), Options(), Sink(error), jobs=jobs, quiet=True)
+        run_all(plans(videos), members_of("one"), Options(), Sink(error), jobs=jobs, quiet=True)
     assert no_threads()
 
 
@@ -264,7 +275,9 @@ def test_failures_of_some_are_told_and_the_others_given(
     videos: list[VideoInput], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = Sink()
-    assert run_all(videos, members_of("one"), Options(), sink, jobs=3) == 2
+    assert run_all(plans(videos), members_of("one"), Options(), sink, jobs=3) == Losses(
+        num_videos=2, num_captures=2
+    )
     assert [result.video_id for result in sink.results] == ["v0", "v2", "v3", "v4", "whole"]
     told = capsys.readouterr().err.splitlines()
     assert ["v1" in told[0], "none" in told[1], "whole" in told[2]] == [True] * 3  # in their order

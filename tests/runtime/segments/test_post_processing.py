@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.segments.cells import Cell
 from tsm_runtime.segments.find import find_segments, merge_intervals
-from tsm_runtime.segments.merging import SegmentMerger
+from tsm_runtime.segments.merging import CellMerger
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.segments.smoothing import cell_scores, smooth_scores
 
@@ -212,22 +213,25 @@ def test_a_score_at_its_threshold_counts() -> None:
 
 def test_thresholds_are_one_for_each_label() -> None:
     with pytest.raises(ValueError, match="2 thresholds for 3 labels"):
-        SegmentMerger(OWN, 0.5, (0.5, 0.5))
+        CellMerger(OWN, 0.5, SegmentRules(thresholds=(0.5, 0.5)))
 
 
 @given(any_scores(), st.one_of(st.just(()), thresholds))
 def test_one_by_one_is_the_same(scores: IntervalScores, least: tuple[float, ...]) -> None:
     """A live stream gives out the same segments, each as soon as an interval ends it."""
     labels = OWN if least else LABELS
-    merger = SegmentMerger(labels, 0.5, least)
+    merger = CellMerger(labels, 0.5, SegmentRules(thresholds=least))
     given_out: list[Segment] = []
+    previous = -1
     for index, row in zip(scores.indices.tolist(), scores.action, strict=True):
-        ended = merger.push(index, row, after_gap=index in scores.breaks)
+        begins = index != previous + 1 or index in scores.breaks
+        ended = [each.segment for each in merger.push(Cell(index, row, None, begins))]
         assert all(s.end_seconds <= index * 0.5 for s in ended)
-        assert all(s.end_seconds == (index + 1) * 0.5 for s in merger.open)
+        assert all(each.segment.end_seconds == (index + 1) * 0.5 for each in merger.open)
         given_out += ended
-    still_open = merger.open
-    assert merger.finish() == still_open
+        previous = index
+    still_open = [each.segment for each in merger.open]
+    assert [each.segment for each in merger.close()] == still_open
     assert merger.open == []
     assert told([*given_out, *still_open]) == told(merge_intervals(scores, labels, 0.5, least))
 

@@ -18,7 +18,7 @@ from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.pipeline.run import Member
 from tsm_runtime.results import IntervalScores, Segment
 from tsm_runtime.segments.find import find_segments, merge_intervals
-from tsm_runtime.segments.merging import MemberMerger
+from tsm_runtime.segments.merging import IntervalMerger
 from tsm_runtime.segments.rules import SegmentRules
 
 DARK, BRIGHT, NOTHING = (
@@ -50,7 +50,7 @@ def test_segments_are_those_of_all_intervals_at_once(
     given_steps: list[tuple[int, bool, int, float]], t: float, told_of_skips: bool
 ) -> None:
     scores = interval_scores(given_steps)
-    merger, found = MemberMerger(ACTIONS, ClipSpec(interval_seconds=t)), []
+    merger, found = IntervalMerger(ACTIONS, ClipSpec(interval_seconds=t)), []
     for index, row in zip(scores.indices.tolist(), scores.action, strict=True):
         if told_of_skips:
             found += merger.skip_to(index)
@@ -93,7 +93,7 @@ def test_every_setting_counts_as_in_files(
     )
     rules = SegmentRules(thresholds=thresholds, min_duration_seconds=least, smoothing_seconds=smoothing)
     spec = replace(HALF, stride_seconds=0.5 / parts)
-    merger, found = MemberMerger(FREE, spec, rules), []
+    merger, found = IntervalMerger(FREE, spec, rules), []
     for index, row in zip(indices.tolist(), scores.action, strict=True):
         earliest = {label: merger.earliest_start(label) for label in FREE}
         ended = merger.push(index, row, after_gap=index in broken)
@@ -109,7 +109,7 @@ def test_every_setting_counts_as_in_files(
 
 
 def test_what_is_open_and_what_can_still_begin() -> None:
-    merger = MemberMerger(ACTIONS, HALF)
+    merger = IntervalMerger(ACTIONS, HALF)
     assert (merger.open, merger.earliest_start("dark")) == ([], 0.0)
     merger.push(2, DARK)
     merger.push(3, DARK + np.float32(0.1))
@@ -126,7 +126,7 @@ def test_what_is_open_and_what_can_still_begin() -> None:
 
 
 def test_scenes_are_summed_over_the_segments_intervals() -> None:
-    merger = MemberMerger(ACTIONS, HALF)
+    merger = IntervalMerger(ACTIONS, HALF)
     scenes = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]], np.float32)
     assert merger.push(0, NOTHING, scenes[2]) == []
     merger.push(1, DARK, scenes[0])
@@ -138,7 +138,7 @@ def test_scenes_are_summed_over_the_segments_intervals() -> None:
 
 
 def test_wrong_intervals_are_refused() -> None:
-    merger = MemberMerger(ACTIONS, HALF)
+    merger = IntervalMerger(ACTIONS, HALF)
     with pytest.raises(ValueError, match=r"\(2,\) action scores for 3 labels"):
         merger.push(0, DARK[:2])
     merger.push(4, DARK)

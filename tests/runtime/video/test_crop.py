@@ -13,6 +13,7 @@ from media import corners, plain, write_video
 from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import BundleError, VideoError
@@ -121,7 +122,7 @@ def test_models_of_both_eyes_and_of_the_whole_share_one_decoding(two_eyes: Path)
         ClipSpec(interval_seconds=0.5, num_frames=4, size=32, crop=crop) for crop in ("left", "right", "")
     ]
     with VideoReader(two_eyes) as reader:
-        batches = list(ClipStream(reader, specs, Options(batch_size=4)))
+        batches = list(ClipStream(reader, specs, ClipOptions(batch_size=4)))
     found = {batch.spec.crop: batch.frames for batch in batches}
     assert {crop: frames.shape for crop, frames in found.items()} == dict.fromkeys(
         ("left", "right", ""), (4, 4, 32, 32, 3)

@@ -80,7 +80,7 @@ def test_a_playlist_may_not_name_files_of_this_machine() -> None:
 
 @pytest.mark.parametrize("text", ["ftp://host/a", "concat://a", "smb://b/c"])
 def test_unknown_kinds_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is no kind of stream that --live knows \(http, https, rtmp"):
+    with pytest.raises(UsageError, match=r"is no kind of stream that tsm-live knows \(http, https, rtmp"):
         find_source(text)
 
 

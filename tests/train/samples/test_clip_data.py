@@ -11,7 +11,6 @@ import torch
 
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
-from tsm_runtime.pipeline.run import Options
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import (
@@ -139,7 +138,7 @@ def test_clips_are_those_of_the_runtime(drawn_data: Path, window_seconds: float)
     settings = config(interval_seconds=0.7, num_frames=8, size=48, window_seconds=window_seconds)
     data = ClipDataset([(annotated(), cached)], LABELS, settings)
     with VideoReader(path) as reader:
-        deployed = list(ClipStream(reader, settings.clip_spec, Options()))
+        deployed = list(ClipStream(reader, settings.clip_spec))
     assert len(deployed) == len(data) == 8
     for index, batch in enumerate(deployed):
         assert np.array_equal(batch.frames[0], data[0, index][0].numpy())

@@ -1,0 +1,41 @@
+"""How a video is cut into clips: which part of it, and how many clips make a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tsm_runtime.errors import UsageError
+
+__all__ = ["ClipOptions"]
+
+_LATEST_SECONDS = 1e9
+"""Upper limit of start and end: some thirty years, so that no arithmetic on them overflows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipOptions:
+    """Which part of a video is cut into clips, and how many clips make a batch.
+
+    Args:
+        start_seconds, end_seconds: only intervals that lie within are cut; the grid stays that of the whole
+            video. end None: to the end.
+        batch_size: clips per batch.
+        allow_playlists: see `video.opening.open_file`.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    batch_size: int = 1
+    allow_playlists: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_seconds < _LATEST_SECONDS:
+            raise UsageError(f"start {self.start_seconds:g}: expected seconds, 0 or more")
+        end = self.end_seconds
+        if end is not None and not self.start_seconds < end < _LATEST_SECONDS:
+            raise UsageError(f"end {end:g}: expected seconds, more than the start ({self.start_seconds:g})")
+        if self.batch_size < 1:
+            raise UsageError(f"batch {self.batch_size}: expected 1 or more")

@@ -1,0 +1,94 @@
+"""`tsm-live`: a stream in, segments out as JSON lines."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import typer
+
+import tsm_runtime.commands.live_options as live_options
+import tsm_runtime.commands.run_options as options
+from tsm_runtime.commands.entry import run_command, version_option
+
+# Imports of numpy, av and rich are delayed until they are needed: --help answers at once.
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def tsm_live(
+    sources: live_options.Sources,
+    model: options.Models = None,
+    weights: options.Weights = None,
+    iou: options.Iou = None,
+    denominator: options.Denominator = None,
+    method: options.Method = None,
+    ensemble: options.Ensemble = None,
+    output: live_options.Output = None,
+    show_open: live_options.ShowOpen = False,
+    min_score: options.MinScore = None,
+    smoothing: options.Smoothing = None,
+    min_duration: options.MinDuration = None,
+    window: options.Window = None,
+    stride: options.Stride = None,
+    video_id: live_options.VideoId = None,
+    drop: live_options.Drop = None,
+    timeout: live_options.Timeout = 10.0,
+    reconnect: live_options.Reconnect = None,
+    pace: live_options.Pace = False,
+    batch: live_options.Batch = None,
+    threads: options.Threads = None,
+    precision: options.Precision = None,
+    backend: options.Backend = None,
+    rebuild: options.Rebuild = False,
+    quiet: live_options.Quiet = False,
+    version: Annotated[bool, version_option()] = False,
+) -> None:
+    """Find which action happens from when to when in a stream: JSON lines, each as soon as it is known."""
+    from tsm_runtime.commands.choose_models import ModelRequest, check_one_view, choose_models
+    from tsm_runtime.commands.run_live import LiveRequest, run_live
+    from tsm_runtime.models.choice import BackendRequest
+    from tsm_runtime.models.member import Overrides
+
+    chosen, notice = choose_models(
+        ModelRequest(
+            models=tuple(model or ()),
+            ensemble=ensemble,
+            weights=weights,
+            iou=iou,
+            denominator=denominator,
+            method=method,
+            min_score=min_score,
+        )
+    )
+    check_one_view(chosen)
+    request = LiveRequest(
+        sources=tuple(sources),
+        video_id=video_id,
+        output=output,
+        show_open=show_open,
+        drop=drop,
+        batch=batch,
+        timeout=timeout,
+        reconnect=math.inf if reconnect is None else reconnect,
+        pace=pace,
+        quiet=quiet,
+    )
+    engine = BackendRequest(
+        backend=backend or "auto", precision=precision, rebuild=rebuild, num_threads=threads
+    )
+    overrides = Overrides(
+        smoothing_seconds=smoothing,
+        min_duration_seconds=min_duration,
+        window_seconds=window,
+        stride_seconds=stride,
+    )
+    raise typer.Exit(run_live(request, chosen, engine, overrides, notice))
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(app, "tsm-live")

@@ -1,0 +1,57 @@
+"""The options that `tsm-live` has and `tsm-run` has not: their types, names and help."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = [
+    "Batch",
+    "Drop",
+    "Output",
+    "Pace",
+    "Quiet",
+    "Reconnect",
+    "ShowOpen",
+    "Sources",
+    "Timeout",
+    "VideoId",
+]
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        help="rtsp://... or another address, /dev/video0, - (standard input), a named pipe or a file",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", help="file to append the lines to [default: standard output]"),
+]
+VideoId = Annotated[
+    str | None, typer.Option("--id", help="name of the stream in the output [default: from its source]")
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(help="clips per call of the model, if several wait [default: 8]", min=1, show_default=False),
+]
+ShowOpen = Annotated[bool, typer.Option("--open", help="also report segments that are not over")]
+Drop = Annotated[
+    Literal["oldest", "none"] | None,
+    typer.Option(
+        help="when the machine is too slow: drop the oldest intervals, or none, so that the source waits"
+        " [default: oldest; none for pipes and files]"
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option(help="a network stream without data for so many seconds is lost", min=0.1)
+]
+Reconnect = Annotated[
+    float | None,
+    typer.Option(help="seconds to try to reconnect to a lost stream [default: without limit]", min=0),
+]
+Pace = Annotated[bool, typer.Option("--pace", help="play a file at its own speed, like a camera")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no warnings")]

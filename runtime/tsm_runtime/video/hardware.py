@@ -1,0 +1,46 @@
+"""The interface of a decoder on a GPU, as the reader uses it; `models.nvdec` implements it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from av.codec.hwaccel import HWAccel
+from av.video.stream import VideoStream
+
+__all__ = ["GpuContext", "HardwareDecoder"]
+
+
+class GpuContext(Protocol):
+    """A GPU's context."""
+
+    def current(self) -> AbstractContextManager[object]:
+        """Make it the calling thread's context while a block runs."""
+        ...
+
+
+class HardwareDecoder(Protocol):
+    """Decodes on a GPU; the frames stay there."""
+
+    @property
+    def context(self) -> GpuContext:
+        """Of the GPU."""
+        ...
+
+    def accelerator(self) -> HWAccel:
+        """Return what `av.open` takes, within `context.current()`."""
+        ...
+
+    def prepare(self, stream: VideoStream, path: Path | str, trouble: str = "") -> None:
+        """Set how an opened stream is decoded.
+
+        Args:
+            stream: of an open container.
+            path: of the file.
+            trouble: FFmpeg's reason why it cannot use the GPU for this file, or empty.
+
+        Raises:
+            VideoError: the GPU cannot decode this coding, and the CPU is not allowed.
+        """
+        ...

@@ -1,0 +1,78 @@
+"""`tsm-review`: annotate a folder of videos in the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.errors import BackendError, UsageError
+from tsm_runtime.terminal import warn, write_stdout
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+DEFAULT_PORT = 8360
+_PORTS_TRIED = 20
+
+
+@app.command()
+def tsm_review(
+    folder: Annotated[Path, typer.Argument(help="folder of videos, searched at any depth")],
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="bundle that makes drafts")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="ActivityNet JSON to edit [default: FOLDER/ground_truth.json]", show_default=False),
+    ] = None,
+    drafts: Annotated[
+        Path | None, typer.Option(help="segments to start from, of any format that tsm-eval reads")
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="name in the truth file [default: the user's]", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help=f"0: any [default: {DEFAULT_PORT} or the next free one]", min=0, max=65535),
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page")] = True,
+    version: Annotated[bool, version_option()] = False,
+) -> None:
+    """Annotate videos in the browser: drafts by a model, corrections by a person, one file for training."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise BackendError(f"{error.name} is not installed: pip install '.[serve]'") from error
+    from tsm_serve.local_server import open_socket
+    from tsm_serve.review.project import ProjectPlaces
+    from tsm_serve.review.session import Session
+
+    truth = truth or folder / "ground_truth.json"
+    if not truth.absolute().parent.is_dir():
+        raise UsageError(f"--truth {truth}: there is no folder {truth.parent}")
+    listening = (
+        open_socket("127.0.0.1", DEFAULT_PORT, next_free=_PORTS_TRIED)
+        if port is None
+        else open_socket("127.0.0.1", port)
+    )
+    session = Session(ProjectPlaces(folder=folder, truth=truth), annotator, listening)
+    session.add_drafts(model, drafts)
+    for line in session.warnings():
+        warn(f"tsm-review: {line}")
+
+    def announce() -> None:
+        write_stdout(f"{session.address}\n".encode())
+        if browser:
+            session.open_browser()
+
+    session.run(announce)
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(app, "tsm-review")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A running review: project, events, server."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tsm_serve.local_server import serve
+from tsm_serve.review.app import review_app
+from tsm_serve.review.drafting import read_drafts
+from tsm_serve.review.hub import Hub
+from tsm_serve.review.project import Project, ProjectPlaces, user_name
+
+
+class Session:
+    """Everything that `tsm-review` runs.
+
+    Args:
+        places: folder of videos and truth file.
+        annotator: name in the truth file; None: the user's.
+        listening: socket of the server.
+
+    Raises:
+        UsageError: see `Project`.
+    """
+
+    def __init__(self, places: ProjectPlaces, annotator: str | None, listening: socket.socket) -> None:
+        self.hub = Hub()
+        self.project = Project(places, annotator or user_name(), self.hub.publish)
+        self.token = secrets.token_urlsafe(24)
+        self._listening = listening
+        self._port: int = listening.getsockname()[1]
+
+    @property
+    def address(self) -> str:
+        """Of the page, with the token."""
+        return f"http://127.0.0.1:{self._port}/?token={self.token}"
+
+    def add_drafts(self, model: Path | None, segments: Path | None) -> None:
+        """Read drafts from a file, and let a bundle's model make them.
+
+        Raises:
+            UsageError: the file holds no segments.
+            BundleError: the bundle cannot be used.
+        """
+        if segments is not None:
+            read_drafts(segments, self.project.drafts)
+        if model is not None:
+            self.project.drafting.begin(model, list(self.project.videos.values()))
+
+    def warnings(self) -> list[str]:
+        """Return what a person should know before the page opens."""
+        about = self.project.describe()
+        lines = []
+        if about["readOnly"]:
+            lines.append(about["readOnly"])
+        if about["strangers"]:
+            lines.append(
+                f"{about['truth']}: {len(about['strangers'])} videos in it are not in the folder, for example"
+                f" {about['strangers'][0]!r}; they stay as they are"
+            )
+        if about["recovered"]:
+            lines.append(f"video {about['recovered']!r}: the last save was completed from the journal")
+        return lines
+
+    def app(self) -> Any:
+        """Return the ASGI application."""
+        return review_app(self.project, self.hub, token=self.token, port=self._port)
+
+    def open_browser(self) -> None:
+        """Open the page in the user's browser, without waiting for it."""
+        threading.Thread(target=webbrowser.open, args=(self.address,), daemon=True).start()
+
+    def run(self, on_start: Callable[[], None]) -> None:
+        """Serve until the process is interrupted."""
+        serve(self.app(), self._listening, on_start)
