@@ -89,6 +89,9 @@ def tsm_export(
             help="also give action scores and features of each frame, at no extra cost",
         ),
     ] = True,
+    head: Annotated[
+        bool, typer.Option("--head/--no-head", help="export the run's temporal head too, if it has one")
+    ] = True,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Write a bundle that tsm-run takes: ONNX with normalisation inside, compared with PyTorch, and plans."""
@@ -103,6 +106,7 @@ def tsm_export(
         validate=validate,
         opset=DEFAULT_OPSET if opset is None else opset,
         frame_outputs=frame_scores,
+        head=head,
         build=BuildOptions(
             batch=parse_batch(batch),
             workspace_mib=workspace,
