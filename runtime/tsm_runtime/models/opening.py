@@ -15,6 +15,7 @@ from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.member_labels import check_labels
 from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
+from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.rules import SegmentRules
@@ -94,6 +95,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         rules=rules,
         head=None if manifest.temporal_head is None else TemporalHead(bundle),
         decoding=decoding,
+        sound=None if manifest.sound is None else SoundBranch(bundle),
     )
 
 
