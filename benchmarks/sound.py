@@ -1,11 +1,12 @@
 r"""What sound adds: drawn videos in which some actions are only heard, some only seen, and some need both.
 
-The picture features are those of the demo model, which knows the drawn actions. A linear sigmoid head on them
-is the picture model; the sound branch joins them as `tsm-train` does with an `[audio]` section. Thresholds are
-chosen on the validation videos, scores are of the test videos, for several seeds of head and branch.
+The picture features are those of the demo model, which knows the drawn actions. A linear sigmoid head on
+them is the picture model; the sound branch joins them as `tsm-train` does with an `[audio]` section.
+Thresholds are chosen on the validation videos, scores are of the test videos, for several seeds of head and
+branch.
 
-How to read it: mAP over tIoU 0.5, 0.75, 0.95 by group of classes, mean and standard deviation over the seeds, in
-percent. `muted` is the model with sound on videos whose track is missing; it must equal `picture`.
+How to read it: mAP over tIoU 0.5, 0.75, 0.95 by group of classes, mean and standard deviation over the seeds,
+in percent. `muted` is the model with sound on videos whose track is missing; it must equal `picture`.
 
     python -m tsm_train.synthetic drawn-sound --sounds --training 64 --validation 24 --test 24 --seed 1 \
         --size 144x144

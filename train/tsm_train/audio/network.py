@@ -13,8 +13,8 @@ _STD_FLOOR = 0.05
 class SoundBranchNet(nn.Module):
     """Logits of an interval by what is seen, changed by what is heard.
 
-    logits = picture heads(features) + is_heard * joint(features, sound). Where nothing is heard the logits are
-    those of the picture model, exactly.
+    logits = picture heads(features) + is_heard * joint(features, sound). Where nothing is heard the logits
+    are those of the picture model, exactly.
 
     Args:
         feature_dim: D, of the picture features.

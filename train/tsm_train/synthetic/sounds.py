@@ -38,7 +38,7 @@ Samples = npt.NDArray[np.float64]
 Span = tuple[float, float]
 
 
-def add_sounds(ground_truth: Path, videos: Path, seed: int, on_video: Callable[[int], None] = id) -> None:
+def add_sounds(ground_truth: Path, videos: Path, seed: int, on_video: Callable[[int], object] = id) -> None:
     """Give drawn videos a sound track each, and their ground truth the actions that are heard.
 
     Args:
