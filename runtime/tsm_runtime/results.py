@@ -10,7 +10,16 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BACKGROUND", "FrameScores", "IntervalScores", "Result", "SceneScore", "Segment", "ranked_scenes"]
+__all__ = [
+    "BACKGROUND",
+    "FrameScores",
+    "IntervalScores",
+    "Result",
+    "SceneScore",
+    "Segment",
+    "all_complete",
+    "ranked_scenes",
+]
 
 
 BACKGROUND = "background"
@@ -140,7 +149,8 @@ class Result:
         interval_seconds: t, the length of the classified intervals.
         num_intervals: intervals that were classified.
         duration_seconds: L, from the frames.
-        complete: False when the video broke off and only its first part was analysed.
+        complete: False when the video broke off and only its first part was analysed; None: unknown, as of a
+            file that another tool wrote. There a length, a duration and a number of 0 are unknown too.
         gaps: [start, end) in seconds where the video has no frame for longer than t.
         corrupt_frames: frames that the decoder marked as damaged.
         warnings: one line each, for a person.
@@ -159,7 +169,7 @@ class Result:
     interval_seconds: float
     num_intervals: int
     duration_seconds: float
-    complete: bool
+    complete: bool | None
     gaps: tuple[tuple[float, float], ...]
     corrupt_frames: int
     warnings: tuple[str, ...]
@@ -171,6 +181,12 @@ class Result:
     def cell_seconds(self) -> float:
         """How long a time each row of `scores` stands for."""
         return self.stride_seconds or self.interval_seconds
+
+
+def all_complete(results: Iterable[Result]) -> bool | None:
+    """Return whether all results are complete, of those of which it is known; None: of none."""
+    known = [result.complete for result in results if result.complete is not None]
+    return all(known) if known else None
 
 
 def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
 from tsm_runtime.formats.json_lines import read_json_lines, results_to_json_lines
 from tsm_runtime.formats.kaggle import ACTION_IDS, is_kaggle, read_kaggle, results_to_kaggle
 from tsm_runtime.formats.names import Format, format_of
+from tsm_runtime.formats.result_file import ResultFile, results_of
 from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
 from tsm_runtime.formats.via import read_via, results_to_via
 from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
@@ -25,6 +27,7 @@ __all__ = [
     "SceneScore",
     "encode_results",
     "ranked_scenes",
+    "read_results",
     "read_segments",
     "results_to_csv",
     "results_to_json",
@@ -96,15 +99,38 @@ def read_segments(
     Raises:
         UsageError: names file and entry (counted from 1), or line, of the first fault.
     """
-    text = read_text(path)
+    segments, _ = _read(path, read_text(path), label_ids)
+    return segments
+
+
+def read_results(path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS) -> ResultFile:
+    """Read a file as `read_segments` does, with scenes and provenance where it is detection JSON.
+
+    Raises:
+        UsageError: as `read_segments`, or a scene is wrong.
+    """
+    segments, content = _read(path, read_text(path), label_ids)
+    results, external_data = results_of(path, segments, content)
+    return ResultFile(
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        results=results,
+        external_data=external_data,
+    )
+
+
+def _read(
+    path: Path, text: str, label_ids: Mapping[str, int | None]
+) -> tuple[dict[str, list[Segment]], object]:
+    """Return the segments by video id and, of a JSON file, the whole content."""
     format_ = format_of(path.name)
     if format_ in (None, "json", "csv", "audacity"):
         format_ = _format_by_content(text, format_)
     if format_ == "kaggle":
-        return read_kaggle(path, text, label_ids)
+        return read_kaggle(path, text, label_ids), None
     if format_ in ("json", "via"):
         return _read_json_file(path, text)
-    return _READERS[format_](path, text)
+    return _READERS[format_](path, text), None
 
 
 _READERS: dict[Format, Callable[[Path, str], dict[str, list[Segment]]]] = {
@@ -144,11 +170,11 @@ def _is_json_object(line: str) -> bool:
         return False
 
 
-def _read_json_file(path: Path, text: str) -> dict[str, list[Segment]]:
+def _read_json_file(path: Path, text: str) -> tuple[dict[str, list[Segment]], object]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {error}") from error
     if isinstance(content, dict) and "metadata" in content and "results" not in content:
-        return read_via(path, content)
-    return read_detections(path, content)
+        return read_via(path, content), content
+    return read_detections(path, content), content

@@ -95,7 +95,7 @@ class Frames:
 
 def offline(given: list[TimedFrame], members: Member | list[Member], options: Options) -> Result:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(videos, "VideoReader", lambda path, _: Frames(path, given))
+        patch.setattr(videos, "VideoReader", lambda path, *_, **__: Frames(path, given))
         return pipeline.run(Path("fake"), members, options)
 
 
