@@ -76,6 +76,7 @@ export class VideoList {
     );
     this.active = Math.max(0, this.shown.findIndex((line) => line.id === this.current));
     this.space.style.height = `${this.shown.length * ROW}px`;
+    this.#activate(this.active);
     this.#draw();
   }
 

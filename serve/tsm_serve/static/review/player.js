@@ -3,6 +3,8 @@
 import { address } from "./api.js";
 import { Frames } from "./frames.js";
 
+const PATIENCE_MILLISECONDS = 1000; // a tab in the background presents no frame
+
 const RATES = [0.25, 0.5, 1, 2, 4, 8];
 
 export class Player {
@@ -18,12 +20,13 @@ export class Player {
     this.offset = 0; // of the browser's time, which may begin with the sound, to that of the first frame
     this.failed = true;
     this.wanted = 0;
+    this.measured = Promise.resolve();
     video.addEventListener("error", () => {
       if (!video.getAttribute("src")) return;
       this.failed = true;
       on.failed();
     });
-    video.addEventListener("loadeddata", () => this.#loaded());
+    video.addEventListener("loadeddata", () => on.loaded());
     video.addEventListener("play", () => this.#follow());
     video.addEventListener("pause", () => void this.#settle());
   }
@@ -36,6 +39,7 @@ export class Player {
     const parameters = /** @type {Record<string, string>} */ (proxy ? { id, proxy: "1" } : { id });
     this.video.src = address("/media", parameters);
     this.video.playbackRate = 1;
+    this.measured = this.#measureOffset();
     void this.frames.ensure(0);
   }
 
@@ -49,7 +53,7 @@ export class Player {
     const wanted = Math.max(0, this.duration ? Math.min(seconds, this.duration) : seconds);
     const turn = ++this.wanted;
     this.#moveTo(this.frames.floor(wanted));
-    await this.frames.ensure(wanted);
+    await Promise.all([this.frames.ensure(wanted), this.measured]);
     if (turn !== this.wanted) return; // another seek came meanwhile
     const start = this.frames.floor(wanted);
     this.#moveTo(start);
@@ -80,14 +84,22 @@ export class Player {
     this.play(this.video.paused ? 1 : RATES[Math.min(RATES.length - 1, at + 1)]);
   }
 
-  #loaded() {
-    this.offset = 0;
-    const first = (/** @type {number} */ _, /** @type {VideoFrameCallbackMetadata} */ about) => {
-      if (this.video.currentTime < 0.5) this.offset = about.mediaTime;
-      this.on.loaded();
-    };
-    this.video.requestVideoFrameCallback(first);
-    this.on.loaded();
+  /** Learns from the first frame where its time lies on the browser's clock; seeks wait for it. */
+  #measureOffset() {
+    return /** @type {Promise<void>} */ (
+      new Promise((done) => {
+        const number = this.video.requestVideoFrameCallback((_, about) => {
+          this.offset = about.mediaTime;
+          done();
+        });
+        const giveUp = () => {
+          this.video.cancelVideoFrameCallback(number);
+          done();
+        };
+        this.video.addEventListener("error", giveUp, { once: true });
+        this.video.addEventListener("loadeddata", () => setTimeout(giveUp, PATIENCE_MILLISECONDS), { once: true });
+      })
+    );
   }
 
   #follow() {

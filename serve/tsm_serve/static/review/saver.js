@@ -82,6 +82,9 @@ export class Saver {
         if (error instanceof Refused && error.status === 409 && error.current) {
           this.pending.delete(id);
           this.on.conflict(id, sent, error.current);
+        } else if (error instanceof Refused && error.status === 401) {
+          this.on.state("not saved: the server was started anew; open the address that it printed", true);
+          break; // the page at that address finds the edit in this browser
         } else if (error instanceof Refused && error.status < 500) {
           this.drop(id);
           this.on.state(`refused: ${error.message}`, true);
