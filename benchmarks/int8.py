@@ -7,7 +7,8 @@ rounds of fp32's time over INT8's in that round. efficientnet_lite0 takes the we
 scene top-1, top-1 agreement with fp32, and the probability that passes from one label to another, mean over
 clips. The others have random weights whose batch statistics were taken from real frames: their speed is that
 of trained ones (without statistics, activations shrink to denormal numbers, which are slow), their accuracy
-means nothing and is not measured.
+means nothing and is not measured. `instructions`: what INT8 ran on; with LD_PRELOAD and the library made of
+tests/runtime/doubles/older_processor/mask_cpuid.c, a newer processor is one without VNNI.
 
     python benchmarks/int8.py --run runs/ut-shift-s0
     python benchmarks/int8.py --run runs/ut-shift-s0 --backbones --name int8_ut    accuracy alone
@@ -33,6 +34,7 @@ from tsm_export.graphs.half import to_half
 from tsm_export.graphs.moved_channels import separate_moved_channels
 from tsm_export.quantization.calibration import calibration_clips
 from tsm_export.quantization.quantize import QuantizedModel, calibrate, quantize
+from tsm_runtime.backends.onnxruntime_module import integer_instructions
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
 TRAINED = "efficientnet_lite0"
@@ -57,6 +59,7 @@ def main() -> None:
     trained = load_checkpoint(options.run / "best.safetensors")
     rows = [one_backbone(name, trained, options) for name in options.backbones]
     table: dict[str, Any] = {
+        "instructions": integer_instructions(),
         "settings": {"size": options.size, "threads": options.threads, "rounds": options.rounds},
         "speed": rows,
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BACKGROUND", "IntervalScores", "Result", "SceneScore", "Segment", "ranked_scenes"]
+__all__ = ["BACKGROUND", "IntervalScores", "Result", "SceneScore", "Segment", "all_complete", "ranked_scenes"]
 
 
 BACKGROUND = "background"
@@ -89,10 +89,12 @@ class Result:
         interval_seconds: t, the length of the classified intervals.
         num_intervals: intervals that were classified.
         duration_seconds: L, from the frames.
-        complete: False when the video broke off and only its first part was analysed.
+        complete: False when the video broke off and only its first part was analysed; None: unknown, as of a
+            file that another tool wrote. There a length, a duration and a number of 0 are unknown too.
         gaps: [start, end) in seconds where the video has no frame for longer than t.
         corrupt_frames: frames that the decoder marked as damaged.
         warnings: one line each, for a person.
+        discontinuities: seconds at which the video's clock begins anew; no segment crosses one.
         stride_seconds: from the begin of one interval to that of the next, where they overlap; else 0.
         scores: what the segments were made from: smoothed if smoothing was asked for, and of intervals, or
             where these overlap of cells `cell_seconds` long, each the mean of the intervals that cover it.
@@ -108,18 +110,25 @@ class Result:
     interval_seconds: float
     num_intervals: int
     duration_seconds: float
-    complete: bool
+    complete: bool | None
     gaps: tuple[tuple[float, float], ...]
     corrupt_frames: int
     warnings: tuple[str, ...]
     scores: IntervalScores | None = field(default=None, compare=False, repr=False)
     members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
     stride_seconds: float = 0.0
+    discontinuities: tuple[float, ...] = ()
 
     @property
     def cell_seconds(self) -> float:
         """How long a time each row of `scores` stands for."""
         return self.stride_seconds or self.interval_seconds
+
+
+def all_complete(results: Iterable[Result]) -> bool | None:
+    """Return whether all results are complete, of those of which it is known; None: of none."""
+    known = [result.complete for result in results if result.complete is not None]
+    return all(known) if known else None
 
 
 def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:

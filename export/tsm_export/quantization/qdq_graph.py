@@ -17,8 +17,10 @@ from tsm_export.quantization.ranges import Grid, Target
 from tsm_export.quantization.recognise import Normalisation, Shift
 from tsm_export.quantization.stored_parts import StoredPart, stored_shift
 from tsm_export.quantization.stored_stem import plan_stem, stored_outputs, stored_pixels
+from tsm_export.quantization.weights import round_paired_weights, round_weights, weight_scales
+from tsm_runtime.backends.onnxruntime import FITS_16_BITS
 
-__all__ = ["Network", "stored_tensors", "weight_scales", "write_quantized"]
+__all__ = ["Network", "stored_tensors", "write_quantized"]
 
 _INT32_MAX = 2**31 - 1
 _CLIP_SLACK = 1e-5
@@ -123,6 +125,8 @@ class _Writer:
         graph.node.extend(nodes)
         graph.initializer.extend(self.constants[name] for name in read if name in self.constants)
         graph.value_info.extend(values)
+        if self.target == "cpu":
+            helper.set_model_props(model, {FITS_16_BITS: "1"})
         return model
 
     # --- layers ----------------------------------------------------------------------------------
@@ -216,11 +220,17 @@ class _Writer:
         bias: npt.NDArray[Any] | None,
         input_scale: float,
     ) -> list[str]:
-        """Write weights as int8 with a scale per output channel; for the CPU also the bias, as int32."""
+        """Write weights as int8 with a scale per output channel; for the CPU also the bias, as int32.
+
+        Kernels of the CPU add pairs of products in 16 bits, except those that sum over space alone.
+        """
         offsets = np.zeros(len(values)) if bias is None else bias.astype(np.float64)
         scales = weight_scales(values.astype(np.float64), offsets, input_scale)
-        steps = np.round(values / scales.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)))
-        read = [self._stored_constant(name, np.clip(steps, -127, 127).astype(np.int8), scales)]
+        if self.target == "cpu" and values.shape[1] > 1:
+            stored, scales = round_paired_weights(values.astype(np.float64), scales)
+        else:
+            stored = round_weights(values.astype(np.float64), scales)
+        read = [self._stored_constant(name, stored, scales)]
         if self.target == "trt":  # its parser takes no 32-bit bias
             return read
         bias_scales = (input_scale * scales.astype(np.float64)).astype(np.float32)
@@ -306,13 +316,3 @@ class _Writer:
         copy.CopyFrom(node)
         copy.input[:] = inputs
         self.nodes.append(copy)
-
-
-def weight_scales(
-    values: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], input_scale: float
-) -> npt.NDArray[np.float32]:
-    """Return a scale per output channel: to the largest weight, and such that the bias fits into 32 bits."""
-    largest = np.abs(values).reshape(len(values), -1).max(axis=1) / 127
-    for_bias = np.abs(bias) / (input_scale * _INT32_MAX)
-    scales = np.maximum(largest, for_bias).astype(np.float32)
-    return np.where(scales < np.finfo(np.float32).tiny, np.float32(1), scales)

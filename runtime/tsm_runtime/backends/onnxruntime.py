@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends.base import BlockingBackend, Scores, one_line, run_failure
+from tsm_runtime.backends.onnxruntime_module import NO_VNNI, import_onnxruntime, integer_instructions
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import Manifest
-from tsm_runtime.errors import BackendError, BundleError
+from tsm_runtime.errors import BundleError
 from tsm_runtime.machine import give_back_freed_memory, num_cores
 
 __all__ = [
@@ -20,13 +21,16 @@ __all__ = [
     "check_session",
     "check_tensors",
     "describe_session",
-    "import_onnxruntime",
     "open_session",
     "session_options",
 ]
 
 _NO_FOLDER = f"{os.devnull}/"
 """Where weights outside the model file are looked for: a place that holds none, as no hash covers them."""
+
+
+FITS_16_BITS = "tsm-tal.sums-fit-16-bits"
+"""Metadata of an INT8 file: no two neighbouring products of it saturate on a processor without VNNI."""
 
 
 class OnnxruntimeBackend(BlockingBackend):
@@ -78,10 +82,13 @@ def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -
     """Open an ONNX file of a bundle on the CPU; arguments and errors as of `OnnxruntimeBackend`."""
     ort = import_onnxruntime()
     model = bundle.model_bytes(name)
+    options = session_options(ort, num_threads or num_cores())
     try:
-        session = ort.InferenceSession(
-            model, session_options(ort, num_threads or num_cores()), providers=["CPUExecutionProvider"]
-        )
+        session = _cpu_session(ort, model, options)
+        if bundle.manifest.files[name].precision == "int8" and _may_saturate(session):
+            # Slower; see `FITS_16_BITS`.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+            session = _cpu_session(ort, model, options)
     except Exception as error:  # as above
         raise BundleError(
             f"{bundle.path}: {name} does not load in onnxruntime {ort.__version__}: {one_line(error)}"
@@ -94,24 +101,21 @@ def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -
     return session
 
 
+def _cpu_session(ort: Any, model: bytes, options: Any) -> Any:
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _may_saturate(session: Any) -> bool:
+    """Whether this processor may compute wrong sums of an INT8 file, which an older version exported."""
+    stated = session.get_modelmeta().custom_metadata_map
+    return FITS_16_BITS not in stated and integer_instructions() == NO_VNNI
+
+
 def describe_session(bundle: Bundle, name: str) -> str:
-    """Tell a person what runs a model file."""
-    return f"onnxruntime {import_onnxruntime().__version__} CPU, {bundle.manifest.files[name].precision}"
-
-
-def import_onnxruntime() -> Any:
-    """Return the module.
-
-    Raises:
-        BackendError: it is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendError(
-            "no backend is installed: pip install 'tsm-tal[cpu]' (or 'tsm-tal[gpu]' on a CUDA machine)"
-        ) from error
-    return onnxruntime
+    """Return library, device and precision of a model file; for INT8 also the instructions."""
+    precision = bundle.manifest.files[name].precision
+    instructions = f", {integer_instructions()}" if precision == "int8" else ""
+    return f"onnxruntime {import_onnxruntime().__version__} CPU, {precision}{instructions}"
 
 
 def session_options(ort: Any, num_threads: int) -> Any:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from tsm_runtime.backends.base import Device, Scores, one_line, run_failure
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.gpu import find_gpu
-from tsm_runtime.backends.onnxruntime import check_session, import_onnxruntime, session_options
+from tsm_runtime.backends.onnxruntime import check_session, session_options
 from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
+from tsm_runtime.backends.onnxruntime_module import import_onnxruntime
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError

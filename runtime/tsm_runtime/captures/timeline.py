@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from tsm_runtime.formats.read_write import Result, SceneScore
 from tsm_runtime.fusion.fuse import fuse_scenes, union_gaps
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Result, SceneScore, Segment, all_complete
 
 __all__ = ["end_on_time_line", "join_results", "join_scenes", "join_segments", "moved_spans"]
 
@@ -79,11 +78,15 @@ def join_results(capture_id: str, parts: Sequence[tuple[Result, float]]) -> Resu
         segments=tuple(join_segments([(result.segments, offset) for result, offset in parts])),
         scenes=join_scenes([(result.scenes, result.num_intervals) for result in results]),
         num_intervals=sum(result.num_intervals for result in results),
-        duration_seconds=max(end_on_time_line(r.duration_seconds, offset) for r, offset in parts),
-        complete=all(result.complete for result in results),
+        duration_seconds=max(
+            (end_on_time_line(r.duration_seconds, offset) for r, offset in parts if r.duration_seconds),
+            default=0.0,
+        ),
+        complete=all_complete(results),
         gaps=union_gaps(filter(None, moved_spans(r.gaps, offset)) for r, offset in parts),
         corrupt_frames=sum(result.corrupt_frames for result in results),
         warnings=(),
+        discontinuities=tuple(sorted(at + offset for r, offset in parts for at in r.discontinuities)),
         scores=None,  # their grid is that of one video
         members=(),
     )

@@ -17,20 +17,15 @@ from tsm_runtime.files import is_folder, write_whole
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.kaggle import ACTION_IDS, read_label_map
 from tsm_runtime.formats.names import format_of
-from tsm_runtime.fusion.calibration import calibrate_segments
+from tsm_runtime.formats.read_write import encode_results
+from tsm_runtime.formats.result_file import ResultFile
+from tsm_runtime.fusion.calibration import calibrated_result
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
 from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
 from tsm_runtime.fusion.fit_table import Gain, gather_fit_table
 from tsm_runtime.fusion.fuse import Method, describe_fusion
-from tsm_runtime.fusion.member_file import (
-    MemberFile,
-    check_members,
-    encode_fused,
-    fuse_files,
-    fused_to_json,
-    read_member,
-)
+from tsm_runtime.fusion.member_file import check_members, describe_members, fuse_files, read_member
 from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
 
@@ -80,15 +75,19 @@ def fuse_and_write(request: FuseRequest) -> None:
     ensemble = _ensemble(request)
     _check_output(request)
     members, table = _read_members(request, ensemble)
-    calm = [_calibrated(member, e.temperature) for member, e in zip(members, ensemble.members, strict=True)]
-    videos = fuse_files(calm, ensemble.weights, ensemble.options)
+    for member, entry in zip(members, ensemble.members, strict=True):
+        _check_calibration(member, entry.temperature)
+    temperatures = [entry.temperature for entry in ensemble.members]
+    fused = fuse_files(members, ensemble.weights, ensemble.options, temperatures)
     format_ = request.format or ("csv" if (request.output or "").lower().endswith(".csv") else "json")
-    if format_ == "json":
-        told = [_told_member(m, e) for m, e in zip(members, ensemble.members, strict=True)]
-        data = fused_to_json(videos, _told_fusion(ensemble, table), told)
-    else:
-        data = encode_fused(videos, format_, _label_ids(request))
-    _write(request.output or "-", data)
+    fusion = describe_fusion(ensemble.options) | ({"labels": table} if table else {})
+    entries = [{"weight": entry.weight, "temperature": entry.temperature} for entry in ensemble.members]
+    external_data = describe_members(members, fusion, entries)
+    label_ids = _label_ids(request)
+    _write(
+        request.output or "-",
+        encode_results(fused, format_, external_data=external_data, label_ids=label_ids),
+    )
 
 
 def _ensemble(request: FuseRequest) -> Ensemble:
@@ -152,7 +151,7 @@ def _check_output(request: FuseRequest) -> None:
         )
 
 
-def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[MemberFile], dict[str, str]]:
+def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[ResultFile], dict[str, str]]:
     """Members with their labels renamed, and the table that renamed them."""
     table = read_labels(request.labels) if request.labels is not None else {}
     label_ids = _label_ids(request)
@@ -174,8 +173,8 @@ def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[Member
 
 
 def _on_time_lines(
-    members: Sequence[MemberFile], ensemble: Ensemble, path: Path | None
-) -> tuple[list[MemberFile], list[str]]:
+    members: Sequence[ResultFile], ensemble: Ensemble, path: Path | None
+) -> tuple[list[ResultFile], list[str]]:
     """Members as `place_member` puts them where their videos begin, and what is to be told of it."""
     offsets = {} if path is None else read_offsets(path)
     placed, warnings = [], []
@@ -190,28 +189,13 @@ def _label_ids(request: FuseRequest) -> Mapping[str, int | None]:
     return ACTION_IDS if request.label_map is None else read_label_map(request.label_map)
 
 
-def _calibrated(member: MemberFile, temperature: float) -> MemberFile:
-    if temperature == 1:
-        return member
-    try:
-        return replace(member, segments=calibrate_segments(member.segments, temperature))
-    except UsageError as error:
-        raise UsageError(f"{member.path}: {error}") from error
-
-
-def _told_fusion(ensemble: Ensemble, table: dict[str, str]) -> dict[str, object]:
-    told = describe_fusion(ensemble.options)
-    return {**told, "labels": table} if table else told
-
-
-def _told_member(member: MemberFile, entry: EnsembleMember) -> dict[str, object]:
-    told: dict[str, object] = {
-        "file": str(member.path),
-        "sha256": member.sha256,
-        "weight": entry.weight,
-        "temperature": entry.temperature,
-    }
-    return told if member.external_data is None else {**told, "external_data": member.external_data}
+def _check_calibration(member: ResultFile, temperature: float) -> None:
+    """Refuse scores that a temperature cannot calibrate."""
+    for result in member.results.values() if temperature != 1 else ():
+        try:
+            calibrated_result(result, temperature)
+        except UsageError as error:
+            raise UsageError(f"{member.path}: {error}") from error
 
 
 def _write(output: str, data: bytes) -> None:
@@ -245,7 +229,7 @@ def fit_and_write(request: FuseRequest, fit: FitRequest) -> None:
     members, table = _read_members(request, ensemble)
     if fit.calibrate:
         for member in members:
-            _calibrated(member, 2.0)  # refuses scores that are no probabilities
+            _check_calibration(member, 2.0)
     try:
         found = fit_ensemble(
             gather_fit_table([member.segments for member in members], truth.segments),
@@ -279,11 +263,10 @@ def _keeps_fit(found: Fit) -> bool:
     return found.over_equal.value > 0
 
 
-def _fitted(ensemble: Ensemble, found: Fit, members: Sequence[MemberFile]) -> Ensemble:
+def _fitted(ensemble: Ensemble, found: Fit, members: Sequence[ResultFile]) -> Ensemble:
     setting = found.setting
     entries = [
-        EnsembleMember(segments=str(member.path), bundle_sha256=member.bundle_sha256 or "")
-        for member in members
+        EnsembleMember(segments=str(member.path), bundle_sha256=member.bundle_sha256) for member in members
     ]
     if not _keeps_fit(found):
         return structs.replace(ensemble, members=tuple(entries))
@@ -296,7 +279,7 @@ def _fitted(ensemble: Ensemble, found: Fit, members: Sequence[MemberFile]) -> En
     )
 
 
-def _report(found: Fit, members: Sequence[MemberFile], num_true_videos: int, calibrate: bool) -> list[str]:
+def _report(found: Fit, members: Sequence[ResultFile], num_true_videos: int, calibrate: bool) -> list[str]:
     setting = found.setting
     best = max(range(len(members)), key=lambda number: found.member_maps[number])
     rows = [(str(member.path), value) for member, value in zip(members, found.member_maps, strict=True)]

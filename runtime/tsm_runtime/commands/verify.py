@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import CheckError, TsmError
 from tsm_runtime.terminal import printable, terminal_bars, warn, write_stdout
-from tsm_runtime.verification.score import Progress
 
-# Imports of numpy, av and rich wait until they are needed: --help answers at once.
+if TYPE_CHECKING:  # imports of numpy, av and rich wait until they are needed: --help answers at once
+    from tsm_runtime.verification.score import Progress
 
 __all__ = ["app", "main", "verification_bar"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ __all__ = [
     "read_detections",
     "read_scenes",
     "results_to_json",
+    "with_provenance",
 ]
 
 _VERSION = "tsm-tal 1"
@@ -85,14 +87,44 @@ def detection(segment: Segment) -> dict[str, object]:
 def provenance(result: Result) -> dict[str, object]:
     """What was analysed of a video, as a JSON object; of an ensemble also which members (from 1) have it."""
     there = [number for number, member in enumerate(result.members, start=1) if member is not None]
+    members: dict[str, object] = {"members": there} if there else {}
+    if result.complete is None:
+        return members
     return {
-        **({"members": there} if there else {}),
+        **members,
         "duration": rounded(result.duration_seconds),
         "intervals": result.num_intervals,
         "complete": result.complete,
         "gaps": [[rounded(start), rounded(end)] for start, end in result.gaps],
         "corrupt_frames": result.corrupt_frames,
+        **({"discontinuities": [rounded(at) for at in cuts]} if (cuts := result.discontinuities) else {}),
     }
+
+
+class _Provenance(msgspec.Struct):
+    duration: float
+    intervals: int
+    complete: bool
+    gaps: list[tuple[float, float]]
+    corrupt_frames: int
+    discontinuities: tuple[float, ...] = ()
+
+
+def with_provenance(result: Result, raw: object) -> Result:
+    """Return a result with what `provenance` wrote of it; other content is ignored."""
+    try:
+        read = msgspec.convert(raw, _Provenance)
+    except msgspec.ValidationError:
+        return result
+    return replace(
+        result,
+        duration_seconds=read.duration,
+        num_intervals=read.intervals,
+        complete=read.complete,
+        gaps=tuple(read.gaps),
+        corrupt_frames=read.corrupt_frames,
+        discontinuities=read.discontinuities,
+    )
 
 
 def _layout(value: object, depth: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,8 @@ from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
 from tsm_runtime.formats.json_lines import read_json_lines, results_to_json_lines
 from tsm_runtime.formats.kaggle import ACTION_IDS, is_kaggle, read_kaggle, results_to_kaggle
 from tsm_runtime.formats.names import Format, format_of
+from tsm_runtime.formats.parquet import read_parquet, results_to_parquet
+from tsm_runtime.formats.result_file import ResultFile, results_of
 from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
 from tsm_runtime.formats.via import read_via, results_to_via
 from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
@@ -25,6 +28,7 @@ __all__ = [
     "SceneScore",
     "encode_results",
     "ranked_scenes",
+    "read_results",
     "read_segments",
     "results_to_csv",
     "results_to_json",
@@ -44,7 +48,7 @@ def encode_results(
     Args:
         results: videos in the order they shall have in the file.
         format_: its name.
-        external_data: where the results come from (json).
+        external_data: where the results come from (json, parquet).
         media: video file by id (eaf, via).
         label_ids: class id by label (kaggle).
 
@@ -56,6 +60,8 @@ def encode_results(
         return results_to_json(results, external_data or {})
     if format_ == "jsonl":
         return results_to_json_lines(results)
+    if format_ == "parquet":
+        return results_to_parquet(results, external_data or {})
     if format_ == "via":
         return results_to_via(results, media)
     if format_ == "eaf":
@@ -83,7 +89,7 @@ def read_segments(
     """Read segments per video id from a file of any format that we write, or another tool of its kind.
 
     That is: detection JSON of any ActivityNet tool, JSON lines, our CSV, Kaggle CSV, WebVTT, SRT, ELAN,
-    VIA 3 JSON and Audacity labels. The suffix decides, and where several formats share it (or it is
+    VIA 3 JSON, Audacity labels and our Parquet. The suffix decides, and where several share it (or it is
     none of theirs) the content.
 
     A video without segments is there with an empty list; only our CSV cannot tell it. SRT and Audacity
@@ -96,15 +102,43 @@ def read_segments(
     Raises:
         UsageError: names file and entry (counted from 1), or line, of the first fault.
     """
-    text = read_text(path)
+    if format_of(path.name) == "parquet":
+        return read_parquet(path)
+    segments, _ = _read(path, read_text(path), label_ids)
+    return segments
+
+
+def read_results(path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS) -> ResultFile:
+    """Read a file as `read_segments` does, with scenes and provenance where it is detection JSON.
+
+    Raises:
+        UsageError: as `read_segments`, or a scene is wrong.
+    """
+    if format_of(path.name) == "parquet":
+        segments, content = read_parquet(path), None
+    else:
+        segments, content = _read(path, read_text(path), label_ids)
+    results, external_data = results_of(path, segments, content)
+    return ResultFile(
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        results=results,
+        external_data=external_data,
+    )
+
+
+def _read(
+    path: Path, text: str, label_ids: Mapping[str, int | None]
+) -> tuple[dict[str, list[Segment]], object]:
+    """Return the segments by video id and, of a JSON file, the whole content."""
     format_ = format_of(path.name)
     if format_ in (None, "json", "csv", "audacity"):
         format_ = _format_by_content(text, format_)
     if format_ == "kaggle":
-        return read_kaggle(path, text, label_ids)
+        return read_kaggle(path, text, label_ids), None
     if format_ in ("json", "via"):
         return _read_json_file(path, text)
-    return _READERS[format_](path, text)
+    return _READERS[format_](path, text), None
 
 
 _READERS: dict[Format, Callable[[Path, str], dict[str, list[Segment]]]] = {
@@ -144,11 +178,11 @@ def _is_json_object(line: str) -> bool:
         return False
 
 
-def _read_json_file(path: Path, text: str) -> dict[str, list[Segment]]:
+def _read_json_file(path: Path, text: str) -> tuple[dict[str, list[Segment]], object]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {error}") from error
     if isinstance(content, dict) and "metadata" in content and "results" not in content:
-        return read_via(path, content)
-    return read_detections(path, content)
+        return read_via(path, content), content
+    return read_detections(path, content), content

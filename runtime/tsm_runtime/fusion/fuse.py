@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.read_write import Result, SceneScore, ranked_scenes
+from tsm_runtime.fusion.calibration import calibrated_result
 from tsm_runtime.fusion.candidates import (
     MICROSECONDS,
     Candidates,
@@ -46,7 +46,7 @@ from tsm_runtime.fusion.suppression import (
     suppress,
     weighted_boxes,
 )
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Result, SceneScore, Segment, all_complete, ranked_scenes
 
 __all__ = [
     "FusionOptions",
@@ -54,6 +54,7 @@ __all__ = [
     "checked_weights",
     "describe_fusion",
     "fuse_candidates",
+    "fuse_members",
     "fuse_results",
     "fuse_scenes",
     "fuse_segments",
@@ -227,11 +228,37 @@ def fuse_results(
         interval_seconds=min(result.interval_seconds for result in there),
         num_intervals=max(result.num_intervals for result in there),
         duration_seconds=max(result.duration_seconds for result in there),
-        complete=all(result.complete for result in there),
+        complete=all_complete(there),
         gaps=union_gaps(result.gaps for result in there),
         corrupt_frames=max(result.corrupt_frames for result in there),
         warnings=tuple(dict.fromkeys(line for result in there for line in result.warnings)),
+        discontinuities=tuple(sorted({at for result in there for at in result.discontinuities})),
     )
+
+
+def fuse_members(
+    results: Sequence[Result | None],
+    weights: Sequence[float] | None = None,
+    temperatures: Sequence[float] | None = None,
+    options: FusionOptions | None = None,
+) -> Result:
+    """Calibrate and fuse the results of members for one video; the fused result holds them as `members`.
+
+    Args:
+        results: one for each member; None for a member that has none.
+        weights: as `fuse_segments` takes them.
+        temperatures: one for each member, see `fusion.calibration`; None: 1.
+        options: as `fuse_segments` takes them.
+
+    Raises:
+        ValueError: as `fuse_results`.
+        UsageError: the weights do not fit, or a score to be calibrated is no probability.
+    """
+    calibrated = [
+        result and calibrated_result(result, temperature)
+        for result, temperature in zip(results, temperatures or [1.0] * len(results), strict=True)
+    ]
+    return replace(fuse_results(calibrated, weights, options), members=tuple(results))
 
 
 def union_gaps(gaps: Iterable[Iterable[tuple[float, float]]]) -> tuple[tuple[float, float], ...]:

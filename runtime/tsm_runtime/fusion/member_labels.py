@@ -11,8 +11,8 @@ from typing import Protocol
 import msgspec
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.member_file import MemberFile, some
-from tsm_runtime.results import Segment
+from tsm_runtime.formats.result_file import ResultFile
+from tsm_runtime.fusion.member_file import some
 from tsm_runtime.strict import read_toml_or_json
 
 __all__ = ["Labelled", "check_labels", "read_labels", "rename_labels"]
@@ -54,26 +54,20 @@ def read_labels(path: Path) -> dict[str, str]:
     return table
 
 
-def rename_labels(member: MemberFile, table: Mapping[str, str]) -> MemberFile:
+def rename_labels(member: ResultFile, table: Mapping[str, str]) -> ResultFile:
     """Return the member with the table's names for its actions and scenes."""
     if not table:
         return member
-    return replace(
-        member,
-        segments={
-            video_id: [_renamed(segment, table) for segment in found]
-            for video_id, found in member.segments.items()
-        },
-        scenes={
-            video_id: [replace(scene, label=table.get(scene.label, scene.label)) for scene in scenes]
-            for video_id, scenes in member.scenes.items()
-        },
+    return member.with_results(
+        {
+            video_id: replace(
+                result,
+                segments=tuple(replace(s, label=table.get(s.label, s.label)) for s in result.segments),
+                scenes=tuple(replace(s, label=table.get(s.label, s.label)) for s in result.scenes),
+            )
+            for video_id, result in member.results.items()
+        }
     )
-
-
-def _renamed(segment: Segment, table: Mapping[str, str]) -> Segment:
-    label = table.get(segment.label)
-    return segment if label is None else replace(segment, label=label)
 
 
 def check_labels(

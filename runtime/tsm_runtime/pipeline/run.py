@@ -10,8 +10,7 @@ from pathlib import Path
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.captures.timeline import join_results
 from tsm_runtime.errors import VideoError
-from tsm_runtime.fusion.calibration import calibrated_result
-from tsm_runtime.fusion.fuse import fuse_results
+from tsm_runtime.fusion.fuse import fuse_members
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.pipeline.options import Options
@@ -134,7 +133,5 @@ def _fused(per_member: Sequence[Result | None], members: Sequence[Member], optio
         return None
     if len(members) == 1:
         return per_member[0]
-    pairs = zip(per_member, members, strict=True)
-    calibrated = [result and calibrated_result(result, member.temperature) for result, member in pairs]
-    fused = fuse_results(calibrated, [member.weight for member in members], options.fusion)
-    return replace(fused, members=tuple(per_member))
+    weights, temperatures = zip(*((member.weight, member.temperature) for member in members), strict=True)
+    return fuse_members(per_member, weights, temperatures, options.fusion)

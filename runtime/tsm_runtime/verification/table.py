@@ -148,6 +148,15 @@ def _segments(agreement: SegmentAgreement | None) -> str:
     return f"{100 * agreement.share:.2f}\n{counts if found else 'none in either'}"
 
 
+def _int8_backends(report: Report) -> dict[str, str]:
+    """Label of each INT8 file to what ran it: its speed depends on the processor's instructions."""
+    return {
+        comparison.variant.label: comparison.backend
+        for comparison in report.comparisons
+        if "int8" in comparison.variant.file
+    }
+
+
 def _lines(report: Report) -> Iterator[str]:
     if report.comparisons:
         yield (
@@ -155,6 +164,8 @@ def _lines(report: Report) -> Iterator[str]:
             f" which counts as {RELATIVE_FLOOR:g} at least; segments: share of those of both models that the"
             " other has too (same label, tIoU over 0.5); noise is judged by its error alone"
         )
+    for label, backend in _int8_backends(report).items():
+        yield f"{label} ran on {backend}"
     for comparison in report.comparisons:
         if comparison.pictures is not None:
             yield _pictures(comparison, comparison.pictures)

@@ -185,7 +185,9 @@ def test_members_of_one_view_share_its_decoding(run: Command, monkeypatch: pytes
     opened: list[Path] = []
     original = videos.VideoReader
     monkeypatch.setattr(
-        videos, "VideoReader", lambda path, *rest: opened.append(Path(path)) or original(path, *rest)
+        videos,
+        "VideoReader",
+        lambda path, *rest, **more: opened.append(Path(path)) or original(path, *rest, **more),
     )
     together = document(run("--capture", "set/c1", "-m", "pan", "-m", "front", "-m", "fast"))
     assert [path.parent.name for path in opened] == ["panoramic", "third_person"]

@@ -24,6 +24,7 @@ from media import write_levels
 from tsm_runtime import __version__
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 from tsm_runtime.backends.cuda.gpu import Gpu
+from tsm_runtime.backends.onnxruntime_module import integer_instructions
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.bundle.manifest import (
@@ -201,6 +202,8 @@ def test_a_good_bundle(tsm_verify: Command, tmp_path: Path, video: Path) -> None
     assert kept.files[2].max_abs_error == {"action_scores": 0.0, "scene_scores": 0.0}
     assert [f.sha256 for f in kept.files] == [verified.manifest.files[f.file].sha256 for f in kept.files]
     assert kept.files[1].backend.startswith("onnxruntime ")
+    assert kept.files[3].backend.endswith(f"int8, {integer_instructions()}")
+    assert f"model.int8.onnx ran on {kept.files[3].backend}" in out
     assert f"tsm-tal {__version__}" in kept.machine
 
 

@@ -80,6 +80,7 @@ class Frames:
     claimed_seconds = None
     failure = None
     corrupt_frames = 0
+    assumed_rate = None
 
     def __init__(self, path: Path, given: list[TimedFrame]) -> None:
         self.path, self.given = path, given
@@ -95,7 +96,7 @@ class Frames:
 
 def offline(given: list[TimedFrame], members: Member | list[Member], options: Options) -> Result:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(videos, "VideoReader", lambda path, _: Frames(path, given))
+        patch.setattr(videos, "VideoReader", lambda path, *_, **__: Frames(path, given))
         return pipeline.run(Path("fake"), members, options)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny_bundle import tiny_model, write_tiny_bundle
 
+from tsm_runtime.backends import onnxruntime_module
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 from tsm_runtime.backends.tensorrt import rebuild
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
@@ -271,3 +272,20 @@ def test_auto_says_nothing_where_nobody_listens(
 def test_bf16_is_for_openvino(backend: choice.BackendName) -> None:
     with pytest.raises(UsageError, match=f"bf16 is for --backend openvino, not {backend}"):
         BackendRequest(backend=backend, precision="bf16")
+
+
+@pytest.mark.parametrize("tell", [True, False])
+def test_int8_without_vnni_is_announced(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tell: bool
+) -> None:
+    request = BackendRequest(backend="onnxruntime", precision="int8", tell=tell)
+    for instructions in ("AVX-512 VNNI", "no VNNI"):
+        monkeypatch.setattr(onnxruntime_module, "_saturates", lambda: instructions == "no VNNI")  # noqa: B023
+        monkeypatch.setattr(onnxruntime_module, "_cpu_flags", lambda: frozenset({"avx512_vnni"}))
+        monkeypatch.setattr(onnxruntime_module.platform, "machine", lambda: "x86_64")
+        onnxruntime_module.integer_instructions.cache_clear()
+        backend = open_requested(bundle, request)
+        assert backend.name.endswith(f"CPU, int8, {instructions}")
+        announced = "1.9 times as fast as fp32 on this processor" in capsys.readouterr().err
+        assert announced == (tell and instructions == "no VNNI")
+    onnxruntime_module.integer_instructions.cache_clear()

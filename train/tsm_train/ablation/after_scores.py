@@ -17,7 +17,7 @@ from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.detection_json import detections_to_json
-from tsm_runtime.fusion.member_file import MemberFile
+from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.pipeline.run import Member as RuntimeMember
 from tsm_runtime.results import Segment
 from tsm_train.ablation.config import PostProcessingConfig
@@ -62,7 +62,7 @@ def choose_settings(
     member: Member,
     config: PostProcessingConfig,
     footage: Footage,
-    files: Mapping[str, MemberFile],
+    files: Mapping[str, ResultFile],
     store: Path,
     *,
     device: torch.device,
@@ -105,7 +105,7 @@ def choose_settings(
     judged = {}
     for subset in footage.subsets:
         videos = footage.videos(subset)
-        paths = {v.video_id: v.path for v in videos if v.video_id in files[subset].segments}
+        paths = {v.video_id: v.path for v in videos if v.video_id in files[subset].results}
         scores = score_videos(runner, paths, specs, store=folder)
         judged[subset] = [judge(s, scores, runner.action_labels, truth_of(videos)) for s in grid]
     return [

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tsm_runtime.files import write_whole
+from tsm_runtime.formats.detection_json import results_to_json
+from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.fit import fit_ensemble
 from tsm_runtime.fusion.fit_table import gather_fit_table
 from tsm_runtime.fusion.fuse import FusionOptions, describe_fusion
-from tsm_runtime.fusion.member_file import MemberFile, fuse_files, fused_to_json
+from tsm_runtime.fusion.member_file import describe_members, fuse_files
 from tsm_runtime.results import Segment
 from tsm_train.ablation.config import EnsembleConfig
 
@@ -41,7 +43,7 @@ def weights_by_score(scores: Sequence[float]) -> tuple[float, ...]:
 def mixtures(
     config: EnsembleConfig,
     scores: Sequence[float],
-    validation: Sequence[MemberFile],
+    validation: Sequence[ResultFile],
     truth: Mapping[str, Sequence[Segment]],
 ) -> list[Mixture]:
     """Return the ensembles to be compared.
@@ -64,7 +66,7 @@ def mixtures(
 
 
 def _fitted(
-    options: FusionOptions, members: Sequence[MemberFile], truth: Mapping[str, Sequence[Segment]]
+    options: FusionOptions, members: Sequence[ResultFile], truth: Mapping[str, Sequence[Segment]]
 ) -> Mixture:
     found = fit_ensemble(gather_fit_table([member.segments for member in members], truth), options)
     setting = found.setting
@@ -85,7 +87,7 @@ def _fitted(
     )
 
 
-def write_fused(mixture: Mixture, members: Mapping[str, MemberFile], path: Path) -> dict[str, object]:
+def write_fused(mixture: Mixture, members: Mapping[str, ResultFile], path: Path) -> dict[str, object]:
     """Fuse members' files into one, as `tsm-fuse` does.
 
     Returns:
@@ -95,11 +97,10 @@ def write_fused(mixture: Mixture, members: Mapping[str, MemberFile], path: Path)
         RunError: the file cannot be written.
     """
     files = list(members.values())
-    told = [
-        {"file": file.path.name, "sha256": file.sha256, "weight": weight}
-        for file, weight in zip(files, mixture.weights, strict=True)
-    ]
     fusion = describe_fusion(mixture.options)
-    write_whole(path, fused_to_json(fuse_files(files, mixture.weights, mixture.options), fusion, told))
+    # The table stays valid where the folder is moved: names, not paths; and no external data of members.
+    bare = [replace(file, path=Path(file.path.name), external_data=None) for file in files]
+    external_data = describe_members(bare, fusion, [{"weight": weight} for weight in mixture.weights])
+    write_whole(path, results_to_json(fuse_files(files, mixture.weights, mixture.options), external_data))
     weights = dict(zip(members, mixture.weights, strict=True))
     return {"weights": weights, "fusion": fusion, **mixture.detail}

@@ -18,7 +18,8 @@ from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import read_text, write_whole
 from tsm_runtime.formats.read_write import results_to_json
-from tsm_runtime.fusion.member_file import MemberFile, read_member
+from tsm_runtime.formats.result_file import ResultFile
+from tsm_runtime.fusion.member_file import read_member
 from tsm_runtime.terminal import warn
 from tsm_train.ablation.config import Ablation
 from tsm_train.config import Config
@@ -124,7 +125,7 @@ def train_member(member: Member, *, device: str, force: bool = False) -> None:
 
 def run_member(
     member: Member, videos: Sequence[TrainingVideo], path: Path, *, device: torch.device
-) -> MemberFile:
+) -> ResultFile:
     """Run a member's best epoch on videos and write the segments, unless they are there already.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 
 from tsm_runtime.errors import BackendError, RunError, UsageError
 from tsm_runtime.files import write_whole
-from tsm_runtime.fusion.member_file import MemberFile
+from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.terminal import warn
 from tsm_train.ablation.after_scores import choose_settings
 from tsm_train.ablation.config import Ablation
@@ -136,7 +136,7 @@ class _Scoring:
     def _score(self, subset: str, name: str) -> Scored:
         return score_file(self._file(subset, name), self.footage.videos(subset))
 
-    def _run(self, members: Sequence[Member], subset: str) -> dict[str, MemberFile]:
+    def _run(self, members: Sequence[Member], subset: str) -> dict[str, ResultFile]:
         videos = self.footage.videos(subset)
         return {
             m.name: run_member(m, videos, self._file(subset, m.name), device=self.device) for m in members
@@ -155,7 +155,7 @@ class _Scoring:
             scene_top1=scored.scene_top1,
         )
 
-    def _member_row(self, member: Member, reported: MemberFile, validation_map: float) -> Row:
+    def _member_row(self, member: Member, reported: ResultFile, validation_map: float) -> Row:
         config = member.config
         data = self.footage.by_interval[config.clip.interval_seconds]
         task = task_of(config, data)
@@ -178,7 +178,7 @@ class _Scoring:
         )
 
     def _ensemble_rows(
-        self, files: Mapping[str, Mapping[str, MemberFile]], by_validation: Mapping[str, float]
+        self, files: Mapping[str, Mapping[str, ResultFile]], by_validation: Mapping[str, float]
     ) -> list[Row]:
         config, names = self.ablation.ensemble, self.ablation.fused_names
         if config is None or not set(names) <= by_validation.keys():
@@ -215,7 +215,7 @@ class _Scoring:
     def _settings_rows(
         self,
         trained: Sequence[Member],
-        files: Mapping[str, Mapping[str, MemberFile]],
+        files: Mapping[str, Mapping[str, ResultFile]],
         by_validation: Mapping[str, float],
     ) -> list[Row]:
         config = self.ablation.post_processing
