@@ -16,7 +16,8 @@ from tsm_export.request import ExportRequest
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.commands.demo import run_demo
 from tsm_train.config import load_config
-from tsm_train.synthetic import VideoTruth, draw_dataset, draw_video
+from tsm_train.synthetic.dataset import draw_dataset
+from tsm_train.synthetic.video import VideoTruth, draw_video
 from tsm_train.training.train import train
 
 ROOT = Path(__file__).parents[1]

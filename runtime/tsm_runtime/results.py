@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BACKGROUND", "IntervalScores", "Result", "SceneScore", "Segment", "all_complete", "ranked_scenes"]
-
-
 BACKGROUND = "background"
 """Reserved name of the last action index of a softmax head."""
 

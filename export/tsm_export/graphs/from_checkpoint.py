@@ -16,7 +16,6 @@ import onnxscript  # noqa: F401 - torch's exporter needs it: missed here, not in
 import torch
 
 from tsm_export.graphs.parity import (
-    PARITY_BATCH_SIZES,
     Signature,
     name_outputs,
     open_session,
@@ -30,18 +29,6 @@ from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.model.tsm import Probabilities
 from tsm_train.training.checkpoint import Checkpoint
-
-__all__ = [
-    "HALF_WEIGHTS_TOLERANCE",
-    "PARITY_BATCH_SIZES",
-    "PARITY_TOLERANCE",
-    "compare",
-    "export_fp32",
-    "export_graph",
-    "free_axis",
-    "halve_weights",
-    "score_outputs",
-]
 
 PARITY_TOLERANCE = TOLERANCES["fp32"].max_abs_error
 """Largest difference of an fp32 probability."""

@@ -12,8 +12,6 @@ import numpy.typing as npt
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import OutOfMemoryError, RunError
 
-__all__ = ["Backend", "BlockingBackend", "Device", "Scores", "one_line", "run_failure"]
-
 Device = Literal["cpu", "gpu"]
 
 

@@ -9,8 +9,6 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.rules import SegmentRules
 
-__all__ = ["Member", "Overrides"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:

@@ -15,8 +15,6 @@ from tsm_runtime.errors import RunError
 from tsm_runtime.results import IntervalScores
 from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["MemberScores", "ScoredVideo"]
-
 
 @dataclass(frozen=True, slots=True)
 class MemberScores:
