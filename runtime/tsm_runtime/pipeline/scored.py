@@ -70,7 +70,6 @@ class MemberScores:
             breaks=breaks,
         )
 
-
     def joined_frames(self, breaks: frozenset[int]) -> FrameScores:
         """Return the scores of all frames; there must be some, and no more come.
 
