@@ -31,8 +31,8 @@ def run_bounds(
 ) -> tuple[float, float]:
     """Return start and end in seconds of a run of frames, refined if the decoding says so.
 
-    A frame in the middle m predicts the start m - d0 and the end m + d1. A bound b on the grid of frames
-    moves to the mean of the predictions of the frames from one before the run to one after it, weighted by
+    A frame in the middle m predicts the start m - d0 and the end m + d1. A bound b on the grid moves to the
+    mean of the predictions of the frames from one before the run to one after it, weighted by
     score * exp(-|m - b| / refine_seconds), and by `refine_limit_seconds` at most.
 
     Args:
