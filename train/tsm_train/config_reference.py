@@ -1,4 +1,4 @@
-"""The reference of all configuration keys, generated from the sections of `config.Config` and their docstrings."""
+"""The reference of all configuration keys, generated from `config.Config` and its docstrings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tsm_train.config import Config
 
 _INTRODUCTION = """# Configuration keys
 
-A run is one TOML file. Every key has a default except `name`; an unknown key is an error that names the nearest known one.
-`tsm-train CONFIG --set section.key=value` replaces one. This page is what `tsm-train --keys` prints.
+A run is one TOML file. Every key has a default except `name`; an unknown key is an error that names the
+nearest known one. `tsm-train CONFIG --set section.key=value` replaces one. This page is what `tsm-train --keys` prints.
 """
 
 _BOUNDS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))

@@ -18,8 +18,6 @@ from tsm_runtime.errors import UsageError
 from tsm_train.model.backbones import torchvision_models
 from tsm_train.model.tsm import TSM
 
-__all__ = ["DEMO", "DEMO_FILE", "IMAGENET", "checkpoint_file", "load_pretrained"]
-
 IMAGENET = "imagenet"
 """Source: the published ImageNet classification weights of the backbone."""
 
