@@ -164,8 +164,8 @@ class TrainConfig(_Section, frozen=True):
     label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Share of each action target that is spread evenly over all outputs (arXiv 1512.00567, 7)."""
     focal_gamma: NotNegative = 0.0
-    """Each action loss is multiplied by (1 - p)^this, p the probability of the truth: what is easy counts less
-    (focal loss, arXiv 1708.02002, 3.2); 0: all count alike."""
+    """Each action loss is multiplied by (1 - p)^this, p the probability of the truth: what is easy counts
+    less (focal loss, arXiv 1708.02002, 3.2); 0: all count alike."""
     logit_adjustment: NotNegative = 0.0
     """In training this * log(share of the class among the intervals) is added to the logits of a softmax
     head, so that rare classes win by more (arXiv 2007.07314, 3); 0: not."""

@@ -48,7 +48,8 @@ def frame_loss(
         logits: (N, T, A).
         targets: of a softmax head (N, T) int64, `NO_FRAME` where a frame does not count; of a sigmoid head
             (N, T, A) of zeros and ones, nan where a frame does not count.
-        smoothing, focal_gamma: as in `action_loss`.
+        smoothing: as in `action_loss`.
+        focal_gamma: as in `action_loss`.
     """
     counts = targets != NO_FRAME if targets.ndim == 2 else ~targets.isnan().any(-1)
     if not counts.any():
