@@ -17,7 +17,8 @@ from tsm_train.config import Config
 _INTRODUCTION = """# Configuration keys
 
 A run is one TOML file. Every key has a default except `name`; an unknown key is an error that names the
-nearest known one. `tsm-train CONFIG --set section.key=value` replaces one. This page is what `tsm-train --keys` prints.
+nearest known one. `tsm-train CONFIG --set section.key=value` replaces one. `tsm-train --keys` prints
+this page.
 """
 
 _BOUNDS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
