@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from tsm_runtime.segments.decoding.settings import Decoding
 
 from tsm_export.graphs.from_checkpoint import HALF_WEIGHTS_TOLERANCE, PARITY_TOLERANCE, halve_weights
 from tsm_export.graphs.head import compare_head, export_head, halve_head
@@ -15,6 +14,7 @@ from tsm_export.onnx_models import OnnxFiles
 from tsm_export.request import ExportRequest
 from tsm_runtime.bundle.manifest import Manifest, ModelFile, TemporalHeadInfo, sha256
 from tsm_runtime.errors import UsageError
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.head.checkpoint import HEAD_FILE, HeadCheckpoint, load_head, weights_sha256
 from tsm_train.training.checkpoint import Checkpoint

@@ -28,8 +28,6 @@ from tsm_train.audio.network import SoundProbabilities
 from tsm_train.head.checkpoint import weights_sha256
 from tsm_train.training.checkpoint import Checkpoint
 
-__all__ = ["export_sound", "find_sound", "sound_file", "with_sound"]
-
 _INPUTS = ("features", "log_mel", "is_heard")
 
 

@@ -14,8 +14,6 @@ import numpy.typing as npt
 from tsm_runtime.audio.mel import LogMel, MelSpec, log_mel
 from tsm_runtime.audio.reader import Sound, read_sound
 
-__all__ = ["Patches", "SoundSpec", "SoundTrack", "read_track"]
-
 _LEAST_RECORDED = 0.5
 """Share of a patch that must have been recorded for its interval to count as heard."""
 

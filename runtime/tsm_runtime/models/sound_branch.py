@@ -17,8 +17,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, RunError
 
-__all__ = ["SOUND_MODEL", "SoundBranch", "SoundStream"]
-
 SOUND_MODEL = "audio.fp32.onnx"
 """Name of the branch's file in a bundle."""
 

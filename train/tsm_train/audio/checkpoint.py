@@ -18,8 +18,6 @@ from tsm_train.audio.network import SoundBranchNet
 from tsm_train.config import AudioConfig
 from tsm_train.samples.clips import Labels
 
-__all__ = ["SOUND_FILE", "SoundCheckpoint", "load_sound", "save_sound"]
-
 SOUND_FILE = "audio.safetensors"
 """Name in the folder of a run, beside the checkpoint that it belongs to."""
 

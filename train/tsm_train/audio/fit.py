@@ -16,8 +16,6 @@ from tsm_train.config import AudioConfig
 from tsm_train.samples.clips import Labels
 from tsm_train.training.losses import action_loss, scene_loss
 
-__all__ = ["fit_branch"]
-
 _WARM_UP = 0.1  # of all steps
 _GAIN = 1.0  # largest change of loudness, in nats
 _MASKED = (0.2, 0.15)  # largest share of frames and of bands that is hidden (SpecAugment, Park et al. 2019)

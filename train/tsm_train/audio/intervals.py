@@ -18,8 +18,6 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import FeatureCache
 from tsm_train.samples.clips import NO_SCENE, Labels, covering_labels
 
-__all__ = ["Intervals", "VideoIntervals", "read_intervals"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoIntervals:

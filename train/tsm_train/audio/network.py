@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SoundBranchNet", "SoundProbabilities", "new_branch"]
-
 _STD_FLOOR = 0.05
 
 

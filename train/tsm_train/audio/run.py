@@ -30,8 +30,6 @@ from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.thresholds import thresholds_of_scores
 from tsm_train.training.validation import TIOU_THRESHOLDS, TorchBackend
 
-__all__ = ["JudgedBranch", "train_run_sound"]
-
 
 def train_run_sound(config: Config, folder: Path, data: TrainingData) -> dict[str, float]:
     """Train the sound branch of a finished run on features of its best epoch; write `audio.safetensors`.

@@ -13,10 +13,10 @@ import numpy as np
 import safetensors
 import safetensors.torch
 from torch import Tensor
-from tsm_runtime.segments.decoding.settings import Decoding
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_train.config import HeadConfig
 from tsm_train.head.network import TemporalHead, dilations_for
 from tsm_train.samples.clips import Labels

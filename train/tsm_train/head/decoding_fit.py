@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from tsm_runtime.segments.decoding.decode import decode_frames
-from tsm_runtime.segments.decoding.settings import Decoding, LengthPrior
-
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.protocol import score_matching
 from tsm_runtime.results import FrameScores, Segment
+from tsm_runtime.segments.decoding.decode import decode_frames
+from tsm_runtime.segments.decoding.settings import Decoding, LengthPrior, SegmentScore
 
 TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 
@@ -35,6 +34,7 @@ _LENGTH_WEIGHTS = (0.5, 1.0, 2.0)
 _LENGTH_SWITCH_COSTS = (0.0, 2.0)
 _REFINE_SECONDS = (0.0, 0.25, 0.5)
 _SIGMAS = (0.3, 0.5, 0.8)
+_SCORES: tuple[SegmentScore, ...] = ("max", "mean")
 _REPLICATES = 1000
 
 
@@ -100,14 +100,14 @@ def candidates(lengths: tuple[LengthPrior, ...], *, distances: bool = True) -> l
     widths = _REFINE_SECONDS if distances else (0.0,)
     found = [
         replace(method, refine_seconds=width, score=score)
-        for width, method, score in product(widths, methods, ("max", "mean"))
+        for width, method, score in product(widths, methods, _SCORES)
     ]
     if distances:
         found += [
             Decoding(method="proposals", suppression_sigma=sigma, smoothing_seconds=width)
             for width, sigma in product(_SMOOTHING, _SIGMAS)
         ]
-    return found  # type: ignore[return-value]
+    return found
 
 
 def fit_decoding(

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 
 from tsm_runtime.backends.base import Backend
+from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec, count_intervals, frame_indices
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import write_whole
-from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
@@ -141,7 +141,7 @@ class FeatureCache:
         indices: list[npt.NDArray[np.int64]] = []
         rows: list[npt.NDArray[np.float16]] = []
         with VideoReader(video.path) as reader:
-            stream = ClipStream(reader, (spec,), Options(batch_size=_BATCH_SIZE))
+            stream = ClipStream(reader, (spec,), ClipOptions(batch_size=_BATCH_SIZE))
             for batch in stream:
                 indices.append(batch.indices.copy())
                 rows.append(self._features(batch.frames))

@@ -23,8 +23,6 @@ import numpy.typing as npt
 
 from tsm_runtime.files import write_whole
 
-__all__ = ["HEARD", "SILENT_CLAPS", "add_sounds", "sounds_of"]
-
 RATE = 16_000
 HEARD = ("door", "ringing", "speaking")
 """Actions that are only heard."""

@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from tsm_runtime.segments.decoding.settings import Decoding
 
-__all__ = ["reach_frames", "run_bounds"]
-
 Rows = npt.NDArray[np.float32]
 
 _REACH_WIDTHS = 4.0
@@ -31,8 +29,8 @@ def run_bounds(
 ) -> tuple[float, float]:
     """Return start and end in seconds of a run of frames, refined if the decoding says so.
 
-    A frame in the middle m predicts the start m - d0 and the end m + d1. A bound b on the grid of frames moves
-    to the mean of the predictions of the frames from one before the run to one after it, weighted by
+    A frame in the middle m predicts the start m - d0 and the end m + d1. A bound b on the grid moves to the
+    mean of the predictions of the frames from one before the run to one after it, weighted by
     score * exp(-|m - b| / refine_seconds), and by `refine_limit_seconds` at most.
 
     Args:
