@@ -97,9 +97,8 @@ def test_a_bundle_with_sound_hears_and_does_without(
     exported = export_bundle(heard_run / "best.safetensors", tmp_path / "both")
     assert exported.manifest.sound is not None
     assert exported.manifest.files["audio.fp32.onnx"].kind == "audio"
-    shutil.copy(heard_run / "best.safetensors", tmp_path)
-    export_bundle(tmp_path / "best.safetensors", tmp_path / "seen")
-    both, seen = (open_member(load_bundle(tmp_path / name)) for name in ("both", "seen"))
+    both = open_member(load_bundle(tmp_path / "both"))
+    seen = replace(both, sound=None)
     video = sorted((heard_data / "videos").glob("training*.mp4"))[0]
     heard = run(video, both)
     pictures = run(video, seen)
