@@ -44,10 +44,17 @@ class VideoAnnotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroundTruth:
-    """Annotated videos in the order of the file; `warnings` names oddities that were kept."""
+    """Annotated videos in the order of the file.
+
+    Args:
+        videos: see there.
+        warnings: oddities that were kept.
+        unannotated: ids of videos that the file names without any entry, so that nobody has looked at them.
+    """
 
     videos: tuple[VideoAnnotation, ...]
     warnings: tuple[str, ...] = ()
+    unannotated: tuple[str, ...] = ()
 
     def subset(self, name: str) -> GroundTruth:
         """Only the videos of one subset (the warnings stay those of the whole file).
@@ -59,7 +66,7 @@ class GroundTruth:
         if not videos:
             there = ", ".join(sorted({repr(video.subset) for video in self.videos})) or "none"
             raise UsageError(f"no video of subset {name!r}; subsets in the annotations: {there}")
-        return GroundTruth(videos=videos, warnings=self.warnings)
+        return GroundTruth(videos=videos, warnings=self.warnings, unannotated=self.unannotated)
 
     @property
     def action_labels(self) -> tuple[str, ...]:
@@ -96,6 +103,7 @@ class _Annotation(msgspec.Struct):
 class _Video(msgspec.Struct):
     subset: str = ""
     duration: float | None = None
+    duration_second: float | None = None
     scene: str | None = None
     annotations: list[Any] = []
 
@@ -116,7 +124,11 @@ def read_ground_truth(
         UsageError: names file, video and entry (counted from 1) of the first fault.
     """
     content = read_json(path, faults)
-    database = content.get("database") if isinstance(content, dict) else None
+    database = (
+        content.get("database", content if is_mmaction2(content) else None)
+        if isinstance(content, dict)
+        else None
+    )
     if not isinstance(database, dict):
         raise UsageError(f'{path}: no "database" object; expected ActivityNet annotations')
     warnings: list[str] = []
@@ -128,10 +140,21 @@ def read_ground_truth(
     return GroundTruth(videos=tuple(videos), warnings=tuple(warnings))
 
 
+def is_mmaction2(content: object) -> bool:
+    """Whether a JSON value is the database alone, video by video, as BMN and MMAction2 keep it."""
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(video, dict) and "annotations" in video for video in content.values())
+    )
+
+
 def _read_video(
     raw: object, video_id: str, where: str, count_empty: bool, warnings: list[str], faults: Faults
 ) -> VideoAnnotation:
     video = convert(raw, _Video, where)
+    if video.duration is None:
+        video.duration = video.duration_second
     if video.duration is not None and not (math.isfinite(video.duration) and video.duration >= 0):
         raise UsageError(f'{where}: "duration" is {video.duration}; expected seconds >= 0')
     if video.scene is not None and not video.scene.strip():

@@ -10,10 +10,10 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import read_annotations, read_scenes
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.results import Segment
-from tsm_runtime.video.finding import VIDEO_SUFFIXES
+from tsm_runtime.video.finding import is_video
 from tsm_train.config import DataConfig
-from tsm_train.data.places import find_video
 from tsm_train.data.problems import Problems
+from tsm_train.data.video_files import find_video
 
 __all__ = ["Source", "read_sources"]
 
@@ -67,7 +67,8 @@ def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
     known = {source.video_id for source in sources}
     for video_id in sorted(scenes.keys() - known):
         problems.add("annotation", f"{data.scenes}: video {video_id!r} is not in {path.name}")
-    _tell_not_annotated(Path(data.videos), known, problems)
+    annotated = {source.path for source in sources if source.path is not None}
+    _note_not_annotated(Path(data.videos), annotated, problems)
     return sources
 
 
@@ -104,8 +105,7 @@ def _source(
     )
 
 
-def _tell_not_annotated(folder: Path, known: set[str], problems: Problems) -> None:
+def _note_not_annotated(folder: Path, annotated: set[Path], problems: Problems) -> None:
     for path in sorted(folder.iterdir()):
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-        if is_video and path.stem not in known and path.is_file():
+        if is_video(path) and path not in annotated:
             problems.add("not-annotated", f"{path}: not annotated; left out")
