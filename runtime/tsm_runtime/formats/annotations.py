@@ -11,6 +11,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, is_folder, noting, read_json, read_text
 from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
 from tsm_runtime.formats.ground_truth import (
+    EmptySegments,
     GroundTruth,
     VideoAnnotation,
     is_mmaction2,
@@ -97,9 +98,10 @@ def read_annotations(
     path: Path,
     format_: AnnotationFormat | None = None,
     *,
-    empty_segments: Literal["refuse", "count"] = "refuse",
+    empty_segments: EmptySegments = "refuse",
     faults: Faults = None,
     options: ReadOptions | None = None,
+    repeated: list[str] | None = None,
 ) -> GroundTruth:
     """Read ground truth in any of the formats; ActivityNet's alone tells durations and scenes.
 
@@ -109,6 +111,7 @@ def read_annotations(
         empty_segments: of ActivityNet JSON, see `ground_truth.read_ground_truth`.
         faults: gets the faults of entries, which are then left out; without it the first is raised.
         options: which tiers are read, and what videos without any entry stand for.
+        repeated: gets keys that an object of ActivityNet's JSON has twice; without it `faults` gets them.
 
     Raises:
         UsageError: names file and entry.
@@ -116,7 +119,7 @@ def read_annotations(
     format_ = format_ or annotation_format(path)
     options = options or ReadOptions()
     if format_ in ("activitynet", "mmaction2"):
-        return read_ground_truth(path, empty_segments=empty_segments, faults=faults)
+        return read_ground_truth(path, empty_segments=empty_segments, faults=faults, repeated=repeated)
     unannotated: list[str] | None = None if options.unannotated == "background" else []
     subsets: dict[str, str] = {}
     if format_ == "csv":

@@ -12,10 +12,13 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, noting, read_json
+from tsm_runtime.formats.raw_segments import raw_segment
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.strict import convert
 
-__all__ = ["GroundTruth", "VideoAnnotation", "read_ground_truth"]
+__all__ = ["EmptySegments", "GroundTruth", "VideoAnnotation", "is_mmaction2", "read_ground_truth"]
+
+EmptySegments = Literal["refuse", "count", "any"]
 
 _TOLERANCE_SECONDS = 1e-9
 _DURATION_SLACK_SECONDS = 0.5
@@ -95,11 +98,6 @@ class GroundTruth:
         return dict(Counter(label for video in self.videos for label in video.empty_labels))
 
 
-class _Annotation(msgspec.Struct):
-    label: str
-    segment: tuple[float, float]
-
-
 class _Video(msgspec.Struct):
     subset: str = ""
     duration: float | None = None
@@ -109,7 +107,11 @@ class _Video(msgspec.Struct):
 
 
 def read_ground_truth(
-    path: Path, *, empty_segments: Literal["refuse", "count"] = "refuse", faults: Faults = None
+    path: Path,
+    *,
+    empty_segments: EmptySegments = "refuse",
+    faults: Faults = None,
+    repeated: list[str] | None = None,
 ) -> GroundTruth:
     """Read an ActivityNet `database` JSON, with an optional "scene" per video; other fields are ignored.
 
@@ -117,13 +119,15 @@ def read_ground_truth(
         path: the file.
         empty_segments: what to do with an instance of length zero. "refuse" is an error; "count" keeps it as
             `VideoAnnotation.empty_labels` with a warning. ActivityNet 1.3 itself holds such instances, and
-            its official figures count them as missed.
+            its official figures count them as missed; what starts below 0 or ends before it starts is left
+            out, with a warning. "any" counts too, and takes such bounds as they are, as evaluators do.
         faults: gets the faults of videos and entries, which are then left out.
+        repeated: gets keys that an object has twice; without it `faults` gets them.
 
     Raises:
         UsageError: names file, video and entry (counted from 1) of the first fault.
     """
-    content = read_json(path, faults)
+    content = read_json(path, faults if repeated is None else repeated)
     database = (
         content.get("database", content if is_mmaction2(content) else None)
         if isinstance(content, dict)
@@ -136,7 +140,7 @@ def read_ground_truth(
     for video_id, raw in database.items():
         where = f"{path}: video {video_id!r}"
         with noting(faults):
-            videos.append(_read_video(raw, video_id, where, empty_segments == "count", warnings, faults))
+            videos.append(_read_video(raw, video_id, where, empty_segments, warnings, faults))
     return GroundTruth(videos=tuple(videos), warnings=tuple(warnings))
 
 
@@ -150,7 +154,7 @@ def is_mmaction2(content: object) -> bool:
 
 
 def _read_video(
-    raw: object, video_id: str, where: str, count_empty: bool, warnings: list[str], faults: Faults
+    raw: object, video_id: str, where: str, empty: EmptySegments, warnings: list[str], faults: Faults
 ) -> VideoAnnotation:
     video = convert(raw, _Video, where)
     if video.duration is None:
@@ -165,16 +169,16 @@ def _read_video(
     for number, entry in enumerate(video.annotations, start=1):
         annotation = None
         with noting(faults):
-            annotation = _read_entry(entry, f"{where}, entry {number}", count_empty)
+            annotation = _read_entry(entry, f"{where}, entry {number}", empty, warnings)
         if annotation is None:
             continue
-        start, end = annotation.segment
+        start, end = annotation.start_seconds, annotation.end_seconds
         if start == end:
             empty_labels.append(annotation.label)
             empty_entries.append(number)
             warnings.append(f"{where}, entry {number}: zero-length segment at {start} s counts as missed")
             continue
-        segments.append(Segment(label=annotation.label, start_seconds=start, end_seconds=end))
+        segments.append(annotation)
         if video.duration is not None and end > video.duration + _DURATION_SLACK_SECONDS:
             warnings.append(f"{where}, entry {number}: ends at {end} s, the video at {video.duration} s")
     return VideoAnnotation(
@@ -188,23 +192,26 @@ def _read_video(
     )
 
 
-def _read_entry(entry: object, where: str, count_empty: bool) -> _Annotation:
-    annotation = convert(entry, _Annotation, where)
-    _check_annotation(annotation, where, count_empty)
-    return annotation
+def _read_entry(entry: object, where: str, empty: EmptySegments, warnings: list[str]) -> Segment | None:
+    """Return an instance, or None where it is left out.
 
-
-def _check_annotation(annotation: _Annotation, where: str, count_empty: bool) -> None:
-    """Refuse what is no segment of an action, naming the entry."""
-    start, end = annotation.segment
-    if not annotation.label.strip():
+    A bound as text, as some ground truths of THUMOS14 have it, is a number.
+    """
+    raw = raw_segment(where, entry)
+    if not raw.label.strip():
         raise UsageError(f"{where}: empty label")
-    if annotation.label == BACKGROUND:
+    if raw.label == BACKGROUND:
         raise UsageError(f"{where}: label {BACKGROUND!r} is reserved; leave background unannotated")
-    if not (math.isfinite(start) and math.isfinite(end)):
-        raise UsageError(f"{where}: segment [{start}, {end}]; expected two finite numbers")
+    start, end = raw.start_seconds, raw.end_seconds
+    if empty == "any" or (empty == "count" and start == end >= 0):
+        return raw
+    if empty == "count" and (start < 0 or end < start):
+        fault = "starts before 0" if start < 0 else "ends before it starts"
+        warnings.append(f"{where}: segment [{start}, {end}] {fault}; left out")
+        return None
     if start < 0:
         raise UsageError(f"{where}: segment [{start}, {end}] starts before 0")
-    if end < start or (end == start and not count_empty):
+    if end <= start:
         fault = "has length zero" if end == start else "ends before it starts"
         raise UsageError(f"{where}: segment [{start}, {end}] {fault}; correct or remove it")
+    return Segment(label=raw.label, start_seconds=start, end_seconds=end)

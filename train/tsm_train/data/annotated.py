@@ -9,6 +9,7 @@ from pathlib import Path
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import read_annotations, read_scenes
 from tsm_runtime.formats.ground_truth import VideoAnnotation
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.results import Segment
 from tsm_runtime.video.finding import is_video
 from tsm_train.config import DataConfig
@@ -58,7 +59,8 @@ def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
     path = Path(data.annotations)
     faults: list[str] = []
     kind = None if data.format == "auto" or data.format == "x360" else data.format
-    truth = read_annotations(path, kind, faults=faults)
+    options = ReadOptions(tiers=data.tiers, unannotated=data.unannotated)
+    truth = read_annotations(path, kind, faults=faults, options=options)
     scenes = read_scenes(Path(data.scenes), faults=faults) if data.scenes else {}
     for fault in faults:
         problems.add("annotation", fault)
@@ -69,7 +71,19 @@ def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
         problems.add("annotation", f"{data.scenes}: video {video_id!r} is not in {path.name}")
     annotated = {source.path for source in sources if source.path is not None}
     _note_not_annotated(Path(data.videos), annotated, problems)
-    return sources
+    return [*sources, *(_unannotated(data, video_id, pattern) for video_id in truth.unannotated)]
+
+
+def _unannotated(data: DataConfig, video_id: str, pattern: re.Pattern[str] | None) -> Source:
+    """Return a video that the project names without any entry: a split may name it, and nothing uses it."""
+    match = pattern.search(video_id) if pattern is not None else None
+    return Source(
+        video_id=video_id,
+        entry=f"{data.annotations}: video {video_id!r}",
+        path=None,
+        capture=match[1] if match is not None and match[1] else video_id,
+        segments=(),
+    )
 
 
 def _source(
