@@ -51,9 +51,7 @@ def test_the_head_is_trained_after_the_backbone(config_file: Path, tmp_path: Pat
     found.require_backbone(weights_sha256(backbone.weights), "run")
     assert found.labels == backbone.labels
     assert len(found.thresholds) == (len(found.labels.actions) if head == "sigmoid" else 0)
-    with pytest.raises(
-        UsageError, match="run: the temporal head was trained on features of another"
-    ):
+    with pytest.raises(UsageError, match="run: the temporal head was trained on features of another"):
         found.require_backbone("0" * 64, "run")
 
 
@@ -76,3 +74,12 @@ def test_a_finished_run_gets_another_head_and_a_new_run_none(config_file: Path, 
 def test_a_window_beyond_the_interval_is_refused(config_file: Path) -> None:
     with pytest.raises(UsageError, match=r"clip.window_seconds 1 with \[head\]"):
         load_config(config_file, ["clip.window_seconds=1.0", *HEAD])
+
+
+def test_with_folds_the_validation_videos_choose_nothing(config_file: Path, tmp_path: Path) -> None:
+    metrics = fit(load_config(config_file, [*HEAD, "head.folds=3"]), tmp_path / "run")
+    assert {"head_fitted_map", "head_cv_map", "head_validation_map", "head_validation_map_0.95"} <= set(
+        metrics
+    )
+    with pytest.raises(UsageError, match=r"head.folds 4: .* no more than the 3 training recordings"):
+        fit(load_config(config_file, [*HEAD, "head.folds=4"]), tmp_path / "run", resume=True)
