@@ -87,8 +87,8 @@ class ModelConfig(_Section, frozen=True):
     width_mult: Positive = 1.0
     """Only for mobilenet_v2."""
     pretrained: str = ""
-    """`imagenet`, a file, or empty for random weights. Of a checkpoint of tsm-train, outputs whose labels
-    this run has too are taken over as well."""
+    """`imagenet`, `demo` (the embedded demo model), a file, or empty for random weights. Of the demo model
+    and of checkpoints of tsm-train, outputs whose labels this run has too are taken over as well."""
     head: Literal["softmax", "sigmoid"] = "softmax"
     """`softmax`: an interval is of one action or background; `sigmoid`: of any number of actions."""
     scene_head: bool = True
@@ -394,6 +394,6 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             **{key: absolute(getattr(data, key)) for key in _DATA_PATHS},
         ),
         model=model
-        if model.pretrained in ("", "imagenet")
+        if model.pretrained in ("", "imagenet", "demo")
         else msgspec.structs.replace(model, pretrained=absolute(model.pretrained)),
     )
