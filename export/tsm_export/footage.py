@@ -16,8 +16,6 @@ from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.video_files import find_video
 
-__all__ = ["Validation", "calibration_videos", "validation_videos"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:

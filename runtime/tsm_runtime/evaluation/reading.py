@@ -23,14 +23,6 @@ from tsm_runtime.formats.raw_segments import read_raw_detections
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.results import Segment
 
-__all__ = [
-    "EvaluationInput",
-    "choose_subset",
-    "prepare_predictions",
-    "prepare_truth",
-    "read_evaluation_input",
-]
-
 _DEFAULT_SUBSET = "validation"
 _SHOWN = 5
 

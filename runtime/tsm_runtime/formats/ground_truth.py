@@ -16,8 +16,6 @@ from tsm_runtime.formats.raw_segments import raw_segment
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.strict import convert
 
-__all__ = ["EmptySegments", "GroundTruth", "VideoAnnotation", "is_mmaction2", "read_ground_truth"]
-
 EmptySegments = Literal["refuse", "count", "any"]
 
 _TOLERANCE_SECONDS = 1e-9

@@ -14,8 +14,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.numbers import parse_number
 from tsm_runtime.results import Segment
 
-__all__ = ["RawSegment", "raw_segment", "read_raw_detections"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawSegment(Segment):

@@ -12,18 +12,6 @@ from typing import Literal
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import is_folder, read_text
 
-__all__ = [
-    "EGOCENTRIC",
-    "Ids",
-    "VIDEO_SUFFIXES",
-    "VIEWS",
-    "VideoInput",
-    "default_id",
-    "is_video",
-    "list_inputs",
-    "read_list",
-]
-
 VIDEO_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".dav", ".divx", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts"),
     *(".m2v", ".m4v", ".mjpeg", ".mkv", ".mod", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"),

@@ -16,8 +16,6 @@ from tsm_train.config import DataConfig
 from tsm_train.data.problems import Problems
 from tsm_train.data.video_files import find_video
 
-__all__ = ["Source", "read_sources"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:

@@ -10,8 +10,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
 from tsm_runtime.video.finding import is_video
 
-__all__ = ["find_video"]
-
 _FIRST = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".ts", ".wmv", ".3gp")
 """Which of several files of one name is taken."""
 
