@@ -58,6 +58,10 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    ray: options.RayAddress = None,
+    workers: options.Workers = 0,
+    worker_cpus: options.WorkerCpus = 1.0,
+    worker_gpus: options.WorkerGpus = 0.0,
     live: options.LiveAlias = False,
     demo: options.Demo = False,
     quiet: options.Quiet = False,
@@ -105,9 +109,11 @@ def tsm_run(
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
     from tsm_runtime.archive.choice import ArchiveOptions
+    from tsm_runtime.archive.ray_run import RayOptions
     from tsm_runtime.archive.shard import Shard
+    from tsm_runtime.commands.file_request import FileRequest
     from tsm_runtime.commands.run_captures import CaptureRequest
-    from tsm_runtime.commands.run_files import FileRequest, run_files
+    from tsm_runtime.commands.run_files import run_files
 
     captures = CaptureRequest(captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets)
     files = FileRequest(
@@ -135,6 +141,9 @@ def tsm_run(
             retry_failed=retry_failed,
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
+        ray=None
+        if ray is None
+        else RayOptions(address=ray, workers=workers, worker_cpus=worker_cpus, worker_gpus=worker_gpus),
         quiet=quiet,
     )
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsm_runtime.archive.choice import ArchiveOptions, check_options
-from tsm_runtime.archive.ledger import Ledger, failure_reason, open_ledger
+from tsm_runtime.archive.choice import check_options
+from tsm_runtime.archive.ledger import Ledger, open_ledger
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
+from tsm_runtime.commands.encoding import encoding_for
+from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.commands.progress import progress_bars
 from tsm_runtime.commands.run_archive import interrupted_by_sigterm, into_folder, is_archive, run_settings
-from tsm_runtime.commands.run_captures import CaptureRequest, views_of_members
-from tsm_runtime.errors import TsmError, UsageError, VideoError
-from tsm_runtime.formats.names import Format
+from tsm_runtime.commands.run_captures import views_of_members
+from tsm_runtime.commands.run_ray import RayRun, run_on_ray
+from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
+from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
-from tsm_runtime.models.nvdec import Hwdec, Nvdec, open_nvdec
+from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
@@ -30,81 +33,20 @@ from tsm_runtime.outputs.sinks import (
     check_output,
     check_writable,
     choose_format,
-    label_ids_for,
     open_sink,
 )
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
+from tsm_runtime.pipeline.run import run_captures
 from tsm_runtime.terminal import printable, warn
-from tsm_runtime.video.finding import Ids, list_inputs, read_list
+from tsm_runtime.video.finding import list_inputs, read_list
 
 _MOST_JOBS = 8
 _CORES_PER_JOB = 4
 """The decoder's own threads and the one that converts."""
 
 
-# --- options --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRequest:
-    """Options of the command as given; None where not."""
-
-    videos: tuple[str, ...] = ()
-    captures: CaptureRequest | None = None
-    video_id: str | None = None
-    output: str | None = None
-    format: Format | None = None
-    label_map: Path | None = None
-    overlay: Path | None = None
-    report: Path | None = None
-    embed: bool = False
-    truth: Path | None = None
-    start: float = 0.0
-    end: float | None = None
-    batch: int | None = None
-    jobs: int | None = None
-    hwdec: Hwdec = "none"
-    rate: float | None = None
-    playlists: bool = False
-    ids: Ids = "auto"
-    archive: ArchiveOptions = field(default_factory=ArchiveOptions)
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if any(video == "-" or "://" in video for video in self.videos):
-            raise UsageError("an address or - is a stream: use tsm-live")
-        if self.captures is not None:
-            self._check_captures(self.captures.option)
-
-    def _check_captures(self, option: str) -> None:
-        if self.videos:
-            raise UsageError(f"{self.videos[0]} beside {option}: which view is it? name it with --view")
-        alone = {
-            "--overlay": self.overlay,
-            "--report": self.report,
-            "--embed": self.embed or None,
-            "--truth": self.truth,
-            "--start": self.start or None,
-            "--end": self.end,
-        }
-        for name, given in alone.items():
-            if given is not None:
-                raise UsageError(f"{name} is for a video alone: leave it out beside {option}")
-
-    def options(self, ensemble: Ensemble, num_members: int) -> Options:
-        """Return the options of the run."""
-        return Options(
-            start_seconds=self.start,
-            end_seconds=self.end,
-            # An ensemble drops after the fusion: weak segments support those of other members.
-            min_score=ensemble.min_score if num_members == 1 else 0.0,
-            batch_size=self.batch,
-            rate=self.rate,
-            allow_playlists=self.playlists,
-            fusion=ensemble.options,
-        )
+# --- inputs and outputs ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +166,23 @@ class _Run:
     def all_of(self, plans: Sequence[CapturePlan], ledger: Ledger | None) -> int:
         """Open the models and run some plans; return the exit code."""
         request, inputs = self.request, self.inputs
+        if not plans:
+            return 0
+        if request.ray is not None:
+            return run_on_ray(
+                RayRun(
+                    request=request,
+                    ray=request.ray,
+                    ensemble=self.ensemble,
+                    backend=self.backend,
+                    overrides=self.overrides,
+                    bundles=self.bundles,
+                    views=inputs.views,
+                    all_plans=inputs.plans,
+                ),
+                plans,
+                ledger,
+            ).exit_code(len(plans), any_failed=bool(inputs.errors))
         options = request.options(self.ensemble, sum(map(len, inputs.views)))
         with closing_members(
             open_members(self.ensemble, self.bundles, self.backend, self.overrides)
@@ -234,7 +193,8 @@ class _Run:
                 for view in views
             ]
             members = [member for _, member in seen]
-            encoding = _encoding(request, inputs.plans, [bundle for bundle, _ in seen], members, options)
+            described = describe_run([bundle for bundle, _ in seen], members, options)
+            encoding = encoding_for(request, inputs.plans, self.bundles, described)
             sink = self._sink(encoding, members)
             if self.notice:
                 warn(self.notice)
@@ -258,47 +218,6 @@ class _Run:
         if request.overlay is not None:
             sink = with_overlay(sink, self.inputs.plans[0].named.path, request.overlay, quiet=request.quiet)
         return sink if self.page is None else with_report(sink, self.page, members)
-
-
-def _encoding(
-    request: FileRequest,
-    plans: Sequence[CapturePlan],
-    bundles: Sequence[Bundle],
-    members: Sequence[Member],
-    options: Options,
-) -> Encoding:
-    """Return how results become bytes.
-
-    Raises:
-        UsageError: a label map that is wrong or for another format.
-    """
-    format_ = choose_format(request.output, request.format)
-    action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
-    described = describe_run(bundles, members, options)
-    if request.captures is not None:
-        described["captures"] = {
-            plan.capture_id: {video.video_id: begin for video, begin in plan.begins} for plan in plans
-        }
-    return Encoding(
-        format=format_,
-        external_data=described,
-        media={plan.capture_id: plan.named.path for plan in plans},
-        label_ids=label_ids_for(format_, request.label_map, action_labels),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Losses:
-    """What gave no result: videos, and captures of which no video did. A plain video is both."""
-
-    num_videos: int = 0
-    num_captures: int = 0
-
-    def exit_code(self, num_captures: int, *, any_failed: bool = False) -> int:
-        """Return the exit code of a run on so many captures; `any_failed`: an input was no video at all."""
-        if self.num_captures == num_captures:
-            return VideoError.exit_code
-        return TsmError.exit_code if self.num_captures or self.num_videos or any_failed else 0
 
 
 def run_all(
@@ -327,7 +246,6 @@ def run_all(
     Returns:
         How many gave no result; each is reported on standard error.
     """
-    num_videos = num_captures = 0
     with ExitStack() as held:
         bars = None if quiet else held.enter_context(progress_bars(options))
         outcomes = run_captures(
@@ -338,41 +256,7 @@ def run_all(
             nvdec=nvdec,
             progress=None if bars is None else bars.report,
         )
-        held.callback(sink.close)  # what is there is written, also when the run is interrupted
-        for outcome in held.enter_context(closing(outcomes)):
-            with nullcontext() if bars is None else bars.away([video.video for video in outcome.videos]):
-                _report(outcome, quiet=quiet)
-                is_lost = not _keep(outcome, sink, ledger)
-            num_videos += sum(video.error is not None for video in outcome.videos)
-            num_captures += is_lost
-    return Losses(num_videos=num_videos, num_captures=num_captures)
-
-
-def _keep(outcome: CaptureOutcome, sink: Sink, ledger: Ledger | None) -> bool:
-    """Write the result of a video or capture; return whether there is one."""
-    if ledger is not None:
-        if why := ledger.keep(outcome, sink):
-            warn(printable(why))
-        return outcome.result is not None and why is None
-    if outcome.result is None:
-        sink.fail(outcome.plan.capture_id, failure_reason(outcome))
-        return False
-    sink.add(outcome.result)
-    return True
-
-
-def _report(outcome: CaptureOutcome, *, quiet: bool) -> None:
-    """Print errors and warnings of a video or capture on standard error."""
-    for video in outcome.videos:
-        if video.error is not None:
-            warn(printable(str(video.error)))
-        for line in () if quiet else video.warnings:
-            warn(printable(f"{video.video.path}: {line}"))
-    plan = outcome.plan
-    for note in () if quiet else plan.notes:
-        warn(printable(f"capture {plan.capture_id}: {note}"))
-    if outcome.result is None and not plan.is_video:
-        warn(printable(f"capture {plan.capture_id}: no video of it gave a result"))
+        return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, quiet=quiet)
 
 
 def default_jobs(members: Sequence[Member]) -> int:

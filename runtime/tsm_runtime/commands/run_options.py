@@ -37,6 +37,7 @@ __all__ = [
     "Precision",
     "Quiet",
     "Rate",
+    "RayAddress",
     "Rebuild",
     "Report",
     "Resume",
@@ -51,6 +52,9 @@ __all__ = [
     "Views",
     "Weights",
     "Window",
+    "WorkerCpus",
+    "WorkerGpus",
+    "Workers",
 ]
 
 # --- Which models on which videos.
@@ -268,6 +272,18 @@ IdKind = Annotated[
         " where two stems are equal",
     ),
 ]
+
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="run on a Ray cluster: its address, auto for this machine's, local for a new one here",
+        show_default=False,
+    ),
+]
+Workers = Annotated[int, typer.Option(help="--ray: actors; 0: as many as there is room for", min=0)]
+WorkerCpus = Annotated[float, typer.Option(help="--ray: cores of each actor")]
+WorkerGpus = Annotated[float, typer.Option(help="--ray: GPUs of each actor", min=0)]
 
 # --- The rest.
 LiveAlias = Annotated[
