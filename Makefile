@@ -7,7 +7,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
 ALONE := tests/train/training/test_robust_runs.py
 
-.PHONY: demo test lint typecheck unit conformance demo-model clean
+.PHONY: demo test nightly lint typecheck unit conformance demo-model clean
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -27,6 +27,10 @@ unit: export TSM_BINDINGS = $(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensor
 unit: $(ENV)/.complete
 	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --ignore $(ALONE)
 	$(ENV)/bin/pytest $(ALONE)
+
+# What takes minutes: failures of a Ray cluster.
+nightly: $(ENV)/.complete
+	TSM_NIGHTLY=1 $(ENV)/bin/pytest -m nightly
 
 # Parses and builds every backbone at full size with TensorRT for RTX, which needs no GPU (about an hour).
 conformance: $(ENV)/.complete

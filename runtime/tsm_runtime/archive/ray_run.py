@@ -5,6 +5,7 @@ Ray is imported where it is used (extra `cluster`).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ def require_ray() -> Any:
         BackendError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         import ray
         import ray.data
@@ -91,6 +93,7 @@ def ray_outcomes(
     *,
     sizes: Mapping[str, int] | None = None,
     in_order: bool = False,
+    kind: type[Predictor] = Predictor,
 ) -> Generator[OutcomeRow]:
     """Run videos or captures on a cluster, and yield each outcome once, as it comes.
 
@@ -104,6 +107,7 @@ def ray_outcomes(
         options: how wide.
         sizes: bytes of the files by id, for the size of batches.
         in_order: yield in the order of the plans, which waits for slow ones.
+        kind: what the actors run.
 
     Raises:
         RunError: the cluster was lost.
@@ -111,7 +115,7 @@ def ray_outcomes(
     waiting = {plan.capture_id: plan for plan in plans}
     for batch_size in (_batch_size(plans, sizes or {}, options), 1):
         todo = list(waiting.values())
-        for outcome in _one_pass(ray, todo, predictor, options, batch_size, in_order=in_order):
+        for outcome in _one_pass(ray, todo, predictor, options, batch_size, in_order=in_order, kind=kind):
             if waiting.pop(outcome.outcome.plan.capture_id, None) is not None:
                 yield outcome
         if not waiting:
@@ -136,6 +140,7 @@ def _one_pass(
     batch_size: int,
     *,
     in_order: bool,
+    kind: type[Predictor],
 ) -> Generator[OutcomeRow]:
     context = ray.data.DataContext.get_current().copy()
     context.max_errored_blocks = -1  # the videos of a batch that is given up are missing, and tried again
@@ -148,7 +153,7 @@ def _one_pass(
             [plan_row(plan) for plan in plans], override_num_blocks=max(1, -(-len(plans) // batch_size))
         )
         found = rows.map_batches(
-            Predictor,
+            kind,
             fn_constructor_kwargs={**predictor, "keep_outcomes": True},
             batch_size=batch_size,
             batch_format="pyarrow",
