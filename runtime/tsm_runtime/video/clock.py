@@ -94,6 +94,11 @@ class Clock:
             yield from self._settled(waiting, is_end=False)
         yield from self._settled(waiting, is_end=True)
 
+    @property
+    def zero_seconds(self) -> float | None:
+        """Time of the first presented frame on the container's clock; None: no frame had a time."""
+        return None if self._zero_ticks is None else float(self._zero_ticks * self.timing.time_base)
+
     def is_anchor(self, timed: TimedFrame, seconds: float) -> bool:
         """Whether reading from this frame on is right at `seconds`: its picture and its time are its own."""
         own = timed.frame.key_frame and self._own_ticks(timed.frame) is not None

@@ -24,7 +24,7 @@ from tsm_runtime.video.hardware import HardwareDecoder
 from tsm_runtime.video.opening import open_file
 from tsm_runtime.video.timing import timing_of
 
-__all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
+__all__ = ["TimedFrame", "VideoReader", "check_file", "choose_stream", "reason_of"]
 
 _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
 """How far before the wanted time to land; the next one is tried where a key frame was missed."""
@@ -107,6 +107,11 @@ class VideoReader:
     def close(self) -> None:
         """Close the container; calling it again does nothing."""
         self._container.close()
+
+    @property
+    def zero_seconds(self) -> float | None:
+        """Time of the first presented frame on the container's clock, once that frame is read."""
+        return self._clock.zero_seconds
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
         """Yield frames from the last one at or before `start_seconds` (or any earlier one) to the end."""
@@ -268,14 +273,7 @@ def _open_container(
 ) -> tuple[InputContainer, str]:
     """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
-        if not path.exists():
-            raise VideoError(f"{path}: no such file")
-        if path.is_dir():
-            raise VideoError(f"{path}: is a folder, not a video")
-        if path.is_file() and path.stat().st_size == 0:
-            raise VideoError(f"{path}: empty file")
-        if _is_animated_webp(path):
-            raise VideoError(f"{path}: animated WebP is not supported; convert it to MP4 or GIF first")
+        check_file(path)
         if nvdec is None:
             return open_file(path, allow_playlists=allow_playlists), ""
         try:
@@ -286,6 +284,22 @@ def _open_container(
             return open_file(path, allow_playlists=allow_playlists), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
+
+
+def check_file(path: Path) -> None:
+    """Check that there is a file with something in it.
+
+    Raises:
+        VideoError: says what is there instead.
+    """
+    if not path.exists():
+        raise VideoError(f"{path}: no such file")
+    if path.is_dir():
+        raise VideoError(f"{path}: is a folder, not a video")
+    if path.is_file() and path.stat().st_size == 0:
+        raise VideoError(f"{path}: empty file")
+    if _is_animated_webp(path):
+        raise VideoError(f"{path}: animated WebP is not supported; convert it to MP4 or GIF first")
 
 
 def _is_animated_webp(path: Path) -> bool:
