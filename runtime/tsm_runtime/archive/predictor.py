@@ -36,6 +36,7 @@ from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.nvdec import Hwdec, open_nvdec
 from tsm_runtime.models.opening import load_bundles, open_members
 from tsm_runtime.pipeline.description import describe_run
+from tsm_runtime.pipeline.isolation import Isolation, Limits
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.result import VideoOutcome
 from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
@@ -48,7 +49,7 @@ class Predictor:
 
     Args:
         bundle: a bundle folder, or the members of an ensemble; every machine sees it under this path.
-        backend, overrides, options, hwdec: as in a local run.
+        backend, overrides, options, hwdec, isolation: as in a local run.
         views: that each member sees; None: plain videos.
         bundle_sha256: of each member, as the driver has read it; another one is an error of each video.
         keep_outcomes: add a column `outcome` for the driver, see `outcome_of_row`.
@@ -62,6 +63,7 @@ class Predictor:
         overrides: Overrides | None = None,
         options: Options | None = None,
         hwdec: Hwdec = "none",
+        isolation: Limits | None = None,
         views: Sequence[Sequence[str]] | None = None,
         bundle_sha256: Sequence[str] = (),
         keep_outcomes: bool = False,
@@ -71,6 +73,7 @@ class Predictor:
         self._overrides = overrides or Overrides()
         self._options = options or Options()
         self._hwdec: Hwdec = hwdec
+        self._isolation = None if isolation is None else Isolation(isolation)
         self._views = views
         self._expected = tuple(bundle_sha256)
         self._keep_outcomes = keep_outcomes
@@ -94,7 +97,7 @@ class Predictor:
 
     def _outcomes(self, plans: Sequence[CapturePlan]) -> Iterator[CaptureOutcome]:
         _, members, nvdec = self._models()
-        yield from run_captures(plans, members, self._options, nvdec=nvdec)
+        yield from run_captures(plans, members, self._options, nvdec=nvdec, isolation=self._isolation)
 
     def _models(self) -> tuple[list[Bundle], list[Member], Any]:
         if self._opened is None:

@@ -12,6 +12,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.names import Format
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.models.nvdec import Hwdec
+from tsm_runtime.pipeline.isolation import Limits
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.finding import Ids
 
@@ -40,6 +41,7 @@ class FileRequest:
     ids: Ids = "auto"
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
     ray: RayOptions | None = None
+    isolation: Limits | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -47,6 +49,8 @@ class FileRequest:
             raise UsageError("an address or - is a stream: use tsm-live")
         if self.ray is not None:
             self._check_ray()
+        if self.isolation is not None and self.hwdec != "none":
+            raise UsageError(f"--isolate decodes on the CPU: leave out --hwdec {self.hwdec}")
         if self.captures is not None:
             self._check_captures(self.captures.option)
 

@@ -58,6 +58,9 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    isolate: options.Isolate = False,
+    memory_limit: options.MemoryLimit = None,
+    time_limit: options.TimeLimit = None,
     ray: options.RayAddress = None,
     workers: options.Workers = 0,
     worker_cpus: options.WorkerCpus = 1.0,
@@ -114,6 +117,7 @@ def tsm_run(
     from tsm_runtime.commands.file_request import FileRequest
     from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.commands.run_files import run_files
+    from tsm_runtime.pipeline.isolation import Limits
 
     captures = CaptureRequest(captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets)
     files = FileRequest(
@@ -141,6 +145,9 @@ def tsm_run(
             retry_failed=retry_failed,
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
+        isolation=Limits(memory_mebibytes=memory_limit, seconds=time_limit)
+        if isolate or memory_limit is not None or time_limit is not None
+        else None,
         ray=None
         if ray is None
         else RayOptions(address=ray, workers=workers, worker_cpus=worker_cpus, worker_gpus=worker_gpus),

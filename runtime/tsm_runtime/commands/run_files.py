@@ -36,6 +36,7 @@ from tsm_runtime.outputs.sinks import (
     open_sink,
 )
 from tsm_runtime.pipeline.description import describe_run
+from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_captures
 from tsm_runtime.terminal import printable, warn
@@ -199,7 +200,8 @@ class _Run:
             if self.notice:
                 warn(self.notice)
             decoder = open_nvdec(request.hwdec, self.bundles, opened, rebuild=self.backend.rebuild)
-            with decoder or nullcontext() as nvdec:
+            limits = request.isolation
+            with decoder or nullcontext() as nvdec, Isolation(limits) as workers:
                 lost = run_all(
                     plans,
                     members,
@@ -208,6 +210,7 @@ class _Run:
                     jobs=request.jobs,
                     quiet=request.quiet,
                     nvdec=nvdec,
+                    isolation=None if limits is None else workers,
                     ledger=ledger,
                 )
         return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
@@ -229,6 +232,7 @@ def run_all(
     jobs: int | None = None,
     quiet: bool = False,
     nvdec: Nvdec | None = None,
+    isolation: Isolation | None = None,
     ledger: Ledger | None = None,
 ) -> Losses:
     """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
@@ -241,6 +245,7 @@ def run_all(
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
         nvdec: decodes on a GPU, one video at a time.
+        isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
 
     Returns:
@@ -254,6 +259,7 @@ def run_all(
             options,
             jobs=jobs or (default_jobs(members) if nvdec is None else 1),
             nvdec=nvdec,
+            isolation=isolation,
             progress=None if bars is None else bars.report,
         )
         return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, quiet=quiet)

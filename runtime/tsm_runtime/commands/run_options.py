@@ -23,9 +23,11 @@ __all__ = [
     "Hwdec",
     "IdKind",
     "Iou",
+    "Isolate",
     "Jobs",
     "LabelMap",
     "LiveAlias",
+    "MemoryLimit",
     "Method",
     "MinDuration",
     "MinScore",
@@ -46,6 +48,7 @@ __all__ = [
     "Start",
     "Stride",
     "Threads",
+    "TimeLimit",
     "Truth",
     "VideoId",
     "Videos",
@@ -273,6 +276,20 @@ IdKind = Annotated[
     ),
 ]
 
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate", help="decode each video in a process of its own: a crash or hang costs that video alone"
+    ),
+]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(help="MiB that decoding a video may take; with --isolate, which it implies", min=128),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(help="seconds that decoding a video may take; with --isolate, which it implies", min=0.1),
+]
 RayAddress = Annotated[
     str | None,
     typer.Option(

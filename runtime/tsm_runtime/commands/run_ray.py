@@ -51,6 +51,7 @@ class RayRun:
             "overrides": self.overrides,
             "options": self.request.options(self.ensemble, sum(map(len, self.views))),
             "hwdec": self.request.hwdec,
+            "isolation": self.request.isolation,
             "views": self.views,
             "bundle_sha256": [bundle.manifest_sha256 for bundle in self.bundles],
         }

@@ -22,6 +22,7 @@ from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.pipeline.isolation import IsolatedClips, Isolation
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.prefetch import Ended, Prefetcher
 from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
@@ -49,6 +50,7 @@ def scored_videos(
     jobs: int = 1,
     progress: VideoProgress | None = None,
     nvdec: Nvdec | None = None,
+    isolation: Isolation | None = None,
 ) -> Generator[ScoredVideo | VideoError]:
     """Decode and score videos, several at a time, and yield them in their order.
 
@@ -63,6 +65,7 @@ def scored_videos(
         jobs: videos that are decoded at a time.
         progress: called after each batch of a video.
         nvdec: decodes on a GPU.
+        isolation: decodes in other processes, on the CPU.
 
     Yields:
         For each video its scores, or the reason why it cannot be read.
@@ -74,7 +77,7 @@ def scored_videos(
     if not members:
         raise ValueError("no model to run: expected one or more")
     batch_size = options.batch_size or max(member.backend.best_batch for member in members)
-    yield from _Run(members, options.clips(batch_size), jobs, progress, nvdec).outcomes(videos)
+    yield from _Run(members, options.clips(batch_size), jobs, progress, nvdec, isolation).outcomes(videos)
 
 
 @dataclass(eq=False, slots=True)
@@ -125,10 +128,12 @@ class _Run:
         jobs: int,
         progress: VideoProgress | None,
         nvdec: Nvdec | None,
+        isolation: Isolation | None,
     ) -> None:
         self._members = members
         self._progress = progress
         self._nvdec = nvdec
+        self._isolation = isolation
         self._jobs = jobs
         self._batch_size = options.batch_size
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
@@ -184,6 +189,17 @@ class _Run:
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
+        if self._isolation is not None:
+            video.clips = IsolatedClips(
+                video.given.path,
+                self._specs(video.given.view),
+                self._options,
+                self._isolation,
+                cancelled=self._decoding.cancelled,
+                memory=self._read_into,
+            )
+            yield from video.clips
+            return
         rate, playlists = self._options.rate, self._options.allow_playlists
         path = video.given.path
         with VideoReader(path, self._nvdec, rate=rate, allow_playlists=playlists) as reader:
