@@ -13,7 +13,7 @@ settings.register_profile("tests", deadline=None)  # a busy machine is no failur
 settings.load_profile("tests")
 
 # Tests import what they share (media.py, fakes.py) by its plain name.
-sys.path[:0] = [str(Path(__file__).parent / "runtime" / folder) for folder in ("", "doubles")]
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("runtime", "runtime/doubles", "serve")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

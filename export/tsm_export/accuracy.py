@@ -43,7 +43,7 @@ class OnnxBackend(BlockingBackend):
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         """Score a (N, T, size, size, 3) uint8 batch."""
         found = dict(zip(self._outputs, self._session.run(self._outputs, {"frames": frames}), strict=True))
-        return Scores(found["action_scores"], found.get("scene_scores"))
+        return Scores.of(found)
 
 
 def run_models(

@@ -36,6 +36,8 @@ class ExportRequest:
         calibrate: annotations, or a folder of videos, for int8; None: the checkpoint's training videos.
         validate: annotations whose videos tell what each precision costs; None: nothing is told.
         opset: version of ONNX's operators; an older one for an older engine.
+        frame_outputs: models of clips also give action scores and features of each frame.
+        head: the temporal head that lies beside the checkpoint, if there is one, is exported too.
 
     Raises:
         UsageError: options that do not go together.
@@ -48,6 +50,8 @@ class ExportRequest:
     calibrate: Path | None = None
     validate: Path | None = None
     opset: int = DEFAULT_OPSET
+    frame_outputs: bool = True
+    head: bool = True
 
     def __post_init__(self) -> None:
         if "int8" not in self.engines and self.calibrate is not None:

@@ -29,7 +29,7 @@ PARITY_BATCH_SIZES = (2, 3)
 Outputs = Mapping[str, npt.NDArray[np.float32]]
 """Scores of a batch by the output's name."""
 
-Signature = Mapping[str, tuple[str, Sequence[int]]]
+Signature = Mapping[str, tuple[str, Sequence[int | str]]]
 """Per input or output its type, as onnxruntime names it, and its shape without the free first axis."""
 
 

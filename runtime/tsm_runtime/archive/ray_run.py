@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,16 +153,18 @@ def _one_pass(
         rows = ray.data.from_items(
             [plan_row(plan) for plan in plans], override_num_blocks=max(1, -(-len(plans) // batch_size))
         )
-        found = rows.map_batches(
-            kind,
-            fn_constructor_kwargs={**predictor, "keep_outcomes": True},
-            batch_size=batch_size,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, max(1, len(plans)))),
-            num_cpus=options.worker_cpus,
-            num_gpus=options.worker_gpus or None,
-            max_task_retries=_TRIES_AFTER_A_DEATH,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # max_task_retries has no other way in until Ray 2.64
+            found = rows.map_batches(
+                kind,
+                fn_constructor_kwargs={**predictor, "keep_outcomes": True},
+                batch_size=batch_size,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, max(1, len(plans)))),
+                num_cpus=options.worker_cpus,
+                num_gpus=options.worker_gpus or None,
+                max_task_retries=_TRIES_AFTER_A_DEATH,
+            )
         try:
             for row in found.iter_rows():
                 yield outcome_of_row(row)

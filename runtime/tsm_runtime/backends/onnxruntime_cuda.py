@@ -178,7 +178,7 @@ class OnnxruntimeCudaBackend:
         binding.synchronize_inputs()
         self._session.run_with_iobinding(binding)
         values = dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
-        return Scores(values["action_scores"], values.get("scene_scores"))
+        return Scores.of(values)
 
 
 def has_cuda_provider() -> bool:

@@ -151,7 +151,7 @@ class OpenvinoBackend:
         except Exception as error:  # as above
             raise run_failure(self.name, len(batch.frames), error) from error
         found = {name: slot.request.get_tensor(name).data.copy() for name in self._outputs}
-        batch.scores = Scores(found["action_scores"], found.get("scene_scores"))
+        batch.scores = Scores.of(found)
 
 
 def has_bf16() -> bool:

@@ -12,7 +12,7 @@ from tsm_runtime._version import __version__
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.errors import BackendError
 
-__all__ = ["describe_machine", "hardware_of"]
+__all__ = ["cpu_name", "describe_machine", "hardware_of"]
 
 _SEPARATOR = " | "
 _PACKAGES = (
@@ -23,7 +23,7 @@ _PACKAGES = (
 
 def describe_machine() -> str:
     """Return processor, number of cores and GPU, then the versions of system and packages."""
-    hardware = [_cpu_name(), f"{os.cpu_count()} cores", *_gpu_names()]
+    hardware = [cpu_name(), f"{os.cpu_count()} cores", *_gpu_names()]
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     versions = [system, f"Python {platform.python_version()}", f"tsm-tal {__version__}"]
     versions += [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
@@ -35,7 +35,8 @@ def hardware_of(machine: str) -> str:
     return machine.partition(_SEPARATOR)[0]
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the name of the processor."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             key, _, value = line.partition(":")

@@ -231,7 +231,11 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     assert 4 <= before < 16
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert f"{16 - before} of 16 videos done, {before} done before" in done.stderr
+    kept = int(done.stderr.split(" done before")[0].split()[-1])
+    assert (
+        before - 1 <= kept <= before + 2
+    )  # one may have been written and not yet recorded, others while it died
+    assert f"{16 - kept} of 16 videos done, {kept} done before" in done.stderr
     assert done_ids(out) == [f"v{n:02d}" for n in range(16)]  # each once
     program = "from tsm_runtime.commands.run import main; main()"
     options = ["-m", str(tiny_bundle), "-o", f"{tmp_path}/local/", "--threads", "1", "-q"]

@@ -39,9 +39,19 @@ class TorchBackend(BlockingBackend):
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         """Score a (N, T, size, size, 3) uint8 batch; the model's mode is the caller's affair."""
+        wrapped, model = self._model, self._model.model
         with torch.inference_mode():
-            action, *scene = self._model(torch.from_numpy(frames).to(self._device))
-        return Scores(action.cpu().numpy(), scene[0].cpu().numpy() if scene else None)
+            features = model.frame_features(torch.from_numpy(frames).to(self._device))
+            dropped = model.dropout(features)
+            action, *scene = wrapped.scores(*model.classify(dropped.mean(1)))
+            logits = model.action_head(dropped).float()
+            of_frames = logits.sigmoid() if wrapped.sigmoid else logits.softmax(2)
+        return Scores(
+            action.cpu().numpy(),
+            scene[0].cpu().numpy() if scene else None,
+            of_frames.cpu().numpy(),
+            features.float().cpu().numpy(),
+        )
 
 
 def predict(
