@@ -38,7 +38,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ground_truth.json and videos/: three training videos and one for validation, 6 s each."""
-    from tsm_train.synthetic import draw_dataset
+    from tsm_train.synthetic.dataset import draw_dataset
 
     folder = tmp_path_factory.mktemp("drawn")
     draw_dataset(folder, seed=2, training=3, validation=1, seconds=6.0, width=96, height=72, processes=1)

@@ -20,8 +20,6 @@ from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
-__all__ = ["Exported", "export_bundle", "newest_checkpoint"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:

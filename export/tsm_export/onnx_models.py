@@ -36,8 +36,6 @@ from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint
 
-__all__ = ["INT8_TOLERANCE", "OnnxFiles", "noise_clips", "onnx_files"]
-
 OnnxFiles = dict[str, tuple[bytes, ModelFile]]
 """Bytes and manifest entry of each ONNX file, by its name in the bundle."""
 

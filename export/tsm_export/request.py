@@ -10,8 +10,6 @@ from typing import Literal, TypeVar, get_args
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.errors import UsageError
 
-__all__ = ["DEFAULT_OPSET", "Engine", "ExportRequest", "Target", "checked_engines", "checked_targets"]
-
 Engine = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 

@@ -16,22 +16,6 @@ from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
 
-__all__ = [
-    "AugmentConfig",
-    "ClipConfig",
-    "Config",
-    "DataConfig",
-    "DataFormat",
-    "HeadConfig",
-    "ModelConfig",
-    "SegmentsConfig",
-    "StoreConfig",
-    "TrainConfig",
-    "View",
-    "config_of",
-    "load_config",
-]
-
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]

@@ -17,7 +17,6 @@ import torch
 
 from tsm_export.graphs.frame_outputs import FEATURES, FRAME_SCORES
 from tsm_export.graphs.parity import (
-    PARITY_BATCH_SIZES,
     Outputs,
     Signature,
     name_outputs,
@@ -32,18 +31,6 @@ from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.model.tsm import Probabilities
 from tsm_train.training.checkpoint import Checkpoint
-
-__all__ = [
-    "HALF_WEIGHTS_TOLERANCE",
-    "PARITY_BATCH_SIZES",
-    "PARITY_TOLERANCE",
-    "compare",
-    "export_fp32",
-    "export_graph",
-    "free_axis",
-    "halve_weights",
-    "score_outputs",
-]
 
 PARITY_TOLERANCE = TOLERANCES["fp32"].max_abs_error
 """Largest difference of an fp32 probability."""

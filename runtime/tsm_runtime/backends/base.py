@@ -14,17 +14,6 @@ from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import OutOfMemoryError, RunError
 
-__all__ = [
-    "Backend",
-    "BlockingBackend",
-    "Device",
-    "Scores",
-    "joined_scores",
-    "one_line",
-    "output_shapes",
-    "run_failure",
-]
-
 Device = Literal["cpu", "gpu"]
 
 

@@ -16,15 +16,6 @@ from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BundleError
 from tsm_runtime.machine import give_back_freed_memory, num_cores
 
-__all__ = [
-    "OnnxruntimeBackend",
-    "check_session",
-    "check_tensors",
-    "describe_session",
-    "open_session",
-    "session_options",
-]
-
 _NO_FOLDER = f"{os.devnull}/"
 """Where weights outside the model file are looked for: a place that holds none, as no hash covers them."""
 

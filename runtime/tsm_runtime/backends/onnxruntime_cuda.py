@@ -22,8 +22,6 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
-__all__ = ["CUDA_PROVIDER", "OnnxruntimeCudaBackend", "has_cuda_provider"]
-
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
 _NUM_SLOTS = 2

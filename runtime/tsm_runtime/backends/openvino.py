@@ -16,8 +16,6 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.machine import num_cores
 
-__all__ = ["OpenvinoBackend", "has_bf16"]
-
 _NUM_REQUESTS = 2
 """While one batch is worked on, the next is ready."""
 

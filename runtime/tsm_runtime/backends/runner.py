@@ -16,8 +16,6 @@ from tsm_runtime.backends.base import Backend, BlockingBackend, Scores, joined_s
 from tsm_runtime.errors import OutOfMemoryError, RunError, TsmError
 from tsm_runtime.terminal import warn
 
-__all__ = ["BatchRunner", "ParallelCalls", "calling_in_parallel"]
-
 
 @dataclass(eq=False, slots=True)
 class _Batch:

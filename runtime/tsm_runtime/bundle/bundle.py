@@ -15,8 +15,6 @@ from tsm_runtime.errors import BundleError
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.convert import RESIZE_FLAG
 
-__all__ = ["MANIFEST", "Bundle", "load_bundle"]
-
 MANIFEST = "manifest.json"
 
 CLIP_MODEL = "model.fp32.onnx"

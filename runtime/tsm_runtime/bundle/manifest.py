@@ -13,25 +13,6 @@ from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import RESIZE_FLAG
 from tsm_runtime.video.crop import Crop
 
-__all__ = [
-    "AccuracyReport",
-    "EngineInfo",
-    "FORMAT_VERSION",
-    "FileVerification",
-    "HardwareCompatibility",
-    "Head",
-    "Manifest",
-    "ModelFile",
-    "ParityReport",
-    "QuantizationReport",
-    "ShiftDirection",
-    "TemporalHeadInfo",
-    "Verification",
-    "encode_manifest",
-    "sha256",
-]
-
-
 FORMAT_VERSION = 4
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
 head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are

@@ -12,8 +12,6 @@ from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 
-__all__ = ["Member", "Overrides"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:

@@ -19,8 +19,6 @@ from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.rules import SegmentRules
 
-__all__ = ["closing_members", "load_bundles", "member_of", "open_member", "open_members", "settings_of"]
-
 OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 """As `open_member`."""
 

@@ -16,8 +16,6 @@ from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.find import find_segments
 from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["VideoOutcome", "outcome_of", "result_of"]
-
 
 def result_of(
     member: Member, scores: MemberScores, scored: ScoredVideo, min_score: float = 0.0

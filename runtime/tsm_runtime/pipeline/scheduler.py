@@ -30,8 +30,6 @@ from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 
-__all__ = ["VideoProgress", "scored_videos"]
-
 VideoProgress = Callable[[VideoInput, float, float | None], None]
 """Called with a video, the second of it that is scored, and the length that the container claims, or None."""
 

@@ -17,8 +17,6 @@ from tsm_runtime.models.temporal_head import joined_frames
 from tsm_runtime.results import FrameScores, IntervalScores
 from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["MemberScores", "ScoredVideo"]
-
 
 @dataclass(frozen=True, slots=True)
 class MemberScores:

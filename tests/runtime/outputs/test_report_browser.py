@@ -18,17 +18,10 @@ from media import counted, write_video
 
 from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.formats.read_write import SceneScore
-from tsm_runtime.outputs.report import (
-    MemberSegments,
-    Report,
-    ScoreStrip,
-    VideoReport,
-    chart_evaluation,
-    prediction_videos,
-    write_report,
-)
-from tsm_runtime.results import BACKGROUND, IntervalScores
+from tsm_runtime.outputs.report.content import MemberSegments, Report, ScoreStrip, VideoReport
+from tsm_runtime.outputs.report.evaluation_charts import chart_evaluation, prediction_videos
+from tsm_runtime.outputs.report.page import write_report
+from tsm_runtime.results import BACKGROUND, IntervalScores, SceneScore
 
 SECONDS = 4.0
 HOSTILE = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script></script>\u2028'

@@ -18,8 +18,6 @@ from tsm_train.config import Config
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, save_checkpoint
 
-__all__ = ["RESUME", "RunFolder", "begun_config", "check_same_config", "read_resume"]
-
 RESUME = "resume.ckpt"
 """State from which an unfinished run goes on: local to the machine, and never accepted by the export."""
 

@@ -35,8 +35,6 @@ from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.module import TrainingRun
 from tsm_train.training.run_folder import RESUME, RunFolder, check_same_config, read_resume
 
-__all__ = ["train"]
-
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

@@ -27,8 +27,6 @@ from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError
 
-__all__ = ["SubmittedBatch", "TensorrtBackend"]
-
 _NUM_SLOTS = 2
 """Batches in flight: while the GPU works on one, the next is copied to it."""
 

@@ -16,20 +16,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import EngineInfo, Manifest
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 
-__all__ = [
-    "INPUT",
-    "SMALLER",
-    "Plan",
-    "Tensor",
-    "TensorShapes",
-    "deserialize",
-    "letting_go",
-    "load_plan",
-    "not_loaded",
-    "require_tensors",
-    "tensor_shapes",
-]
-
 Tensor = tuple[str, str, tuple[int, ...]]
 """Mode, data type and shape of a tensor of a plan; -1: a free axis."""
 

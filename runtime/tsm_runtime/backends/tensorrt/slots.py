@@ -14,8 +14,6 @@ from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.memory import ALIGNMENT, DeviceEvent, DeviceMemory, DeviceStream, PinnedBuffer
 from tsm_runtime.backends.tensorrt.plan import INPUT, TensorShapes
 
-__all__ = ["Slot", "hold", "make_slot"]
-
 
 class _Freeable(Protocol):
     def free(self) -> None: ...
