@@ -1,11 +1,11 @@
 """`tsm-run` on an archive: local, resumed, sharded, isolated, and on Ray with one and two workers.
 
-Draws --short videos of a second and --long of a minute (moving figures, 320 x 240, H.264), then runs each way in
-processes of its own, in turns. Every model has one thread, so that a way with two processes takes two cores.
-`wall` and `cpu` are medians of --rounds in seconds, start-up included; `cpu` counts all processes of a way but
-those of Ray, whose cluster runs before the clock does. Read
-`isolated_cpu_overhead` and `isolated_wall_overhead` (over local), `ray_overhead` (one worker over local, two
-workers over two shards at once) and `ray_scale` (two workers over one). The last line is one JSON object.
+Draws --short videos of a second and --long of a minute (a moving figure, 320 x 240, H.264), then runs each
+way in processes of its own, in turns. Each process has one model thread, so that two take two cores. `wall`
+and `cpu` are medians of --rounds in seconds, start-up included; `cpu` counts all processes of a way but those
+of Ray, whose cluster runs before the clock does. Read `isolated_cpu_overhead` and `isolated_wall_overhead`
+(over local), `ray_overhead_1` (one worker over local), `ray_overhead_2` (two workers over two shards at once)
+and `ray_scale` (one worker over two). The last line is one JSON object.
 
     python benchmarks/archive.py --model BUNDLE
 """
