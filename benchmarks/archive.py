@@ -87,6 +87,7 @@ def compare(kind: str, videos: Path, folder: Path, bundle: Path, rounds: int, *,
 
     def run(way: str, *commands: Sequence[str]) -> None:
         times.setdefault(way, []).append(timed(lambda: together(commands)))
+        print(kind, way, times[way][-1], file=sys.stderr, flush=True)
 
     for number in range(rounds):
 

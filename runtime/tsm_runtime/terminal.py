@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -72,9 +73,20 @@ def printable(text: str) -> str:
 
 
 def warn(text: str) -> None:
-    """Print a message of one or two lines on standard error."""
+    """Report a message of one or two lines: on standard error, or to a log where a command has set one up."""
+    logger = logging.getLogger("tsm_runtime")
+    if logger.handlers:
+        logger.warning(text)
+        return
     if sys.stderr is not None:  # print would take standard output instead
         print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def log_event(message: str, **fields: object) -> None:
+    """Log an event of a run with its fields; nothing happens where no log is set up."""
+    logger = logging.getLogger("tsm_runtime")
+    if logger.handlers:
+        logger.info(message, extra={"fields": fields})
 
 
 def write_stdout(data: bytes) -> None:

@@ -42,6 +42,7 @@ class FileRequest:
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
     ray: RayOptions | None = None
     isolation: Limits | None = None
+    metrics: str | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:

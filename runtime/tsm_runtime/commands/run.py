@@ -58,6 +58,8 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    metrics: options.Metrics = None,
+    log_json: options.LogJson = False,
     isolate: options.Isolate = False,
     memory_limit: options.MemoryLimit = None,
     time_limit: options.TimeLimit = None,
@@ -71,6 +73,10 @@ def tsm_run(
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Find which action happens from when to when in videos, and in what scene."""
+    if log_json:
+        from tsm_runtime.commands.log_json import log_as_json
+
+        log_as_json()
     if demo:
         from tsm_runtime.commands.demo import run_demo
 
@@ -145,6 +151,7 @@ def tsm_run(
             retry_failed=retry_failed,
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
+        metrics=metrics,
         isolation=Limits(memory_mebibytes=memory_limit, seconds=time_limit)
         if isolate or memory_limit is not None or time_limit is not None
         else None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
 
 from tsm_runtime.archive.choice import check_options
 from tsm_runtime.archive.ledger import Ledger, open_ledger
@@ -25,6 +27,7 @@ from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
+from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
 from tsm_runtime.outputs.sinks import (
@@ -39,7 +42,7 @@ from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_captures
-from tsm_runtime.terminal import printable, warn
+from tsm_runtime.terminal import log_event, printable, warn
 from tsm_runtime.video.finding import list_inputs, read_list
 
 _MOST_JOBS = 8
@@ -121,7 +124,7 @@ def run_files(
         return VideoError.exit_code
     check_writable(request.output)
     run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice)
-    with interrupted_by_sigterm():
+    with interrupted_by_sigterm(), _metrics_of(request, run):
         if not is_archive(request):
             return run.all_of(_own_share(inputs.plans, request), None)
         settings = run_settings(request, ensemble, backend, overrides, bundles, inputs.views)
@@ -129,6 +132,16 @@ def run_files(
         folder = Path(str(request.output))
         with open_ledger(folder, inputs.plans, request.archive, settings, format_) as ledger:
             return run.of_ledger(ledger)
+
+
+@contextmanager
+def _metrics_of(request: FileRequest, run: _Run) -> Iterator[None]:
+    """Serve the metrics of a run, if the options say where."""
+    if request.metrics is None:
+        yield
+        return
+    with serving(run.metrics, parse_address(request.metrics)):
+        yield
 
 
 def _own_share(plans: Sequence[CapturePlan], request: FileRequest) -> list[CapturePlan]:
@@ -147,6 +160,7 @@ class _Run:
     inputs: _Inputs
     page: ReportRequest | None
     notice: str | None
+    metrics: RunMetrics = field(default_factory=RunMetrics)
 
     def of_ledger(self, ledger: Ledger) -> int:
         """Run what the ledger has chosen, and write the summary; return the exit code."""
@@ -156,6 +170,7 @@ class _Run:
             code = self.all_of(ledger.choice.todo, ledger) if ledger.choice.todo else 0
         finally:
             summary = ledger.write_summary()
+            log_event("run ended", **msgspec.structs.asdict(summary))
             if not self.request.quiet:
                 warn(summary.line())
         if not ledger.choice.done and ledger.num_plans and summary.failed == ledger.num_plans:
@@ -169,6 +184,7 @@ class _Run:
         request, inputs = self.request, self.inputs
         if not plans:
             return 0
+        self.metrics.num_videos = len(plans)
         if request.ray is not None:
             return run_on_ray(
                 RayRun(
@@ -183,6 +199,7 @@ class _Run:
                 ),
                 plans,
                 ledger,
+                self.metrics,
             ).exit_code(len(plans), any_failed=bool(inputs.errors))
         options = request.options(self.ensemble, sum(map(len, inputs.views)))
         with closing_members(
@@ -212,6 +229,7 @@ class _Run:
                     nvdec=nvdec,
                     isolation=None if limits is None else workers,
                     ledger=ledger,
+                    metrics=self.metrics,
                 )
         return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
 
@@ -234,6 +252,7 @@ def run_all(
     nvdec: Nvdec | None = None,
     isolation: Isolation | None = None,
     ledger: Ledger | None = None,
+    metrics: RunMetrics | None = None,
 ) -> Losses:
     """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
 
@@ -247,6 +266,7 @@ def run_all(
         nvdec: decodes on a GPU, one video at a time.
         isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
+        metrics: count what is done.
 
     Returns:
         How many gave no result; each is reported on standard error.
@@ -260,9 +280,10 @@ def run_all(
             jobs=jobs or (default_jobs(members) if nvdec is None else 1),
             nvdec=nvdec,
             isolation=isolation,
+            meter=None if metrics is None else metrics.meter,
             progress=None if bars is None else bars.report,
         )
-        return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, quiet=quiet)
+        return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
 
 
 def default_jobs(members: Sequence[Member]) -> int:

@@ -251,6 +251,19 @@ Workers = Annotated[int, typer.Option(help="--ray: actors; 0: as many as there i
 WorkerCpus = Annotated[float, typer.Option(help="--ray: cores of each actor")]
 WorkerGpus = Annotated[float, typer.Option(help="--ray: GPUs of each actor", min=0)]
 
+# --- Watching a run.
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="serve /metrics (Prometheus) and /healthz on PORT of this machine, or HOST:PORT",
+        show_default=False,
+    ),
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="report on standard error as JSON, one line an event")
+]
+
 # --- The rest.
 LiveAlias = Annotated[
     bool, typer.Option("--live", help="run on a stream: the same as tsm-live, with its options")

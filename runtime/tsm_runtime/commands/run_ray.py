@@ -20,6 +20,7 @@ from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Overrides
+from tsm_runtime.outputs.metrics import RunMetrics
 from tsm_runtime.outputs.sinks import Sink, open_sink
 from tsm_runtime.pipeline.run import CaptureOutcome
 from tsm_runtime.results import Result
@@ -62,7 +63,9 @@ class RayRun:
         return open_sink(self.request.output, self.request.format, encoding)
 
 
-def run_on_ray(run: RayRun, plans: Sequence[CapturePlan], ledger: Ledger | None) -> Losses:
+def run_on_ray(
+    run: RayRun, plans: Sequence[CapturePlan], ledger: Ledger | None, metrics: RunMetrics
+) -> Losses:
     """Run plans on a cluster, and write what comes back, in the plans' order where one file takes all.
 
     Raises:
@@ -83,7 +86,9 @@ def run_on_ray(run: RayRun, plans: Sequence[CapturePlan], ledger: Ledger | None)
         rows = ray_outcomes(
             ray, absolute, run.predictor(), run.ray, sizes=sizes, in_order=not into_folder(request)
         )
-        return write_outcomes(_described(rows, sink, given), sink, ledger=ledger, quiet=request.quiet)
+        return write_outcomes(
+            _described(rows, sink, given), sink, ledger=ledger, metrics=metrics, quiet=request.quiet
+        )
 
 
 def _absolute(plan: CapturePlan) -> CapturePlan:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from tsm_runtime.archive.ledger import Ledger, failure_reason
 from tsm_runtime.commands.progress import ProgressBars
 from tsm_runtime.errors import TsmError, VideoError
+from tsm_runtime.outputs.metrics import RunMetrics
 from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.pipeline.run import CaptureOutcome
-from tsm_runtime.terminal import printable, warn
+from tsm_runtime.terminal import log_event, printable, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ def write_outcomes(
     *,
     ledger: Ledger | None = None,
     bars: ProgressBars | None = None,
+    metrics: RunMetrics | None = None,
     quiet: bool = False,
 ) -> Losses:
     """Pass the results of videos to a sink as they come, and report errors and warnings.
@@ -45,6 +47,7 @@ def write_outcomes(
         sink: takes the results.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
         bars: make way for what is printed.
+        metrics: count outcomes.
         quiet: print no warnings.
 
     Returns:
@@ -57,6 +60,9 @@ def write_outcomes(
             with nullcontext() if bars is None else bars.away([video.video for video in outcome.videos]):
                 _report(outcome, quiet=quiet)
                 is_lost = not _keep(outcome, sink, ledger)
+            _log(outcome, is_lost=is_lost)
+            if metrics is not None:
+                metrics.take(outcome, is_kept=not is_lost)
             num_videos += sum(video.error is not None for video in outcome.videos)
             num_captures += is_lost
     return Losses(num_videos=num_videos, num_captures=num_captures)
@@ -73,6 +79,20 @@ def _keep(outcome: CaptureOutcome, sink: Sink, ledger: Ledger | None) -> bool:
         return False
     sink.add(outcome.result)
     return True
+
+
+def _log(outcome: CaptureOutcome, *, is_lost: bool) -> None:
+    """Log how a video or capture ended, where a log is kept."""
+    video, result = outcome.plan.capture_id, outcome.result
+    if is_lost or result is None:
+        log_event("video failed", video=video, reason=failure_reason(outcome))
+        return
+    found = {
+        "segments": len(result.segments),
+        "seconds": result.duration_seconds,
+        "complete": result.complete,
+    }
+    log_event("video done", video=video, **found)
 
 
 def _report(outcome: CaptureOutcome, *, quiet: bool) -> None:

@@ -262,10 +262,11 @@ class IsolatedClips(ClipStream):
         frames = memory[: len(message.indices)]
         worker.copy(message.start, frames)
         self._remote.claimed_seconds = message.claimed_seconds
+        self.builders[spec].breaks.update(message.breaks)
         return ClipBatch(np.array(message.indices, np.int64), frames, spec, memory)
 
     def _take_end(self, end: End) -> None:
-        self.duration_seconds = end.duration_seconds
+        self.duration_seconds, self.num_frames = end.duration_seconds, end.num_frames
         self.discontinuities = list(end.discontinuities)
         self._remote.failure, self._remote.corrupt_frames = end.failure, end.corrupt_frames
         self._remote.claimed_seconds, self._remote.assumed_rate = end.claimed_seconds, end.assumed_rate

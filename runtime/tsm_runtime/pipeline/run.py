@@ -14,6 +14,7 @@ from tsm_runtime.fusion.fuse import fuse_members
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.pipeline.isolation import Isolation
+from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.result import VideoOutcome, outcome_of
 from tsm_runtime.pipeline.scheduler import VideoProgress, scored_videos
@@ -94,6 +95,7 @@ def run_captures(
     progress: VideoProgress | None = None,
     nvdec: Nvdec | None = None,
     isolation: Isolation | None = None,
+    meter: Meter | None = None,
 ) -> Generator[CaptureOutcome]:
     """Run models on captures, and yield the outcome of each, in their order.
 
@@ -106,7 +108,14 @@ def run_captures(
     videos = [video for plan in plans for video, _ in plan.begins]
     # Read, cut, score: videos share batches.
     all_scored = scored_videos(
-        videos, members, options, jobs=jobs, progress=progress, nvdec=nvdec, isolation=isolation
+        videos,
+        members,
+        options,
+        jobs=jobs,
+        progress=progress,
+        nvdec=nvdec,
+        isolation=isolation,
+        meter=meter,
     )
     with closing(all_scored):
         for plan in plans:

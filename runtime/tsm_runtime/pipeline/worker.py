@@ -102,6 +102,7 @@ def _decode(job: Job, memory: mmap.mmap, source: Connection, sink: Connection) -
                     slot=slot,
                     start=start,
                     indices=batch.indices.tolist(),
+                    breaks=sorted(clips.builders[batch.spec].breaks),
                     claimed_seconds=reader.claimed_seconds,
                 )
                 sink.send_bytes(msgspec.msgpack.encode(message))
@@ -118,6 +119,7 @@ def _end(clips: ClipStream) -> End:
     reader, builders = clips.reader, [clips.builders[spec] for spec in clips.specs]
     return End(
         duration_seconds=clips.duration_seconds,
+        num_frames=clips.num_frames,
         discontinuities=clips.discontinuities,
         failure=reader.failure,
         corrupt_frames=reader.corrupt_frames,

@@ -20,12 +20,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
-    """A batch of clips: number of the spec, first byte in the shared memory, and the slot to give back."""
+    """A batch of clips: number of its spec, slot and first byte in the shared memory, and the breaks so far."""
 
     spec: int
     slot: int
     start: int
     indices: list[int]
+    breaks: list[int]
     claimed_seconds: float | None
 
 
@@ -33,6 +34,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     """What was noticed of a video that was read to its end; gaps and breaks by spec."""
 
     duration_seconds: float
+    num_frames: int
     discontinuities: list[float]
     failure: str | None
     corrupt_frames: int
