@@ -20,7 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
-    """A batch of clips: number of its spec, slot and first byte in the shared memory, and the breaks so far."""
+    """A batch of clips: number of its spec, slot and first byte in the shared memory, breaks so far."""
 
     spec: int
     slot: int

@@ -80,7 +80,7 @@ def test_a_run_serves_what_it_has_done(
     assert found["tsm_videos_done_total"] == 2
     assert found["tsm_videos_failed_total"] == 1
     assert found["tsm_video_seconds_total"] == pytest.approx(3.58, abs=0.1)
-    assert found["tsm_frames_total"] == 51 + 38
+    assert found["tsm_frames_total"] == 52 + 38
     assert found["tsm_clips_total"] == 4 + 3
     assert found["tsm_queue_depth"] == 0
     assert found["tsm_scoring_wait_seconds_total"] > 0
