@@ -7,6 +7,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from tsm_runtime.terminal import report_to
+
 
 class JsonFormatter(logging.Formatter):
     """Time (UTC), level, message, and the fields of an event."""
@@ -27,3 +29,4 @@ def log_as_json() -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    report_to(logger)

@@ -15,10 +15,10 @@ import yaml
 from entry import Command, command
 from media import write_levels
 
-from tsm_runtime.commands import write_outcomes
 from tsm_runtime.commands.run import main
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
+from tsm_runtime.terminal import log_event, report_to, warn
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 DARK, GREY = 40, 128
@@ -32,7 +32,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[byte
 @pytest.fixture(autouse=True)
 def no_log_left() -> Iterator[None]:
     yield
-    logging.getLogger("tsm_runtime").handlers.clear()
+    report_to(None)
+    logger = logging.getLogger("tsm_runtime")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -122,9 +125,10 @@ def test_the_log_is_json_one_line_an_event(run: Command, tiny_bundle: Path, tmp_
     assert (last["done"], last["failed"]) == (2, 1)
 
 
-def test_without_a_log_nothing_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    write_outcomes.log_event("x")
-    assert not logging.getLogger("tsm_runtime").handlers
+def test_without_a_log_events_are_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    log_event("x", a=1)
+    warn("y")
+    assert capsys.readouterr() == ("", "y\n")
 
 
 # --- what shows them ------------------------------------------------------------------------------
