@@ -76,7 +76,7 @@ _LOGS: list[logging.Logger] = []
 
 
 def report_to(logger: logging.Logger | None) -> None:
-    """Let `warn` and `log_event` report to a logger; None: warnings to standard error again, events nowhere."""
+    """Let `warn` and `log_event` report to a logger; None: warnings to standard error, events nowhere."""
     _LOGS[:] = [] if logger is None else [logger]
 
 
