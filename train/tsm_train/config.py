@@ -237,6 +237,9 @@ class HeadConfig(_Section, frozen=True):
     passes: Count = 4
     """Passes of the backbone over each training video: the first as in deployment, the others with another
     begin, crop, mirror and colours, as `[augment]` says."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: the validation videos choose the decoding. K, 2 or more: the training videos choose it, each scored
+    by a further head that was trained on the other folds; then the validation videos choose nothing."""
     speed: Annotated[float, msgspec.Meta(ge=1, le=4)] = 1.15
     """A training window plays up to so many times as fast or as slow; 1: at its own speed."""
 
