@@ -125,7 +125,8 @@ class TrainingRun(lightning.LightningModule):
         frames, *targets = batch
         if not self.config.train.mixup:
             return self._losses_of(self._logits(frames, per_frame=len(targets) > 2), targets)
-        share = float(torch.distributions.Beta(*[torch.tensor(self.config.train.mixup)] * 2).sample())
+        alpha = torch.tensor(self.config.train.mixup)
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
         order = torch.randperm(len(frames), device=frames.device)
         mixed = share * frames.float() + (1 - share) * frames[order].float()
         logits = self._logits(mixed, per_frame=len(targets) > 2)
