@@ -67,7 +67,7 @@ PAPER_TABLE = (
 
 
 def coinciding(config: Config, task: str) -> PaperRow | None:
-    """Return the paper's row of the same task, backbone and interval, with shift and without temporal head."""
+    """Return the paper's row of the same task, backbone and interval: with shift, without temporal head."""
     wanted = (task, config.model.backbone, config.clip.interval_seconds)
     if not config.model.shift or config.head is not None:
         return None
