@@ -2,12 +2,13 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 ENV := .venv
+TYPESCRIPT := $(ENV)/typescript/node_modules/.bin/tsc
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
 ALONE := tests/train/training/test_robust_runs.py
 
-.PHONY: demo test lint typecheck unit conformance demo-model clean
+.PHONY: demo test lint javascript typecheck unit docs package nightly conformance demo-model clean
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -19,6 +20,15 @@ test: lint typecheck unit
 lint: $(ENV)/.complete
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory javascript; \
+	 else echo "no npm: the types of the pages' scripts are not checked"; test -z "$$TSM_REQUIRE_NPM"; fi
+
+# The types that the review page's scripts state in their comments.
+javascript: $(TYPESCRIPT)
+	$(TYPESCRIPT) --project serve/tsm_serve/static/review
+
+$(TYPESCRIPT):
+	npm install --silent --no-audit --no-fund --prefix $(ENV)/typescript typescript@7.0.2
 
 typecheck: $(ENV)/.complete
 	$(ENV)/bin/mypy
@@ -27,6 +37,25 @@ unit: export TSM_BINDINGS = $(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensor
 unit: $(ENV)/.complete
 	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --ignore $(ALONE)
 	$(ENV)/bin/pytest $(ALONE)
+
+# The documentation site, in site/; a broken link is an error.
+docs: $(ENV)/.complete
+	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build --strict --quiet
+
+# Wheel and sdist in dist/, checked, and the wheel installed into an environment of its own, where the demo runs.
+package: $(ENV)/.complete
+	rm -rf dist $(ENV)-wheel
+	$(ENV)/bin/python -m build --no-isolation --outdir dist . >/dev/null
+	$(ENV)/bin/twine check --strict dist/*
+	$(ENV)/bin/check-wheel-contents --package train/tsm_train --package export/tsm_export \
+	  --package runtime/tsm_runtime --package serve/tsm_serve dist/*.whl
+	$(PYTHON) -m venv $(ENV)-wheel
+	$(ENV)-wheel/bin/pip install $(PIP_FLAGS) "$$(echo dist/*.whl)[cpu]"
+	cd dist && ../$(ENV)-wheel/bin/tsm-run --demo
+
+# What takes too long for CI: the marked tests, and the conformance check.
+nightly: $(ENV)/.complete conformance
+	$(ENV)/bin/pytest -m nightly
 
 # Parses and builds every backbone at full size with TensorRT for RTX, which needs no GPU (about an hour).
 conformance: $(ENV)/.complete

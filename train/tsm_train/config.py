@@ -16,21 +16,6 @@ from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
 
-__all__ = [
-    "AugmentConfig",
-    "ClipConfig",
-    "Config",
-    "DataConfig",
-    "DataFormat",
-    "ModelConfig",
-    "SegmentsConfig",
-    "StoreConfig",
-    "TrainConfig",
-    "View",
-    "config_of",
-    "load_config",
-]
-
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -102,8 +87,8 @@ class ModelConfig(_Section, frozen=True):
     width_mult: Positive = 1.0
     """Only for mobilenet_v2."""
     pretrained: str = ""
-    """`imagenet`, a file, or empty for random weights. Of a checkpoint of tsm-train, outputs whose labels
-    this run has too are taken over as well."""
+    """`imagenet`, `demo` (the embedded demo model), a file, or empty for random weights. Of the demo model
+    and of checkpoints of tsm-train, outputs whose labels this run has too are taken over as well."""
     head: Literal["softmax", "sigmoid"] = "softmax"
     """`softmax`: an interval is of one action or background; `sigmoid`: of any number of actions."""
     scene_head: bool = True
@@ -162,6 +147,15 @@ class TrainConfig(_Section, frozen=True):
     """Frames whose middle is nearer to the start or end of an action do not count in the per-frame loss."""
     label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Share of each action target that is spread evenly over all outputs (arXiv 1512.00567, 7)."""
+    focal_gamma: NotNegative = 0.0
+    """Each action loss is multiplied by (1 - p)^this, p the probability of the truth: what is easy counts
+    less (focal loss, arXiv 1708.02002, 3.2); 0: all count alike."""
+    logit_adjustment: NotNegative = 0.0
+    """In training this * log(share of the class among the intervals) is added to the logits of a softmax
+    head, so that rare classes win by more (arXiv 2007.07314, 3); 0: not."""
+    mixup: NotNegative = 0.0
+    """Clips of a batch are mixed in pairs, a : 1 - a with a from Beta(this, this), and so are their losses
+    (arXiv 1710.09412); 0: not."""
     freeze_bn: Literal["none", "partial", "all"] = "none"
     """Batch norms that keep statistics and weights: `partial` is all but the first, as in TSN and TSM."""
     ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
@@ -211,6 +205,45 @@ class AugmentConfig(_Section, frozen=True):
             raise ValueError(f"flip_pairs and never_flip name a label twice: {', '.join(twice)}")
 
 
+class HeadConfig(_Section, frozen=True):
+    """The temporal head: a small network over the features of all frames of a video.
+
+    It is trained after the backbone, on features that are computed once.
+    """
+
+    epochs: Count = 60
+    """Each shows as many windows as cover all passes over the training videos."""
+    batch_size: Count = 8
+    """Windows of a step."""
+    window_seconds: Positive = 20.0
+    """Length of a window."""
+    learning_rate: Positive = 0.002
+    """Largest of the cycle."""
+    weight_decay: NotNegative = 0.01
+    width: Annotated[int, msgspec.Meta(ge=8)] = 96
+    """Channels of the convolutions."""
+    receptive_seconds: Positive = 4.0
+    """Shortest receptive field: dilations double until it is reached."""
+    causal: bool = False
+    """Frames see earlier frames alone, so that a stream needs no look-ahead for the head."""
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.3
+    input_dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
+    """Of the features."""
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.05
+    distance_weight: NotNegative = 0.5
+    """Of the loss of the distances to start and end."""
+    actionness_weight: NotNegative = 0.2
+    """Of the loss of the actionness."""
+    passes: Count = 4
+    """Passes of the backbone over each training video: the first as in deployment, the others with another
+    begin, crop, mirror and colours, as `[augment]` says."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: the validation videos choose the decoding. K, 2 or more: the training videos choose it, each scored
+    by a further head that was trained on the other folds; then the validation videos choose nothing."""
+    speed: Annotated[float, msgspec.Meta(ge=1, le=4)] = 1.15
+    """A training window plays up to so many times as fast or as slow; 1: at its own speed."""
+
+
 class StoreConfig(_Section, frozen=True):
     """Frames that are decoded once and kept in `data.cache`."""
 
@@ -234,11 +267,22 @@ class Config(_Section, frozen=True):
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
     store: StoreConfig = StoreConfig()
+    head: HeadConfig | None = None
+    """Without this section no temporal head is trained."""
 
     def __post_init__(self) -> None:
         if 0 < self.store.size < self.clip.size:
             raise ValueError(
                 f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
+            )
+        if self.train.logit_adjustment and self.model.head == "sigmoid":
+            raise ValueError(
+                "train.logit_adjustment is for a softmax head; leave it out with model.head sigmoid"
+            )
+        if self.head is not None and self.clip.window_seconds > self.clip.interval_seconds:
+            raise ValueError(
+                f"clip.window_seconds {self.clip.window_seconds:g} with [head]: windows that overlap give a"
+                " moment several features; set it to 0, or leave [head] out"
             )
 
     @property
@@ -350,6 +394,6 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             **{key: absolute(getattr(data, key)) for key in _DATA_PATHS},
         ),
         model=model
-        if model.pretrained in ("", "imagenet")
+        if model.pretrained in ("", "imagenet", "demo")
         else msgspec.structs.replace(model, pretrained=absolute(model.pretrained)),
     )

@@ -18,23 +18,6 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 
-__all__ = [
-    "FORMAT",
-    "Discontinuity",
-    "Drop",
-    "End",
-    "Event",
-    "LiveGap",
-    "LiveSegment",
-    "OpenSegment",
-    "Resumption",
-    "SourceModel",
-    "Start",
-    "decode_event",
-    "encode_event",
-    "utc",
-]
-
 FORMAT = "tsm-tal live 1"
 
 
@@ -48,6 +31,8 @@ class _Line(
 ):
     wall: datetime
     """When the line was written."""
+    stream: str = ""
+    """Name of the stream, where the lines of several streams go to one place."""
 
 
 class SourceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -18,11 +18,9 @@ from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.live.backlog import Clip, Ended
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.stream_run import DropPolicy, StreamRun, StreamSettings, checked_scores
-from tsm_runtime.pipeline.run import Member
+from tsm_runtime.models.member import Member
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.sources import Source
-
-__all__ = ["DropPolicy", "LiveOptions", "require_live", "watch", "watch_streams"]
 
 _POLL_SECONDS = 0.1
 """How often a waiting run checks for the request to stop."""

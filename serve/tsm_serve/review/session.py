@@ -8,13 +8,15 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tsm_serve.local_server import serve
 from tsm_serve.review.app import review_app
 from tsm_serve.review.drafting import read_drafts
 from tsm_serve.review.hub import Hub
+from tsm_serve.review.loop_api import loop_routes
 from tsm_serve.review.project import Project, ProjectPlaces, user_name
+from tsm_serve.review.training import Training
+from tsm_serve.review.videos import videos_root
 
 
 class Session:
@@ -23,23 +25,30 @@ class Session:
     Args:
         places: folder of videos and truth file.
         annotator: name in the truth file; None: the user's.
-        listening: socket of the server.
+        train_config: TOML for trainings from the page; None: a small network.
 
     Raises:
         UsageError: see `Project`.
     """
 
-    def __init__(self, places: ProjectPlaces, annotator: str | None, listening: socket.socket) -> None:
+    def __init__(
+        self, places: ProjectPlaces, annotator: str | None, train_config: Path | None = None
+    ) -> None:
         self.hub = Hub()
         self.project = Project(places, annotator or user_name(), self.hub.publish)
+        self.training = Training(
+            self.project.truth,
+            videos_root(places.folder),
+            places.state / "train",
+            self.hub.publish,
+            self._take_bundle,
+            config=train_config,
+        )
         self.token = secrets.token_urlsafe(24)
-        self._listening = listening
-        self._port: int = listening.getsockname()[1]
 
-    @property
-    def address(self) -> str:
-        """Of the page, with the token."""
-        return f"http://127.0.0.1:{self._port}/?token={self.token}"
+    def address(self, port: int) -> str:
+        """Return the address of the page, with the token."""
+        return f"http://127.0.0.1:{port}/?token={self.token}"
 
     def add_drafts(self, model: Path | None, segments: Path | None) -> None:
         """Read drafts from a file, and let a bundle's model make them.
@@ -51,7 +60,14 @@ class Session:
         if segments is not None:
             read_drafts(segments, self.project.drafts)
         if model is not None:
-            self.project.drafting.begin(model, list(self.project.videos.values()))
+            self._take_bundle(model)
+
+    def _take_bundle(self, bundle: Path) -> None:
+        """Let a bundle make drafts, first of the videos that are not done."""
+        lines = {line["id"]: line["state"] == "done" for line in self.project.list_videos()}
+        videos = sorted(self.project.videos.values(), key=lambda video: lines[video.video_id])
+        self.project.drafting.begin(bundle, videos)
+        self.hub.publish({"kind": "project"})
 
     def warnings(self) -> list[str]:
         """Return what a person should know before the page opens."""
@@ -68,14 +84,17 @@ class Session:
             lines.append(f"video {about['recovered']!r}: the last save was completed from the journal")
         return lines
 
-    def app(self) -> Any:
-        """Return the ASGI application."""
-        return review_app(self.project, self.hub, token=self.token, port=self._port)
+    def run(self, listening: socket.socket, on_start: Callable[[str], None]) -> None:
+        """Serve until the process is interrupted; `on_start` gets the page's address."""
+        port = listening.getsockname()[1]
+        more = loop_routes(self.project, self.training)
+        app = review_app(self.project, self.hub, token=self.token, port=port, more=more)
+        try:
+            serve(app, listening, lambda: on_start(self.address(port)))
+        finally:
+            self.training.stop()
 
-    def open_browser(self) -> None:
-        """Open the page in the user's browser, without waiting for it."""
-        threading.Thread(target=webbrowser.open, args=(self.address,), daemon=True).start()
 
-    def run(self, on_start: Callable[[], None]) -> None:
-        """Serve until the process is interrupted."""
-        serve(self.app(), self._listening, on_start)
+def open_browser(address: str) -> None:
+    """Open a page in the user's browser, without waiting for it."""
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

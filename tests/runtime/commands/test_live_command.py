@@ -20,7 +20,7 @@ from media import write_levels, write_video
 pytest.importorskip("onnx")
 
 from fakes import FREE, LEAST
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import write_tiny_bundle, write_without_head
 from tiny_online import tiny_online_model, write_online_bundle
 
 from tsm_runtime.bundle.finding import demo_folder
@@ -183,7 +183,7 @@ def test_the_demo_live_is_the_demo_of_files(
     tsm_run = command("tsm-run", run_main, monkeypatch, capfdbinary)
     tsm_live = command("tsm-live", main, monkeypatch, capfdbinary)
     video = demo_folder() / "video.mp4"
-    model = ("--model", demo_folder() / "bundle")
+    model = ("--model", write_without_head(demo_folder() / "bundle", tmp_path / "clips"))
     assert tsm_run(video, *model, "-o", "file.json").code == 0
     (expected,) = read_segments(Path("file.json")).values()
     for batch in (1, 8):
@@ -413,7 +413,10 @@ def test_an_output_that_cannot_be_opened(tsm_live: Command, video: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        (["a.mp4", "b.mp4"], 2, "expected one stream, got 2"),
+        ([], 2, "no stream given; try: tsm-live SOURCE"),
+        (["a.mp4", "b.mp4", "--id", "x"], 2, "--id names one stream, but 2 were given"),
+        (["x=a.mp4", "x=b.mp4"], 2, "two streams named 'x'"),
+        (["--streams", "none.toml"], 2, "none.toml: cannot be read: No such file"),
         (["ftp://host/a.mp4"], 2, "ftp:// is no kind of stream that tsm-live knows (http, https, "),
         (["a.mp4", "--format", "csv"], 2, "No such option: --format"),
         (["a.mp4", "--report", "a.html"], 2, "No such option: --report"),

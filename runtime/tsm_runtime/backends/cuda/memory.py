@@ -13,18 +13,6 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.gpu import Gpu
 
-__all__ = [
-    "ALIGNMENT",
-    "DeviceBuffer",
-    "DeviceError",
-    "DeviceEvent",
-    "DeviceMemory",
-    "DeviceStream",
-    "PinnedBuffer",
-    "open_device",
-]
-
-
 ALIGNMENT = 256
 """Bytes that the address of every tensor of a plan is to be a multiple of."""
 
