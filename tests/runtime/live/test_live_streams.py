@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -91,8 +92,7 @@ def test_clips_of_streams_share_batches() -> None:
     }
     member = brightness_member()
     backend = Gathering(ready)
-    events, errors = run(sources, Member(backend=backend, spec=member.spec, action_labels=member.action_labels,
-                                         scene_labels=member.scene_labels))  # fmt: skip
+    events, errors = run(sources, replace(member, backend=backend))
     assert errors == {}
     assert sum(backend.sizes) == 3 * 2
     assert max(backend.sizes) >= 2
@@ -126,7 +126,7 @@ def test_a_model_that_fails_ends_all_streams() -> None:
             raise RuntimeError("no more")
 
     member = brightness_member()
-    broken = Member(backend=Failing(), spec=member.spec, action_labels=member.action_labels)
+    broken = replace(member, backend=Failing())
     sources = {name: source_of(even(scene)) for name, scene in SCENES.items()}
     events, errors = run(sources, broken)
     assert {name: str(error) for name, error in errors.items()} == dict.fromkeys(SCENES, "no more")
