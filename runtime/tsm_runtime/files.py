@@ -17,7 +17,16 @@ from pathlib import Path
 
 from tsm_runtime.errors import RunError, UsageError
 
-__all__ = ["Faults", "is_folder", "noting", "read_json", "read_text", "whole_folder", "write_whole"]
+__all__ = [
+    "Faults",
+    "is_folder",
+    "noting",
+    "read_json",
+    "read_text",
+    "temporary_sibling",
+    "whole_folder",
+    "write_whole",
+]
 
 
 _GZIP = b"\x1f\x8b"
@@ -114,16 +123,29 @@ def _write(target: Path, content: bytes) -> None:
         # /dev/stdout or a pipe cannot be replaced, and a folder gives the right error here.
         target.write_bytes(content)
         return
-    temporary = _temporary_sibling(target)
+    temporary = temporary_sibling(target)
     try:
         with temporary.open("xb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         with suppress(FileNotFoundError, PermissionError):
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
+        _sync_folder(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the name of a new file survive a loss of power, where the system can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def is_folder(path: Path) -> bool:
@@ -148,7 +170,7 @@ def whole_folder(path: Path, *, marker: str = "manifest.json") -> Iterator[Path]
         RunError: a file or folder could not be written; what was there before stays.
     """
     target = Path(os.path.realpath(path))
-    temporary = _temporary_sibling(target)
+    temporary = temporary_sibling(target)
     try:
         _check_replaceable(target, path, marker)
         temporary.mkdir()
@@ -174,7 +196,7 @@ def _exchange(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
         return
-    old = _temporary_sibling(target)
+    old = temporary_sibling(target)
     target.rename(old)
     try:
         new.rename(target)
@@ -184,7 +206,8 @@ def _exchange(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _temporary_sibling(target: Path) -> Path:
+def temporary_sibling(target: Path) -> Path:
+    """Return a name that is free, in the folder of `target`."""
     # Not derived from the target's name, which may already have the longest length a file system takes.
     return target.parent / f".tsm-{uuid.uuid4().hex}.tmp"
 

@@ -94,6 +94,7 @@ class Result:
         gaps: [start, end) in seconds where the video has no frame for longer than t.
         corrupt_frames: frames that the decoder marked as damaged.
         warnings: one line each, for a person.
+        discontinuities: seconds at which the video's clock begins anew; no segment crosses one.
         stride_seconds: from the begin of one interval to that of the next, where they overlap; else 0.
         scores: what the segments were made from: smoothed if smoothing was asked for, and of intervals, or
             where these overlap of cells `cell_seconds` long, each the mean of the intervals that cover it.
@@ -116,6 +117,7 @@ class Result:
     scores: IntervalScores | None = field(default=None, compare=False, repr=False)
     members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
     stride_seconds: float = 0.0
+    discontinuities: tuple[float, ...] = ()
 
     @property
     def cell_seconds(self) -> float:

@@ -86,6 +86,7 @@ def join_results(capture_id: str, parts: Sequence[tuple[Result, float]]) -> Resu
         gaps=union_gaps(filter(None, moved_spans(r.gaps, offset)) for r, offset in parts),
         corrupt_frames=sum(result.corrupt_frames for result in results),
         warnings=(),
+        discontinuities=tuple(sorted(at + offset for r, offset in parts for at in r.discontinuities)),
         scores=None,  # their grid is that of one video
         members=(),
     )

@@ -125,11 +125,32 @@ class ClipBuilder:
                 slots += [interval * self.spec.num_frames + place for interval in part]
         return sorted(slots)
 
+    def restart(self, seconds: float) -> Iterator[ClipBatch]:
+        """Begin anew where the video's clock does: no interval and no window reaches across.
+
+        Yields:
+            Batches that became full.
+        """
+        yield from self._complete_windows()
+        before = self.spec.num_intervals(self._known_seconds)
+        first = -count_intervals(-seconds, self.spec.stride_seconds)  # ceil
+        if before == first:
+            self.breaks.add(first)  # no interval is lost, so that the merging has to know
+        self.first_interval = max(self.first_interval, first)
+        self._filling.clear()
+        self._begun = False
+
     def finish(self) -> Iterator[ClipBatch]:
         """Give out what is complete but did not fill a batch; an interval cut off by the end is dropped.
 
         Where a window reaches beyond the end, the last frame takes the places there.
         """
+        yield from self._complete_windows()
+        if self._ready:
+            yield self._pop_batch()
+        self.discard()
+
+    def _complete_windows(self) -> Iterator[ClipBatch]:
         complete = self.spec.num_intervals(self._known_seconds)
         waiting = [clip for interval, clip in self._filling.items() if interval < complete]
         if waiting and self._last_picture is not None:
@@ -137,9 +158,6 @@ class ClipBuilder:
             for clip in waiting:
                 clip.update({place: last for place in range(self.spec.num_frames) if place not in clip})
         yield from self._full_batches()
-        if self._ready:
-            yield self._pop_batch()
-        self.discard()
 
     def discard(self) -> None:
         """Give back the memory of what was not given out."""

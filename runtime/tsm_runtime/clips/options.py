@@ -12,6 +12,9 @@ _LATEST_SECONDS = 1e9
 """Upper limit of start and end: some thirty years, so that no arithmetic on them overflows."""
 
 
+_HIGHEST_RATE = 100_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOptions:
     """Which part of a video is cut into clips, and how many clips make a batch.
@@ -20,6 +23,7 @@ class ClipOptions:
         start_seconds, end_seconds: only intervals that lie within are cut; the grid stays that of the whole
             video. end None: to the end.
         batch_size: clips per batch.
+        rate: frames per second of videos that hold no times; None: 25 is assumed.
         allow_playlists: see `video.opening.open_file`.
 
     Raises:
@@ -29,6 +33,7 @@ class ClipOptions:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     batch_size: int = 1
+    rate: float | None = None
     allow_playlists: bool = False
 
     def __post_init__(self) -> None:
@@ -37,5 +42,7 @@ class ClipOptions:
         end = self.end_seconds
         if end is not None and not self.start_seconds < end < _LATEST_SECONDS:
             raise UsageError(f"end {end:g}: expected seconds, more than the start ({self.start_seconds:g})")
+        if self.rate is not None and not 0 < self.rate <= _HIGHEST_RATE:
+            raise UsageError(f"rate {self.rate:g}: expected frames per second, up to {_HIGHEST_RATE}")
         if self.batch_size < 1:
             raise UsageError(f"batch {self.batch_size}: expected 1 or more")

@@ -27,12 +27,16 @@ Look = tuple[int, Crop]
 """Size and crop of a picture: models that have both in common share it."""
 
 
+_SHOWN = 5
+
+
 class ClipStream:
     """Clips of one video, and what was noticed on the way. Iterate once, from one thread.
 
     The video is decoded once for all specs, each of which has its own grid of intervals; what a batch is of,
     its `spec` says. Batches of a spec are the same whatever other specs there are.
 
+    `discontinuities` are the seconds at which the video's clock began anew: no clip crosses one.
     `duration_seconds` is the length of the video by its frames, or up to the asked end. Setting `cancelled`
     from any thread ends the iteration at the next frame.
 
@@ -65,6 +69,7 @@ class ClipStream:
             raise ValueError("clips for no model: expected one or more")
         self.builders = {spec: _builder(spec, self.options, (memory or {}).get(spec)) for spec in self.specs}
         self.duration_seconds = 0.0
+        self.discontinuities: list[float] = []
         self.cancelled = cancelled or threading.Event()
         self._converter = converter
 
@@ -86,6 +91,10 @@ class ClipStream:
     def _push(
         self, shown: TimedFrame, until_seconds: float, converters: Mapping[Look, Any]
     ) -> Iterator[ClipBatch]:
+        if shown.discontinuity:
+            self._note_discontinuity(shown.start_seconds)
+            for builder in self.builders.values():
+                yield from builder.restart(shown.start_seconds)
         pictures: dict[Look, npt.NDArray[np.uint8]] = {}  # of this frame
 
         def picture(look: Look) -> npt.NDArray[np.uint8]:
@@ -96,6 +105,11 @@ class ClipStream:
         with self._path_told():
             for spec, builder in self.builders.items():
                 yield from builder.push(shown.start_seconds, until_seconds, partial(picture, look_of(spec)))
+
+    def _note_discontinuity(self, seconds: float) -> None:
+        start, end = self.options.start_seconds, self.options.end_seconds
+        if start < seconds and (end is None or seconds < end):
+            self.discontinuities.append(seconds)
 
     @contextmanager
     def _path_told(self) -> Iterator[None]:
@@ -124,13 +138,19 @@ class ClipStream:
         """One line for each thing that makes the result of a model less than it could be."""
         if self.reader.failure is not None:
             yield self._break_off()
+        if rate := self.reader.assumed_rate:
+            yield f"states no times: assumed at {rate:g} frames per second; --rate states another"
+        if cuts := self.discontinuities:
+            where = ", ".join(f"{at:.2f} s" for at in cuts[:_SHOWN]) + (" ..." if len(cuts) > _SHOWN else "")
+            yield f"its clock begins anew at {where}: no segment crosses that"
         if num_corrupt := self.reader.corrupt_frames:
             yield f"{_counted(num_corrupt, 'corrupt or misplaced frame')} skipped or concealed"
         if gaps := self.builders[spec].gaps:
             longest = max(end - start for start, end in gaps)
             yield (
                 f"{_counted(len(gaps), 'gap')} without a new frame for longer than an interval of"
-                f" {spec.interval_seconds:g} s (longest {longest:.2f} s): nothing was looked for there"
+                f" {spec.interval_seconds:g} s (longest {longest:.2f} s): intervals without a frame of their"
+                " own were left out"
             )
 
     def why_nothing(self, spec: ClipSpec) -> str:

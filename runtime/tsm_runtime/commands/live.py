@@ -39,6 +39,7 @@ def tsm_live(
     timeout: live_options.Timeout = 10.0,
     reconnect: live_options.Reconnect = None,
     pace: live_options.Pace = False,
+    rate: live_options.Rate = None,
     batch: live_options.Batch = None,
     threads: options.Threads = None,
     precision: options.Precision = None,
@@ -75,6 +76,7 @@ def tsm_live(
         timeout=timeout,
         reconnect=math.inf if reconnect is None else reconnect,
         pace=pace,
+        rate=rate,
         quiet=quiet,
     )
     engine = BackendRequest(

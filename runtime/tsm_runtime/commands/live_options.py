@@ -12,6 +12,7 @@ __all__ = [
     "Output",
     "Pace",
     "Quiet",
+    "Rate",
     "Reconnect",
     "ShowOpen",
     "Sources",
@@ -52,6 +53,14 @@ Timeout = Annotated[
 Reconnect = Annotated[
     float | None,
     typer.Option(help="seconds to try to reconnect to a lost stream [default: without limit]", min=0),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        help="frames per second of a source that holds no times [default: a camera's frames get the time"
+        " at which they arrive; of files and pipes 25 is assumed]",
+        show_default=False,
+    ),
 ]
 Pace = Annotated[bool, typer.Option("--pace", help="play a file at its own speed, like a camera")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no warnings")]

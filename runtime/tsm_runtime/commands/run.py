@@ -51,7 +51,13 @@ def tsm_run(
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
     rebuild: options.Rebuild = False,
+    rate: options.Rate = None,
     playlists: options.Playlists = False,
+    resume: options.Resume = False,
+    checksum: options.Checksum = False,
+    retry_failed: options.RetryFailed = False,
+    shard: options.ShardText = None,
+    ids: options.IdKind = "auto",
     live: options.LiveAlias = False,
     demo: options.Demo = False,
     quiet: options.Quiet = False,
@@ -98,6 +104,8 @@ def tsm_run(
         parallel_calls=2,
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
+    from tsm_runtime.archive.choice import ArchiveOptions
+    from tsm_runtime.archive.shard import Shard
     from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.commands.run_files import FileRequest, run_files
 
@@ -118,7 +126,15 @@ def tsm_run(
         batch=batch,
         jobs=jobs,
         hwdec=hwdec,
+        rate=rate,
         playlists=playlists,
+        ids=ids,
+        archive=ArchiveOptions(
+            resume=resume,
+            checksum=checksum,
+            retry_failed=retry_failed,
+            shard=Shard() if shard is None else Shard.parse(shard),
+        ),
         quiet=quiet,
     )
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))

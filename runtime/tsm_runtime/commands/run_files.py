@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tsm_runtime.archive.choice import ArchiveOptions, check_options
+from tsm_runtime.archive.ledger import Ledger, failure_reason, open_ledger
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.commands.progress import progress_bars
+from tsm_runtime.commands.run_archive import interrupted_by_sigterm, into_folder, is_archive, run_settings
 from tsm_runtime.commands.run_captures import CaptureRequest, views_of_members
 from tsm_runtime.errors import TsmError, UsageError, VideoError
 from tsm_runtime.formats.names import Format
@@ -21,12 +24,20 @@ from tsm_runtime.models.nvdec import Hwdec, Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
-from tsm_runtime.outputs.sinks import Encoding, Sink, check_output, choose_format, label_ids_for, open_sink
+from tsm_runtime.outputs.sinks import (
+    Encoding,
+    Sink,
+    check_output,
+    check_writable,
+    choose_format,
+    label_ids_for,
+    open_sink,
+)
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
 from tsm_runtime.terminal import printable, warn
-from tsm_runtime.video.finding import list_inputs
+from tsm_runtime.video.finding import Ids, list_inputs, read_list
 
 _MOST_JOBS = 8
 _CORES_PER_JOB = 4
@@ -55,7 +66,10 @@ class FileRequest:
     batch: int | None = None
     jobs: int | None = None
     hwdec: Hwdec = "none"
+    rate: float | None = None
     playlists: bool = False
+    ids: Ids = "auto"
+    archive: ArchiveOptions = field(default_factory=ArchiveOptions)
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -87,6 +101,7 @@ class FileRequest:
             # An ensemble drops after the fusion: weak segments support those of other members.
             min_score=ensemble.min_score if num_members == 1 else 0.0,
             batch_size=self.batch,
+            rate=self.rate,
             allow_playlists=self.playlists,
             fusion=ensemble.options,
         )
@@ -110,11 +125,20 @@ class _Inputs:
 
 def _find_inputs(request: FileRequest, ensemble: Ensemble, bundles: Sequence[Bundle]) -> _Inputs:
     if request.captures is None:
-        videos, errors = list_inputs([Path(video) for video in request.videos], request.video_id)
+        videos, errors = list_inputs(_paths(request.videos), request.video_id, request.ids)
         return _Inputs(plans=[*map(plan_of_video, videos)], views=[("",)] * len(bundles), errors=errors)
     views, assumed = views_of_members(ensemble, bundles)
     plans = request.captures.plans(request.video_id, ensemble, views)
     return _Inputs(plans=plans, views=views, warnings=assumed)
+
+
+def _paths(given: Sequence[str]) -> list[Path]:
+    """Return the paths that are meant: `@LIST` is a file that names some, unless a file is called so."""
+    paths: list[Path] = []
+    for name in given:
+        is_list = name.startswith("@") and not Path(name).exists()
+        paths += read_list(Path(name[1:])) if is_list else [Path(name)]
+    return paths
 
 
 def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportRequest | None:
@@ -122,6 +146,7 @@ def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> Report
     named = [plan.named for plan in plans]
     check_output(request.output, named, request.format)
     check_output(request.output, [video for plan in plans for video, _ in plan.begins], "json")
+    check_options(request.archive, has_folder=into_folder(request))
     if request.overlay is not None:
         check_overlay(request.overlay, named, request.output)
     return report_request(request.report, request.embed, request.truth, named, request.output)
@@ -151,28 +176,88 @@ def run_files(
         warn(line)
     if not inputs.plans:
         return VideoError.exit_code
-    options = request.options(ensemble, sum(map(len, inputs.views)))
-    with closing_members(open_members(ensemble, bundles, backend, overrides)) as opened:
-        seen = [
-            (bundle, replace(member, view=view))
-            for bundle, member, views in zip(bundles, opened, inputs.views, strict=True)
-            for view in views
-        ]
-        members = [member for _, member in seen]
-        encoding = _encoding(request, inputs.plans, [bundle for bundle, _ in seen], members, options)
+    check_writable(request.output)
+    run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice)
+    with interrupted_by_sigterm():
+        if not is_archive(request):
+            return run.all_of(_own_share(inputs.plans, request), None)
+        settings = run_settings(request, ensemble, backend, overrides, bundles, inputs.views)
+        format_ = choose_format(request.output, request.format)
+        folder = Path(str(request.output))
+        with open_ledger(folder, inputs.plans, request.archive, settings, format_) as ledger:
+            return run.of_ledger(ledger)
+
+
+def _own_share(plans: Sequence[CapturePlan], request: FileRequest) -> list[CapturePlan]:
+    return [plan for plan in plans if request.archive.shard.holds(plan.capture_id)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run whose options are checked."""
+
+    request: FileRequest
+    ensemble: Ensemble
+    backend: BackendRequest
+    overrides: Overrides
+    bundles: Sequence[Bundle]
+    inputs: _Inputs
+    page: ReportRequest | None
+    notice: str | None
+
+    def of_ledger(self, ledger: Ledger) -> int:
+        """Run what the ledger has chosen, and write the summary; return the exit code."""
+        for note in () if self.request.quiet else ledger.choice.notes:
+            warn(printable(note))
+        try:
+            code = self.all_of(ledger.choice.todo, ledger) if ledger.choice.todo else 0
+        finally:
+            summary = ledger.write_summary()
+            if not self.request.quiet:
+                warn(summary.line())
+        if not ledger.choice.done and ledger.num_plans and summary.failed == ledger.num_plans:
+            return VideoError.exit_code
+        return (
+            code if code and code != VideoError.exit_code else int(bool(summary.failed or self.inputs.errors))
+        )
+
+    def all_of(self, plans: Sequence[CapturePlan], ledger: Ledger | None) -> int:
+        """Open the models and run some plans; return the exit code."""
+        request, inputs = self.request, self.inputs
+        options = request.options(self.ensemble, sum(map(len, inputs.views)))
+        with closing_members(
+            open_members(self.ensemble, self.bundles, self.backend, self.overrides)
+        ) as opened:
+            seen = [
+                (bundle, replace(member, view=view))
+                for bundle, member, views in zip(self.bundles, opened, inputs.views, strict=True)
+                for view in views
+            ]
+            members = [member for _, member in seen]
+            encoding = _encoding(request, inputs.plans, [bundle for bundle, _ in seen], members, options)
+            sink = self._sink(encoding, members)
+            if self.notice:
+                warn(self.notice)
+            decoder = open_nvdec(request.hwdec, self.bundles, opened, rebuild=self.backend.rebuild)
+            with decoder or nullcontext() as nvdec:
+                lost = run_all(
+                    plans,
+                    members,
+                    options,
+                    sink,
+                    jobs=request.jobs,
+                    quiet=request.quiet,
+                    nvdec=nvdec,
+                    ledger=ledger,
+                )
+        return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
+
+    def _sink(self, encoding: Encoding, members: Sequence[Member]) -> Sink:
+        request = self.request
         sink = open_sink(request.output, request.format, encoding)
         if request.overlay is not None:
-            sink = with_overlay(sink, inputs.plans[0].named.path, request.overlay, quiet=request.quiet)
-        if page is not None:
-            sink = with_report(sink, page, members)
-        if notice:
-            warn(notice)
-        decoder = open_nvdec(request.hwdec, bundles, opened, rebuild=backend.rebuild)
-        with decoder or nullcontext() as nvdec:
-            lost = run_all(
-                inputs.plans, members, options, sink, jobs=request.jobs, quiet=request.quiet, nvdec=nvdec
-            )
-    return lost.exit_code(len(inputs.plans), any_failed=bool(inputs.errors))
+            sink = with_overlay(sink, self.inputs.plans[0].named.path, request.overlay, quiet=request.quiet)
+        return sink if self.page is None else with_report(sink, self.page, members)
 
 
 def _encoding(
@@ -225,6 +310,7 @@ def run_all(
     jobs: int | None = None,
     quiet: bool = False,
     nvdec: Nvdec | None = None,
+    ledger: Ledger | None = None,
 ) -> Losses:
     """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
 
@@ -236,6 +322,7 @@ def run_all(
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
         nvdec: decodes on a GPU, one video at a time.
+        ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
 
     Returns:
         How many gave no result; each is reported on standard error.
@@ -251,15 +338,27 @@ def run_all(
             nvdec=nvdec,
             progress=None if bars is None else bars.report,
         )
+        held.callback(sink.close)  # what is there is written, also when the run is interrupted
         for outcome in held.enter_context(closing(outcomes)):
             with nullcontext() if bars is None else bars.away([video.video for video in outcome.videos]):
                 _report(outcome, quiet=quiet)
-                if outcome.result is not None:
-                    sink.add(outcome.result)
+                is_lost = not _keep(outcome, sink, ledger)
             num_videos += sum(video.error is not None for video in outcome.videos)
-            num_captures += outcome.result is None
-    sink.close()
+            num_captures += is_lost
     return Losses(num_videos=num_videos, num_captures=num_captures)
+
+
+def _keep(outcome: CaptureOutcome, sink: Sink, ledger: Ledger | None) -> bool:
+    """Write the result of a video or capture; return whether there is one."""
+    if ledger is not None:
+        if why := ledger.keep(outcome, sink):
+            warn(printable(why))
+        return outcome.result is not None and why is None
+    if outcome.result is None:
+        sink.fail(outcome.plan.capture_id, failure_reason(outcome))
+        return False
+    sink.add(outcome.result)
+    return True
 
 
 def _report(outcome: CaptureOutcome, *, quiet: bool) -> None:

@@ -47,6 +47,7 @@ class LiveRequest:
     timeout: float = 10.0
     reconnect: float = math.inf
     pace: bool = False
+    rate: float | None = None
     quiet: bool = False
 
 
@@ -69,7 +70,9 @@ def run_live(
         raise UsageError("an empty --id; give a name, or leave it out")
     if len(request.sources) != 1:
         raise UsageError(f"expected one stream, got {len(request.sources)}")
-    source = find_source(request.sources[0], timeout_seconds=request.timeout, pace=request.pace)
+    source = find_source(
+        request.sources[0], timeout_seconds=request.timeout, pace=request.pace, rate=request.rate
+    )
     bundles = load_bundles(ensemble)
     for bundle in bundles:
         _require_live(bundle, overrides)

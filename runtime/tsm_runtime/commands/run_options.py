@@ -13,6 +13,7 @@ __all__ = [
     "Backend",
     "Batch",
     "Captures",
+    "Checksum",
     "Demo",
     "Denominator",
     "Embed",
@@ -20,6 +21,7 @@ __all__ = [
     "Ensemble",
     "FormatName",
     "Hwdec",
+    "IdKind",
     "Iou",
     "Jobs",
     "LabelMap",
@@ -34,8 +36,11 @@ __all__ = [
     "Playlists",
     "Precision",
     "Quiet",
+    "Rate",
     "Rebuild",
     "Report",
+    "Resume",
+    "RetryFailed",
     "Smoothing",
     "Start",
     "Stride",
@@ -217,11 +222,50 @@ Rebuild = Annotated[
     typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
 ]
 
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        help="frames per second of videos that hold no times, such as raw MJPEG; others ignore it"
+        " [default: 25 is assumed, with a warning]",
+        show_default=False,
+    ),
+]
 Playlists = Annotated[
     bool,
     typer.Option(
         "--allow-playlists",
         help="also read playlists (HLS, concat lists), whose files must lie below the playlist's folder",
+    ),
+]
+
+# --- Archives.
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="skip videos whose result is in the --output folder, from the same content, bundle and options",
+    ),
+]
+Checksum = Annotated[
+    bool, typer.Option("--checksum", help="with --resume: compare contents by SHA-256, not by size and time")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="as --resume, and run those again that failed before")
+]
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="run a fixed share of the videos, as 3/16, by a hash of their ids: for arrays of jobs",
+        show_default=False,
+    ),
+]
+IdKind = Annotated[
+    Literal["auto", "stem", "path"],
+    typer.Option(
+        "--ids",
+        help="names of videos in the output: the file's stem, or its path below the folder; auto: by path"
+        " where two stems are equal",
     ),
 ]
 

@@ -97,6 +97,7 @@ def provenance(result: Result) -> dict[str, object]:
         "complete": result.complete,
         "gaps": [[rounded(start), rounded(end)] for start, end in result.gaps],
         "corrupt_frames": result.corrupt_frames,
+        **({"discontinuities": [rounded(at) for at in cuts]} if (cuts := result.discontinuities) else {}),
     }
 
 
@@ -106,6 +107,7 @@ class _Provenance(msgspec.Struct):
     complete: bool
     gaps: list[tuple[float, float]]
     corrupt_frames: int
+    discontinuities: tuple[float, ...] = ()
 
 
 def with_provenance(result: Result, raw: object) -> Result:
@@ -121,6 +123,7 @@ def with_provenance(result: Result, raw: object) -> Result:
         complete=read.complete,
         gaps=tuple(read.gaps),
         corrupt_frames=read.corrupt_frames,
+        discontinuities=read.discontinuities,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["PER_VIDEO", "SUFFIXES", "Format", "format_of"]
 
-Format = Literal["json", "csv", "jsonl", "vtt", "srt", "eaf", "via", "audacity", "kaggle"]
+Format = Literal["json", "csv", "jsonl", "vtt", "srt", "eaf", "via", "audacity", "kaggle", "parquet"]
 
 SUFFIXES: dict[Format, str] = {
     "json": ".json",
@@ -19,6 +19,7 @@ SUFFIXES: dict[Format, str] = {
     "via": ".json",
     "audacity": ".txt",
     "kaggle": ".csv",
+    "parquet": ".parquet",
 }
 """Suffix of the files that are written into a folder."""
 
@@ -34,6 +35,7 @@ _BY_SUFFIX: dict[str, Format] = {
     ".srt": "srt",
     ".eaf": "eaf",
     ".txt": "audacity",
+    ".parquet": "parquet",
 }
 
 

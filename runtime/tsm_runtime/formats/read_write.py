@@ -17,6 +17,7 @@ from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
 from tsm_runtime.formats.json_lines import read_json_lines, results_to_json_lines
 from tsm_runtime.formats.kaggle import ACTION_IDS, is_kaggle, read_kaggle, results_to_kaggle
 from tsm_runtime.formats.names import Format, format_of
+from tsm_runtime.formats.parquet import read_parquet, results_to_parquet
 from tsm_runtime.formats.result_file import ResultFile, results_of
 from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
 from tsm_runtime.formats.via import read_via, results_to_via
@@ -47,7 +48,7 @@ def encode_results(
     Args:
         results: videos in the order they shall have in the file.
         format_: its name.
-        external_data: where the results come from (json).
+        external_data: where the results come from (json, parquet).
         media: video file by id (eaf, via).
         label_ids: class id by label (kaggle).
 
@@ -59,6 +60,8 @@ def encode_results(
         return results_to_json(results, external_data or {})
     if format_ == "jsonl":
         return results_to_json_lines(results)
+    if format_ == "parquet":
+        return results_to_parquet(results, external_data or {})
     if format_ == "via":
         return results_to_via(results, media)
     if format_ == "eaf":
@@ -86,7 +89,7 @@ def read_segments(
     """Read segments per video id from a file of any format that we write, or another tool of its kind.
 
     That is: detection JSON of any ActivityNet tool, JSON lines, our CSV, Kaggle CSV, WebVTT, SRT, ELAN,
-    VIA 3 JSON and Audacity labels. The suffix decides, and where several formats share it (or it is
+    VIA 3 JSON, Audacity labels and our Parquet. The suffix decides, and where several share it (or it is
     none of theirs) the content.
 
     A video without segments is there with an empty list; only our CSV cannot tell it. SRT and Audacity
@@ -99,6 +102,8 @@ def read_segments(
     Raises:
         UsageError: names file and entry (counted from 1), or line, of the first fault.
     """
+    if format_of(path.name) == "parquet":
+        return read_parquet(path)
     segments, _ = _read(path, read_text(path), label_ids)
     return segments
 
@@ -109,7 +114,10 @@ def read_results(path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS
     Raises:
         UsageError: as `read_segments`, or a scene is wrong.
     """
-    segments, content = _read(path, read_text(path), label_ids)
+    if format_of(path.name) == "parquet":
+        segments, content = read_parquet(path), None
+    else:
+        segments, content = _read(path, read_text(path), label_ids)
     results, external_data = results_of(path, segments, content)
     return ResultFile(
         path=path,

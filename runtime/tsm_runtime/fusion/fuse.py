@@ -232,6 +232,7 @@ def fuse_results(
         gaps=union_gaps(result.gaps for result in there),
         corrupt_frames=max(result.corrupt_frames for result in there),
         warnings=tuple(dict.fromkeys(line for result in there for line in result.warnings)),
+        discontinuities=tuple(sorted({at for result in there for at in result.discontinuities})),
     )
 
 

@@ -124,11 +124,8 @@ class Capture:
     def _read_connection(self, connection: Connection) -> str | None:
         """Read a connection to its end; return why it broke off, or None if it reached its own end."""
         try:
-            while True:
-                self._read_run(connection)
-                if not getattr(connection, "jumped", False):
-                    return connection.failure
-                self._break(str(connection.failure))
+            self._read_run(connection)
+            return connection.failure
         finally:
             self._corrupt_before += connection.corrupt_frames
             self.counts.corrupt = self._corrupt_before
@@ -165,12 +162,16 @@ class Capture:
                 return
 
     def _read_run(self, connection: Connection) -> None:
-        """Read frames that count from one zero."""
+        """Read frames, those after a discontinuity as after a break."""
         origin: float | None = None
         try:
             for timed in connection.frames():
                 self._wait(0.0)
                 now = time.monotonic()
+                if timed.discontinuity and origin is not None:
+                    self._finish()
+                    self._break(timed.discontinuity)
+                    origin = None
                 if origin is None:
                     origin = self._begin(now) - timed.start_seconds
                 self.counts.frames += 1

@@ -73,6 +73,9 @@ class _OverlaySink:
         self._result = result
         self._sink.add(result)
 
+    def fail(self, video_id: str, reason: str) -> None:
+        self._sink.fail(video_id, reason)
+
     def close(self) -> None:
         self._sink.close()
         if self._result is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from tsm_runtime.errors import RunError, UsageError
-from tsm_runtime.files import is_folder, write_whole
+from tsm_runtime.files import is_folder, temporary_sibling, write_whole
 from tsm_runtime.formats.kaggle import (
     ACTION_IDS,
     SCENE_LABELS,
@@ -19,6 +19,7 @@ from tsm_runtime.formats.kaggle import (
 )
 from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, format_of
 from tsm_runtime.formats.read_write import Result, encode_results, ranked_scenes
+from tsm_runtime.outputs.row_files import LineFile, ParquetFile
 from tsm_runtime.outputs.table import print_table
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.terminal import is_terminal, warn, write_stdout
@@ -30,9 +31,12 @@ __all__ = [
     "Sink",
     "check_output",
     "check_second_output",
+    "check_writable",
     "choose_format",
     "label_ids_for",
+    "means_folder",
     "open_sink",
+    "result_path",
 ]
 
 
@@ -41,6 +45,10 @@ class Sink(Protocol):
 
     def add(self, result: Result) -> None:
         """Take the result of one video."""
+        ...
+
+    def fail(self, video_id: str, reason: str) -> None:
+        """Note that a video gave no result, where the output has a place for that."""
         ...
 
     def close(self) -> None:
@@ -85,7 +93,7 @@ def choose_format(output: str | None, format_: Format | None) -> Format:
     """Return the format that was asked for by name, else by the output's name, else JSON."""
     if format_ is not None:
         return format_
-    if output is None or output == "-" or _means_folder(output):
+    if output is None or output == "-" or means_folder(output):
         return "json"
     return format_of(output) or "json"
 
@@ -125,7 +133,7 @@ def check_output(output: str | None, inputs: Sequence[VideoInput], format_: Form
     if output is None or output == "-":
         return
     path = Path(output)
-    if not _means_folder(output) and not is_folder(path.parent):
+    if not means_folder(output) and not is_folder(path.parent):
         raise UsageError(f"--output {output}: there is no folder {path.parent}")
     if any(path.resolve() == video.path.resolve() for video in inputs):
         raise UsageError(f"--output {output}: would replace the video; choose another name")
@@ -149,7 +157,7 @@ def check_second_output(
 
 
 def _check_one_file(output: str | None, num_videos: int, format_: Format) -> None:
-    in_folder = output is not None and output != "-" and _means_folder(output)
+    in_folder = output is not None and output != "-" and means_folder(output)
     if format_ in PER_VIDEO and num_videos > 1 and not in_folder:
         raise UsageError(
             f"a file of format {format_} holds one video, but {num_videos} were given;"
@@ -170,12 +178,53 @@ def open_sink(output: str | None, format_: Format | None, encoding: Encoding) ->
         return _Table()
     if output is None or output == "-":
         return _Stdout(encoding)
-    if _means_folder(output):
+    if means_folder(output):
         return _Folder(Path(output), encoding)
-    return _File(Path(output), encoding)
+    path = Path(output)
+    if encoding.format in ("csv", "jsonl"):
+        several = encoding.format == "csv" and len(encoding.media) > 1
+        return LineFile(path, encoding.format, encoding.external_data, videos=several)
+    if encoding.format == "parquet":
+        return ParquetFile(path, encoding.external_data)
+    return _File(path, encoding)
 
 
-def _means_folder(output: str) -> bool:
+def result_path(folder: Path, video_id: str, format_: Format) -> Path:
+    """Return the file of a video's result in an output folder.
+
+    Raises:
+        UsageError: it would lie outside of the folder.
+    """
+    path = folder / f"{video_id}{SUFFIXES[format_]}"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"video id {video_id!r} would be written outside {folder}")
+    return path
+
+
+def check_writable(output: str | None) -> None:
+    """Open what `--output` names for writing, before any work is done for it, and leave it as it was.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    if output is None or output == "-":
+        return
+    path = Path(output)
+    try:
+        if means_folder(output):
+            path.mkdir(parents=True, exist_ok=True)
+        elif path.exists():
+            with path.open("ab"):
+                return
+        trial = temporary_sibling(path / "trial" if means_folder(output) else path)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def means_folder(output: str) -> bool:
+    """Whether an output is a folder, with a file a video: one that exists, or a name that ends in /."""
     return output.endswith("/") or is_folder(Path(output))
 
 
@@ -186,17 +235,24 @@ class _Folder:
         self._folder, self._encoding = folder, encoding
 
     def add(self, result: Result) -> None:
-        path = self._folder / f"{result.video_id}{SUFFIXES[self._encoding.format]}"
-        if not path.resolve().is_relative_to(self._folder.resolve()):
-            raise UsageError(f"video id {result.video_id!r} would be written outside {self._folder}")
+        path = result_path(self._folder, result.video_id, self._encoding.format)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path.parent}: cannot make this folder ({error.strerror})") from error
         self._encoding.write(path, [result])
 
+    def fail(self, video_id: str, reason: str) -> None:
+        """There is no place for it."""
+
     def close(self) -> None:
         """Nothing was held back."""
+
+
+def _without_scores(result: Result) -> Result:
+    """Return a result without its arrays, which no file holds: an archive has many."""
+    members = tuple(member and replace(member, scores=None) for member in result.members)
+    return replace(result, scores=None, members=members)
 
 
 class _File:
@@ -207,7 +263,10 @@ class _File:
         self._results: list[Result] = []
 
     def add(self, result: Result) -> None:
-        self._results.append(result)
+        self._results.append(_without_scores(result))
+
+    def fail(self, video_id: str, reason: str) -> None:
+        """There is no place for it."""
 
     def close(self) -> None:
         if self._results:
@@ -222,7 +281,10 @@ class _Stdout:
         self._results: list[Result] = []
 
     def add(self, result: Result) -> None:
-        self._results.append(result)
+        self._results.append(_without_scores(result))
+
+    def fail(self, video_id: str, reason: str) -> None:
+        """There is no place for it."""
 
     def close(self) -> None:
         if self._results:
@@ -234,6 +296,9 @@ class _Table:
 
     def add(self, result: Result) -> None:
         print_table([result])
+
+    def fail(self, video_id: str, reason: str) -> None:
+        """There is no place for it."""
 
     def close(self) -> None:
         """Nothing was held back."""

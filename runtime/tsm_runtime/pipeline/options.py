@@ -20,6 +20,7 @@ class Options:
             whole video. end None: to the end.
         min_score: segments of a model with a lower score are dropped; in an ensemble before the fusion.
         batch_size: clips per call of the backend; None: the backend's own `best_batch`.
+        rate: frames per second of videos that hold no times, such as raw MJPEG; None: 25 is assumed.
         allow_playlists: see `video.opening.open_file`.
         fusion: how the members of an ensemble are fused; its own min_score applies to fused segments.
 
@@ -31,6 +32,7 @@ class Options:
     end_seconds: float | None = None
     min_score: float = 0.0
     batch_size: int | None = None
+    rate: float | None = None
     allow_playlists: bool = False
     fusion: FusionOptions = field(default_factory=FusionOptions)
 
@@ -45,5 +47,6 @@ class Options:
             start_seconds=self.start_seconds,
             end_seconds=self.end_seconds,
             batch_size=batch_size,
+            rate=self.rate,
             allow_playlists=self.allow_playlists,
         )

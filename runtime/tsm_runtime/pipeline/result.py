@@ -49,6 +49,7 @@ def result_of(
         gaps=tuple(builder.gaps),
         corrupt_frames=clips.reader.corrupt_frames,
         warnings=tuple(clips.warnings(spec)),
+        discontinuities=tuple(clips.discontinuities),
         scores=cells,
     )
 

@@ -184,8 +184,9 @@ class _Run:
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
-        playlists = self._options.allow_playlists
-        with VideoReader(video.given.path, self._nvdec, allow_playlists=playlists) as reader:
+        rate, playlists = self._options.rate, self._options.allow_playlists
+        path = video.given.path
+        with VideoReader(path, self._nvdec, rate=rate, allow_playlists=playlists) as reader:
             specs, cancelled = self._specs(video.given.view), self._decoding.cancelled
             video.clips = ClipStream(
                 reader,

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Literal
 
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.files import is_folder
+from tsm_runtime.files import is_folder, read_text
 
-__all__ = ["EGOCENTRIC", "VIDEO_SUFFIXES", "VIEWS", "VideoInput", "default_id", "is_video", "list_inputs"]
+__all__ = [
+    "EGOCENTRIC",
+    "Ids",
+    "VIDEO_SUFFIXES",
+    "VIEWS",
+    "VideoInput",
+    "default_id",
+    "is_video",
+    "list_inputs",
+    "read_list",
+]
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
@@ -36,8 +49,13 @@ class VideoInput:
     view: str = ""
 
 
+Ids = Literal["auto", "stem", "path"]
+"""How videos are named: by the stem of the file, by its path below the folder, or by path where stems are
+not unique."""
+
+
 def list_inputs(
-    paths: Sequence[Path], video_id: str | None = None
+    paths: Sequence[Path], video_id: str | None = None, ids: Ids = "stem"
 ) -> tuple[list[VideoInput], list[VideoError]]:
     """Return the videos to run on, folders replaced by the videos in them, and what is wrong with the others.
 
@@ -46,26 +64,64 @@ def list_inputs(
     Args:
         paths: files and folders; folders are searched at any depth, in order of name, hidden files left out.
         video_id: name of the video, if there is just one.
+        ids: how the others are named.
 
     Raises:
         UsageError: two videos with the same id, or an id for several videos.
     """
-    videos: dict[Path, None] = {}  # a set that keeps the order
+    videos: dict[Path, Path] = {}
     errors = []
     for path in paths:
         found = _videos_in(path) if is_folder(path) else [path]
-        videos |= dict.fromkeys(found)
+        videos |= {video: path if is_folder(path) else path.parent for video in found if video not in videos}
         if not found:
             looked_for = " ".join(VIDEO_SUFFIXES)
             errors.append(VideoError(f"{path}: no video in this folder (looked for {looked_for})"))
     if video_id is None:
-        inputs = [VideoInput(path, default_id(path)) for path in videos]
+        inputs = [VideoInput(path, name) for path, name in zip(videos, _names(videos, ids), strict=True)]
     elif len(videos) > 1:
         raise UsageError(f"--id names one video, but {len(videos)} were given")
     else:
         inputs = [VideoInput(path, video_id) for path in videos]
     _check_ids(inputs)
     return inputs, errors
+
+
+def _names(videos: Mapping[Path, Path], ids: Ids) -> list[str]:
+    """Return the ids of videos, whose values are the folders they were found in."""
+    stems = [default_id(path) for path in videos]
+    counts = Counter(stems)
+    repeated = [path for path, stem in zip(videos, stems, strict=True) if counts[stem] > 1]
+    if ids == "stem" or (ids == "auto" and _are_views(repeated)):
+        return stems
+    roots = {os.path.normpath(root.absolute()) for root in videos.values()}
+    root = os.path.commonpath(roots) if roots else ""
+    relative = [PurePath(os.path.relpath(path, root)) for path in videos]
+    ambiguous = Counter(path.with_suffix("") for path in relative)
+    return [
+        (path if ambiguous[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix()
+        for path in relative
+    ]
+
+
+def _are_views(videos: Iterable[Path]) -> bool:
+    """Whether these are views of captures, which have the name of their capture in common; also of none."""
+    return {path.parent.name for path in videos} <= {*VIEWS}
+
+
+def read_list(path: Path) -> list[Path]:
+    """Return the paths in a list of videos: one a line; empty lines and those that begin with # are left out.
+
+    Raises:
+        UsageError: the list cannot be read, or names nothing.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    found = [Path(line) for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise UsageError(f"{path}: names no video; expected one a line")
+    if bad := next((line for line in found if "\0" in str(line)), None):
+        raise UsageError(f"{path}: {str(bad)!r} is no name of a file")
+    return found
 
 
 def _check_ids(inputs: Sequence[VideoInput]) -> None:
@@ -75,10 +131,13 @@ def _check_ids(inputs: Sequence[VideoInput]) -> None:
             raise UsageError(f"{video.path}: an empty --id; give a name, or leave it out")
         other = by_id.setdefault(video.video_id, video.path)
         if other != video.path:
-            are_views = {other.parent.name, video.path.parent.name} <= {*VIEWS}
             raise UsageError(
                 f"{other} and {video.path} would both be {video.video_id!r} in the output; "
-                + ("run captures with --capture" if are_views else "run them separately, with --id for one")
+                + (
+                    "run captures with --capture"
+                    if _are_views([other, video.path])
+                    else "name them by --ids path"
+                )
             )
 
 

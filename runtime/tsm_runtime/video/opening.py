@@ -19,6 +19,12 @@ FILE_FORMATS = (
 )
 """FFmpeg's demuxers that read one file and open no other: none that a file's content can lead elsewhere."""
 
+SOUND_FORMATS = (
+    *("aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "flac", "mp3", "tta", "w64", "wav", "wv"),
+    *FILE_FORMATS,
+)
+"""Those of files that may hold sound alone, too."""
+
 _PLAYLISTS = ("hls", "concat")
 """Demuxers whose file names other files."""
 
@@ -29,7 +35,11 @@ _PROTOCOLS = "file,crypto,data"
 
 
 def open_file(
-    path: Path, accelerator: HWAccel | None = None, *, allow_playlists: bool = False
+    path: Path,
+    accelerator: HWAccel | None = None,
+    *,
+    allow_playlists: bool = False,
+    formats: tuple[str, ...] = FILE_FORMATS,
 ) -> InputContainer:
     """Open a video file.
 
@@ -38,13 +48,14 @@ def open_file(
         accelerator: decodes on a GPU.
         allow_playlists: also open a playlist (HLS, FFmpeg's concat list), whose files must lie in its own
             folder or below.
+        formats: FFmpeg's demuxers that are tried.
 
     Raises:
         VideoError: a playlist that is not allowed, or that names a file outside of its folder.
         av.error.FFmpegError, OSError: not readable as a video.
     """
     try:
-        return _av_open(path, FILE_FORMATS, accelerator)
+        return _av_open(path, formats, accelerator)
     except av.error.FFmpegError as error:
         if not _is_playlist(path):
             raise

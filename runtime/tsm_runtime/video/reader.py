@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +17,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tsm_runtime.errors import VideoError
-from tsm_runtime.video.clock import Clock, TimedFrame
+from tsm_runtime.video.clock import NEW_CLOCK_SECONDS, Clock, TimedFrame
+from tsm_runtime.video.decoding import PacketDecoder
+from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted, is_encrypted_stream, is_scrambled_file
 from tsm_runtime.video.hardware import HardwareDecoder
 from tsm_runtime.video.opening import open_file
+from tsm_runtime.video.timing import timing_of
 
-__all__ = ["TimedFrame", "VideoReader", "choose_stream", "reason_of"]
+__all__ = ["TimedFrame", "VideoReader", "check_file", "choose_stream", "reason_of"]
 
 _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
 """How far before the wanted time to land; the next one is tried where a key frame was missed."""
@@ -38,6 +41,9 @@ _MAX_PIXELS = 100_000_000
 _PIXELS_IN_THREADS = 64_000_000
 """Every decoding thread holds a picture of its own: large ones get fewer threads."""
 
+_SMALL_STEP_SECONDS = 0.1
+"""A decoding time that goes back by more belongs to a clock that began anew."""
+
 _PIXELS_FOR_THREADS = 640 * 360
 """Smaller pictures are decoded in one thread: more would take a tenth more processor time from a model on
 the same cores, and one gives some 2,000 pictures a second (benchmarks/decode.py)."""
@@ -48,12 +54,14 @@ class VideoReader:
 
     `claimed_seconds` is the length that the header states or FFmpeg guesses, or None: good for progress,
     never for results; `claimed_rate`, in frames per second, likewise. After iteration `corrupt_frames` counts
-    packets and frames that did not decode (or came with a time before their predecessor), and `failure` says
-    why the video is not whole, or is None.
+    packets and frames that did not decode or came with a wrong time, `failure` says why the video is not
+    whole, or is None, and `assumed_rate` is the frames per second that all times rest on where nothing states
+    a time or a rate.
 
     Args:
         path: the file.
         nvdec: decodes on a GPU; the frames stay there.
+        rate: frames per second of a video that holds no times, such as raw MJPEG; others ignore it.
         allow_playlists: see `opening.open_file`.
 
     Raises:
@@ -61,14 +69,32 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: Path, nvdec: HardwareDecoder | None = None, *, allow_playlists: bool = False
+        self,
+        path: Path,
+        nvdec: HardwareDecoder | None = None,
+        *,
+        rate: float | None = None,
+        allow_playlists: bool = False,
     ) -> None:
         self.path = path
         self._nvdec = nvdec
         self._allow_playlists = allow_playlists
         self._open()
-        self._clock = Clock(self._stream, by_dts=_times_are_guesses(self._container, self._stream))
+        timing = timing_of(self._container, self._stream, rate)
+        # Held frames would keep pictures of a GPU's decoder from it.
+        self._clock = Clock(timing) if nvdec is None else Clock(timing, look_ahead=1)
+        self._sought: int | None = None  # in ticks: where the container was moved to
         self._forget_counts()
+
+    @property
+    def corrupt_frames(self) -> int:
+        """Packets and frames so far that did not decode or came with a wrong time."""
+        return self._num_corrupt + self._clock.num_misplaced
+
+    @property
+    def assumed_rate(self) -> float | None:
+        """Frames per second that nothing states and every time so far rests on, or None."""
+        return self._clock.assumed_rate
 
     def __enter__(self) -> VideoReader:
         return self
@@ -81,6 +107,11 @@ class VideoReader:
     def close(self) -> None:
         """Close the container; calling it again does nothing."""
         self._container.close()
+
+    @property
+    def zero_seconds(self) -> float | None:
+        """Time of the first presented frame on the container's clock, once that frame is read."""
+        return self._clock.zero_seconds
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
         """Yield frames from the last one at or before `start_seconds` (or any earlier one) to the end."""
@@ -104,23 +135,39 @@ class VideoReader:
                 if first is not None and self._clock.is_anchor(first, start_seconds):
                     return chain([first], frames)
                 frames.close()
-        self._container.close()
-        self._open()
+        self._reopen()
         return self._timed()
 
     def _seek(self, seconds: float) -> bool:
-        if self._container.format.name == "mpeg":
-            return False  # it times some pictures only: after a seek the others come out shifted
+        if not self._has_true_times():
+            return False
+        ticks = self._clock.ticks(seconds)
         try:
-            self._container.seek(self._clock.ticks(seconds), stream=self._stream, backward=True)
+            self._container.seek(ticks, stream=self._stream, backward=True)
         except (av.error.FFmpegError, OverflowError):
             return False
+        self._sought = ticks
         return True
+
+    def _has_true_times(self) -> bool:
+        """Whether a frame found after a seek has the time that reading from the start gives it."""
+        if self._container.format.name == "mpeg":
+            return False  # it times some pictures only: after a seek the others come out shifted
+        timing = self._clock.timing
+        if timing.by_dts and self._stream.codec_context.has_b_frames:
+            return False  # how long the decoder holds a frame back differs from place to place
+        return not timing.clock_may_restart or _has_one_clock(self.path, self._allow_playlists)
+
+    def _reopen(self) -> None:
+        self._container.close()
+        self._open()
+        self._sought = None
 
     def _open(self) -> None:
         self._container, trouble = _open_container(self.path, self._nvdec, self._allow_playlists)
         try:
             self._stream = choose_stream(self._container, self.path)
+            self._is_scrambled = is_scrambled_file(self.path, self._container, self._stream)
             if self._nvdec is not None:
                 self._nvdec.prepare(self._stream, self.path, trouble)
         except VideoError:
@@ -130,7 +177,7 @@ class VideoReader:
         self.claimed_rate = float(self._stream.average_rate or 0) or None
 
     def _forget_counts(self) -> None:
-        self.corrupt_frames = 0
+        self._num_corrupt = 0
         self.failure: str | None = None
         self._reached_seconds = 0.0  # end of the last packet of any stream, on the container's clock
         self._last_ticks: int | None = None  # of the video stream's packets
@@ -138,29 +185,61 @@ class VideoReader:
     def _timed(self) -> Generator[TimedFrame]:
         self._forget_counts()
         self._clock.restart()
-        for frame in self._decoded():
-            timed = self._clock.stamp(frame)
-            if frame.is_corrupt or timed is None:
-                self.corrupt_frames += 1
-            if timed is not None:
-                yield timed
+        yield from self._clock.timed(self._decoded())
+        if self._is_scrambled:  # a decoder passes over such packets, or makes noise of them
+            self.failure = ENCRYPTED
         self.failure = self.failure or self._what_is_missing()
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Decode packet by packet: a bad packet costs its pictures and is counted, not the stream."""
+        decoder = PacketDecoder(self._stream)
         for packet in chain(self._packets(), [None]):  # None gives out what the decoder holds back
-            try:
-                yield from self._stream.decode(packet)
-            except av.error.FFmpegError:
-                self.corrupt_frames += 1
+            frames = decoder.decode(packet)
+            if frames is None and self._may_lose_frames():
+                yield from self._decoded_again(decoder)
+                return
+            yield from self._counted(packet, frames)
+        timing = self._clock.timing
+        frame_ticks = timing.nominal_seconds / float(timing.time_base)
+        if self._may_lose_frames() and not timing.by_dts and decoder.has_lost_end(frame_ticks):
+            yield from self._decoded_again(decoder)
+
+    def _counted(
+        self, packet: Packet[VideoStream] | None, frames: Iterable[VideoFrame] | None
+    ) -> Iterator[VideoFrame]:
+        """Yield a packet's frames, and count what is damaged: a transport stream lost pieces, it is bad."""
+        self._num_corrupt += frames is None or (packet is not None and packet.is_corrupt)
+        for frame in frames or ():
+            self._num_corrupt += frame.is_corrupt
+            yield frame
+
+    def _may_lose_frames(self) -> bool:
+        """Whether good frames are lost with a bad packet, because several are decoded at a time."""
+        return self._nvdec is None and self._stream.codec_context.thread_count != 1
+
+    def _decoded_again(self, before: PacketDecoder) -> Iterator[VideoFrame]:
+        """Decode on after the last frame that was given out, in one thread: it loses a bad packet only."""
+        sought = self._sought
+        self._reopen()
+        self._stream.codec_context.thread_count = 1
+        if sought is not None:
+            self._container.seek(sought, stream=self._stream, backward=True)
+            self._sought = sought
+        decoder = before.continued(self._stream)
+        for packet in chain(self._packets(), [None]):
+            is_new = decoder.num_packets + 1 >= before.num_packets
+            frames = decoder.decode(packet)
+            yield from self._counted(packet, frames) if is_new or frames is None else frames
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
-        """Yield the video's packets; those of other streams tell how far the file goes."""
+        """Yield the video's packets; those of other streams show how far the file goes."""
         try:
             for packet in self._container.demux():
                 self._note_time(packet)
                 if packet.stream_index == self._stream.index and packet.size:
-                    self.corrupt_frames += packet.is_corrupt  # a transport stream lost pieces here
+                    if is_encrypted(packet):
+                        self.failure = ENCRYPTED
+                        return
                     yield packet  # type: ignore[misc]  # of our stream, so of its type
         except av.error.FFmpegError as error:
             self.failure = reason_of(error)
@@ -194,12 +273,7 @@ def _open_container(
 ) -> tuple[InputContainer, str]:
     """Open a file; if the GPU was to be used and cannot be, say why."""
     try:
-        if not path.exists():
-            raise VideoError(f"{path}: no such file")
-        if path.is_dir():
-            raise VideoError(f"{path}: is a folder, not a video")
-        if path.is_file() and path.stat().st_size == 0:
-            raise VideoError(f"{path}: empty file")
+        check_file(path)
         if nvdec is None:
             return open_file(path, allow_playlists=allow_playlists), ""
         try:
@@ -210,6 +284,28 @@ def _open_container(
             return open_file(path, allow_playlists=allow_playlists), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
+
+
+def check_file(path: Path) -> None:
+    """Check that there is a file with something in it.
+
+    Raises:
+        VideoError: says what is there instead.
+    """
+    if not path.exists():
+        raise VideoError(f"{path}: no such file")
+    if path.is_dir():
+        raise VideoError(f"{path}: is a folder, not a video")
+    if path.is_file() and path.stat().st_size == 0:
+        raise VideoError(f"{path}: empty file")
+    if _is_animated_webp(path):
+        raise VideoError(f"{path}: animated WebP is not supported; convert it to MP4 or GIF first")
+
+
+def _is_animated_webp(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
@@ -225,6 +321,8 @@ def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
     usable = [stream for stream in streams if stream.codec_context is not None]
     if not usable:
         raise VideoError(f"{path}: its video has a coding that this FFmpeg cannot decode")
+    if all(is_encrypted_stream(stream) for stream in usable):
+        raise VideoError(f"{path}: {ENCRYPTED}")
     best = container.streams.best("video")
     stream = best if isinstance(best, VideoStream) and best in usable else usable[0]
     _limit_memory(stream, path)
@@ -246,10 +344,22 @@ def _limit_memory(stream: VideoStream, path: Path | str) -> None:
         context.thread_count = max(1, min(threads, os.cpu_count() or 1))
 
 
-def _times_are_guesses(container: InputContainer, stream: VideoStream) -> bool:
-    # AVI has no presentation times. FFmpeg derives them from the kind of picture, but not for these codecs:
-    # with B-frames their pts run back and forth.
-    return container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+def _has_one_clock(path: Path, allow_playlists: bool) -> bool:
+    """Whether a file's decoding times run on without a jump; reads it without decoding."""
+    last: dict[int, float] = {}
+    try:
+        with open_file(path, allow_playlists=allow_playlists) as container:
+            for packet in container.demux():
+                if packet.dts is None or not packet.time_base:
+                    continue
+                now = float(packet.dts * packet.time_base)
+                step = now - last.get(packet.stream_index, now)
+                if not -_SMALL_STEP_SECONDS < step < NEW_CLOCK_SECONDS:
+                    return False
+                last[packet.stream_index] = now
+    except av.error.FFmpegError:
+        return False
+    return True
 
 
 def _claimed_seconds(container: InputContainer, stream: VideoStream) -> float | None:

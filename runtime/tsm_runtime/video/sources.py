@@ -20,25 +20,32 @@ from tsm_runtime.video.stream_reader import StreamSource
 
 __all__ = ["Connection", "FileSource", "Source", "find_source"]
 
-_RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp"})
+_RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "tcp"})
 """A stream of these that ends is lost: a server that dies looks like one that has no more."""
 
 _ENDS = frozenset({"http", "https"})
 """A stream of these can have an end of its own."""
 
-_NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,srt,udp,tcp,tls,http,https,httpproxy,crypto,data,hls"
+_ELSEWHERE = frozenset({"srt", "rist", "zmq", "mms", "mmst"})
+"""Kinds of streams that a full FFmpeg reads, but not the one that PyAV brings."""
+
+_NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,hls"
 """FFmpeg's protocols for network streams: a playlist from outside may not name files of this machine."""
 
 
 class Connection(Protocol):
     """An open stream. `VideoReader` is one, of a file."""
 
-    corrupt_frames: int
     failure: str | None
     """Why it broke off, or None where it came to its own end."""
 
+    @property
+    def corrupt_frames(self) -> int:
+        """Packets and frames so far that did not decode or came with a wrong time."""
+        ...
+
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield frames with seconds after the first one, until the stream ends, breaks off, or jumps."""
+        """Yield frames with seconds after the first one, until the stream ends or breaks off."""
         ...
 
     def close(self) -> None:
@@ -74,13 +81,17 @@ class Source(Protocol):
         ...
 
 
-def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False) -> Source:
+def find_source(
+    text: str, *, timeout_seconds: float = 10.0, pace: bool = False, rate: float | None = None
+) -> Source:
     """Return the source that a user means by an address, a device, `-` or a file name.
 
     Args:
         text: `rtsp://...`, `http://...` and the like, `/dev/video0`, `-`, or a file.
         timeout_seconds: a network stream from which nothing comes for so long is lost.
         pace: play a file as fast as its times say, as a camera would.
+        rate: frames per second of a source that holds no times; default: those of a camera count from their
+            arrival, those of a file at an assumed rate.
 
     Raises:
         UsageError: an address of a kind that is not known.
@@ -92,23 +103,30 @@ def find_source(text: str, *, timeout_seconds: float = 10.0, pace: bool = False)
             name=_without_secrets(text),
             options=_network_options(scheme),
             timeout_seconds=timeout_seconds,
+            rate=rate,
             is_live=True,
             reconnects=True,
             end_is_loss=scheme in _RECONNECTS,
         )
     if scheme:
         known = ", ".join(sorted(_RECONNECTS | _ENDS))
+        if scheme in _ELSEWHERE:
+            raise UsageError(
+                f"{scheme}:// is not part of the FFmpeg in PyAV's wheels ({known} are); pipe it in:"
+                f" ffmpeg -i {_without_secrets(text)} -c copy -f mpegts - | tsm-live -"
+            )
         raise UsageError(f"{scheme}:// is no kind of stream that tsm-live knows ({known})")
     if text == "-":
         # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.
-        return StreamSource(url="pipe:0", name="-", options=whitelists(protocols="pipe,crypto,data"))
+        options = whitelists(protocols="pipe,crypto,data")
+        return StreamSource(url="pipe:0", name="-", options=options, rate=rate)
     if _is_device(Path(text)):
         return StreamSource(
-            url=text, name=text, format="v4l2", is_live=True, reconnects=True, end_is_loss=True
+            url=text, name=text, format="v4l2", rate=rate, is_live=True, reconnects=True, end_is_loss=True
         )
     if Path(text).is_fifo():
-        return StreamSource(url=str(Path(text).absolute()), name=text, options=whitelists())
-    return FileSource(path=Path(text), pace=pace)
+        return StreamSource(url=str(Path(text).absolute()), name=text, options=whitelists(), rate=rate)
+    return FileSource(path=Path(text), pace=pace, rate=rate)
 
 
 def _network_options(scheme: str) -> dict[str, str]:
@@ -142,6 +160,7 @@ class FileSource:
 
     path: Path
     pace: bool = False
+    rate: float | None = None
     reconnects: bool = False
     end_is_loss: bool = False
 
@@ -166,7 +185,8 @@ class FileSource:
         Raises:
             VideoError: it is missing, cannot be opened, or has no video stream.
         """
-        return _PacedReader(self.path) if self.pace else VideoReader(self.path)
+        reader = _PacedReader if self.pace else VideoReader
+        return reader(self.path, rate=self.rate)
 
 
 class _PacedReader(VideoReader):

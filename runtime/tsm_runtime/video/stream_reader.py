@@ -9,19 +9,18 @@ from itertools import chain
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from tsm_runtime.errors import VideoError
+from tsm_runtime.video.arrival import spread_arrivals
 from tsm_runtime.video.clock import Clock, TimedFrame
+from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted
 from tsm_runtime.video.reader import choose_stream, reason_of
+from tsm_runtime.video.timing import timing_of
 
 __all__ = ["StreamReader", "StreamSource"]
-
-_JUMP_BACK_SECONDS = 1.0
-"""A time so much before the last one means that the sender began anew; less is a misplaced frame."""
-
-_JUMP_AHEAD_SECONDS = 10.0
-"""A time so much further ahead than the wall clock means the same, where frames come when they are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +33,7 @@ class StreamSource:
         format: of the container, where FFmpeg shall not find it out.
         options: of the container.
         timeout_seconds: how long to wait for a connection, and for anything to come; None: for ever.
+        rate: frames per second, where the source holds no times; it goes before the time of arrival.
         is_live, reconnects, end_is_loss: see `sources.Source`.
     """
 
@@ -42,6 +42,7 @@ class StreamSource:
     format: str | None = None
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout_seconds: float | None = None
+    rate: float | None = None
     is_live: bool = False
     reconnects: bool = False
     end_is_loss: bool = False
@@ -63,8 +64,8 @@ class StreamSource:
 class StreamReader:
     """Frames of a stream, in order of presentation.
 
-    Iterating `frames` ends where the stream ends, breaks off (`failure` says why), or its clock jumps
-    (`jumped` too): then iterate again, for frames that are timed from a new zero.
+    Iterating `frames` ends where the stream ends or breaks off (`failure` says why). Frames of a live source
+    that holds no times, such as a camera's MJPEG over HTTP, get the time at which they arrive.
 
     Raises:
         VideoError: it cannot be opened or has no video.
@@ -72,19 +73,34 @@ class StreamReader:
 
     def __init__(self, source: StreamSource) -> None:
         self._source = source
+        self._begun = time.monotonic()
         self._container = _open_container(source)
         try:
             self._stream = choose_stream(self._container, source.name)
         except VideoError:
             self._container.close()
             raise
+        self._opened = self._arrived = time.monotonic()
         # Threads that each take a frame would hold every frame back by their number.
         self._stream.codec_context.thread_type = "SLICE"
-        self.corrupt_frames = 0
+        timing = timing_of(self._container, self._stream, source.rate)
+        # A file at the other end has a size, and comes as fast as the network lets it.
+        is_camera = source.is_live and self._container.size <= 0
+        self._reads_ahead = is_camera and not timing.has_times
+        arrival = (lambda: self._arrived) if is_camera else None
+        self._clock = Clock(timing, is_live=source.is_live, arrival=arrival)
+        self._num_corrupt = 0
         self.failure: str | None = None
-        self.jumped = False
-        self._coming = self._decoded()
-        self._held: VideoFrame | None = None
+
+    @property
+    def corrupt_frames(self) -> int:
+        """Packets and frames so far that did not decode or came with a wrong time."""
+        return self._num_corrupt + self._clock.num_misplaced
+
+    @property
+    def assumed_rate(self) -> float | None:
+        """Frames per second that nothing states and every time so far rests on, or None."""
+        return self._clock.assumed_rate
 
     def close(self) -> None:
         """Close the container; calling it again does nothing."""
@@ -92,49 +108,57 @@ class StreamReader:
 
     def frames(self) -> Iterator[TimedFrame]:
         """Yield frames with seconds after the first of them."""
-        clock = Clock(self._stream, by_dts=False)
-        self.failure, self.jumped = None, False
-        held, self._held = self._held, None
-        last: tuple[float, float] | None = None  # its own time, and when it came
-        for frame in chain([] if held is None else [held], self._coming):
-            now = time.monotonic()
-            own = frame.time
-            if last is not None and own is not None and (jump := self._jump(own - last[0], now - last[1])):
-                self.failure, self.jumped, self._held = jump, True, frame
-                return
-            timed = clock.stamp(frame)
-            if frame.is_corrupt or timed is None:
-                self.corrupt_frames += 1
-            if timed is not None:
-                last = last if own is None else (own, now)
-                yield timed
-
-    def _jump(self, step_seconds: float, waited_seconds: float) -> str | None:
-        if step_seconds < -_JUMP_BACK_SECONDS:
-            return f"its clock jumped back by {-step_seconds:.2f} s"
-        if self._source.is_live and step_seconds > waited_seconds + _JUMP_AHEAD_SECONDS:
-            return f"its clock jumped ahead by {step_seconds:.2f} s"
-        return None
+        return self._clock.timed(self._decoded())
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Decode packet by packet: a bad packet costs its pictures and is counted, not the stream."""
         limit = self._source.timeout_seconds
         last = time.monotonic()
+        for packet in chain(self._arriving(), [None]):  # None gives out what the decoder holds back
+            try:
+                frames = self._stream.decode(packet)
+            except av.error.FFmpegError:
+                self._num_corrupt += 1
+                frames = []
+            for frame in frames:
+                self._num_corrupt += frame.is_corrupt
+                yield frame
+                last = time.monotonic()
+            if limit is not None and time.monotonic() - last > limit:
+                self.failure = self.failure or f"no picture could be decoded for {limit:g} s"
+                return
+
+    def _arriving(self) -> Iterator[Packet[VideoStream]]:
+        """Yield packets and note when they arrived."""
+        if not self._reads_ahead:
+            for packet in self._packets():
+                self._arrived = time.monotonic()
+                yield packet
+            return
+        for packet, arrived in spread_arrivals(self._packets(), self._begun):
+            self._arrived = arrived
+            yield packet
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Yield the video's packets until the stream ends or breaks off."""
         try:
             for packet in self._container.demux():
-                if packet.stream_index != self._stream.index:
+                if packet.stream_index != self._stream.index or not packet.size:
                     continue
-                try:
-                    for frame in self._stream.decode(packet):
-                        yield frame
-                        last = time.monotonic()
-                except av.error.FFmpegError:
-                    self.corrupt_frames += 1
-                if limit is not None and time.monotonic() - last > limit:
-                    self.failure = f"no picture could be decoded for {limit:g} s"
+                if is_encrypted(packet):
+                    self.failure = ENCRYPTED
                     return
+                yield packet  # type: ignore[misc]  # of our stream, so of its type
         except av.error.FFmpegError as error:
-            self.failure = _told(error, limit)
+            self.failure = _told(error, self._source.timeout_seconds)
+            if isinstance(error, av.error.InvalidDataError) and self._clock.is_new:
+                self.failure += _MP4_HINT
+
+
+_MP4_HINT = (
+    "; an MP4 with its index at the end cannot be read as a stream: pass the file itself, or write it with"
+    " ffmpeg -movflags +faststart"
+)
 
 
 def _open_container(source: StreamSource) -> InputContainer:
@@ -151,7 +175,8 @@ def _open_container(source: StreamSource) -> InputContainer:
         # What was broken off while FFmpeg looked for the format is an error of the data to it.
         in_time = timeout is None or time.monotonic() - begun < timeout
         why = reason_of(error) if in_time else f"nothing came for {timeout:g} s"
-        raise VideoError(f"{source.name}: cannot be opened ({why})") from error
+        hint = _MP4_HINT if isinstance(error, av.error.InvalidDataError) and in_time else ""
+        raise VideoError(f"{source.name}: cannot be opened ({why}){hint}") from error
 
 
 def _told(error: Exception, timeout_seconds: float | None) -> str:

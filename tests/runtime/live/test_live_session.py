@@ -80,6 +80,7 @@ class Frames:
     claimed_seconds = None
     failure = None
     corrupt_frames = 0
+    assumed_rate = None
 
     def __init__(self, path: Path, given: list[TimedFrame]) -> None:
         self.path, self.given = path, given

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -109,40 +107,6 @@ def test_an_edit_list_cuts_the_beginning(tmp_path: Path) -> None:
     with VideoReader(path) as reader:
         assert len([*reader.frames()]) == 40
         assert reader.failure is None
-
-
-@pytest.mark.parametrize(
-    ("ticks", "starts"),
-    [
-        pytest.param([5, 6, 8, 7, 9], [0.0, 0.1, 0.3, None, 0.4], id="one goes back"),
-        pytest.param([5, 5, 6], [0.0, 0.0, 0.1], id="equal times stay"),
-        pytest.param([None, None, None], [0.0, 0.1, 0.2], id="no times at all"),
-        pytest.param([5, None, 7], [0.0, 0.1, 0.2], id="one without time"),
-        pytest.param([None, None, 1000, 1001], [0.0, 0.1, 0.2, 0.3], id="the first without time"),
-        pytest.param([(None, 3), (None, 4), (6, 5)], [0.0, 0.1, 0.3], id="decoding times instead"),
-        pytest.param([5, 7, (None, 6), 8], [0.0, 0.2, 0.2, 0.3], id="a decoding time never goes back"),
-    ],
-)
-def test_the_clock(ticks: list[int | tuple[int | None, int] | None], starts: list[float | None]) -> None:
-    stream = SimpleNamespace(time_base=Fraction(1, 10), average_rate=None, guessed_rate=10)
-    clock = Clock(stream, by_dts=False)  # type: ignore[arg-type]
-    stamped = []
-    for entry in ticks:
-        frame = av.VideoFrame(16, 16)
-        frame.pts, frame.dts = entry if isinstance(entry, tuple) else (entry, None)
-        stamped.append(clock.stamp(frame))
-    assert [None if timed is None else pytest.approx(timed.start_seconds) for timed in stamped] == starts
-    assert clock.misplaced_seconds == pytest.approx(0.1 * starts.count(None))
-
-
-def test_a_clock_that_goes_back_leaves_the_video_incomplete(tmp_path: Path) -> None:
-    """Two recordings in one file: the second starts at zero again."""
-    path = write_video(tmp_path / "v.ts", counted(75))
-    path.write_bytes(path.read_bytes() * 2)
-    with VideoReader(path) as reader:
-        assert [*reader.frames()][-1].start_seconds == pytest.approx(2.96)
-        assert reader.corrupt_frames >= 74
-        assert reader.failure == "frames worth 2.96 s go back in time and were left out"
 
 
 # --- seeking --------------------------------------------------------------------------------------

@@ -94,6 +94,9 @@ class _ReportSink:
         )
         self.sink.add(result)
 
+    def fail(self, video_id: str, reason: str) -> None:
+        self.sink.fail(video_id, reason)
+
     def close(self) -> None:
         self.sink.close()
         if self.videos:

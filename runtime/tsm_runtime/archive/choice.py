@@ -1,0 +1,167 @@
+"""Which videos of an archive are still to be run, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsm_runtime.archive.records import Content, Record, content_of, file_sha256, find_done
+from tsm_runtime.archive.settings import Settings, describe_change
+from tsm_runtime.archive.shard import Shard
+from tsm_runtime.captures.selection import CapturePlan
+from tsm_runtime.errors import UsageError
+
+_MOST_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveOptions:
+    """How an output folder is continued.
+
+    Args:
+        resume: skip what the folder holds already, from the same content, bundles and options.
+        checksum: compare contents by SHA-256, not by size and time.
+        shard: the share of this run.
+        retry_failed: also run videos again that failed before; implies `resume`.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    resume: bool = False
+    checksum: bool = False
+    shard: Shard = field(default_factory=Shard)
+    retry_failed: bool = False
+
+    @property
+    def continues(self) -> bool:
+        """Whether earlier results count."""
+        return self.resume or self.retry_failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What is run, and what is not.
+
+    Args:
+        todo: plans to run.
+        contents: of the videos of every plan, by the plan's id; a missing file has none.
+        done: records of results that are kept.
+        failed: records of earlier failures that are not tried again.
+        notes: a line each on what changed.
+    """
+
+    todo: Sequence[CapturePlan]
+    contents: Mapping[str, tuple[Content, ...]]
+    done: Sequence[Record] = ()
+    failed: Sequence[Record] = ()
+    notes: Sequence[str] = ()
+
+
+def contents_of(plan: CapturePlan, *, checksum: bool = False) -> tuple[Content, ...]:
+    """Return the contents of a plan's videos; those of files that are not there are left out."""
+    found = []
+    for video, _ in plan.begins:
+        try:
+            found.append(content_of(video.path, checksum=checksum))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+def choose_plans(
+    plans: Sequence[CapturePlan],
+    records: Mapping[str, Sequence[Record]],
+    output_of: Mapping[str, Path],
+    options: ArchiveOptions,
+    settings: tuple[str, Settings],
+    folder: Path,
+) -> Choice:
+    """Return which plans are to be run.
+
+    Args:
+        plans: of the shard.
+        records: of earlier runs, by id.
+        output_of: the file of each result, by id; where the file is gone or is another one, the
+            video is run again.
+        options: how the folder is continued.
+        settings: of this run, and their hash.
+        folder: of the records.
+    """
+    todo, done, failed, contents = [], [], [], {}
+    changed: list[str] = []
+    other: dict[str, list[str]] = {}
+    for plan in plans:
+        own = records.get(plan.capture_id, ()) if options.continues else ()
+        now = contents_of(plan, checksum=options.checksum and bool(own))
+        contents[plan.capture_id] = now
+        found = find_done(own, settings[0], now, checksum=options.checksum)
+        if found is not None and found.status == "failed" and not options.retry_failed:
+            failed.append(found)
+        elif found is not None and found.status == "done" and _is_there(output_of[plan.capture_id], found):
+            done.append(found)
+        else:
+            todo.append(plan)
+            _note_change(plan.capture_id, own, settings[0], now, options, changed, other)
+    notes = _notes(changed, other, folder, settings[1])
+    return Choice(todo=todo, contents=contents, done=done, failed=failed, notes=notes)
+
+
+def _is_there(path: Path, record: Record) -> bool:
+    try:
+        return file_sha256(path) == record.output_sha256
+    except OSError:
+        return False
+
+
+def _note_change(
+    video_id: str,
+    own: Sequence[Record],
+    settings: str,
+    now: tuple[Content, ...],
+    options: ArchiveOptions,
+    changed: list[str],
+    other: dict[str, list[str]],
+) -> None:
+    """Note why a video that was run before is run again."""
+    if not own:
+        return
+    with_settings = [record for record in own if record.settings == settings]
+    if with_settings and find_done(with_settings, settings, now, checksum=options.checksum) is None:
+        changed.append(video_id)
+    elif not with_settings:
+        other.setdefault(own[-1].settings, []).append(video_id)
+
+
+def _notes(
+    changed: Sequence[str], other: Mapping[str, Sequence[str]], folder: Path, settings: Settings
+) -> list[str]:
+    notes = []
+    if changed:
+        notes.append(f"{_counted(changed)} changed since the last run: run again")
+    for old, ids in other.items():
+        what = describe_change(folder, old, settings)
+        notes.append(f"{_counted(ids)} run with other settings ({what}): run again")
+    return notes
+
+
+def _counted(ids: Sequence[str]) -> str:
+    names = ", ".join(ids[:_MOST_NAMES]) + (", ..." if len(ids) > _MOST_NAMES else "")
+    return f"{len(ids)} video{'s' * (len(ids) > 1)} ({names})"
+
+
+def check_options(options: ArchiveOptions, *, has_folder: bool) -> None:
+    """Check that the options fit the output.
+
+    Raises:
+        UsageError: they need a folder, or there is nothing to compare.
+    """
+    given = {
+        "--resume": options.resume,
+        "--retry-failed": options.retry_failed,
+        "--checksum": options.checksum,
+    }
+    for flag, is_given in given.items():
+        if is_given and not has_folder:
+            raise UsageError(f"{flag} is for a folder with a file for each video: --output FOLDER/")

@@ -1,0 +1,228 @@
+"""The books of an archive run: results, failures and the summary, each on the disk as soon as it is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from tsm_runtime.archive.choice import ArchiveOptions, Choice, choose_plans, contents_of
+from tsm_runtime.archive.lock import locked
+from tsm_runtime.archive.records import (
+    RECORDS_FOLDER,
+    Content,
+    LineWriter,
+    Record,
+    file_sha256,
+    read_records,
+    records_path,
+)
+from tsm_runtime.archive.settings import Settings, store_settings
+from tsm_runtime.captures.selection import CapturePlan
+from tsm_runtime.errors import RunError
+from tsm_runtime.files import write_whole
+from tsm_runtime.formats.names import Format
+from tsm_runtime.outputs.sinks import Sink, result_path
+from tsm_runtime.pipeline.run import CaptureOutcome
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a run, which summary.json holds."""
+
+    videos: int
+    """Of this run's share."""
+    done: int
+    """In this run."""
+    skipped: int
+    """Done before."""
+    failed: int
+    """In this run or before, and not tried again."""
+    video_hours: float
+    """Length of what this run has done."""
+    wall_seconds: float
+    hours_per_hour: float
+    """Hours of video in an hour."""
+
+    def line(self) -> str:
+        """Return it for a person."""
+        skipped = f", {self.skipped} done before" if self.skipped else ""
+        return (
+            f"{self.done} of {self.videos} videos done{skipped}, {self.failed} failed;"
+            f" {self.video_hours:.2f} h of video in {self.wall_seconds:.0f} s"
+            f" ({self.hours_per_hour:.1f} hours an hour)"
+        )
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Keeps the books of one run; made by `open_ledger`."""
+
+    folder: Path
+    options: ArchiveOptions
+    format: Format
+    settings: str
+    choice: Choice
+    num_plans: int
+    _records: LineWriter
+    _failures: LineWriter
+    _begun: float = field(default_factory=time.monotonic)
+    _num_done: int = 0
+    _num_failed: int = 0
+    _video_seconds: float = 0.0
+
+    def keep(self, outcome: CaptureOutcome, sink: Sink) -> str | None:
+        """Write the result of a video, or note its failure.
+
+        Returns:
+            Why there is no result, where the video itself is not the reason: the file changed while it was
+            read, or its result could not be written.
+
+        Raises:
+            RunError: the records cannot be written.
+        """
+        plan = outcome.plan
+        if outcome.result is None:
+            self.fail(plan, failure_reason(outcome))
+            return None
+        before = self.choice.contents[plan.capture_id]
+        if _unsummed(contents_of(plan)) != _unsummed(before):
+            reason = "the file changed while the run was going on; --retry-failed runs it again"
+            self.fail(plan, reason)
+            return f"{plan.named.path}: {reason}"
+        try:
+            sink.add(outcome.result)
+        except RunError as error:
+            self.fail(plan, str(error))
+            return str(error)
+        digest = file_sha256(result_path(self.folder, plan.capture_id, self.format))
+        contents = self._summed(plan, before)
+        self._write("done", plan, contents, output_sha256=digest, seconds=outcome.result.duration_seconds)
+        self._num_done += 1
+        self._video_seconds += outcome.result.duration_seconds
+        return None
+
+    def fail(self, plan: CapturePlan, reason: str) -> None:
+        """Note that a video gave no result."""
+        self._num_failed += 1
+        when = self._write("failed", plan, self.choice.contents[plan.capture_id], reason=reason)
+        self._failures.write(
+            {"video": plan.capture_id, "path": str(plan.named.path), "reason": reason, "when": when}
+        )
+
+    def summary(self) -> Summary:
+        """Return the figures so far."""
+        wall, hours = time.monotonic() - self._begun, self._video_seconds / 3600
+        return Summary(
+            videos=self.num_plans,
+            done=self._num_done,
+            skipped=len(self.choice.done),
+            failed=self._num_failed + len(self.choice.failed),
+            video_hours=round(hours, 6),
+            wall_seconds=round(wall, 3),
+            hours_per_hour=round(3600 * hours / max(wall, 1e-9), 3),
+        )
+
+    def write_summary(self) -> Summary:
+        """Write summary.json and return it."""
+        summary = self.summary()
+        path = self.folder / f"summary{self.options.shard.suffix}.json"
+        write_whole(path, msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+        return summary
+
+    def close(self) -> None:
+        """Close the files."""
+        self._records.close()
+        self._failures.close()
+
+    def _summed(self, plan: CapturePlan, contents: tuple[Content, ...]) -> tuple[Content, ...]:
+        if not self.options.checksum or all(content.sha256 for content in contents):
+            return contents
+        return contents_of(plan, checksum=True)
+
+    def _write(self, status: str, plan: CapturePlan, contents: tuple[Content, ...], **more: object) -> str:
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        fields = {"id": plan.capture_id, "contents": contents, "settings": self.settings, "when": when}
+        self._records.write(Record(status=status, **fields, **more))  # type: ignore[arg-type]
+        return when
+
+
+@contextmanager
+def open_ledger(
+    folder: Path,
+    plans: Sequence[CapturePlan],
+    options: ArchiveOptions,
+    settings: Settings,
+    format_: Format,
+) -> Iterator[Ledger]:
+    """Lock an output folder, choose what is to be run, and keep the books while the block runs.
+
+    Args:
+        folder: of the results; made where it is not there.
+        plans: all videos of the archive; those of other shards are left out.
+        options: how the folder is continued.
+        settings: of the run.
+        format_: of the results.
+
+    Raises:
+        UsageError: another run writes to the folder.
+        RunError: the folder cannot be written to.
+    """
+    held = folder / RECORDS_FOLDER
+    try:
+        held.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror}") from error
+    with locked(held, options.shard):
+        own = [plan for plan in plans if options.shard.holds(plan.capture_id)]
+        name = store_settings(held, settings)
+        outputs = {plan.capture_id: result_path(folder, plan.capture_id, format_) for plan in own}
+        if options.shard.count == 1:
+            _remove_leftovers(folder)
+        records = read_records(held)
+        choice = choose_plans(own, records, outputs, options, (name, settings), held)
+        ledger = Ledger(
+            folder=folder,
+            options=options,
+            format=format_,
+            settings=name,
+            choice=choice,
+            num_plans=len(own),
+            _records=LineWriter(records_path(held, options.shard)),
+            _failures=_begin_failures(folder / f"failures{options.shard.suffix}.jsonl", own, choice),
+        )
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of runs that were killed; nobody else writes to the folder."""
+    for path in folder.rglob(".tsm-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) -> LineWriter:
+    """Write the failures that stay, and return what takes further ones."""
+    paths = {plan.capture_id: str(plan.named.path) for plan in plans}
+    lines = [
+        msgspec.json.encode({"video": r.id, "path": paths[r.id], "reason": r.reason, "when": r.when})
+        for r in choice.failed
+    ]
+    write_whole(path, b"".join(line + b"\n" for line in lines))
+    return LineWriter(path)
+
+
+def failure_reason(outcome: CaptureOutcome) -> str:
+    """Return why a video or capture gave no result."""
+    errors = [str(video.error) for video in outcome.videos if video.error is not None]
+    return "; ".join(errors) or "no video of it gave a result"
+
+
+def _unsummed(contents: tuple[Content, ...]) -> tuple[Content, ...]:
+    return tuple(msgspec.structs.replace(content, sha256="") for content in contents)

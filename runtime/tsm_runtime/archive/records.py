@@ -1,0 +1,163 @@
+"""Records of an archive run: which video was run with which content and settings, and how it ended.
+
+They lie in OUT/.tsm-run, one file of JSON lines for each shard, and are only ever appended to. A line that a
+crash cut off is passed over: its video is run again, with the same bytes as its result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tsm_runtime.archive.shard import Shard
+from tsm_runtime.errors import RunError
+
+RECORDS_FOLDER = ".tsm-run"
+
+_CHUNK_BYTES = 2**20
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What makes a video file the same as before.
+
+    Args:
+        size, mtime_ns: as the file system says; 0 where a cloud store says neither.
+        version: a cloud store's own tag of the content.
+        sha256: of the file, with `--checksum`.
+    """
+
+    size: int
+    mtime_ns: int = 0
+    version: str = ""
+    sha256: str = ""
+
+    def same(self, other: Content, *, by_checksum: bool) -> bool:
+        """Whether both are the same content: by checksum alone, or by size, time and version."""
+        if by_checksum:
+            return bool(self.sha256) and self.sha256 == other.sha256
+        return (self.size, self.mtime_ns, self.version) == (other.size, other.mtime_ns, other.version)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one video or capture ended.
+
+    Args:
+        contents: of its videos, in their order.
+        settings: hash of bundles and options, see `settings.settings_hash`.
+        output_sha256: of the result's file.
+        reason: of a failure.
+        when: UTC, for a person; no decision depends on it.
+    """
+
+    id: str
+    contents: tuple[Content, ...]
+    settings: str
+    status: Literal["done", "failed"]
+    when: str
+    output_sha256: str = ""
+    seconds: float = 0.0
+    reason: str = ""
+
+
+def content_of(path: Path, *, checksum: bool = False) -> Content:
+    """Return what identifies the content of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    return Content(
+        size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=file_sha256(path) if checksum else ""
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_records(folder: Path) -> dict[str, list[Record]]:
+    """Return the records of all runs and shards in a folder of records, by id."""
+    found: dict[str, list[Record]] = {}
+    for path in sorted(folder.glob("records*.jsonl")):
+        for record in read_lines(path, Record):
+            found.setdefault(record.id, []).append(record)
+    return found
+
+
+def read_lines(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Yield the records of a file; lines that are cut off or damaged are passed over."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield msgspec.json.decode(line, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+
+
+class LineWriter:
+    """Appends JSON lines to a file; each is on the disk when `write` returns.
+
+    Raises:
+        RunError: the file cannot be opened or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            size = os.fstat(self._number).st_size
+            if size and os.pread(self._number, 1, size - 1) != b"\n":
+                os.write(self._number, b"\n")  # after a line that a crash cut off
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+    def write(self, line: msgspec.Struct | dict[str, object]) -> None:
+        """Append one line."""
+        data = msgspec.json.encode(line) + b"\n"
+        try:
+            written = os.write(self._number, data)
+            if written < len(data):  # a full disk takes a part
+                raise OSError(28, "No space left on device")
+            os.fsync(self._number)
+        except OSError as error:
+            raise RunError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._number)
+
+
+def records_path(folder: Path, shard: Shard) -> Path:
+    """Return the file of a shard's records."""
+    return folder / f"records{shard.suffix}.jsonl"
+
+
+def find_done(
+    records: Iterable[Record], settings: str, contents: tuple[Content, ...], *, checksum: bool
+) -> Record | None:
+    """Return a record of the same content and settings, one of success if there is any."""
+    same = [
+        record
+        for record in records
+        if record.settings == settings
+        and len(record.contents) == len(contents)
+        and all(a.same(b, by_checksum=checksum) for a, b in zip(record.contents, contents, strict=True))
+    ]
+    return next((record for record in reversed(same) if record.status == "done"), same[-1] if same else None)

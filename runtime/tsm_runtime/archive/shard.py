@@ -1,0 +1,54 @@
+"""Fixed shares of an archive: each video belongs to one shard by the hash of its id."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from tsm_runtime.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Share `number` of `count`, counted from 1.
+
+    Raises:
+        UsageError: the number is not between 1 and the count.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise UsageError(
+                f"shard {self.number}/{self.count}: expected 1/{self.count} to {self.count}/{self.count}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the shard that a text like `3/16` names.
+
+        Raises:
+            UsageError: another form, or a number out of range.
+        """
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        if match is None:
+            raise UsageError(f"shard {text!r}: expected NUMBER/COUNT, as 3/16")
+        return cls(int(match[1]), int(match[2]))
+
+    def holds(self, video_id: str) -> bool:
+        """Whether a video belongs to this shard; it depends on the id and the count alone.
+
+        >>> [number for number in (1, 2, 3) if Shard(number, 3).holds("cam1/0001")]
+        [1]
+        """
+        digest = hashlib.sha256(video_id.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+
+    @property
+    def suffix(self) -> str:
+        """What the shard's own files have in their names; empty for the only shard."""
+        return "" if self.count == 1 else f"-{self.number}-of-{self.count}"

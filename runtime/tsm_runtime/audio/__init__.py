@@ -1,0 +1,1 @@
+"""Sound of a file: decoded on the time base of its pictures, and turned into log-mel frames."""

@@ -1,0 +1,1 @@
+"""Where a video lies on another's time line, found by what both of them recorded."""

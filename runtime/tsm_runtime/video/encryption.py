@@ -1,0 +1,77 @@
+"""Whether pictures are encrypted: what a decoder makes of them is noise, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+__all__ = ["ENCRYPTED", "is_encrypted", "is_encrypted_stream", "is_scrambled_file"]
+
+ENCRYPTED = "its pictures are encrypted; decrypt the file with its key first"
+
+_ENCRYPTED_TAGS = frozenset({"drmi", "drmt", "encv"})
+"""Sample entries of MP4 that stand for encrypted pictures."""
+
+_WINDOWS_DRM = (
+    bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),  # content encryption
+    bytes.fromhex("14e68a292226174cb935dae07ee9289c"),  # extended content encryption
+)
+"""Objects in the header of an ASF file, as bytes of their GUIDs."""
+
+_CHUNK_BYTES = 188 * 1024
+_PACKET_BYTES = 188
+
+
+def is_encrypted(packet: Packet[Any]) -> bool:
+    """Whether a packet's container says that it is encrypted and holds no key for it (CENC, DRM)."""
+    return packet.has_sidedata("encryption_info")
+
+
+def is_encrypted_stream(stream: VideoStream) -> bool:
+    """Whether a stream's header says that all of it is encrypted."""
+    tag = stream.codec_context.codec_tag
+    return tag in _ENCRYPTED_TAGS or "enc_key_id" in {name.lower() for name in stream.metadata}
+
+
+def is_scrambled_file(path: Path, container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the bits of a file say that its video is scrambled (pay television, DVD, Windows Media DRM).
+
+    Looks at the begin, the middle and the end.
+    """
+    kind = container.format.name
+    if kind not in ("mpegts", "mpeg", "asf"):
+        return False
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for place in (0, size // 2, max(0, size - _CHUNK_BYTES)):
+            file.seek(place)
+            chunk = file.read(_CHUNK_BYTES)
+            if kind == "asf":
+                return any(mark in chunk for mark in _WINDOWS_DRM)
+            if _is_scrambled_ts(chunk, stream.id) if kind == "mpegts" else _is_scrambled_ps(chunk):
+                return True
+    return False
+
+
+def _is_scrambled_ts(chunk: bytes, pid: int) -> bool:
+    """Whether packets of a PID have their transport_scrambling_control set."""
+    first = next(
+        (at for at in range(_PACKET_BYTES) if chunk[at : at + 4 * _PACKET_BYTES : _PACKET_BYTES] == b"GGGG"),
+        0,
+    )
+    headers = (chunk[at : at + 4] for at in range(first, len(chunk) - 3, _PACKET_BYTES))
+    return any(h[0] == 0x47 and ((h[1] & 0x1F) << 8 | h[2]) == pid and h[3] & 0x80 for h in headers)
+
+
+def _is_scrambled_ps(chunk: bytes) -> bool:
+    """Whether a video packet of a program stream has its PES_scrambling_control set."""
+    at = chunk.find(b"\0\0\1\xe0")
+    while 0 <= at < len(chunk) - 6:
+        if chunk[at + 6] & 0xC0 == 0x80 and chunk[at + 6] & 0x30:
+            return True
+        at = chunk.find(b"\0\0\1\xe0", at + 6)
+    return False
