@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from conftest import Emulated
+from emulated import Emulated
 
 from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory, open_device
 from tsm_runtime.errors import BackendError
