@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BACKGROUND", "IntervalScores", "Result", "SceneScore", "Segment", "all_complete", "ranked_scenes"]
+__all__ = [
+    "BACKGROUND",
+    "FrameScores",
+    "IntervalScores",
+    "Result",
+    "SceneScore",
+    "Segment",
+    "all_complete",
+    "ranked_scenes",
+]
 
 
 BACKGROUND = "background"
@@ -65,6 +75,56 @@ class IntervalScores:
             raise ValueError(f"scene scores: expected ({count}, S), got {self.scene.shape}")
         if np.any(np.diff(self.indices) <= 0):
             raise ValueError("interval indices must be strictly increasing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameScores:
+    """Class probabilities of the frames of one video, with what a temporal head adds to them.
+
+    Args:
+        indices: (F,) int64, strictly increasing; frame k stands for [k*step, (k + 1)*step) seconds. Frames
+            before and after a missing number are not joined.
+        step_seconds: t/T, from one frame to the next.
+        action: (F, A) float32; of a softmax head the background is last.
+        actionness: (F,) float32, probability that any action happens, or None.
+        distances: (F, 2) float32, seconds from the middle of the frame back to the start and on to the end of
+            its action, or None.
+        breaks: numbers k such that a gap in the video lies between k - 1 and k.
+
+    Raises:
+        ValueError: the shapes do not fit, or the step is not above 0.
+    """
+
+    indices: npt.NDArray[np.int64]
+    step_seconds: float
+    action: npt.NDArray[np.float32]
+    actionness: npt.NDArray[np.float32] | None = None
+    distances: npt.NDArray[np.float32] | None = None
+    breaks: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        count = len(self.indices)
+        if not 0 < self.step_seconds < math.inf:
+            raise ValueError(f"step {self.step_seconds:g}: expected seconds, more than 0")
+        if self.action.ndim != 2 or len(self.action) != count:
+            raise ValueError(f"action scores of frames: expected ({count}, A), got {self.action.shape}")
+        if self.actionness is not None and self.actionness.shape != (count,):
+            raise ValueError(f"actionness: expected ({count},), got {self.actionness.shape}")
+        if self.distances is not None and self.distances.shape != (count, 2):
+            raise ValueError(f"distances: expected ({count}, 2), got {self.distances.shape}")
+        if np.any(np.diff(self.indices) <= 0):
+            raise ValueError("frame indices must be strictly increasing")
+
+    def __len__(self) -> int:
+        """Return F."""
+        return len(self.indices)
+
+    @property
+    def pieces(self) -> Iterator[slice]:
+        """The rows between gaps, in order of time."""
+        broken = (np.diff(self.indices) != 1) | np.isin(self.indices[1:], sorted(self.breaks))
+        borders = [0, *(np.flatnonzero(broken) + 1).tolist(), len(self.indices)]
+        return (slice(start, stop) for start, stop in pairwise(borders) if stop > start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,108 @@
+"""The segments of a whole video from the scores of its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tsm_runtime.results import BACKGROUND, FrameScores, Segment
+from tsm_runtime.segments.decoding.proposals import frame_proposals, soft_suppressed
+from tsm_runtime.segments.decoding.refine import run_bounds
+from tsm_runtime.segments.decoding.runs import FrameLabeller, runs_of
+from tsm_runtime.segments.decoding.settings import Decoding
+from tsm_runtime.segments.smoothing import moving_average, smoothing_weights
+
+__all__ = ["check_decoding", "decode_frames"]
+
+
+def decode_frames(
+    frames: FrameScores, labels: Sequence[str], decoding: Decoding, thresholds: Sequence[float] = ()
+) -> list[Segment]:
+    """Return the segments of a video, in order of time; none crosses a gap.
+
+    Args:
+        frames: scores of all frames.
+        labels: A action labels; the background gives no segment.
+        decoding: method and settings.
+        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
+
+    Raises:
+        ValueError: the numbers of labels, scores and thresholds differ, or the decoding needs distances or
+            actionness that the frames do not have.
+    """
+    check_decoding(frames, labels, decoding, thresholds)
+    labeller = FrameLabeller(tuple(labels), frames.step_seconds, decoding, tuple(thresholds))
+    found: list[Segment] = []
+    for piece in frames.pieces:
+        part = smoothed_frames(frames, piece, decoding.smoothing_seconds)
+        if decoding.method == "proposals":
+            found += _proposed(part, labels, decoding)
+        else:
+            found += _decoded(part, labeller)
+    order = {label: number for number, label in enumerate(labels)}
+    return sorted(found, key=lambda s: (s.start_seconds, s.end_seconds, order[s.label]))
+
+
+def check_decoding(
+    frames: FrameScores, labels: Sequence[str], decoding: Decoding, thresholds: Sequence[float] = ()
+) -> None:
+    """Check that frames have what a decoding needs.
+
+    Raises:
+        ValueError: as `decode_frames`.
+    """
+    if frames.action.shape[1] != len(labels):
+        raise ValueError(f"{frames.action.shape[1]} action scores of frames for {len(labels)} labels")
+    if len(thresholds) not in (0, len(labels)):
+        raise ValueError(f"{len(thresholds)} thresholds for {len(labels)} labels")
+    if frames.distances is None and (decoding.method == "proposals" or decoding.refine_seconds):
+        what = "method proposals" if decoding.method == "proposals" else "refine_seconds"
+        raise ValueError(f"decoding: {what} needs the distances of a temporal head, which this model has not")
+    if frames.actionness is None and decoding.actionness_weight:
+        raise ValueError(
+            "decoding: actionness_weight needs the actionness of a temporal head, which this model has not"
+        )
+
+
+def smoothed_frames(frames: FrameScores, rows: slice, smoothing_seconds: float) -> FrameScores:
+    """Return the rows of one piece, with the moving average of their action scores."""
+    action = frames.action[rows]
+    weights = smoothing_weights(min(smoothing_seconds / frames.step_seconds, 2 * len(action) + 1))
+    return replace(
+        frames,
+        indices=frames.indices[rows],
+        action=action if len(weights) == 1 else moving_average(action, weights),
+        actionness=None if frames.actionness is None else frames.actionness[rows],
+        distances=None if frames.distances is None else frames.distances[rows],
+        breaks=frozenset(),
+    )
+
+
+def _decoded(part: FrameScores, labeller: FrameLabeller) -> Iterator[Segment]:
+    decoding, first = labeller.decoding, int(part.indices[0])
+    for start, stop, label in runs_of(labeller(part.action, part.actionness)):
+        scores = part.action[:, label]
+        best = scores[start:stop].max() if decoding.score == "max" else scores[start:stop].mean()
+        run = first + start, first + stop
+        bounds = run_bounds(
+            run, scores, part.distances, first, step_seconds=part.step_seconds, decoding=decoding
+        )
+        yield Segment(
+            label=labeller.labels[label], start_seconds=bounds[0], end_seconds=bounds[1], score=float(best)
+        )
+
+
+def _proposed(part: FrameScores, labels: Sequence[str], decoding: Decoding) -> Iterator[Segment]:
+    assert part.distances is not None
+    step = part.step_seconds
+    middles = (part.indices.astype(np.float64) + 0.5) * step
+    bounds = float(part.indices[0] * step), float((part.indices[-1] + 1) * step)
+    least = decoding.min_proposal
+    for column, label in enumerate(labels):
+        if label == BACKGROUND:
+            continue
+        proposals = frame_proposals(part.action[:, column], part.distances, middles, least, bounds)
+        for start, end, score in soft_suppressed(*proposals, decoding.suppression_sigma, least):
+            yield Segment(label=label, start_seconds=start, end_seconds=end, score=score)

@@ -1,0 +1,179 @@
+"""The best sequence of segments when each label has a distribution of lengths (semi-Markov decoding).
+
+Maximises, over all divisions of a piece into segments of different neighbouring labels,
+
+    sum over segments of  sum_f s[f, label] + weight * log p(length | label) - switch cost per change,
+
+by the Viterbi recursion of explicit-duration models (Rabiner 1989, section IV.D; Yu 2010, section 3.1).
+Labels without a prior, as the background, take any length. Lengths beyond the bound of the table follow a
+geometric tail. A segment that begins or ends with its piece may be cut off there: it counts with the
+probability of its length or more.
+
+Segments change only at candidate frames, see `candidate_borders`: at every frame of a short piece, else where
+the label with the highest score changes, with and without a bias towards the background.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.segments.decoding.settings import LengthPrior
+
+__all__ = ["LengthTable", "best_segments", "candidate_borders", "length_table"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_EVERY_FRAME_UP_TO = 48
+_BACKGROUND_BIASES = (0.0, 2.0, -2.0)
+_MOST_TABLE_FRAMES = 4096
+_TAIL_DEVIATIONS = 2.5
+"""The table ends so many standard deviations above the mean of the logarithm."""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthTable:
+    """Log probabilities of lengths in frames.
+
+    Args:
+        log_mass: (D + 1, A) of a segment of d frames; 0 for labels without a prior.
+        log_survival: (D + 1, A) of d frames or more.
+        log_decay: (A,) what each frame beyond D adds, 0 or less.
+    """
+
+    log_mass: Floats
+    log_survival: Floats
+    log_decay: Floats
+
+
+def length_table(
+    priors: Sequence[LengthPrior], labels: Sequence[str], step_seconds: float, weight: float = 1.0
+) -> LengthTable:
+    """Return the table of labels A; those without a prior have no preference.
+
+    Args:
+        priors: of some of the labels.
+        labels: A action labels, in the order of the scores.
+        step_seconds: length of a frame.
+        weight: factor of the log probabilities.
+    """
+    by_label = {prior.label: prior for prior in priors}
+    longest = [math.exp(p.mean_log + _TAIL_DEVIATIONS * p.std_log) / step_seconds for p in priors]
+    bound = min(_MOST_TABLE_FRAMES, max([2, *map(math.ceil, longest)]))
+    mass, survival = np.zeros((2, bound + 1, len(labels)))
+    for column, label in enumerate(labels):
+        if (prior := by_label.get(label)) is not None:
+            at_least = _log_normal_survival(
+                prior, (np.arange(bound + 2, dtype=np.float64) - 0.5) * step_seconds
+            )
+            survival[:, column] = np.log(np.maximum(at_least[:-1], 1e-30))
+            mass[:, column] = np.log(np.maximum(at_least[:-1] - at_least[1:], 1e-30))
+    decay = np.minimum(mass[-1] - mass[-2], 0.0)
+    return LengthTable(weight * mass, weight * survival, weight * decay)
+
+
+def _log_normal_survival(prior: LengthPrior, seconds: Floats) -> Floats:
+    """Return P(length >= seconds)."""
+    scale = prior.std_log * math.sqrt(2)
+    return np.array(
+        [1.0 if s <= 0 else 0.5 * math.erfc((math.log(s) - prior.mean_log) / scale) for s in seconds.tolist()]
+    )
+
+
+def candidate_borders(log_scores: npt.NDArray[np.floating], background: int | None) -> Ints:
+    """Return the frames at which segments may begin and end, 0 and F among them, increasing.
+
+    Args:
+        log_scores: (F, A).
+        background: column of the background, if there is one.
+    """
+    num_frames = len(log_scores)
+    if num_frames <= _EVERY_FRAME_UP_TO:
+        return np.arange(num_frames + 1)
+    changes = np.zeros(num_frames - 1, bool)
+    if background is None:
+        best = log_scores.argmax(axis=1)
+        changes |= best[1:] != best[:-1]
+    else:
+        actions = np.delete(log_scores, background, axis=1)
+        top = actions.argmax(axis=1)
+        lead = log_scores[:, background] - np.take_along_axis(actions, top[:, None], axis=1)[:, 0]
+        for bias in _BACKGROUND_BIASES:
+            best = np.where(lead + bias > 0, -1, top)
+            changes |= best[1:] != best[:-1]
+    return np.concatenate([[0], np.flatnonzero(changes) + 1, [num_frames]])
+
+
+def best_segments(
+    log_scores: npt.NDArray[np.floating], table: LengthTable, switch_cost: float, borders: Ints
+) -> list[tuple[int, int, int]]:
+    """Return the best segments (start frame, stop frame, label) of a piece, in order; they cover it.
+
+    Args:
+        log_scores: (F, A).
+        table: of the lengths.
+        switch_cost: cost of a change of label, 0 or more.
+        borders: frames at which segments may begin and end, from 0 to F.
+    """
+    total = np.zeros((len(borders), log_scores.shape[1]))
+    np.cumsum(np.add.reduceat(log_scores, borders[:-1], axis=0, dtype=np.float64), axis=0, out=total[1:])
+    begun, entered_from = _forward(total, table, switch_cost, borders)
+    found: list[tuple[int, int, int]] = []
+    stop = len(borders) - 1
+    label = int(entered_from[stop, 0])
+    while stop > 0:
+        start = int(begun[stop, label])
+        found.append((int(borders[start]), int(borders[stop]), label))
+        stop, label = start, int(entered_from[start, 1 if entered_from[start, 0] == label else 0])
+    return found[::-1]
+
+
+def _forward(total: Floats, table: LengthTable, switch_cost: float, borders: Ints) -> tuple[Ints, Ints]:
+    """Run the recursion over the borders.
+
+    Returns:
+        For each border and label the border where the best segment that ends there began; and for each border
+        the two best labels that end there.
+    """
+    num_borders, num_labels = total.shape
+    bound = len(table.log_mass) - 1
+    firsts = np.searchsorted(borders, borders - bound)  # the earliest begin within the bound of the table
+    entry = np.full((num_borders, num_labels), -np.inf)  # best score before a segment, less the sum before
+    entry[0] = 0.0
+    begun = np.zeros((num_borders, num_labels), np.int64)
+    best_labels = np.zeros((num_borders, 2), np.int64)
+    far, far_begin = np.full(num_labels, -np.inf), np.zeros(num_labels, np.int64)
+    columns, num_moved = np.arange(num_labels), 1
+    for stop in range(1, num_borders):
+        first = int(firsts[stop])
+        for border in range(num_moved, first):  # too far away for the table: only the best one counts
+            value = entry[border] - table.log_decay * borders[border]
+            far, far_begin = np.where(value > far, value, far), np.where(value > far, border, far_begin)
+        num_moved = max(num_moved, first)
+        logs = table.log_survival if stop == num_borders - 1 else table.log_mass
+        lengths = borders[stop] - borders[first:stop]
+        scores = entry[first:stop] + logs[lengths]
+        beyond = far + logs[bound]
+        from_zero = table.log_survival[bound]
+        if first:
+            far_best, best_begin = np.maximum(beyond, from_zero), np.where(beyond >= from_zero, far_begin, 0)
+            far_best = far_best + table.log_decay * (borders[stop] - bound)
+        else:
+            scores[0] = table.log_survival[lengths[0]]
+            far_best, best_begin = far, far_begin
+        near_best, place = np.full(num_labels, -np.inf), columns
+        if len(scores):
+            place = scores.argmax(axis=0)
+            near_best = scores[place, columns]
+        begun[stop] = np.where(far_best > near_best, best_begin, first + place)
+        ended = np.maximum(near_best, far_best) + total[stop]
+        best, second = np.argsort(-ended)[:2] if num_labels > 1 else (0, 0)
+        best_labels[stop] = best, second
+        entry[stop] = ended[best] - switch_cost - total[stop]
+        entry[stop, best] = (ended[second] if num_labels > 1 else -np.inf) - switch_cost - total[stop, best]
+    return begun, best_labels

@@ -1,0 +1,62 @@
+"""Bounds of segments from the distances that the frames near them predict."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.segments.decoding.settings import Decoding
+
+__all__ = ["reach_frames", "run_bounds"]
+
+Rows = npt.NDArray[np.float32]
+
+_REACH_WIDTHS = 4.0
+"""Frames further from a bound than so many widths have less than 2 % of the weight, and are left out."""
+
+
+def reach_frames(refine_seconds: float, step_seconds: float) -> int:
+    """Return how many frames inside of a bound take part in its refinement."""
+    return max(1, round(_REACH_WIDTHS * refine_seconds / step_seconds))
+
+
+def run_bounds(
+    run: tuple[int, int],
+    scores: Rows,
+    distances: Rows | None,
+    first: int,
+    *,
+    step_seconds: float,
+    decoding: Decoding,
+) -> tuple[float, float]:
+    """Return start and end in seconds of a run of frames, refined if the decoding says so.
+
+    A frame in the middle m predicts the start m - d0 and the end m + d1. A bound b on the grid moves to the
+    mean of the predictions of the frames from one before the run to one after it, weighted by
+    score * exp(-|m - b| / refine_seconds), and by `refine_limit_seconds` at most.
+
+    Args:
+        run: first frame, and the one after the last, counted from the begin of the video.
+        scores: (F,) score of the label in the frames from `first` on.
+        distances: (F, 2) in seconds of the same frames; None: no refinement.
+        first: number of the first of these frames.
+        step_seconds: length of a frame.
+        decoding: its settings of the refinement.
+    """
+    bounds = run[0] * step_seconds, run[1] * step_seconds
+    width, limit = decoding.refine_seconds, decoding.refine_limit_seconds
+    if not width or distances is None:
+        return bounds
+    reach = reach_frames(width, step_seconds)
+    near = (run[0] - 1, min(run[0] + reach, run[1] + 1)), (max(run[1] - reach, run[0] - 1), run[1] + 1)
+    found = []
+    for side, bound in enumerate(bounds):
+        low, high = max(near[side][0], first), min(near[side][1], first + len(scores))
+        middles = (np.arange(low, high) + 0.5) * step_seconds
+        rows = slice(low - first, high - first)
+        weights = (scores[rows].astype(np.float64) + 1e-6) * np.exp(-abs(middles - bound) / width)
+        predicted = middles + (-1, 1)[side] * distances[rows, side].astype(np.float64)
+        moved = float((weights * predicted).sum() / weights.sum())
+        found.append(min(max(moved, bound - limit), bound + limit))
+    start, end = max(0.0, found[0]), found[1]
+    return (start, end) if start < end else bounds
