@@ -2,12 +2,13 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 ENV := .venv
+TYPESCRIPT := $(ENV)/typescript/node_modules/.bin/tsc
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
 ALONE := tests/train/training/test_robust_runs.py
 
-.PHONY: demo test lint typecheck unit conformance demo-model clean
+.PHONY: demo test lint javascript typecheck unit conformance demo-model clean
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -19,6 +20,15 @@ test: lint typecheck unit
 lint: $(ENV)/.complete
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory javascript; \
+	 else echo "no npm: the types of the pages' scripts are not checked"; test -z "$$TSM_REQUIRE_NPM"; fi
+
+# The types that the review page's scripts state in their comments.
+javascript: $(TYPESCRIPT)
+	$(TYPESCRIPT) --project serve/tsm_serve/static/review
+
+$(TYPESCRIPT):
+	npm install --silent --no-audit --no-fund --prefix $(ENV)/typescript typescript@7.0.2
 
 typecheck: $(ENV)/.complete
 	$(ENV)/bin/mypy

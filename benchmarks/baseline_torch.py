@@ -25,10 +25,11 @@ from _common import store
 from av.video.reformatter import VideoReformatter
 
 from tsm_runtime.bundle.bundle import load_bundle
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.opening import open_member
-from tsm_runtime.pipeline.run import Options, run
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
+from tsm_runtime.results import Result
 from tsm_train.model.tsm import Probabilities
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 

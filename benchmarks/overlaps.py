@@ -29,7 +29,7 @@ from _overlap_rows import Grid, Head, Source, percent, perfect_scores, rows_of, 
 from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.errors import UsageError
-from tsm_runtime.pipeline.run import Member as RuntimeMember
+from tsm_runtime.models.member import Member as RuntimeMember
 from tsm_train.ablation.config import load_ablation
 from tsm_train.ablation.members import Member, check_members, members_of, train_member
 from tsm_train.ablation.stored_scores import score_videos

@@ -37,9 +37,10 @@ from tsm_runtime.clips.builder import ClipBatch
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import TsmError
 from tsm_runtime.models.choice import BackendRequest
+from tsm_runtime.models.member import Member
 from tsm_runtime.models.opening import closing_members, open_member
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import Member, run_videos
+from tsm_runtime.pipeline.run import run_videos
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 

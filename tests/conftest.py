@@ -13,7 +13,7 @@ settings.register_profile("tests", deadline=None)  # a busy machine is no failur
 settings.load_profile("tests")
 
 # Tests import what they share (media.py, fakes.py) by its plain name.
-sys.path[:0] = [str(Path(__file__).parent / "runtime" / folder) for folder in ("", "doubles")]
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("runtime", "runtime/doubles", "serve")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,7 +36,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ground_truth.json and videos/: three training videos and one for validation, 6 s each."""
-    from tsm_train.synthetic import draw_dataset
+    from tsm_train.synthetic.dataset import draw_dataset
 
     folder = tmp_path_factory.mktemp("drawn")
     draw_dataset(folder, seed=2, training=3, validation=1, seconds=6.0, width=96, height=72, processes=1)

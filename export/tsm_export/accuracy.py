@@ -13,14 +13,13 @@ from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 from tsm_runtime.bundle.manifest import AccuracyReport
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, VideoError
-from tsm_runtime.formats.read_write import Result
-from tsm_runtime.pipeline.run import Member, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.run import run
+from tsm_runtime.results import Result
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.terminal import warn
 from tsm_train.samples.clips import Labels
 from tsm_train.training.validation import score_results
-
-__all__ = ["OnnxBackend", "accuracy_reports", "compare_results", "mean_differences", "run_models"]
 
 Results = Mapping[str, Mapping[str, Result]]
 """What each model found, by model and video id."""
@@ -43,7 +42,7 @@ class OnnxBackend(BlockingBackend):
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         """Score a (N, T, size, size, 3) uint8 batch."""
         found = dict(zip(self._outputs, self._session.run(self._outputs, {"frames": frames}), strict=True))
-        return Scores(found["action_scores"], found.get("scene_scores"))
+        return Scores.of(found)
 
 
 def run_models(

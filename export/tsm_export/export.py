@@ -9,17 +9,16 @@ import onnx
 import onnxruntime
 import torch
 
+from tsm_export.head_files import find_head, head_files, with_head
 from tsm_export.onnx_models import onnx_files
 from tsm_export.plans import NewPlan, plan_libraries, plans
 from tsm_export.request import ExportRequest
 from tsm_runtime._version import __version__
-from tsm_runtime.bundle.bundle import MANIFEST
+from tsm_runtime.bundle.bundle import CLIP_MODEL, MANIFEST
 from tsm_runtime.bundle.manifest import FORMAT_VERSION, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
-
-__all__ = ["Exported", "export_bundle", "newest_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,12 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
     warnings: list[str] = []
     with whole_folder(bundle, marker=MANIFEST) as folder:
         libraries = plan_libraries(request)
+        head = find_head(checkpoint, checkpoint_path, request)
         models = onnx_files(checkpoint, request, for_plans=bool(libraries))
+        described = None
+        if head is not None:
+            described = head_files(head, request, models[CLIP_MODEL][1].sha256)
+            models |= described.files
         files = {name: file for name, (_, file) in models.items()}
         for name, (data, _) in models.items():
             (folder / name).write_bytes(data)
@@ -84,7 +88,9 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
             elif plan.built is not None and plan.file is not None:
                 files[plan.name] = plan.file
                 warnings += [f"{plan.name}: {line}" for line in plan.built.warnings]
-        manifest = _describe(checkpoint, checkpoint_path, files)
+        manifest = _describe(checkpoint, checkpoint_path, files, frame_outputs=request.frame_outputs)
+        if described is not None:
+            manifest = with_head(manifest, described)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     return Exported(manifest=manifest, problems=tuple(problems), warnings=tuple(warnings))
 
@@ -100,7 +106,9 @@ def _store(folder: Path, plan: NewPlan) -> RunError | None:
     return None
 
 
-def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -> Manifest:
+def _describe(
+    checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile], *, frame_outputs: bool
+) -> Manifest:
     config = checkpoint.config
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -117,6 +125,7 @@ def _describe(checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile]) -
         stride_seconds=config.segments.stride_seconds,
         smoothing_seconds=config.segments.smoothing_seconds,
         min_duration_seconds=config.segments.min_duration_seconds,
+        feature_dim=checkpoint.model().feature_dim if frame_outputs else 0,
         backbone=config.model.backbone,
         shift=config.model.shift,
         shift_direction=config.model.shift_direction,

@@ -15,8 +15,6 @@ from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.data.places import TAL_FOLDER, find_video
 from tsm_train.data.video import TrainingVideo
 
-__all__ = ["Validation", "calibration_videos", "validation_videos"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:

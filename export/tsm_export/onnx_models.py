@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from tsm_export.accuracy import OnnxBackend, accuracy_reports
 from tsm_export.footage import Validation, calibration_videos, validation_videos
+from tsm_export.graphs.frame_outputs import add_frame_outputs
 from tsm_export.graphs.from_checkpoint import (
     HALF_WEIGHTS_TOLERANCE,
     PARITY_TOLERANCE,
@@ -34,10 +36,10 @@ from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint
 
-__all__ = ["INT8_TOLERANCE", "OnnxFiles", "noise_clips", "onnx_files"]
-
 OnnxFiles = dict[str, tuple[bytes, ModelFile]]
 """Bytes and manifest entry of each ONNX file, by its name in the bundle."""
+
+Precision = Literal["fp32", "fp16", "int8", "int8-trt"]
 
 _NOISE_SEED = 0
 
@@ -63,19 +65,17 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     validation = _validation(checkpoint, request)
     plain = export_fp32(checkpoint, opset=request.opset)
     noise = noise_clips(checkpoint)
-    files: OnnxFiles = {}
     fp32, tolerance = separate_moved_channels(plain), PARITY_TOLERANCE
     if request.half_weights:
         fp32, tolerance = halve_weights(fp32), HALF_WEIGHTS_TOLERANCE
-    parity = compare(checkpoint, fp32, noise, tolerance=tolerance)
-    files["model.fp32.onnx"] = fp32, ModelFile(sha256=sha256(fp32), precision="fp32", parity=parity)
+    finished = _Finisher(checkpoint, frame_outputs=request.frame_outputs)
+    files: OnnxFiles = {"model.fp32.onnx": finished(fp32, "fp32", noise, tolerance)}
     if "fp16" in request.engines:
-        half = to_half(plain)
-        parity = compare(checkpoint, half, noise, tolerance=TOLERANCES["fp16"].max_abs_error)
-        files["model.fp16.onnx"] = half, ModelFile(sha256=sha256(half), precision="fp16", parity=parity)
+        tolerance = TOLERANCES["fp16"].max_abs_error
+        files["model.fp16.onnx"] = finished(to_half(plain), "fp16", noise, tolerance)
     if calibration:
         clips = calibration_clips(calibration, checkpoint.config.clip_spec)
-        files |= _quantised(checkpoint, plain, clips, ("cpu", "trt") if for_plans else ("cpu",))
+        files |= _quantised(finished, plain, clips, ("cpu", "trt") if for_plans else ("cpu",))
     if validation is not None:
         files = _with_accuracy(files, checkpoint, validation)
     if _runs_online(checkpoint):
@@ -106,24 +106,40 @@ def _validation(checkpoint: Checkpoint, request: ExportRequest) -> Validation | 
     return None if request.validate is None else validation_videos(checkpoint.config.data, request.validate)
 
 
+@dataclass(frozen=True, slots=True)
+class _Finisher:
+    """Completes a graph of clips: adds the outputs per frame, where requested, and compares with PyTorch."""
+
+    checkpoint: Checkpoint
+    frame_outputs: bool
+
+    def __call__(
+        self, data: bytes, precision: Precision, clips: npt.NDArray[np.uint8], tolerance: float
+    ) -> tuple[bytes, ModelFile]:
+        """Return the file and its manifest entry.
+
+        Raises:
+            CheckError: it differs from the checkpoint by more than the tolerance.
+        """
+        if self.frame_outputs:
+            data = add_frame_outputs(data)
+        parity = compare(self.checkpoint, data, clips, tolerance=tolerance, frame_outputs=self.frame_outputs)
+        return data, ModelFile(sha256=sha256(data), precision=precision, parity=parity)
+
+
 def _quantised(
-    checkpoint: Checkpoint, plain: bytes, clips: npt.NDArray[np.uint8], targets: Sequence[QuantizeTarget]
+    finished: _Finisher, plain: bytes, clips: npt.NDArray[np.uint8], targets: Sequence[QuantizeTarget]
 ) -> OnnxFiles:
     calibration = calibrate(plain, clips)
     spread = clips[np.linspace(0, len(clips) - 1, sum(PARITY_BATCH_SIZES)).astype(int)]
     files: OnnxFiles = {}
     for target in targets:
         quantised = quantize(calibration, target=target)
-        parity = compare(checkpoint, quantised.data, spread, tolerance=INT8_TOLERANCE)
-        precision: Literal["int8", "int8-trt"] = "int8" if target == "cpu" else "int8-trt"
+        precision: Precision = "int8" if target == "cpu" else "int8-trt"
+        data, file = finished(quantised.data, precision, spread, INT8_TOLERANCE)
         files[f"model.{precision}.onnx"] = (
-            quantised.data,
-            ModelFile(
-                sha256=sha256(quantised.data),
-                precision=precision,
-                parity=parity,
-                quantization=_report(quantised),
-            ),
+            data,
+            msgspec.structs.replace(file, quantization=_report(quantised)),
         )
     return files
 

@@ -17,8 +17,6 @@ from tsm_runtime.bundle.manifest import ModelFile, sha256
 from tsm_runtime.errors import BackendError, CheckError
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PREPROCESS_PLANS
 
-__all__ = ["NewPlan", "plan_libraries", "plans"]
-
 _LIBRARIES: Mapping[str, Library] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _SUFFIXES: Mapping[Library, str] = {"tensorrt": ".plan", "tensorrt_rtx": ".rtx.plan"}
 

@@ -10,8 +10,6 @@ from typing import Literal, TypeVar, get_args
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.errors import UsageError
 
-__all__ = ["DEFAULT_OPSET", "Engine", "ExportRequest", "Target", "checked_engines", "checked_targets"]
-
 Engine = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
@@ -36,6 +34,8 @@ class ExportRequest:
         calibrate: annotations, or a folder of videos, for int8; None: the checkpoint's training videos.
         validate: annotations whose videos tell what each precision costs; None: nothing is told.
         opset: version of ONNX's operators; an older one for an older engine.
+        frame_outputs: models of clips also give action scores and features of each frame.
+        head: the temporal head that lies beside the checkpoint, if there is one, is exported too.
 
     Raises:
         UsageError: options that do not go together.
@@ -48,6 +48,8 @@ class ExportRequest:
     calibrate: Path | None = None
     validate: Path | None = None
     opset: int = DEFAULT_OPSET
+    frame_outputs: bool = True
+    head: bool = True
 
     def __post_init__(self) -> None:
         if "int8" not in self.engines and self.calibrate is not None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from tsm_export.export import Exported
 from tsm_runtime.bundle.manifest import ModelFile
 
-__all__ = ["describe"]
-
 
 def describe(source: Path, bundle: Path, exported: Exported) -> str:
     """Return a line on the bundle and one on each of its files."""

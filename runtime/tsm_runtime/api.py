@@ -20,20 +20,17 @@ from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.finding import find_bundle
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.fusion.fuse import checked_weights
 from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_model, open_requested
-from tsm_runtime.models.member import Overrides
+from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import member_of, settings_of
 from tsm_runtime.pipeline import run as pipeline
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import Member
+from tsm_runtime.results import Result
 
 if TYPE_CHECKING:
     from tsm_runtime.live.events import Event
     from tsm_runtime.live.session import LiveOptions
-
-__all__ = ["Model", "load", "run", "stream"]
 
 
 class _Shared(BlockingBackend):

@@ -2,17 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "BackendError",
-    "BundleError",
-    "CheckError",
-    "OutOfMemoryError",
-    "RunError",
-    "TsmError",
-    "UsageError",
-    "VideoError",
-]
-
 
 class TsmError(Exception):
     """Base of all expected errors: the message is one or two lines that name the next step."""

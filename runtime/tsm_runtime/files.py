@@ -17,18 +17,6 @@ from pathlib import Path
 
 from tsm_runtime.errors import RunError, UsageError
 
-__all__ = [
-    "Faults",
-    "is_folder",
-    "noting",
-    "read_json",
-    "read_text",
-    "temporary_sibling",
-    "whole_folder",
-    "write_whole",
-]
-
-
 _GZIP = b"\x1f\x8b"
 """First bytes of a gzip file; no UTF-8 text begins with them."""
 

@@ -6,8 +6,6 @@ import ctypes
 import os
 import sys
 
-__all__ = ["give_back_freed_memory", "num_cores"]
-
 
 def num_cores() -> int:
     """Return the number of cores that this process may use."""

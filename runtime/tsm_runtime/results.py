@@ -10,18 +10,6 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "BACKGROUND",
-    "FrameScores",
-    "IntervalScores",
-    "Result",
-    "SceneScore",
-    "Segment",
-    "all_complete",
-    "ranked_scenes",
-]
-
-
 BACKGROUND = "background"
 """Reserved name of the last action index of a softmax head."""
 

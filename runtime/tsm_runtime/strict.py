@@ -14,8 +14,6 @@ import msgspec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json, read_text
 
-__all__ = ["convert", "read_toml", "read_toml_or_json", "refuse_unknown", "strict"]
-
 _StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
 

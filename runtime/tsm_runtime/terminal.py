@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from tsm_runtime.errors import RunError
 
-__all__ = ["is_terminal", "terminal_bars", "printable", "warn", "write_stdout"]
-
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime.
     from rich.progress import Progress

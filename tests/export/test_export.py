@@ -22,14 +22,9 @@ from tsm_export import onnx_models as onnx_files
 from tsm_export import plans
 from tsm_export.commands import export as cli
 from tsm_export.export import export_bundle, newest_checkpoint
-from tsm_export.graphs.from_checkpoint import (
-    HALF_WEIGHTS_TOLERANCE,
-    PARITY_BATCH_SIZES,
-    compare,
-    export_fp32,
-    halve_weights,
-)
+from tsm_export.graphs.from_checkpoint import HALF_WEIGHTS_TOLERANCE, compare, export_fp32, halve_weights
 from tsm_export.graphs.half import to_half
+from tsm_export.graphs.parity import PARITY_BATCH_SIZES
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions

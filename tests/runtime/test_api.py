@@ -23,10 +23,10 @@ from tsm_runtime.api import Model
 from tsm_runtime.backends.online import OnlineBackend
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import BundleError, UsageError
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.live.events import End, LiveSegment, Start
 from tsm_runtime.live.session import LiveOptions
 from tsm_runtime.pipeline.options import Options
+from tsm_runtime.results import Result
 from tsm_runtime.segments.find import merge_intervals
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,21 +16,6 @@ from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
 
-__all__ = [
-    "AugmentConfig",
-    "ClipConfig",
-    "Config",
-    "DataConfig",
-    "DataFormat",
-    "ModelConfig",
-    "SegmentsConfig",
-    "StoreConfig",
-    "TrainConfig",
-    "View",
-    "config_of",
-    "load_config",
-]
-
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -211,6 +196,42 @@ class AugmentConfig(_Section, frozen=True):
             raise ValueError(f"flip_pairs and never_flip name a label twice: {', '.join(twice)}")
 
 
+class HeadConfig(_Section, frozen=True):
+    """The temporal head: a small network over the features of all frames of a video.
+
+    It is trained after the backbone, on features that are computed once.
+    """
+
+    epochs: Count = 60
+    """Each shows as many windows as cover all passes over the training videos."""
+    batch_size: Count = 8
+    """Windows of a step."""
+    window_seconds: Positive = 20.0
+    """Length of a window."""
+    learning_rate: Positive = 0.002
+    """Largest of the cycle."""
+    weight_decay: NotNegative = 0.01
+    width: Annotated[int, msgspec.Meta(ge=8)] = 96
+    """Channels of the convolutions."""
+    receptive_seconds: Positive = 4.0
+    """Shortest receptive field: dilations double until it is reached."""
+    causal: bool = False
+    """Frames see earlier frames alone, so that a stream needs no look-ahead for the head."""
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.3
+    input_dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
+    """Of the features."""
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.05
+    distance_weight: NotNegative = 0.5
+    """Of the loss of the distances to start and end."""
+    actionness_weight: NotNegative = 0.2
+    """Of the loss of the actionness."""
+    passes: Count = 4
+    """Passes of the backbone over each training video: the first as in deployment, the others with another
+    begin, crop, mirror and colours, as `[augment]` says."""
+    speed: Annotated[float, msgspec.Meta(ge=1, le=4)] = 1.15
+    """A training window plays up to so many times as fast or as slow; 1: at its own speed."""
+
+
 class StoreConfig(_Section, frozen=True):
     """Frames that are decoded once and kept in `data.cache`."""
 
@@ -234,11 +255,18 @@ class Config(_Section, frozen=True):
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
     store: StoreConfig = StoreConfig()
+    head: HeadConfig | None = None
+    """Without this section no temporal head is trained."""
 
     def __post_init__(self) -> None:
         if 0 < self.store.size < self.clip.size:
             raise ValueError(
                 f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
+            )
+        if self.head is not None and self.clip.window_seconds > self.clip.interval_seconds:
+            raise ValueError(
+                f"clip.window_seconds {self.clip.window_seconds:g} with [head]: windows that overlap give a"
+                " moment several features; set it to 0, or leave [head] out"
             )
 
     @property

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 
-__all__ = ["config_path", "preset_names", "preset_path", "preset_summary"]
-
 _FOLDER = Path(__file__).parent / "configs"
 
 

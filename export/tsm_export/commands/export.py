@@ -82,6 +82,16 @@ def tsm_export(
         int | None,
         typer.Option(help="version of ONNX's operators, 18 to 23, for an older engine [default: 20]"),
     ] = None,
+    frame_scores: Annotated[
+        bool,
+        typer.Option(
+            "--frame-scores/--no-frame-scores",
+            help="also give action scores and features of each frame, at no extra cost",
+        ),
+    ] = True,
+    head: Annotated[
+        bool, typer.Option("--head/--no-head", help="export the run's temporal head too, if it has one")
+    ] = True,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Write a bundle that tsm-run takes: ONNX with normalisation inside, compared with PyTorch, and plans."""
@@ -95,6 +105,8 @@ def tsm_export(
         calibrate=calibrate,
         validate=validate,
         opset=DEFAULT_OPSET if opset is None else opset,
+        frame_outputs=frame_scores,
+        head=head,
         build=BuildOptions(
             batch=parse_batch(batch),
             workspace_mib=workspace,

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 # Imports of numpy and tritonclient wait until they are needed: --help answers at once.
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 

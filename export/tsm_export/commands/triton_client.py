@@ -18,8 +18,6 @@ from tsm_runtime.terminal import warn
 
 # Imports of numpy, av and tritonclient wait until they are needed: --help answers at once.
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 _QUEUED = 2
@@ -75,7 +73,7 @@ def client(
     from tsm_runtime.commands.run_files import run_all
     from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
     from tsm_runtime.pipeline.description import describe_run
-    from tsm_runtime.pipeline.run import Options
+    from tsm_runtime.pipeline.options import Options
     from tsm_runtime.video.finding import list_inputs
 
     options = Options(

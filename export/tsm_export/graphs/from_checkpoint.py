@@ -15,8 +15,9 @@ import onnx
 import onnxscript  # noqa: F401 - torch's exporter needs it: missed here, not in the middle of an export
 import torch
 
+from tsm_export.graphs.frame_outputs import FEATURES, FRAME_SCORES
 from tsm_export.graphs.parity import (
-    PARITY_BATCH_SIZES,
+    Outputs,
     Signature,
     name_outputs,
     open_session,
@@ -30,18 +31,6 @@ from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.model.tsm import Probabilities
 from tsm_train.training.checkpoint import Checkpoint
-
-__all__ = [
-    "HALF_WEIGHTS_TOLERANCE",
-    "PARITY_BATCH_SIZES",
-    "PARITY_TOLERANCE",
-    "compare",
-    "export_fp32",
-    "export_graph",
-    "free_axis",
-    "halve_weights",
-    "score_outputs",
-]
 
 PARITY_TOLERANCE = TOLERANCES["fp32"].max_abs_error
 """Largest difference of an fp32 probability."""
@@ -183,6 +172,7 @@ def compare(
     frames: npt.NDArray[np.uint8],
     *,
     tolerance: float = PARITY_TOLERANCE,
+    frame_outputs: bool = False,
 ) -> ParityReport:
     """Compare an ONNX file on onnxruntime with the checkpoint in PyTorch.
 
@@ -190,27 +180,65 @@ def compare(
         checkpoint: the truth.
         onnx_bytes: the file.
         frames: (N, T, size, size, 3) uint8, N at least the sum of the compared batch sizes.
-        tolerance: largest allowed difference of a probability.
+        tolerance: largest allowed difference of a probability; of features, relative to the largest one.
+        frame_outputs: the file also gives the outputs of `add_frame_outputs`.
 
     Raises:
         CheckError: a name or shape differs, a value is not finite, or a probability differs by more than the
             tolerance.
     """
-    session, outputs = open_session(onnx_bytes), score_outputs(checkpoint)
+    model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
+    dim = model.model.feature_dim if frame_outputs else 0
+    session, outputs = open_session(onnx_bytes), score_outputs(checkpoint, dim)
     clip = checkpoint.config.clip
     frames_shape = [clip.num_frames, clip.size, clip.size, 3]
     require_signature(session, {"frames": ("tensor(uint8)", frames_shape), **outputs})
-    model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
     pairs = []
     for batch in parity_batches(frames):
         with torch.inference_mode():
-            expected = model(torch.from_numpy(batch))
+            expected = _expected(model, torch.from_numpy(batch), frame_outputs=frame_outputs)
         got = session.run(list(outputs), {"frames": batch})
         pairs.append((name_outputs(outputs, expected), name_outputs(outputs, got)))
-    return report_parity(pairs, tolerance=tolerance)
+    return report_parity(_relative_features(pairs), tolerance=tolerance)
 
 
-def score_outputs(checkpoint: Checkpoint) -> Signature:
-    """Return the signature of the scores that a checkpoint's graphs give."""
+def _expected(model: Probabilities, frames: torch.Tensor, *, frame_outputs: bool) -> tuple[torch.Tensor, ...]:
+    """Return what a graph of clips gives, in the order of `score_outputs`."""
+    features = model.model.frame_features(frames)
+    scores = model.scores(*model.model.classify(features.mean(1)))
+    if not frame_outputs:
+        return scores
+    logits = model.model.action_head(features).float()
+    return (*scores, logits.sigmoid() if model.sigmoid else logits.softmax(2), features)
+
+
+def _relative_features(pairs: Sequence[tuple[Outputs, Outputs]]) -> list[tuple[Outputs, Outputs]]:
+    """Divide features by the largest expected one, so that one tolerance suits them and probabilities.
+
+    Outputs per frame (N, T, C) become rows (N * T, C).
+    """
+
+    def rows(outputs: Outputs, scale: float) -> Outputs:
+        scaled = {name: v / scale if name == FEATURES else v for name, v in outputs.items()}
+        return {name: v.reshape(-1, v.shape[-1]) for name, v in scaled.items()}
+
+    def scale(expected: Outputs) -> float:
+        return float(np.abs(expected[FEATURES]).max()) or 1.0 if FEATURES in expected else 1.0
+
+    return [(rows(want, scale(want)), rows(got, scale(want))) for want, got in pairs]
+
+
+def score_outputs(checkpoint: Checkpoint, feature_dim: int = 0) -> Signature:
+    """Return the signature of the scores that a checkpoint's graphs give.
+
+    Args:
+        checkpoint: what was exported.
+        feature_dim: D of graphs that also give outputs per frame; 0: they do not.
+    """
     sizes = (len(checkpoint.labels.actions), len(checkpoint.labels.scenes))
-    return {name: ("tensor(float)", [size]) for name, size in zip(_OUTPUTS, sizes, strict=True) if size}
+    scores = {name: ("tensor(float)", [size]) for name, size in zip(_OUTPUTS, sizes, strict=True) if size}
+    if not feature_dim:
+        return scores
+    widths = {FRAME_SCORES: sizes[0], FEATURES: feature_dim}
+    num_frames = checkpoint.config.clip.num_frames
+    return {**scores, **{name: ("tensor(float)", [num_frames, width]) for name, width in widths.items()}}

@@ -8,8 +8,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tsm_runtime.errors import CheckError
 
-__all__ = ["to_half"]
-
 _LARGEST = float(np.finfo(np.float16).max)
 _POOLING = "ReduceMean"
 

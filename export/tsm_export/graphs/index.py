@@ -9,8 +9,6 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["MOVING", "GraphIndex", "needed_nodes"]
-
 _MOVED_INPUTS: dict[str, tuple[int, ...]] = {
     "Expand": (0,),
     "Flatten": (0,),

@@ -11,8 +11,6 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-__all__ = ["separate_moved_channels"]
-
 _LANES = 16
 """Channels of a block in onnxruntime's own layout (AVX-512); parts that are no multiple would be padded."""
 

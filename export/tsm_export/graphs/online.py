@@ -27,8 +27,6 @@ from tsm_train.model.online import OnlineTSM
 from tsm_train.model.tsm import Probabilities
 from tsm_train.training.checkpoint import Checkpoint
 
-__all__ = ["compare_online", "export_online"]
-
 _EXAMPLE_CLIPS = 2
 
 

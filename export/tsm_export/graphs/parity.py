@@ -12,24 +12,13 @@ import onnxruntime as ort
 from tsm_runtime.bundle.manifest import ParityReport
 from tsm_runtime.errors import CheckError
 
-__all__ = [
-    "PARITY_BATCH_SIZES",
-    "Outputs",
-    "Signature",
-    "name_outputs",
-    "open_session",
-    "parity_batches",
-    "report_parity",
-    "require_signature",
-]
-
 PARITY_BATCH_SIZES = (2, 3)
 """Two sizes, neither 1: a graph specialised to the example's batch passes one of them only."""
 
 Outputs = Mapping[str, npt.NDArray[np.float32]]
 """Scores of a batch by the output's name."""
 
-Signature = Mapping[str, tuple[str, Sequence[int]]]
+Signature = Mapping[str, tuple[str, Sequence[int | str]]]
 """Per input or output its type, as onnxruntime names it, and its shape without the free first axis."""
 
 

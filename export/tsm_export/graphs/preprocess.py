@@ -12,8 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tsm_export.request import DEFAULT_OPSET
 
-__all__ = ["preprocess_graph"]
-
 _IR_VERSION = 10
 _MOST_OUTSIDE = 256
 """Weights of so many pixels beyond each border are added to the border's: enough to shrink by 256 times."""

@@ -13,8 +13,6 @@ from onnx import TensorProto, helper
 
 from tsm_export.graphs.index import GraphIndex, needed_nodes
 
-__all__ = ["Clips", "evaluate_part", "open_session", "tensors_of_clips"]
-
 Clips = npt.NDArray[np.uint8]
 
 

@@ -15,8 +15,6 @@ from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.terminal import warn
 from tsm_runtime.video.reader import VideoReader
 
-__all__ = ["NUM_CLIPS", "calibration_clips", "spread_places"]
-
 NUM_CLIPS = 160
 """Clips that are asked for: 252 MB of frames at T = 8 and 256 pixels."""
 

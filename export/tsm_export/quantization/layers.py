@@ -9,8 +9,6 @@ import onnx
 
 from tsm_export.graphs.index import GraphIndex
 
-__all__ = ["Layer", "find_blocks", "find_layers"]
-
 _ACTIVATIONS = ("Clip", "Relu")
 
 

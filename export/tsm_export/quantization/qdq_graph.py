@@ -20,8 +20,6 @@ from tsm_export.quantization.stored_stem import plan_stem, stored_outputs, store
 from tsm_export.quantization.weights import round_paired_weights, round_weights, weight_scales
 from tsm_runtime.backends.onnxruntime import FITS_16_BITS
 
-__all__ = ["Network", "stored_tensors", "write_quantized"]
-
 _INT32_MAX = 2**31 - 1
 _CLIP_SLACK = 1e-5
 

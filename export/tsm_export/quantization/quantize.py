@@ -24,8 +24,6 @@ from tsm_export.quantization.ranges import (
 from tsm_export.quantization.recognise import Normalisation, Shift, recognise_normalisation, recognise_shift
 from tsm_export.quantization.sensitivity import leave_out
 
-__all__ = ["MAX_NOISE", "Calibration", "QuantizedModel", "calibrate", "quantize", "relative_noise"]
-
 MAX_NOISE = 0.05
 """Noise of the logits, see `relative_noise`, above which layers are left out.
 

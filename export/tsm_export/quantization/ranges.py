@@ -14,8 +14,6 @@ from onnx import helper, numpy_helper
 from tsm_export.graphs.index import GraphIndex
 from tsm_export.graphs.session import Clips, tensors_of_clips
 
-__all__ = ["RANGE_RULES", "Extremes", "Grid", "RangeRule", "Target", "grid_of", "observe_extremes"]
-
 Target = Literal["cpu", "trt"]
 """`cpu`: uint8 activations with any zero point, for onnxruntime; `trt`: int8 around zero, for TensorRT."""
 

@@ -10,8 +10,6 @@ import numpy.typing as npt
 from tsm_export.graphs.index import GraphIndex
 from tsm_export.graphs.session import evaluate_part
 
-__all__ = ["Normalisation", "Shift", "recognise_normalisation", "recognise_shift"]
-
 _NUM_CLIPS = 2
 """Two, so that what passes from a clip into its neighbour shows."""
 

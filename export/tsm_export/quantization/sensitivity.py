@@ -6,8 +6,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["LeftOut", "leave_out"]
-
 Block = TypeVar("Block", bound=Hashable)
 
 

@@ -13,8 +13,6 @@ from onnx import helper
 
 from tsm_export.quantization.recognise import Shift
 
-__all__ = ["StoredPart", "stored_shift", "whole_numbers"]
-
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:

@@ -22,8 +22,6 @@ from tsm_export.quantization.ranges import Grid, grid_of
 from tsm_export.quantization.recognise import Normalisation
 from tsm_export.quantization.stored_parts import StoredPart, whole_numbers
 
-__all__ = ["Stem", "group_columns", "plan_stem", "stored_outputs", "stored_pixels"]
-
 _COLUMNS = 4
 _STRIDE = 2
 _SAME = 1e-6

@@ -16,9 +16,7 @@ from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BackendError, UsageError
-from tsm_runtime.pipeline.run import Member
-
-__all__ = ["TritonBackend", "open_member", "served_bundle"]
+from tsm_runtime.models.member import Member
 
 _Answer = dict[str, npt.NDArray[np.float32]]
 

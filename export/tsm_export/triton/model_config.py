@@ -14,19 +14,6 @@ from tsm_runtime.bundle.manifest import FORMAT_VERSION, Manifest, ModelFile
 from tsm_runtime.errors import BackendError
 from tsm_runtime.terminal import printable
 
-__all__ = [
-    "PARAMETER",
-    "Served",
-    "config_text",
-    "differences",
-    "head_labels",
-    "label_file",
-    "read_served",
-    "served",
-    "signature",
-    "triton_client",
-]
-
 PARAMETER = "tsm_tal"
 """Key of the configuration's parameter that tells a client what it needs beside the scores."""
 

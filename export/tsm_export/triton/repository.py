@@ -17,8 +17,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.terminal import printable
 
-__all__ = ["CONFIG", "MARKER", "Marker", "version_to_write", "write_model"]
-
 CONFIG = "config.pbtxt"
 MARKER = "tsm-triton.json"
 """In every model folder that this command wrote, which only then may be replaced. Triton leaves it alone."""

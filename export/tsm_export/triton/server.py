@@ -12,8 +12,6 @@ import numpy.typing as npt
 from tsm_export.triton.model_config import PARAMETER, Served, read_served, triton_client
 from tsm_runtime.errors import BackendError, UsageError
 
-__all__ = ["Answered", "TritonServer", "words"]
-
 Answered = Callable[[Any, Any], None]
 """Called from a thread of gRPC with a result or None, and an error or None."""
 

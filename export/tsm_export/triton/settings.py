@@ -11,8 +11,6 @@ from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.models.choice import open_model
 
-__all__ = ["Device", "Platform", "Precision", "Request", "Settings", "check_name", "choose_settings"]
-
 Platform = Literal["onnxruntime", "tensorrt"]
 Device = Literal["cpu", "gpu"]
 Precision = Literal["fp32", "fp16", "int8"]

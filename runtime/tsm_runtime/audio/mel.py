@@ -16,8 +16,6 @@ import numpy.typing as npt
 
 from tsm_runtime.audio.reader import SAMPLE_RATE, Samples
 
-__all__ = ["LogMel", "MelSpec", "log_mel", "mel_magnitudes"]
-
 LogMel = npt.NDArray[np.float32]
 
 _FRAMES_AT_ONCE = 4096

@@ -19,8 +19,6 @@ from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.video.opening import SOUND_FORMATS, open_file
 from tsm_runtime.video.reader import VideoReader, check_file, reason_of
 
-__all__ = ["SAMPLE_RATE", "Samples", "Sound", "Span", "picture_zero", "read_sound"]
-
 Samples = npt.NDArray[np.float32]
 Span = tuple[float, float]
 

@@ -7,8 +7,6 @@ from av.container import InputContainer
 
 from tsm_runtime.errors import UsageError
 
-__all__ = ["choose_track", "describe_tracks"]
-
 
 def choose_track(container: InputContainer, track: str = "") -> AudioStream | None:
     """Choose the audio track of an open container.

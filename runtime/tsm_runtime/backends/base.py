@@ -3,25 +3,69 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import OutOfMemoryError, RunError
-
-__all__ = ["Backend", "BlockingBackend", "Device", "Scores", "one_line", "run_failure"]
 
 Device = Literal["cpu", "gpu"]
 
 
 class Scores(NamedTuple):
-    """Probabilities of a batch: action (N, A) and scene (N, S) or None, both float32."""
+    """Outputs of a model for a batch of N clips, all float32.
+
+    Args:
+        action: (N, A) probabilities.
+        scene: (N, S) probabilities; None without a scene head.
+        frame_action: (N, T, A) probabilities of the single frames; None where the model does not give them.
+        features: (N, T, D) pooled features of the frames; None where the model does not give them.
+    """
 
     action: npt.NDArray[np.float32]
     scene: npt.NDArray[np.float32] | None
+    frame_action: npt.NDArray[np.float32] | None = None
+    features: npt.NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, npt.NDArray[np.float32]]) -> Scores:
+        """Return the scores of a model's outputs by name; other outputs are left out."""
+        return cls(outputs["action_scores"], *(outputs.get(name) for name in _OPTIONAL_OUTPUTS))
+
+    def clips(self, rows: slice) -> Scores:
+        """Return the scores of some clips of the batch, as views."""
+        return Scores(self.action[rows], *(None if part is None else part[rows] for part in self[1:]))
+
+
+_OPTIONAL_OUTPUTS = ("scene_scores", "frame_action_scores", "features")
+
+
+def output_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of one clip of each output that a bundle's models of clips have."""
+    num_actions, num_scenes = len(manifest.action_labels), len(manifest.scene_labels)
+    shapes: dict[str, tuple[int, ...]] = {"action_scores": (num_actions,)}
+    if num_scenes:
+        shapes["scene_scores"] = (num_scenes,)
+    if manifest.feature_dim:
+        shapes["frame_action_scores"] = (manifest.num_frames, num_actions)
+        shapes["features"] = (manifest.num_frames, manifest.feature_dim)
+    return shapes
+
+
+def joined_scores(parts: Sequence[Scores]) -> Scores:
+    """Return the scores of several batches of one model as those of one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = [[values for values in column if values is not None] for column in zip(*parts, strict=True)]
+    action, *optional = [np.concatenate(column) if column else None for column in columns]
+    if action is None:
+        raise ValueError("no scores to join")
+    return Scores(action, *optional)
 
 
 class Backend(Protocol):

@@ -18,8 +18,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BundleError, RunError
 
-__all__ = ["FRAME", "ONLINE_MODEL", "OnlineBackend", "OnlineModel", "OnlineScorer", "next_name"]
-
 ONLINE_MODEL = "model.online.onnx"
 """Name of the online model in a bundle that has one."""
 

@@ -9,21 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import BlockingBackend, Scores, one_line, run_failure
+from tsm_runtime.backends.base import BlockingBackend, Scores, one_line, output_shapes, run_failure
 from tsm_runtime.backends.onnxruntime_module import NO_VNNI, import_onnxruntime, integer_instructions
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BundleError
 from tsm_runtime.machine import give_back_freed_memory, num_cores
-
-__all__ = [
-    "OnnxruntimeBackend",
-    "check_session",
-    "check_tensors",
-    "describe_session",
-    "open_session",
-    "session_options",
-]
 
 _NO_FOLDER = f"{os.devnull}/"
 """Where weights outside the model file are looked for: a place that holds none, as no hash covers them."""
@@ -75,7 +66,7 @@ class OnnxruntimeBackend(BlockingBackend):
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
             raise run_failure(self.name, len(frames), error) from error
         values = dict(zip(self._outputs, outputs, strict=True))
-        return Scores(values["action_scores"], values.get("scene_scores"))
+        return Scores.of(values)
 
 
 def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Any:
@@ -151,12 +142,9 @@ def check_tensors(
     Raises:
         BundleError: they are others, or the number of clips is not free.
     """
-    expected = {
-        "frames": ("uint8", [manifest.num_frames, manifest.size, manifest.size, 3]),
-        "action_scores": ("float", [len(manifest.action_labels)]),
-    }
-    if manifest.scene_labels:
-        expected["scene_scores"] = ("float", [len(manifest.scene_labels)])
+    frames = [manifest.num_frames, manifest.size, manifest.size, 3]
+    outputs = {name: ("float", list(shape)) for name, shape in output_shapes(manifest).items()}
+    expected = {"frames": ("uint8", frames), **outputs}
     got = {name: (kind, list(shape[1:])) for name, (kind, shape) in tensors.items()}
     if got != expected:
         raise BundleError(f"{what} does not fit the manifest: expected {expected}, got {got}")

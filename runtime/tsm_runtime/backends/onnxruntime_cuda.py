@@ -22,8 +22,6 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
-__all__ = ["CUDA_PROVIDER", "OnnxruntimeCudaBackend", "has_cuda_provider"]
-
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
 _NUM_SLOTS = 2
@@ -178,7 +176,7 @@ class OnnxruntimeCudaBackend:
         binding.synchronize_inputs()
         self._session.run_with_iobinding(binding)
         values = dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
-        return Scores(values["action_scores"], values.get("scene_scores"))
+        return Scores.of(values)
 
 
 def has_cuda_provider() -> bool:

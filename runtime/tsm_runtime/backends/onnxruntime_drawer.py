@@ -11,8 +11,6 @@ from av import VideoFrame
 from tsm_runtime.backends.base import run_failure
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes
 
-__all__ = ["OnnxruntimeDrawer"]
-
 
 class OnnxruntimeDrawer:
     """Draws pictures with a session over `preprocess.onnx`, one at a time; any thread may call `draw`.

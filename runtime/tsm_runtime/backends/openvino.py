@@ -16,8 +16,6 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.machine import num_cores
 
-__all__ = ["OpenvinoBackend", "has_bf16"]
-
 _NUM_REQUESTS = 2
 """While one batch is worked on, the next is ready."""
 
@@ -151,7 +149,7 @@ class OpenvinoBackend:
         except Exception as error:  # as above
             raise run_failure(self.name, len(batch.frames), error) from error
         found = {name: slot.request.get_tensor(name).data.copy() for name in self._outputs}
-        batch.scores = Scores(found["action_scores"], found.get("scene_scores"))
+        batch.scores = Scores.of(found)
 
 
 def has_bf16() -> bool:

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
+from tsm_runtime.backends.base import Backend, BlockingBackend, Scores, joined_scores
 from tsm_runtime.errors import OutOfMemoryError, RunError, TsmError
 from tsm_runtime.terminal import warn
-
-__all__ = ["BatchRunner", "ParallelCalls", "calling_in_parallel"]
 
 
 @dataclass(eq=False, slots=True)
@@ -131,7 +129,7 @@ class BatchRunner:
         batch = flight.part.batch
         batch.scores.append(scores)
         if flight.part.stop == len(batch.frames):
-            batch.take(_joined(batch.scores))
+            batch.take(joined_scores(batch.scores))
 
     def _shrink(self, error: OutOfMemoryError) -> list[_Part]:
         """Halve the size of batches from now on, and return what is to be submitted again."""
@@ -143,15 +141,6 @@ class BatchRunner:
         self._most = largest // 2
         warn(f"{name}: no memory for a batch of {largest}, goes on with {self._most}: {error}")
         return lost
-
-
-def _joined(scores: list[Scores]) -> Scores:
-    if len(scores) == 1:
-        return scores[0]
-    scenes = [part.scene for part in scores if part.scene is not None]
-    return Scores(
-        np.concatenate([part.action for part in scores]), np.concatenate(scenes) if scenes else None
-    )
 
 
 class ParallelCalls:

@@ -15,9 +15,10 @@ from tsm_runtime.errors import BundleError
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.convert import RESIZE_FLAG
 
-__all__ = ["MANIFEST", "Bundle", "load_bundle"]
-
 MANIFEST = "manifest.json"
+
+CLIP_MODEL = "model.fp32.onnx"
+"""The model that every bundle has, and that other files are compared with or trained on."""
 
 _MOST_MANIFEST_BYTES = 16 * 2**20
 """The largest that the export writes has 34 labels and takes 20 KiB; verifications add a few KiB each."""
@@ -146,6 +147,7 @@ def _check(manifest: Manifest, path: Path) -> None:
     for name in manifest.files:
         if Path(name).name != name or name == "..":
             raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
+    _check_temporal_head(manifest, path)
     try:
         _ = manifest.clip_spec, manifest.segment_rules
     except (ValueError, OverflowError) as error:
@@ -166,3 +168,29 @@ def _check_head(manifest: Manifest, path: Path) -> None:
         )
     if num_thresholds != len(labels):
         raise BundleError(f"{path}: {num_thresholds} thresholds for {len(labels)} action_labels")
+
+
+def _check_temporal_head(manifest: Manifest, path: Path) -> None:
+    if manifest.decoding is not None and not manifest.feature_dim:
+        raise BundleError(
+            f"{path}: a decoding of the scores of frames, but models without them; export the bundle again"
+        )
+    head = manifest.temporal_head
+    if head is None:
+        return
+    if manifest.decoding is None:
+        raise BundleError(f"{path}: a temporal head, but no decoding of its scores; export the bundle again")
+    if not manifest.feature_dim:
+        raise BundleError(
+            f"{path}: a temporal head, but models without features of frames; export the bundle again"
+        )
+    backbone = manifest.files.get(CLIP_MODEL)
+    if backbone is None or backbone.sha256.lower() != head.backbone_sha256.lower():
+        raise BundleError(
+            f"{path}: the temporal head was trained on the features of another backbone (SHA-256"
+            f" {head.backbone_sha256[:12]}) than {CLIP_MODEL}; export both from one run"
+        )
+    if not any(file.kind == "head" for file in manifest.files.values()):
+        raise BundleError(f"{path}: a temporal head, but no file of one; export the bundle again")
+    if manifest.window_seconds > manifest.interval_seconds:
+        raise BundleError(f"{path}: a temporal head needs clips whose windows do not overlap")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from tsm_runtime.files import is_folder
 
-__all__ = ["demo_folder", "find_bundle"]
-
 
 def demo_folder() -> Path:
     """Return the folder of the embedded demo: bundle/, video.mp4 and ground_truth.json."""

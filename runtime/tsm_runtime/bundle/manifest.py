@@ -8,31 +8,15 @@ from typing import Literal
 import msgspec
 
 from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import RESIZE_FLAG
 from tsm_runtime.video.crop import Crop
 
-__all__ = [
-    "AccuracyReport",
-    "EngineInfo",
-    "FORMAT_VERSION",
-    "FileVerification",
-    "HardwareCompatibility",
-    "Head",
-    "Manifest",
-    "ModelFile",
-    "ParityReport",
-    "QuantizationReport",
-    "ShiftDirection",
-    "Verification",
-    "encode_manifest",
-    "sha256",
-]
-
-
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
-head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx."""
+head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are
+outputs per frame and a temporal head."""
 
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -116,9 +100,9 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     sha256: str
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
-    kind: Literal["clips", "online", "preprocess"] = "clips"
+    kind: Literal["clips", "online", "preprocess", "head"] = "clips"
     """What a call takes: whole clips, or one frame of each and what the model kept of the frames before, or
-    the planes of a decoded picture, of which it makes a frame."""
+    the planes of a decoded picture, of which it makes a frame, or the features of a video's frames."""
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
     quantization: QuantizationReport | None = None
@@ -160,6 +144,21 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """File to the reason why this machine cannot run it."""
 
 
+class TemporalHeadInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The temporal head of a bundle, whose files are `head.<precision>.onnx`."""
+
+    backbone_sha256: str
+    """Of `model.fp32.onnx`, on whose features it was trained."""
+    context: tuple[int, int]
+    """Frames before and after a frame that its scores depend on."""
+    metrics: dict[str, float] = {}
+    """mAP of validation videos, 0 to 1: `cv_map` is that of cross-validation over videos."""
+
+    def __post_init__(self) -> None:
+        if min(self.context) < 0:
+            raise ValueError(f"context {self.context}: expected 0 or more frames on both sides")
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All that is needed to run the models and to read their outputs."""
 
@@ -187,9 +186,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the model was trained on, as `panoramic`; several with a comma between; empty: not told."""
     crop: Crop = ""
     """The half of the video's picture that the model sees, as of one eye of a binocular recording."""
+    feature_dim: int = 0
+    """Width D of the pooled features of a frame, where models of clips also give `frame_action_scores`
+    (N, T, A) and `features` (N, T, D); 0: they do not."""
     backbone: str
     shift: bool = True
     shift_direction: ShiftDirection = "both"
+    temporal_head: TemporalHeadInfo | None = None
+    """None: segments are made of the scores of clips."""
+    decoding: Decoding | None = None
+    """How the scores of frames become segments; None: segments are made of the scores of clips."""
     files: dict[str, ModelFile]
     built_with: dict[str, str] = {}
     checkpoint: dict[str, str | float | int] = {}
@@ -228,6 +234,7 @@ _STRUCTS = (
     EngineInfo,
     Verification,
     FileVerification,
+    TemporalHeadInfo,
 )
 _KNOWN_KEYS = [key for struct in _STRUCTS for key in struct.__struct_fields__]
 

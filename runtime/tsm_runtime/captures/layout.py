@@ -16,8 +16,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
 from tsm_runtime.video.finding import EGOCENTRIC, VIEWS, default_id, is_video
 
-__all__ = ["Capture", "ViewVideo", "capture_of_views", "find_captures", "videos_of_view"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewVideo:

@@ -14,8 +14,6 @@ from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
 from tsm_runtime.strict import convert, read_toml_or_json
 from tsm_runtime.video.finding import EGOCENTRIC, VIEWS
 
-__all__ = ["Offsets", "check_offsets", "find_offset", "read_offsets"]
-
 Offsets = Mapping[str, float | None]
 """Second of the capture's time line at which `<view>/<capture>` or `<view>/<capture>/<clip>` begins; None:
 not known yet."""

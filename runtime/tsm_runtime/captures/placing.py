@@ -9,8 +9,6 @@ from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.member_file import some
 from tsm_runtime.video.finding import EGOCENTRIC
 
-__all__ = ["place_member"]
-
 
 def place_member(
     member: ResultFile, view: str, offset_seconds: float | None, offsets: Offsets

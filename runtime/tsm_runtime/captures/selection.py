@@ -13,8 +13,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.video.finding import VIEWS, VideoInput
 
-__all__ = ["CapturePlan", "listed_views", "plan_captures", "plan_of_video"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturePlan:

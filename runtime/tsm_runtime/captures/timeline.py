@@ -8,8 +8,6 @@ from dataclasses import replace
 from tsm_runtime.fusion.fuse import fuse_scenes, union_gaps
 from tsm_runtime.results import Result, SceneScore, Segment, all_complete
 
-__all__ = ["end_on_time_line", "join_results", "join_scenes", "join_segments", "moved_spans"]
-
 
 def moved_spans(
     spans: Iterable[tuple[float, float]], offset_seconds: float

@@ -19,9 +19,6 @@ import numpy.typing as npt
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS, ClipSpec, count_intervals
 
-__all__ = ["ClipBatch", "ClipBuilder"]
-
-
 Picture = npt.NDArray[np.uint8]
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from tsm_runtime.errors import UsageError
 
-__all__ = ["ClipOptions"]
-
 _LATEST_SECONDS = 1e9
 """Upper limit of start and end: some thirty years, so that no arithmetic on them overflows."""
 

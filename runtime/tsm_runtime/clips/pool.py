@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import RunError
 
-__all__ = ["FramePool"]
-
 
 class FramePool:
     """Arrays that are taken and given back, from any thread.

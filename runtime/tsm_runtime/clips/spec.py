@@ -11,9 +11,6 @@ import numpy.typing as npt
 
 from tsm_runtime.video.crop import Crop
 
-__all__ = ["ClipSpec", "TIME_TOLERANCE_SECONDS", "count_intervals", "frame_indices"]
-
-
 TIME_TOLERANCE_SECONDS = 1e-6
 
 

@@ -17,11 +17,10 @@ from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.errors import VideoError
+from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.reader import TimedFrame, VideoReader
-
-__all__ = ["ClipStream", "Look", "look_of"]
+from tsm_runtime.video.reader import VideoReader
 
 Look = tuple[int, Crop]
 """Size and crop of a picture: models that have both in common share it."""

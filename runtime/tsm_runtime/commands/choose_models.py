@@ -13,9 +13,6 @@ from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, read_ensemble
 from tsm_runtime.fusion.fuse import Method
 
-__all__ = ["ModelRequest", "check_one_view", "choose_models"]
-
-
 _FOR_SEVERAL = ("weights", "iou", "denominator", "method")
 
 

@@ -8,13 +8,10 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.evaluation.protocol import Evaluation, evaluate
 from tsm_runtime.formats.ground_truth import read_ground_truth
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.outputs.table import print_comparison
 from tsm_runtime.pipeline.run import run
-from tsm_runtime.results import Segment
-
-__all__ = ["run_demo", "score_demo"]
+from tsm_runtime.results import Result, Segment
 
 
 def score_demo(folder: Path) -> tuple[Result, tuple[Segment, ...], Evaluation]:

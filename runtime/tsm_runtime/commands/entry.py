@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     pass
 from tsm_runtime.terminal import INTERRUPTED, warn
 
-__all__ = ["run_command", "version_option"]
-
-
 # Newer versions of typer carry a click of their own: this name leads to the right UsageError in both.
 _ParseError: Any = typer.BadParameter.__base__
 

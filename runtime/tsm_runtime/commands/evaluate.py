@@ -14,8 +14,6 @@ from tsm_runtime.terminal import warn, write_stdout
 
 # Imports of numpy and rich wait until they are needed: --help answers at once.
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 _HELP = f"""Score predicted segments against ground truth: mAP by the ActivityNet protocol.

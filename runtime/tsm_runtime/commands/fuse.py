@@ -12,8 +12,6 @@ from tsm_runtime.errors import UsageError
 
 # Imports of numpy and the rest wait until they are needed: --help answers at once.
 
-__all__ = ["main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 

@@ -29,8 +29,6 @@ from tsm_runtime.fusion.member_file import check_members, describe_members, fuse
 from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
 
-__all__ = ["FitRequest", "FuseRequest", "fit_and_write", "fuse_and_write"]
-
 _FEW_VIDEOS = 10
 
 

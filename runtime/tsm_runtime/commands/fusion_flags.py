@@ -6,8 +6,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.fuse import FusionOptions, Method, checked_weights
 
-__all__ = ["given_options", "given_weights"]
-
 
 def given_options(
     *,

@@ -13,8 +13,6 @@ from tsm_runtime.commands.entry import run_command, version_option
 
 # Imports of numpy, av and rich are delayed until they are needed: --help answers at once.
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 

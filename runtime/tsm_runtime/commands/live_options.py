@@ -6,20 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = [
-    "Batch",
-    "Drop",
-    "Output",
-    "Pace",
-    "Quiet",
-    "Rate",
-    "Reconnect",
-    "ShowOpen",
-    "Sources",
-    "Timeout",
-    "VideoId",
-]
-
 Sources = Annotated[
     list[str],
     typer.Argument(

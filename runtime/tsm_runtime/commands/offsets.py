@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 # Imports of numpy wait until they are needed: --help answers at once.
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 _HELP = """Find where each video of a capture begins, by its sound, else by its pictures.

@@ -15,8 +15,6 @@ from tsm_runtime.video.finding import VideoInput
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["ProgressBars", "progress_bars"]
-
 
 @dataclass(frozen=True, slots=True)
 class ProgressBars:

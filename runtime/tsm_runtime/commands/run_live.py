@@ -18,7 +18,7 @@ from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption
 from tsm_runtime.live.session import DropPolicy, LiveOptions, require_live, watch
 from tsm_runtime.live.writer import LineWriter
 from tsm_runtime.models.choice import BackendRequest, open_model
-from tsm_runtime.models.member import Overrides
+from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import (
     closing_members,
     load_bundles,
@@ -27,11 +27,8 @@ from tsm_runtime.models.opening import (
     open_members,
     settings_of,
 )
-from tsm_runtime.pipeline.run import Member
 from tsm_runtime.terminal import INTERRUPTED, warn
 from tsm_runtime.video.sources import Source, find_source
-
-__all__ = ["LiveRequest", "open_live_member", "run_live"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,6 @@ from tsm_runtime.terminal import printable, terminal_bars, warn, write_stdout
 if TYPE_CHECKING:  # imports of numpy, av and rich wait until they are needed: --help answers at once
     from tsm_runtime.verification.score import Progress
 
-__all__ = ["app", "main", "verification_bar"]
-
 _MOST_CLIPS = 1000  # held in memory: 1.6 GB at 8 x 256 x 256
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

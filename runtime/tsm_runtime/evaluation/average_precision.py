@@ -6,8 +6,6 @@ import numpy as np
 
 from tsm_runtime.evaluation.matching import Bools, Floats, Matching
 
-__all__ = ["average_precision", "class_average_precision", "precision_at_ranks"]
-
 
 def average_precision(hits: Bools, num_truth: int, *, normal_num_truth: float | None = None) -> Floats:
     """Average precision of one class, per threshold.

@@ -17,8 +17,6 @@ import numpy as np
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.matching import Floats, Ints, Matching
 
-__all__ = ["BootstrapIntervals", "Interval", "bootstrap_difference", "bootstrap_map"]
-
 _BATCH = 128
 
 

@@ -27,17 +27,6 @@ from tsm_runtime.evaluation.average_precision import average_precision, precisio
 from tsm_runtime.evaluation.instance_traits import DEFAULT_NUM_BINS, Trait
 from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching, blocks, pairwise_tiou
 
-__all__ = [
-    "KINDS",
-    "Diagnosis",
-    "ErrorProfile",
-    "Gain",
-    "TraitBin",
-    "TraitBins",
-    "classify_predictions",
-    "diagnose",
-]
-
 KINDS = (
     "true positive",
     "double detection",

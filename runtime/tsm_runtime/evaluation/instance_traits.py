@@ -16,8 +16,6 @@ from tsm_runtime.evaluation.matching import Ints, Matching
 from tsm_runtime.files import is_folder, read_json
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 
-__all__ = ["DEFAULT_NUM_BINS", "DETAD_BORDERS", "InstanceKey", "Trait", "parse_bins", "read_traits"]
-
 DEFAULT_NUM_BINS = 5
 
 DETAD_BORDERS: dict[str, tuple[float, ...]] = {

@@ -22,21 +22,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import CutGrid, MatchRules
 from tsm_runtime.results import Segment
 
-__all__ = [
-    "Bools",
-    "Floats",
-    "Ints",
-    "Matching",
-    "Pairs",
-    "SegmentTable",
-    "blocks",
-    "checked_thresholds",
-    "listing_order",
-    "match_segments",
-    "pairwise_tiou",
-    "to_table",
-]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -11,8 +11,6 @@ import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DEFAULT_TIOU_THRESHOLDS", "MODES", "CutGrid", "MatchRules", "Mode", "describe_modes"]
-
 DEFAULT_TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 """Thresholds of the BinEgo-360 challenge; its score is the mean of the three mAPs."""
 

@@ -29,16 +29,6 @@ from tsm_runtime.evaluation.matching import Matching, match_segments, pairwise_t
 from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
 from tsm_runtime.results import Segment
 
-__all__ = [
-    "DEFAULT_TIOU_THRESHOLDS",
-    "Evaluation",
-    "evaluate",
-    "pairwise_tiou",
-    "scene_accuracy",
-    "score_matching",
-    "tiou",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:

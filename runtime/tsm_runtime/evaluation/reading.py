@@ -18,14 +18,6 @@ from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.results import Segment
 
-__all__ = [
-    "EvaluationInput",
-    "choose_subset",
-    "prepare_predictions",
-    "prepare_truth",
-    "read_evaluation_input",
-]
-
 _DEFAULT_SUBSET = "validation"
 _SHOWN = 5
 

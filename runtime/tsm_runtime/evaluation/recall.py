@@ -27,8 +27,6 @@ from tsm_runtime.evaluation.matching import (
 from tsm_runtime.evaluation.modes import MatchRules
 from tsm_runtime.results import Segment
 
-__all__ = ["REPORTED_NUMBERS", "ProposalRecall", "proposal_recall"]
-
 REPORTED_NUMBERS = (1, 5, 10, 50, 100)
 """Average numbers of proposals that are reported, as is usual in the field."""
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["EvaluationReport", "evaluate_input", "report_to_json", "report_to_text"]
-
 _PLAIN_WIDTH = 200
 """Columns of a table that goes to a file or a pipe: wide enough that no line is broken."""
 

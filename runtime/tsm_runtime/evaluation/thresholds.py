@@ -8,8 +8,6 @@ import numpy as np
 
 from tsm_runtime.errors import UsageError
 
-__all__ = ["parse_thresholds"]
-
 
 def parse_thresholds(text: str) -> list[float]:
     """Numbers and ranges first:step:last, separated by commas.

@@ -27,8 +27,6 @@ import numpy as np
 from tsm_runtime.evaluation.average_precision import average_precision
 from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching
 
-__all__ = ["TieRange", "class_tie_range", "tie_range"]
-
 _Cell = tuple[int, list[list[int]]]
 """A score's number, and the instances that each prediction of that score reaches, best first."""
 

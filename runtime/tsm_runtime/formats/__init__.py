@@ -1,5 +1,3 @@
 """Segments as files, one module per family of formats; `read_write` chooses between them."""
 
 from __future__ import annotations
-
-__all__: list[str] = []

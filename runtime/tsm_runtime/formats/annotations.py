@@ -15,15 +15,6 @@ from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.via import read_via
 from tsm_runtime.results import BACKGROUND, Segment
 
-__all__ = [
-    "AnnotationFormat",
-    "annotation_format",
-    "check_labels",
-    "read_annotations",
-    "read_scenes",
-    "read_via_file",
-]
-
 AnnotationFormat = Literal["activitynet", "csv", "via"]
 
 _CSV_COLUMNS = ("video", "label", "start", "end")

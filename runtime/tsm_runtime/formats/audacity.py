@@ -10,8 +10,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.text import hide, one_result, reveal, rounded, segment_at
 from tsm_runtime.results import Result, Segment
 
-__all__ = ["read_audacity", "results_to_audacity"]
-
 _NOT_IN_A_LINE = re.compile(r"[\t\r\n]")
 
 

@@ -13,8 +13,6 @@ from tsm_runtime.files import Faults, noting
 from tsm_runtime.formats.text import check_ids, rounded, segment_at
 from tsm_runtime.results import Result, Segment
 
-__all__ = ["CSV_COLUMNS", "csv_cell", "csv_rows", "read_csv", "results_to_csv", "without_apostrophe"]
-
 CSV_COLUMNS = ("video", "label", "start", "end", "score")
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")

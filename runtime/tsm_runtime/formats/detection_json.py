@@ -13,17 +13,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.text import check_ids, rounded, segment_at
 from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
 
-__all__ = [
-    "detection",
-    "detections_to_json",
-    "provenance",
-    "read_detection",
-    "read_detections",
-    "read_scenes",
-    "results_to_json",
-    "with_provenance",
-]
-
 _VERSION = "tsm-tal 1"
 _LINE_LENGTH = 110
 

@@ -15,8 +15,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.text import hide, lanes, milliseconds, one_result, reveal, segment_at
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
-__all__ = ["read_eaf", "results_to_eaf"]
-
 _TIER = "actions"
 _ACTION_TYPE = "action"
 _SCORE_TYPE = "tsm-tal score"

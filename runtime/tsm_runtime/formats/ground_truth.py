@@ -15,8 +15,6 @@ from tsm_runtime.files import Faults, noting, read_json
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.strict import convert
 
-__all__ = ["GroundTruth", "VideoAnnotation", "read_ground_truth"]
-
 _TOLERANCE_SECONDS = 1e-9
 _DURATION_SLACK_SECONDS = 0.5
 

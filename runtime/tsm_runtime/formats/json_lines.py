@@ -11,8 +11,6 @@ from tsm_runtime.formats.detection_json import detection, provenance, read_detec
 from tsm_runtime.formats.text import check_ids, rounded
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
-__all__ = ["read_json_lines", "results_to_json_lines", "segment_line"]
-
 
 def results_to_json_lines(results: Sequence[Result]) -> bytes:
     """One JSON object per line; a line with "label" is a segment, one without tells about its video.

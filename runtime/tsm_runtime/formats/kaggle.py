@@ -20,17 +20,6 @@ from tsm_runtime.formats.csv_table import csv_cell, csv_rows, without_apostrophe
 from tsm_runtime.formats.text import check_ids, rounded, segment_at
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
-__all__ = [
-    "ACTION_IDS",
-    "SCENE_LABELS",
-    "check_labels",
-    "is_kaggle",
-    "read_kaggle",
-    "read_label_map",
-    "results_to_kaggle",
-    "scenes_to_kaggle",
-]
-
 _BIN_SECONDS = 10
 _SHORTEST_SECONDS = 0.5
 _TOLERANCE_SECONDS = 1e-6

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Literal
 
-__all__ = ["PER_VIDEO", "SUFFIXES", "Format", "format_of"]
-
 Format = Literal["json", "csv", "jsonl", "vtt", "srt", "eaf", "via", "audacity", "kaggle", "parquet"]
 
 SUFFIXES: dict[Format, str] = {

@@ -21,18 +21,7 @@ from tsm_runtime.formats.parquet import read_parquet, results_to_parquet
 from tsm_runtime.formats.result_file import ResultFile, results_of
 from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
 from tsm_runtime.formats.via import read_via, results_to_via
-from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
-
-__all__ = [
-    "Result",
-    "SceneScore",
-    "encode_results",
-    "ranked_scenes",
-    "read_results",
-    "read_segments",
-    "results_to_csv",
-    "results_to_json",
-]
+from tsm_runtime.results import Result, Segment
 
 
 def encode_results(

@@ -10,8 +10,6 @@ from pathlib import Path
 from tsm_runtime.formats.detection_json import read_scenes, with_provenance
 from tsm_runtime.results import Result, SceneScore, Segment
 
-__all__ = ["ResultFile", "results_of"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFile:

@@ -12,8 +12,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.text import hide, milliseconds, one_result, reveal, segment_at
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
-__all__ = ["read_srt", "read_vtt", "results_to_srt", "results_to_vtt"]
-
 _CLOCK = r"(?:([0-9]{1,9}):)?([0-9]{1,2}):([0-9]{1,2})[.,]([0-9]{1,3})"
 _TIMING = re.compile(rf"[ \t]*{_CLOCK}[ \t]*-->[ \t]*{_CLOCK}(?:[ \t].*)?")
 _TAG = re.compile(r"<[^>]*>")

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import Result, Segment
 
-__all__ = ["check_ids", "hide", "lanes", "milliseconds", "one_result", "reveal", "rounded", "segment_at"]
-
 _HIDDEN = re.compile(r"\\u([0-9a-f]{4})")
 
 

@@ -20,8 +20,6 @@ from tsm_runtime.results import Result, Segment, ranked_scenes
 from tsm_runtime.strict import convert
 from tsm_runtime.video.finding import VIDEO_SUFFIXES
 
-__all__ = ["read_via", "results_to_via"]
-
 _ACTION, _SCORE = "1", "2"
 _ON_SEGMENTS = "FILE1_Z2_XY0"
 _TEXT, _SELECT = 1, 4

@@ -1,3 +1,1 @@
 """Fusion of an ensemble: members' segments become one list, and weights are fitted to a ground truth."""
-
-__all__: list[str] = []

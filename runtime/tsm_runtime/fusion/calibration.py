@@ -17,15 +17,6 @@ import numpy.typing as npt
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import Result, Segment
 
-__all__ = [
-    "TEMPERATURES",
-    "calibrate_segments",
-    "calibrated",
-    "calibrated_result",
-    "fit_temperature",
-    "negative_log_likelihood",
-]
-
 TEMPERATURES = (0.1, 10.0)
 """Where a temperature is looked for."""
 

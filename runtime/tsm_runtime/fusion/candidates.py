@@ -12,18 +12,6 @@ import numpy.typing as npt
 
 from tsm_runtime.results import Segment
 
-__all__ = [
-    "MICROSECONDS",
-    "Candidates",
-    "Denominator",
-    "Fused",
-    "chain_overlapping",
-    "gather_candidates",
-    "merge_clusters",
-    "unite",
-    "weighted_confidence",
-]
-
 Denominator = Literal["all", "present"]
 """Over whom sum(w_i) runs: all members that have the video (a segment that one of them misses loses
 confidence), or only those that found this segment."""

@@ -14,8 +14,6 @@ from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.fuse import FusionOptions, Method
 from tsm_runtime.strict import read_toml, strict
 
-__all__ = ["Ensemble", "EnsembleMember", "FusionKeys", "ensemble_to_toml", "read_ensemble"]
-
 
 class EnsembleMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One member; paths are relative to the file's folder."""

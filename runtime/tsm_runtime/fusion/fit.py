@@ -32,8 +32,6 @@ from tsm_runtime.fusion.fit_table import (
 )
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_candidates
 
-__all__ = ["IOUS", "MIN_SCORES", "Fit", "Setting", "Trials", "fit_ensemble", "fuse_at", "search"]
-
 IOUS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_SCORES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 _RANDOM_WEIGHTS = 32

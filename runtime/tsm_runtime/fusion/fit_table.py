@@ -13,23 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.protocol import DEFAULT_TIOU_THRESHOLDS, pairwise_tiou
+from tsm_runtime.evaluation.matching import pairwise_tiou
+from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
 from tsm_runtime.fusion.calibration import calibrated
 from tsm_runtime.fusion.candidates import MICROSECONDS, Candidates, Fused, gather_candidates
 from tsm_runtime.results import Segment
-
-__all__ = [
-    "FitTable",
-    "Gain",
-    "Judged",
-    "Pairs",
-    "find_pairs",
-    "gain_over",
-    "gather_fit_table",
-    "judge",
-    "mean_ap",
-    "resampled_maps",
-]
 
 _RESAMPLES = 1000
 _BLOCK = 1 << 22  # numbers of a bootstrap that are held at once

@@ -48,19 +48,6 @@ from tsm_runtime.fusion.suppression import (
 )
 from tsm_runtime.results import Result, SceneScore, Segment, all_complete, ranked_scenes
 
-__all__ = [
-    "FusionOptions",
-    "Method",
-    "checked_weights",
-    "describe_fusion",
-    "fuse_candidates",
-    "fuse_members",
-    "fuse_results",
-    "fuse_scenes",
-    "fuse_segments",
-    "union_gaps",
-]
-
 Method = Literal["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"]
 """What happens to overlapping segments of one class (tIoU strictly greater than the threshold).
 

@@ -15,8 +15,6 @@ from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.member_file import some
 from tsm_runtime.strict import read_toml_or_json
 
-__all__ = ["Labelled", "check_labels", "read_labels", "rename_labels"]
-
 
 class Labelled(Protocol):
     """A member by what it may name: a file of segments, or a bundle."""

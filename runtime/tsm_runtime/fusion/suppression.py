@@ -10,10 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.evaluation.protocol import pairwise_tiou
+from tsm_runtime.evaluation.matching import pairwise_tiou
 from tsm_runtime.fusion.candidates import Denominator
-
-__all__ = ["decay_gaussian", "decay_linear", "soft_suppress", "suppress", "weighted_boxes"]
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]

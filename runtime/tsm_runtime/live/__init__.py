@@ -1,3 +1,1 @@
 """Live streams: the pipeline of files, with segments handed out as they close."""
-
-__all__: list[str] = []

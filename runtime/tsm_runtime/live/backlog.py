@@ -11,22 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Backlog",
-    "Break",
-    "Clip",
-    "Dropped",
-    "Ended",
-    "Gap",
-    "Item",
-    "Moment",
-    "Opened",
-    "Passed",
-    "Picture",
-    "Pixels",
-    "Resumed",
-]
-
 Pixels = npt.NDArray[np.uint8]
 
 

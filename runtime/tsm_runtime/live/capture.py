@@ -17,8 +17,6 @@ from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.sources import Connection, Source
 
-__all__ = ["STOPPED", "Capture", "CaptureCounts"]
-
 STOPPED = "stopped"
 """The reason of a run that was stopped by its caller."""
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.formats.read_write import SceneScore
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.candidates import MICROSECONDS
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_scenes, fuse_segments
-from tsm_runtime.pipeline.run import Member
-from tsm_runtime.results import Segment
+from tsm_runtime.models.member import Member
+from tsm_runtime.results import SceneScore, Segment
 from tsm_runtime.segments.merging import IntervalMerger, MergedSegment
-
-__all__ = ["LiveFusion", "SegmentWithScenes", "Tracks", "with_scenes"]
 
 
 @dataclass(frozen=True, slots=True)

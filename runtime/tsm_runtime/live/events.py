@@ -18,23 +18,6 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 
-__all__ = [
-    "FORMAT",
-    "Discontinuity",
-    "Drop",
-    "End",
-    "Event",
-    "LiveGap",
-    "LiveSegment",
-    "OpenSegment",
-    "Resumption",
-    "SourceModel",
-    "Start",
-    "decode_event",
-    "encode_event",
-    "utc",
-]
-
 FORMAT = "tsm-tal live 1"
 
 

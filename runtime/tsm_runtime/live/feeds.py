@@ -12,8 +12,6 @@ from tsm_runtime.clips.builder import ClipBuilder
 from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.live.backlog import Clip, Gap, Item, Moment, Passed, Picture
 
-__all__ = ["Feed"]
-
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -12,8 +12,6 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import OnlineScorer
 from tsm_runtime.clips.spec import ClipSpec
 
-__all__ = ["IntervalScorer", "ScoredInterval"]
-
 
 @dataclass(frozen=True, slots=True)
 class ScoredInterval:

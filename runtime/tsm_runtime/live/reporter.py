@@ -25,10 +25,8 @@ from tsm_runtime.live.events import (
     Start,
     utc,
 )
-from tsm_runtime.pipeline.run import Member
+from tsm_runtime.models.member import Member
 from tsm_runtime.video.sources import Source
-
-__all__ = ["EventReporter"]
 
 
 class EventReporter:

@@ -34,11 +34,9 @@ from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
 from tsm_runtime.live.frame_scorer import IntervalScorer
 from tsm_runtime.live.reporter import EventReporter
-from tsm_runtime.pipeline.run import Member
+from tsm_runtime.models.member import Member
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.sources import Source
-
-__all__ = ["DropPolicy", "LiveOptions", "require_live", "watch"]
 
 DropPolicy = Literal["oldest", "none"]
 

@@ -14,8 +14,6 @@ from typing import Self
 from tsm_runtime.errors import RunError
 from tsm_runtime.live.events import Event, encode_event
 
-__all__ = ["LineWriter"]
-
 
 class LineWriter:
     """Writes whole lines without buffering, so that written lines survive a crash.

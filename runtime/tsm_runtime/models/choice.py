@@ -14,16 +14,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, BundleError, UsageError
 from tsm_runtime.terminal import warn
 
-__all__ = [
-    "BackendName",
-    "BackendRequest",
-    "Engine",
-    "Precision",
-    "open_backend",
-    "open_model",
-    "open_requested",
-]
-
 BackendName = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from tsm_runtime.backends.base import Backend
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
+from tsm_runtime.models.frame_stream import FrameStream
+from tsm_runtime.models.temporal_head import TemporalHead
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
-
-__all__ = ["Member", "Overrides"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Member:
         name: for a person, where several models run.
         view: of the videos that it sees, see `VideoInput`.
         weight: in an ensemble, above 0.
+        head: scores the frames of a video by their features; None: the bundle has no temporal head.
+        decoding: how the scores of frames become segments; None: segments are made of the scores of clips.
         temperature: in an ensemble, of its segments' scores, see `fusion.calibration`.
     """
 
@@ -36,6 +39,12 @@ class Member:
     view: str = ""
     weight: float = 1.0
     temperature: float = 1.0
+    head: TemporalHead | None = None
+    decoding: Decoding | None = None
+
+    def frame_stream(self) -> FrameStream | None:
+        """Return what scores the frames of one video; None where segments are made of clips."""
+        return None if self.decoding is None else FrameStream.of(self.spec, self.head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,6 @@ from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes, view_of
 
-__all__ = ["Drawer", "Hwdec", "Nvdec", "is_on_gpu", "open_nvdec"]
-
 Hwdec = Literal["none", "auto", "cuda"]
 
 

@@ -15,10 +15,9 @@ from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.member_labels import check_labels
 from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
+from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.rules import SegmentRules
-
-__all__ = ["closing_members", "load_bundles", "member_of", "open_member", "open_members", "settings_of"]
 
 OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 """As `open_member`."""
@@ -82,12 +81,17 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
     """
     spec, rules = settings_of(bundle, overrides)
     manifest = bundle.manifest
+    decoding = manifest.decoding
+    if decoding is not None and overrides is not None and overrides.smoothing_seconds is not None:
+        decoding = replace(decoding, smoothing_seconds=overrides.smoothing_seconds)
     return Member(
         backend=backend,
         spec=spec,
         action_labels=manifest.action_labels,
         scene_labels=manifest.scene_labels,
         rules=rules,
+        head=None if manifest.temporal_head is None else TemporalHead(bundle),
+        decoding=decoding,
     )
 
 
@@ -99,9 +103,16 @@ def settings_of(bundle: Bundle, overrides: Overrides | None = None) -> tuple[Cli
     """
     manifest = bundle.manifest
     try:
-        return (overrides or Overrides()).apply(manifest.clip_spec, manifest.segment_rules)
+        spec, rules = (overrides or Overrides()).apply(manifest.clip_spec, manifest.segment_rules)
     except UsageError as error:
         raise UsageError(f"{error} (model {bundle.path})") from error
+    if manifest.decoding is not None and spec.num_open > 1:
+        option = "--window" if spec.num_overlapping == 1 else "--stride"
+        raise UsageError(
+            f"{option}: the segments of this model are made of the scores of frames, which clips that overlap"
+            f" would give several of; leave it out (model {bundle.path})"
+        )
+    return spec, rules
 
 
 def open_members(

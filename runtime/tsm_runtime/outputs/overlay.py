@@ -26,15 +26,14 @@ from tsm_runtime.outputs.painter import Painter, Picture, require_font
 from tsm_runtime.outputs.sinks import Sink, check_second_output
 from tsm_runtime.results import Result
 from tsm_runtime.terminal import warn
+from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import upright
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.opening import open_file
-from tsm_runtime.video.reader import TimedFrame, VideoReader
+from tsm_runtime.video.reader import VideoReader
 
 if TYPE_CHECKING:
     pass  # Pillow is in an extra: only functions import it
-
-__all__ = ["OVERLAY_SUFFIXES", "check_overlay", "with_overlay", "write_overlay"]
 
 OVERLAY_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """Containers that take H.264 and the usual sound."""

@@ -17,8 +17,6 @@ from tsm_runtime.terminal import printable
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["Painter", "Picture", "require_font"]
-
 Picture = npt.NDArray[np.uint8]
 
 _TOLERANCE_SECONDS = 1e-6

@@ -18,26 +18,12 @@ from tsm_runtime.formats.kaggle import (
     scenes_to_kaggle,
 )
 from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, format_of
-from tsm_runtime.formats.read_write import Result, encode_results, ranked_scenes
+from tsm_runtime.formats.read_write import encode_results
 from tsm_runtime.outputs.row_files import LineFile, ParquetFile
 from tsm_runtime.outputs.table import print_table
-from tsm_runtime.results import BACKGROUND
+from tsm_runtime.results import BACKGROUND, Result, ranked_scenes
 from tsm_runtime.terminal import is_terminal, warn, write_stdout
 from tsm_runtime.video.finding import VideoInput
-
-__all__ = [
-    "Encoding",
-    "Format",
-    "Sink",
-    "check_output",
-    "check_second_output",
-    "check_writable",
-    "choose_format",
-    "label_ids_for",
-    "means_folder",
-    "open_sink",
-    "result_path",
-]
 
 
 class Sink(Protocol):

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tsm_runtime.evaluation.protocol import Evaluation, tiou
-from tsm_runtime.formats.read_write import Result, ranked_scenes
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Result, Segment, ranked_scenes
 
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime: only the functions that print import it.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-__all__ = ["align_segments", "print_comparison", "print_table"]
 
 
 def print_table(

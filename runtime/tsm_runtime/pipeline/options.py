@@ -8,8 +8,6 @@ from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.fuse import FusionOptions
 
-__all__ = ["Options"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

@@ -11,8 +11,6 @@ from typing import Generic, Self, TypeVar
 
 from tsm_runtime.errors import RunError
 
-__all__ = ["Ended", "Prefetcher"]
-
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
 

@@ -10,11 +10,11 @@ import numpy as np
 from tsm_runtime.errors import VideoError
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
-from tsm_runtime.results import IntervalScores, Result, SceneScore
+from tsm_runtime.results import IntervalScores, Result, SceneScore, Segment
+from tsm_runtime.segments.decoding.decode import decode_frames
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.find import find_segments
 from tsm_runtime.video.finding import VideoInput
-
-__all__ = ["VideoOutcome", "outcome_of", "result_of"]
 
 
 def result_of(
@@ -37,6 +37,8 @@ def result_of(
     builder = clips.builders[spec]
     intervals = scores.joined(frozenset(builder.breaks))
     segments, cells = find_segments(intervals, member.action_labels, spec, member.rules)
+    if member.decoding is not None:
+        segments = _decoded(member, member.decoding, scores, frozenset(builder.breaks))
     return Result(
         video_id=scored.video.video_id,
         segments=tuple(segment for segment in segments if segment.score >= min_score),
@@ -52,6 +54,15 @@ def result_of(
         discontinuities=tuple(clips.discontinuities),
         scores=cells,
     )
+
+
+def _decoded(
+    member: Member, decoding: Decoding, scores: MemberScores, breaks: frozenset[int]
+) -> list[Segment]:
+    """Return the segments that the scores of frames make."""
+    frames = scores.joined_frames(breaks)
+    found = decode_frames(frames, member.action_labels, decoding, member.rules.thresholds)
+    return [segment for segment in found if member.rules.keeps(segment)]
 
 
 def _mean_scenes(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[SceneScore, ...]:

@@ -19,8 +19,6 @@ from tsm_runtime.pipeline.scheduler import VideoProgress, scored_videos
 from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
 
-__all__ = ["CaptureOutcome", "Member", "Options", "Progress", "run", "run_captures", "run_videos"]
-
 Progress = Callable[[float, float | None], None]
 """Called with the second of the video that is scored and the length that the container claims, or None."""
 

@@ -29,8 +29,6 @@ from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 
-__all__ = ["VideoProgress", "scored_videos"]
-
 VideoProgress = Callable[[VideoInput, float, float | None], None]
 """Called with a video, the second of it that is scored, and the length that the container claims, or None."""
 
@@ -178,7 +176,7 @@ class _Run:
 
     def _begin(self, given: VideoInput) -> _Video:
         seeing = [number for number, member in enumerate(self._members) if member.view == given.view]
-        video = _Video(given, {number: MemberScores() for number in seeing})
+        video = _Video(given, {n: MemberScores(self._members[n].frame_stream()) for n in seeing})
         self._decoding.start(video, lambda: self._read(video))
         return video
 
@@ -268,8 +266,7 @@ class _Run:
         start = 0
         for part in batch.parts:
             stop = start + len(part)
-            scene = None if scores.scene is None else scores.scene[start:stop]
-            self._take_part(part, number, Scores(scores.action[start:stop], scene))
+            self._take_part(part, number, scores.clips(slice(start, stop)))
             start = stop
         batch.num_missing -= 1
         if not batch.num_missing and batch.memory is not None:
@@ -277,7 +274,8 @@ class _Run:
 
     def _take_part(self, part: _Part, number: int, scores: Scores) -> None:
         video = part.video
-        video.scores[number].add(part.clips.indices, scores, video.given.path)
+        breaks = () if video.clips is None else video.clips.builders[part.clips.spec].breaks
+        video.scores[number].add(part.clips.indices, scores, video.given.path, breaks)
         video.num_missing -= 1
         self._report(video, part.clips.end_seconds)
         self._conclude(video)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,31 +12,47 @@ import numpy.typing as npt
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError
-from tsm_runtime.results import IntervalScores
+from tsm_runtime.models.frame_stream import FrameStream
+from tsm_runtime.models.temporal_head import joined_frames
+from tsm_runtime.results import FrameScores, IntervalScores
 from tsm_runtime.video.finding import VideoInput
-
-__all__ = ["MemberScores", "ScoredVideo"]
 
 
 @dataclass(frozen=True, slots=True)
 class MemberScores:
-    """Scores of one member for the intervals of one video, batch by batch, in order of time."""
+    """Scores of one member for the intervals of one video, batch by batch, in order of time.
 
-    indices: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    scores: list[Scores] = field(default_factory=list)
+    Args:
+        frame_stream: scores the frames; None: only the intervals are scored.
+    """
 
-    def add(self, indices: npt.NDArray[np.int64], scores: Scores, video: Path) -> None:
+    frame_stream: FrameStream | None = None
+    indices: list[npt.NDArray[np.int64]] = field(default_factory=list, init=False)
+    scores: list[Scores] = field(default_factory=list, init=False)
+    frames: list[FrameScores] = field(default_factory=list, init=False)
+
+    def add(
+        self, indices: npt.NDArray[np.int64], scores: Scores, video: Path, breaks: Collection[int] = ()
+    ) -> None:
         """Append the scores of some intervals.
 
+        Args:
+            indices: their numbers.
+            scores: what the model gave for them.
+            video: for messages.
+            breaks: numbers of the intervals that follow a gap of the video, as far as it is read.
+
         Raises:
-            RunError: they are not finite.
+            RunError: they are not finite, or the temporal head failed.
         """
         if not all(np.isfinite(part).all() for part in scores if part is not None):
             raise RunError(
                 f"{video}: the model gave scores that are not numbers (nan); try another precision"
             )
         self.indices.append(indices)
-        self.scores.append(scores)
+        self.scores.append(Scores(scores.action, scores.scene))  # features are large
+        if self.frame_stream is not None:
+            self.frames.extend(self.frame_stream.push(indices, scores, breaks))
 
     def joined(self, breaks: frozenset[int]) -> IntervalScores:
         """Return all scores as one array each; there must be some.
@@ -51,6 +67,18 @@ class MemberScores:
             scene=np.concatenate(scenes) if scenes else None,
             breaks=breaks,
         )
+
+    def joined_frames(self, breaks: frozenset[int]) -> FrameScores:
+        """Return the scores of all frames; there must be some, and no more come.
+
+        Args:
+            breaks: numbers of the intervals that follow a gap of the video.
+        """
+        if self.frame_stream is None:
+            raise ValueError("the frames of this video were not scored")
+        self.frames.extend(self.frame_stream.close())
+        per_clip = self.frame_stream.spec.num_frames
+        return joined_frames(self.frames, frozenset(k * per_clip for k in breaks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

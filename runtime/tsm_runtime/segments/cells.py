@@ -16,8 +16,6 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.segments.smoothing import covering_mean, moving_average, smoothing_weights
 
-__all__ = ["Cell", "CellStream", "wait_seconds"]
-
 Row = npt.NDArray[np.float32]
 
 

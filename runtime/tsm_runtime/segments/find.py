@@ -11,8 +11,6 @@ from tsm_runtime.segments.merging import CellMerger
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.segments.smoothing import cell_scores, smooth_scores
 
-__all__ = ["find_segments", "merge_intervals"]
-
 
 def merge_intervals(
     scores: IntervalScores,

@@ -17,8 +17,6 @@ from tsm_runtime.results import Segment
 from tsm_runtime.segments.cells import Cell, CellStream
 from tsm_runtime.segments.rules import LabelRule, SegmentRules
 
-__all__ = ["CellMerger", "IntervalMerger", "MergedSegment"]
-
 Row = npt.NDArray[np.float32]
 
 

@@ -12,9 +12,6 @@ import numpy.typing as npt
 from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS
 from tsm_runtime.results import BACKGROUND, Segment
 
-__all__ = ["LabelRule", "SegmentRules"]
-
-
 _LONGEST_SECONDS = 1e6
 """Some eleven days: no arithmetic on it overflows."""
 

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS
 from tsm_runtime.results import IntervalScores
 
-__all__ = ["cell_scores", "covering_mean", "moving_average", "smooth_scores", "smoothing_weights"]
-
 Rows = npt.NDArray[np.float32]
 
 

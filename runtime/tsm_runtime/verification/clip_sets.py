@@ -19,8 +19,6 @@ from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.reader import VideoReader
 
-__all__ = ["DEMO_VIDEO", "NOISE", "ClipSet", "noise_clips", "video_clips"]
-
 NOISE = "noise"
 """Name of the clips of noise."""
 DEMO_VIDEO = "the demo video"

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.evaluation.protocol import pairwise_tiou
+from tsm_runtime.evaluation.matching import pairwise_tiou
 from tsm_runtime.results import Segment
-
-__all__ = ["RELATIVE_FLOOR", "HeadDifference", "SegmentAgreement", "compare_head", "compare_segments"]
 
 RELATIVE_FLOOR = 0.01
 """Probabilities below it count as this large in a relative error: a class that has less than one percent from

@@ -12,8 +12,6 @@ from tsm_runtime._version import __version__
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.errors import BackendError
 
-__all__ = ["describe_machine", "hardware_of"]
-
 _SEPARATOR = " | "
 _PACKAGES = (
     *("numpy", "av", "onnxruntime", "onnxruntime-gpu", "openvino"),

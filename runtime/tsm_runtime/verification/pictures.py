@@ -16,8 +16,6 @@ from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, view_of
 
-__all__ = ["MOST_LEVELS", "PictureDifference", "PictureGraph", "planes_of"]
-
 MOST_LEVELS = 2.0
 """Mean difference of a level, of 255, from which on something is wrong: seen is 0.3 to 1.0, the latter where
 full range is saturated; a wrong matrix or a shift by a pixel gives 3 and more."""

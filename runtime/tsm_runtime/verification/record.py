@@ -16,8 +16,6 @@ from tsm_runtime.verification.host import describe_machine, hardware_of
 from tsm_runtime.verification.tolerances import tolerance_for
 from tsm_runtime.verification.verify import Comparison, Report
 
-__all__ = ["to_verification", "write_verification"]
-
 
 def to_verification(report: Report, bundle: Bundle, max_abs_error: float | None = None) -> Verification:
     """Return what the manifest keeps of a report: an entry for each comparison, and for each failure.

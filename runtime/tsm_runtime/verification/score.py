@@ -13,8 +13,6 @@ from tsm_runtime.bundle.manifest import Manifest, ModelFile
 from tsm_runtime.errors import CheckError
 from tsm_runtime.verification.clip_sets import ClipSet
 
-__all__ = ["Heads", "Progress", "Scorer", "batch_sizes", "plan_batches"]
-
 Heads = Mapping[str, npt.NDArray[np.float32]]
 """(N, C) probabilities of each output, `action_scores` and, where the model has it, `scene_scores`."""
 

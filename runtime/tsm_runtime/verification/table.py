@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["report_to_json", "report_to_text"]
-
 _PLAIN_WIDTH = 120
 _COLUMNS = ("file", "input", "output", "max error", "relative", "top-1 %", "segments %", "")
 _LEFT = frozenset({"file", "input", "output", "segments %", ""})

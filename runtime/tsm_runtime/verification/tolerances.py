@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from tsm_runtime.errors import UsageError
 from tsm_runtime.verification.compare import HeadDifference, SegmentAgreement
 
-__all__ = ["TOLERANCES", "Tolerance", "tolerance_for"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:

@@ -11,8 +11,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import ModelFile
 from tsm_runtime.models.choice import Engine, open_model
 
-__all__ = ["CHOICES", "Choice", "Variant", "variants_of"]
-
 Choice = Literal["auto", "onnxruntime-cuda", "openvino"]
 """auto: TensorRT for plans, onnxruntime on the CPU for ONNX files."""
 

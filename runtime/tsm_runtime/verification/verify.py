@@ -32,8 +32,6 @@ from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
 from tsm_runtime.verification.variants import Choice, Variant, variants_of
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
-__all__ = ["REFERENCE", "Comparison", "Report", "verify"]
-
 REFERENCE = "model.fp32.onnx"
 """On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["spread_arrivals"]
-
 _Packet = TypeVar("_Packet")
 
 _AT_ONCE_SECONDS = 0.002

@@ -11,8 +11,6 @@ from av.video.frame import VideoFrame
 
 from tsm_runtime.video.timing import Timing
 
-__all__ = ["NEW_CLOCK_SECONDS", "Clock", "TimedFrame"]
-
 NEW_CLOCK_SECONDS = 10.0
 """A longer step ahead is a clock that begins anew, in formats and sources that have such clocks."""
 

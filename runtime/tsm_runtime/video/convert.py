@@ -18,8 +18,6 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.crop import Crop, HalfCropper, stored_half
 
-__all__ = ["RESIZE_FLAG", "FrameConverter", "display_matrix", "upright"]
-
 RESIZE_FLAG = "bilinear"
 """The swscale flag of every resize; stored in the bundle, and a bundle with another one is refused."""
 

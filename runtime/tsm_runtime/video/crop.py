@@ -11,8 +11,6 @@ from av.filter import Graph
 
 from tsm_runtime.errors import VideoError
 
-__all__ = ["Crop", "HalfCropper", "stored_half"]
-
 Crop = Literal["", "left", "right"]
 """Which half of the upright picture is kept; empty: all of it."""
 

@@ -9,8 +9,6 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-__all__ = ["PacketDecoder"]
-
 _NUM_KEYS = 64
 """Key frames that are remembered: two are enough, except where every frame is one."""
 

@@ -9,8 +9,6 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-__all__ = ["ENCRYPTED", "is_encrypted", "is_encrypted_stream", "is_scrambled_file"]
-
 ENCRYPTED = "its pictures are encrypted; decrypt the file with its key first"
 
 _ENCRYPTED_TAGS = frozenset({"drmi", "drmt", "encv"})

@@ -12,18 +12,6 @@ from typing import Literal
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import is_folder, read_text
 
-__all__ = [
-    "EGOCENTRIC",
-    "Ids",
-    "VIDEO_SUFFIXES",
-    "VIEWS",
-    "VideoInput",
-    "default_id",
-    "is_video",
-    "list_inputs",
-    "read_list",
-]
-
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
     *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),

@@ -9,8 +9,6 @@ from typing import Protocol
 from av.codec.hwaccel import HWAccel
 from av.video.stream import VideoStream
 
-__all__ = ["GpuContext", "HardwareDecoder"]
-
 
 class GpuContext(Protocol):
     """A GPU's context."""

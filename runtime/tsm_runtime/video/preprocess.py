@@ -14,16 +14,6 @@ from tsm_runtime.errors import VideoError
 from tsm_runtime.video.convert import FrameConverter, display_matrix
 from tsm_runtime.video.crop import Crop, stored_half
 
-__all__ = [
-    "PREPROCESS_MODEL",
-    "PREPROCESS_PLANS",
-    "VIEW_SHAPES",
-    "PictureView",
-    "measured_colour",
-    "sample_bytes",
-    "view_of",
-]
-
 PREPROCESS_MODEL = "preprocess.onnx"
 PREPROCESS_PLANS = {"tensorrt": "preprocess.plan", "tensorrt_rtx": "preprocess.rtx.plan"}
 """Of that file, by the library that built it."""

@@ -24,8 +24,6 @@ from tsm_runtime.video.hardware import HardwareDecoder
 from tsm_runtime.video.opening import open_file
 from tsm_runtime.video.timing import timing_of
 
-__all__ = ["TimedFrame", "VideoReader", "check_file", "choose_stream", "reason_of"]
-
 _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
 """How far before the wanted time to land; the next one is tried where a key frame was missed."""
 

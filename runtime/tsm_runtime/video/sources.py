@@ -18,8 +18,6 @@ from tsm_runtime.video.opening import whitelists
 from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.video.stream_reader import StreamSource
 
-__all__ = ["Connection", "FileSource", "Source", "find_source"]
-
 _RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "tcp"})
 """A stream of these that ends is lost: a server that dies looks like one that has no more."""
 

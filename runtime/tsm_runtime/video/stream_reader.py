@@ -20,8 +20,6 @@ from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted
 from tsm_runtime.video.reader import choose_stream, reason_of
 from tsm_runtime.video.timing import timing_of
 
-__all__ = ["StreamReader", "StreamSource"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSource:

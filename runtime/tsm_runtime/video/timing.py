@@ -9,8 +9,6 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-__all__ = ["Timing", "timing_of"]
-
 _ASSUMED_RATE = 25.0
 """Frames per second of what states none: FFmpeg's own assumption."""
 

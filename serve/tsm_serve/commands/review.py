@@ -46,27 +46,24 @@ def tsm_review(
         raise BackendError(f"{error.name} is not installed: pip install '.[serve]'") from error
     from tsm_serve.local_server import open_socket
     from tsm_serve.review.project import ProjectPlaces
-    from tsm_serve.review.session import Session
+    from tsm_serve.review.session import Session, open_browser
 
     truth = truth or folder / "ground_truth.json"
-    if not truth.absolute().parent.is_dir():
+    if folder.is_dir() and not truth.absolute().parent.is_dir():
         raise UsageError(f"--truth {truth}: there is no folder {truth.parent}")
-    listening = (
-        open_socket("127.0.0.1", DEFAULT_PORT, next_free=_PORTS_TRIED)
-        if port is None
-        else open_socket("127.0.0.1", port)
-    )
-    session = Session(ProjectPlaces(folder=folder, truth=truth), annotator, listening)
+    session = Session(ProjectPlaces(folder=folder, truth=truth), annotator)
     session.add_drafts(model, drafts)
     for line in session.warnings():
         warn(f"tsm-review: {line}")
+    first = DEFAULT_PORT if port is None else port
+    listening = open_socket("127.0.0.1", first, next_free=_PORTS_TRIED if port is None else 0)
 
-    def announce() -> None:
-        write_stdout(f"{session.address}\n".encode())
+    def announce(address: str) -> None:
+        write_stdout(f"{address}\n".encode())
         if browser:
-            session.open_browser()
+            open_browser(address)
 
-    session.run(announce)
+    session.run(listening, announce)
 
 
 def main() -> None:

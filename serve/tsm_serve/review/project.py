@@ -103,6 +103,7 @@ class Project:
         return {
             **self._line(video),
             **_shown_entry(entry),
+            "etag": etag_of(entry),
             "file": video.path.name,
             "drafts": _shown_segments(self.drafts.get(video_id)),
             "draftScenes": _shown_scenes(self.drafts.get(video_id)),
@@ -191,7 +192,6 @@ class Project:
             "segments": len((entry or {}).get("annotations") or ()),
             "drafted": len(draft.segments) if draft is not None else 0,
             "subset": _subset_of(entry),
-            "etag": etag_of(entry),
         }
 
     def _known_seconds(self, video_id: str) -> float | None:

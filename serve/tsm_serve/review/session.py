@@ -8,7 +8,6 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tsm_serve.local_server import serve
 from tsm_serve.review.app import review_app
@@ -23,23 +22,19 @@ class Session:
     Args:
         places: folder of videos and truth file.
         annotator: name in the truth file; None: the user's.
-        listening: socket of the server.
 
     Raises:
         UsageError: see `Project`.
     """
 
-    def __init__(self, places: ProjectPlaces, annotator: str | None, listening: socket.socket) -> None:
+    def __init__(self, places: ProjectPlaces, annotator: str | None) -> None:
         self.hub = Hub()
         self.project = Project(places, annotator or user_name(), self.hub.publish)
         self.token = secrets.token_urlsafe(24)
-        self._listening = listening
-        self._port: int = listening.getsockname()[1]
 
-    @property
-    def address(self) -> str:
-        """Of the page, with the token."""
-        return f"http://127.0.0.1:{self._port}/?token={self.token}"
+    def address(self, port: int) -> str:
+        """Return the address of the page, with the token."""
+        return f"http://127.0.0.1:{port}/?token={self.token}"
 
     def add_drafts(self, model: Path | None, segments: Path | None) -> None:
         """Read drafts from a file, and let a bundle's model make them.
@@ -68,14 +63,13 @@ class Session:
             lines.append(f"video {about['recovered']!r}: the last save was completed from the journal")
         return lines
 
-    def app(self) -> Any:
-        """Return the ASGI application."""
-        return review_app(self.project, self.hub, token=self.token, port=self._port)
+    def run(self, listening: socket.socket, on_start: Callable[[str], None]) -> None:
+        """Serve until the process is interrupted; `on_start` gets the page's address."""
+        port = listening.getsockname()[1]
+        app = review_app(self.project, self.hub, token=self.token, port=port)
+        serve(app, listening, lambda: on_start(self.address(port)))
 
-    def open_browser(self) -> None:
-        """Open the page in the user's browser, without waiting for it."""
-        threading.Thread(target=webbrowser.open, args=(self.address,), daemon=True).start()
 
-    def run(self, on_start: Callable[[], None]) -> None:
-        """Serve until the process is interrupted."""
-        serve(self.app(), self._listening, on_start)
+def open_browser(address: str) -> None:
+    """Open a page in the user's browser, without waiting for it."""
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

@@ -22,7 +22,9 @@ from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend, OnlineModel
 from tsm_runtime.bundle.bundle import MANIFEST, Bundle, load_bundle
 from tsm_runtime.bundle.manifest import Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import CheckError, UsageError
-from tsm_runtime.pipeline.run import Member, Options, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.verification.clip_sets import ClipSet
 from tsm_runtime.verification.verify import REFERENCE, verify

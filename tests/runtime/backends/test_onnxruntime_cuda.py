@@ -22,7 +22,8 @@ from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
-from tsm_runtime.pipeline.run import Options, run
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
 
 FP32 = "model.fp32.onnx"
 

@@ -20,7 +20,8 @@ from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
-from tsm_runtime.pipeline.run import Options, run
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
 
 pytest.importorskip("openvino")
 

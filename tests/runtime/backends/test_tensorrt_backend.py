@@ -32,7 +32,8 @@ from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, sha256
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError, TsmError
 from tsm_runtime.models.choice import open_backend, open_model
-from tsm_runtime.pipeline.run import Options, run, run_videos
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run, run_videos
 from tsm_runtime.video.finding import VideoInput
 
 PLAN = "model.fp16.plan"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tsm_runtime.captures.offsets import find_offset, read_offsets
 from tsm_runtime.captures.timeline import join_results, join_scenes, join_segments, moved_spans
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.read_write import SceneScore
 from tsm_runtime.formats.text import rounded
+from tsm_runtime.results import SceneScore
 
 SECONDS = st.floats(0, 1e4)
 OFFSETS = st.floats(-1e4, 1e4)

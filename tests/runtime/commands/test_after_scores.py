@@ -22,8 +22,9 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.commands import fuse as fuse_cli
 from tsm_runtime.commands.run import main
 from tsm_runtime.errors import UsageError
-from tsm_runtime.models.member import Overrides
-from tsm_runtime.pipeline.run import Member, Options, run
+from tsm_runtime.models.member import Member, Overrides
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import Segment
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.verification.clip_sets import video_clips

@@ -16,10 +16,11 @@ from tsm_runtime import __version__
 from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.commands.fuse import main
 from tsm_runtime.evaluation.protocol import evaluate
-from tsm_runtime.formats.read_write import SceneScore, read_segments, results_to_json
+from tsm_runtime.formats.detection_json import results_to_json
+from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.fusion.ensemble_file import read_ensemble
 from tsm_runtime.fusion.fuse import fuse_results
-from tsm_runtime.results import Segment
+from tsm_runtime.results import SceneScore, Segment
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ from tsm_runtime.commands import run as cli
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_results
-from tsm_runtime.pipeline.run import Member, Options, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import Segment
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import FrameConverter

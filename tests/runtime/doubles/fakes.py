@@ -11,9 +11,8 @@ import numpy.typing as npt
 from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import OutOfMemoryError
-from tsm_runtime.formats.read_write import Result, SceneScore
-from tsm_runtime.pipeline.run import Member
-from tsm_runtime.results import BACKGROUND, Segment
+from tsm_runtime.models.member import Member
+from tsm_runtime.results import BACKGROUND, Result, SceneScore, Segment
 from tsm_runtime.segments.rules import SegmentRules
 
 ACTIONS = ("dark", "bright", BACKGROUND)

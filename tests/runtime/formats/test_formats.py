@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, format_of
-from tsm_runtime.formats.read_write import Result, SceneScore, encode_results, read_segments
+from tsm_runtime.formats.read_write import encode_results, read_segments
 from tsm_runtime.formats.text import hide, lanes, reveal
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Result, SceneScore, Segment
 
 NASTY = [
     *(

@@ -21,8 +21,8 @@ from tsm_runtime.formats.kaggle import (
     results_to_kaggle,
     scenes_to_kaggle,
 )
-from tsm_runtime.formats.read_write import Result, SceneScore, read_segments
-from tsm_runtime.results import Segment
+from tsm_runtime.formats.read_write import read_segments
+from tsm_runtime.results import Result, SceneScore, Segment
 
 
 def lasting(seconds: float, *found: Segment, video_id: str = "0e7c") -> Result:

@@ -18,13 +18,10 @@ from hypothesis import strategies as st
 
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import whole_folder, write_whole
-from tsm_runtime.formats.read_write import (
-    Result,
-    SceneScore,
-    read_segments,
-    results_to_csv,
-    results_to_json,
-)
+from tsm_runtime.formats.csv_table import results_to_csv
+from tsm_runtime.formats.detection_json import results_to_json
+from tsm_runtime.formats.read_write import read_segments
+from tsm_runtime.results import Result, SceneScore
 
 # --- whole files ----------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.protocol import tiou
-from tsm_runtime.formats.read_write import SceneScore
 from tsm_runtime.fusion.fuse import (
     FusionOptions,
     Method,
@@ -25,7 +24,7 @@ from tsm_runtime.fusion.fuse import (
     fuse_segments,
     union_gaps,
 )
-from tsm_runtime.results import Segment
+from tsm_runtime.results import SceneScore, Segment
 
 METHODS: list[Method] = ["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"]
 Row = tuple[str, float, float, float]

@@ -31,7 +31,6 @@ from streams import (
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import RunError, UsageError, VideoError
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.live import capture
 from tsm_runtime.live.events import (
@@ -46,9 +45,11 @@ from tsm_runtime.live.events import (
     Start,
 )
 from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline import run as pipeline
 from tsm_runtime.pipeline import scheduler as videos
-from tsm_runtime.pipeline.run import Member, Options
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.results import Result
 from tsm_runtime.video.clock import TimedFrame
 
 DARK, GREY, BRIGHT = 20, 128, 235

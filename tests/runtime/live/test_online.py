@@ -30,7 +30,9 @@ from tsm_runtime.live.backlog import Moment, Passed, Picture
 from tsm_runtime.live.feeds import Feed
 from tsm_runtime.live.frame_scorer import IntervalScorer, ScoredInterval
 from tsm_runtime.models.choice import open_model
-from tsm_runtime.pipeline.run import Member, Options, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
 

@@ -20,10 +20,9 @@ from fakes import result_of, seg
 from media import corners, counted, plain, write_video
 
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay, write_overlay
 from tsm_runtime.outputs.painter import Painter
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Result, Segment
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 

@@ -5,114 +5,30 @@ Skipped without Chromium, its driver or selenium; TSM_REQUIRE_BROWSER=1 turns th
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE, Browser
 from fakes import result_of, seg
 from media import counted, write_video
 
 from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.formats.read_write import SceneScore
-from tsm_runtime.outputs.report import (
-    MemberSegments,
-    Report,
-    ScoreStrip,
-    VideoReport,
-    chart_evaluation,
-    prediction_videos,
-    write_report,
-)
-from tsm_runtime.results import BACKGROUND, IntervalScores
+from tsm_runtime.outputs.report.content import MemberSegments, Report, ScoreStrip, VideoReport
+from tsm_runtime.outputs.report.evaluation_charts import chart_evaluation, prediction_videos
+from tsm_runtime.outputs.report.page import write_report
+from tsm_runtime.results import BACKGROUND, IntervalScores, SceneScore
 
 SECONDS = 4.0
 HOSTILE = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script></script>\u2028'
-PHONE = (360, 740)
-DESKTOP = (1280, 800)
 
 
-def missing(what: str) -> Any:
-    if os.environ.get("TSM_REQUIRE_BROWSER"):
-        pytest.fail(f"TSM_REQUIRE_BROWSER is set, but there is no {what}")
-    pytest.skip(f"no {what}")
-
-
-def found(*names: str) -> str:
-    return next((path for name in names if (path := shutil.which(name))), None) or missing(names[0])
-
-
-class Browser:
-    """Headless Chromium with what the tests ask of it."""
-
-    def __init__(self, profile: Path) -> None:
-        try:
-            from selenium import webdriver
-        except ImportError:
-            missing("selenium")
-        options = webdriver.ChromeOptions()
-        options.binary_location = found("chromium", "chromium-browser", "google-chrome")
-        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
-        for flag in (*flags, "--disable-dev-shm-usage", f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        service = webdriver.ChromeService(executable_path=found("chromedriver"))
-        self.driver = webdriver.Chrome(options=options, service=service)
-        self.driver.set_script_timeout(60)
-
-    def open(self, page: Path, size: tuple[int, int] = DESKTOP, theme: str = "light") -> None:
-        phone = size[0] < 600
-        screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": phone}
-        media = [{"name": "prefers-color-scheme", "value": theme}]
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-        for kind in ("browser", "performance"):
-            self.driver.get_log(kind)
-        self.driver.get(page.as_uri())
-        self.until("document.documentElement.dataset.ready === 'yes'")
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def until(self, condition: str) -> None:
-        """Wait in the page itself until an expression is true."""
-        done = self.driver.execute_async_script(
-            "const [, done] = arguments; const end = performance.now() + 30000;"
-            f"const look = () => ({condition}) ? done(true) : performance.now() > end ? done(false)"
-            " : setTimeout(look, 20); look();",
-            None,
-        )
-        assert done, condition
-
-    def press(self, *keys: str) -> None:
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def click(self, selector: str) -> None:
-        from selenium.webdriver.common.by import By
-
-        self.driver.find_element(By.CSS_SELECTOR, selector).click()
-
-    def requests(self) -> list[str]:
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-
-    def errors(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-    def screenshot(self, path: Path) -> bytes:
-        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
-        path.write_bytes(base64.b64decode(taken["data"]))
-        return path.read_bytes()
+class ReportBrowser(Browser):
+    """A browser that shows a report."""
 
     def seconds(self) -> float:
         return float(self.run("return document.getElementById('video').currentTime"))
@@ -127,20 +43,10 @@ class Browser:
             )
         )
 
-    def shown(self, selector: str) -> list[str]:
-        return list(
-            self.run(
-                "return [...document.querySelectorAll(arguments[0])]"
-                ".filter(e => e.checkVisibility({visibilityProperty: true}))"
-                ".map(e => e.getAttribute('aria-label') || e.textContent)",
-                selector,
-            )
-        )
-
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    opened = Browser(tmp_path_factory.mktemp("profile"))
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportBrowser]:
+    opened = ReportBrowser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.driver.quit()
 
@@ -211,7 +117,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, video: Path) -> Pages:
 
 
 @pytest.mark.parametrize("name", ["run", "ensemble", "evaluation"])
-def test_opens_without_errors_or_network(browser: Browser, pages: Pages, name: str) -> None:
+def test_opens_without_errors_or_network(browser: ReportBrowser, pages: Pages, name: str) -> None:
     browser.open(pages(name))
     if name != "evaluation":
         browser.until("document.getElementById('video').readyState >= 1")
@@ -221,7 +127,7 @@ def test_opens_without_errors_or_network(browser: Browser, pages: Pages, name: s
     assert browser.errors() == []
 
 
-def test_the_policy_stops_the_network(browser: Browser, pages: Pages) -> None:
+def test_the_policy_stops_the_network(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     blocked = browser.driver.execute_async_script(
         "const done = arguments[0]; const seen = [];"
@@ -241,7 +147,7 @@ def test_the_policy_stops_the_network(browser: Browser, pages: Pages) -> None:
     assert browser.run("return window.hacked") is None
 
 
-def test_clicks_seek_and_the_playhead_follows(browser: Browser, pages: Pages) -> None:
+def test_clicks_seek_and_the_playhead_follows(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     browser.until("document.getElementById('video').readyState >= 1")
     browser.click('.segment.found[aria-label^="walk, 0:02.50"]')
@@ -258,7 +164,7 @@ def test_clicks_seek_and_the_playhead_follows(browser: Browser, pages: Pages) ->
     browser.until("Math.abs(document.getElementById('video').currentTime - 2) < 0.02")
 
 
-def test_the_playhead_moves_while_the_video_plays(browser: Browser, pages: Pages) -> None:
+def test_the_playhead_moves_while_the_video_plays(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     browser.until("document.getElementById('video').readyState >= 3")
     browser.press(" ")
@@ -272,7 +178,7 @@ def test_the_playhead_moves_while_the_video_plays(browser: Browser, pages: Pages
     assert browser.playhead() == pytest.approx(browser.seconds(), abs=0.05)
 
 
-def test_filters(browser: Browser, pages: Pages) -> None:
+def test_filters(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     assert len(browser.shown(".segment.found")) == 3
     set_score = (
@@ -296,7 +202,7 @@ def test_filters(browser: Browser, pages: Pages) -> None:
     assert browser.shown(".row") == ["sit", "walk", BACKGROUND]
 
 
-def test_keys(browser: Browser, pages: Pages) -> None:
+def test_keys(browser: ReportBrowser, pages: Pages) -> None:
     from selenium.webdriver.common.keys import Keys
 
     browser.open(pages("run"))
@@ -324,7 +230,7 @@ def test_keys(browser: Browser, pages: Pages) -> None:
     assert not browser.run("return document.getElementById('help').open")
 
 
-def test_zoom_makes_the_track_wider_not_the_page(browser: Browser, pages: Pages) -> None:
+def test_zoom_makes_the_track_wider_not_the_page(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     width = "return document.querySelector('.ruler-track').getBoundingClientRect().width"
     before = browser.run(width)
@@ -335,7 +241,7 @@ def test_zoom_makes_the_track_wider_not_the_page(browser: Browser, pages: Pages)
     assert browser.run(width) == before
 
 
-def test_the_scores_are_drawn(browser: Browser, pages: Pages) -> None:
+def test_the_scores_are_drawn(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     read = (
         "const c = document.querySelector('.row canvas'); const g = c.getContext('2d');"
@@ -345,7 +251,7 @@ def test_the_scores_are_drawn(browser: Browser, pages: Pages) -> None:
     assert browser.run(read) == [round(0.7 * 255), round(0.1 * 255)]  # 0.2 s and 0.8 s of "sit"
 
 
-def test_columns_sort(browser: Browser, pages: Pages) -> None:
+def test_columns_sort(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     scores = "#segments tbody td:last-child"
     assert browser.shown(scores) == ["0.900", "0.400", "0.800"]
@@ -356,7 +262,7 @@ def test_columns_sort(browser: Browser, pages: Pages) -> None:
     assert browser.run("return document.querySelector('th.score').ariaSort") == "ascending"
 
 
-def test_members_stand_side_by_side(browser: Browser, pages: Pages) -> None:
+def test_members_stand_side_by_side(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("ensemble"))
     assert browser.shown(".row[aria-label=walk] .tags div") == ["fused", "A", "B", "true"]
     tops = browser.run(
@@ -368,14 +274,14 @@ def test_members_stand_side_by_side(browser: Browser, pages: Pages) -> None:
     ]
 
 
-def test_true_segments_differ_without_colour(browser: Browser, pages: Pages) -> None:
+def test_true_segments_differ_without_colour(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     look = "return getComputedStyle(document.querySelector(arguments[0])).backgroundImage"
     assert browser.run(look, ".segment.found") == "none"
     assert browser.run(look, ".segment.true").startswith("repeating-linear-gradient")
 
 
-def test_hostile_text_does_nothing(browser: Browser, tmp_path: Path, video: Path) -> None:
+def test_hostile_text_does_nothing(browser: ReportBrowser, tmp_path: Path, video: Path) -> None:
     name = HOSTILE.replace("/", "\u2044")
     copy = Path(shutil.copy(video, tmp_path / f"{name[:60]}.webm"))
     result = result_of(seg(HOSTILE, 0, 1), video_id=HOSTILE, scenes=(SceneScore(label=HOSTILE, score=1.0),))
@@ -402,7 +308,7 @@ def test_hostile_text_does_nothing(browser: Browser, tmp_path: Path, video: Path
     assert browser.errors() == []
 
 
-def test_an_embedded_video_plays_and_seeks(browser: Browser, tmp_path: Path, video: Path) -> None:
+def test_an_embedded_video_plays_and_seeks(browser: ReportBrowser, tmp_path: Path, video: Path) -> None:
     write_report(tmp_path / "page.html", Report(title="T", videos=(run_report(video),)), embed=True)
     browser.open(tmp_path / "page.html")
     browser.until("document.getElementById('video').readyState >= 1")
@@ -412,7 +318,9 @@ def test_an_embedded_video_plays_and_seeks(browser: Browser, tmp_path: Path, vid
     assert browser.errors() == []
 
 
-def test_a_video_that_cannot_be_played_is_told_and_the_rest_works(browser: Browser, tmp_path: Path) -> None:
+def test_a_video_that_cannot_be_played_is_told_and_the_rest_works(
+    browser: ReportBrowser, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.webm"
     broken.write_bytes(b"no video at all")
     write_report(tmp_path / "page.html", Report(title="T", videos=(run_report(broken),)))
@@ -423,7 +331,7 @@ def test_a_video_that_cannot_be_played_is_told_and_the_rest_works(browser: Brows
     assert browser.playhead() == pytest.approx(2.5, abs=0.02)
 
 
-def test_several_videos_are_chosen_from(browser: Browser, pages: Pages) -> None:
+def test_several_videos_are_chosen_from(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("evaluation"))
     assert browser.shown("#video-title") == ["v0"]
     browser.click("#video-next")
@@ -433,7 +341,7 @@ def test_several_videos_are_chosen_from(browser: Browser, pages: Pages) -> None:
     assert browser.shown("#screen") == []
 
 
-def test_the_evaluation_is_drawn(browser: Browser, pages: Pages) -> None:
+def test_the_evaluation_is_drawn(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("evaluation"))
     assert browser.shown(".card b")[:3] == ["83.3", "83.3", "83.3"]  # sit 3 of 3, walk 2 of 3
     assert browser.shown(".ap-list .bar-row") == ["sit100.0", "walk66.7"]
@@ -444,7 +352,7 @@ def test_the_evaluation_is_drawn(browser: Browser, pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("name", ["run", "ensemble", "evaluation"])
-def test_a_phone_needs_no_sideways_scrolling(browser: Browser, pages: Pages, name: str) -> None:
+def test_a_phone_needs_no_sideways_scrolling(browser: ReportBrowser, pages: Pages, name: str) -> None:
     browser.open(pages(name), size=PHONE)
     assert browser.run("return [innerWidth, document.documentElement.scrollWidth]") == [360, 360]
     browser.run("document.getElementById('zoom-in').click()")
@@ -452,7 +360,7 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, pages: Pages, nam
 
 
 @pytest.mark.parametrize("name", ["run", "ensemble", "evaluation"])
-def test_both_themes(browser: Browser, pages: Pages, name: str, tmp_path: Path) -> None:
+def test_both_themes(browser: ReportBrowser, pages: Pages, name: str, tmp_path: Path) -> None:
     background = "return getComputedStyle(document.body).backgroundColor"
     colors = []
     for theme in ("light", "dark"):
@@ -466,7 +374,7 @@ def test_both_themes(browser: Browser, pages: Pages, name: str, tmp_path: Path) 
     browser.run("try { localStorage.clear() } catch {}")
 
 
-def test_many_segments(browser: Browser, pages: Pages) -> None:
+def test_many_segments(browser: ReportBrowser, pages: Pages) -> None:
     """Print how long a change of the filter takes until the page is laid out; a figure, not a limit."""
     browser.open(pages("many"))
     assert len(browser.shown(".segment")) == 500

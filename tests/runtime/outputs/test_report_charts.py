@@ -16,17 +16,15 @@ from tsm_runtime.evaluation.diagnosis import Diagnosis, ErrorProfile, Gain, Trai
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.outputs.report import (
-    Confusion,
-    PrecisionRecall,
-    Report,
+from tsm_runtime.outputs.report import diagnosis_charts
+from tsm_runtime.outputs.report.content import Confusion, PrecisionRecall, Report
+from tsm_runtime.outputs.report.evaluation_charts import (
     chart_evaluation,
     confusion_matrix,
-    diagnosis_charts,
     precision_recall,
     prediction_videos,
-    report_page,
 )
+from tsm_runtime.outputs.report.page import report_page
 from tsm_runtime.outputs.report.page_data import page_data
 from tsm_runtime.results import Segment
 

@@ -20,17 +20,16 @@ from hypothesis import strategies as st
 
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.outputs.report import (
+from tsm_runtime.outputs.report import page as page_module
+from tsm_runtime.outputs.report.class_colors import NUM_COLORS, color_slots
+from tsm_runtime.outputs.report.content import (
     EvaluationCharts,
     MemberSegments,
     Report,
     ScoreStrip,
     VideoReport,
-    report_page,
-    write_report,
 )
-from tsm_runtime.outputs.report import page as page_module
-from tsm_runtime.outputs.report.class_colors import NUM_COLORS, color_slots
+from tsm_runtime.outputs.report.page import report_page, write_report
 from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
 
 ASSETS = files("tsm_runtime.outputs.report") / "assets"

@@ -11,8 +11,9 @@ from fakes import result_of, seg
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.names import SUFFIXES, Format
-from tsm_runtime.formats.read_write import SceneScore, read_segments
+from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
+from tsm_runtime.results import SceneScore
 from tsm_runtime.video.finding import VideoInput
 
 ONE = [VideoInput(Path("a.mp4"), "a")]

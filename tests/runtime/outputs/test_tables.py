@@ -10,9 +10,8 @@ from fakes import result_of, seg
 from rich.console import Console
 
 from tsm_runtime.evaluation.protocol import evaluate
-from tsm_runtime.formats.read_write import SceneScore
 from tsm_runtime.outputs.table import align_segments, print_comparison, print_table
-from tsm_runtime.results import Segment
+from tsm_runtime.results import SceneScore, Segment
 
 
 def printed(encoding: str = "utf-8") -> tuple[Console, io.BytesIO]:

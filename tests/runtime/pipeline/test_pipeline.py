@@ -21,9 +21,10 @@ from tsm_runtime.clips.builder import ClipBatch
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError, UsageError, VideoError
-from tsm_runtime.formats.read_write import Result
+from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.prefetch import Ended, Prefetcher
-from tsm_runtime.pipeline.run import Options, run
+from tsm_runtime.pipeline.run import run
+from tsm_runtime.results import Result
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
 

@@ -22,12 +22,12 @@ from tsm_runtime.commands import run as cli
 from tsm_runtime.commands import run_files as batch_run
 from tsm_runtime.commands.run_files import Losses, run_all
 from tsm_runtime.errors import RunError, VideoError
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.opening import closing_members, open_member
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run, run_videos
+from tsm_runtime.results import Result
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader

@@ -15,7 +15,7 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
 from tsm_runtime.live.ensemble import Tracks
-from tsm_runtime.pipeline.run import Member
+from tsm_runtime.models.member import Member
 from tsm_runtime.results import IntervalScores, Segment
 from tsm_runtime.segments.find import find_segments, merge_intervals
 from tsm_runtime.segments.merging import IntervalMerger

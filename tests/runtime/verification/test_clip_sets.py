@@ -15,7 +15,8 @@ from media import counted, write_levels, write_video
 from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import VideoError
-from tsm_runtime.pipeline.run import Member, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import IntervalScores
 from tsm_runtime.verification.clip_sets import ClipSet, noise_clips, video_clips
 

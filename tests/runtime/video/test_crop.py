@@ -17,8 +17,9 @@ from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import BundleError, VideoError
+from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import Member, run
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop, stored_half
 from tsm_runtime.video.reader import VideoReader

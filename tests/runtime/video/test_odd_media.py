@@ -16,7 +16,8 @@ from media import SMOOTH, corners, counted, plain, write_video
 
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import VideoError
-from tsm_runtime.pipeline.run import Member, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
 

@@ -25,7 +25,8 @@ from tsm_runtime.live.events import (
     encode_event,
 )
 from tsm_runtime.live.session import LiveOptions, watch
-from tsm_runtime.pipeline.run import Member, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.sources import FileSource, find_source
 from tsm_runtime.video.stream_reader import StreamSource
 

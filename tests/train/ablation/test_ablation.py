@@ -15,7 +15,7 @@ from entry import Command, command
 
 from tsm_runtime.commands import evaluate as eval_cli
 from tsm_train.commands import ablation as ablation_cli
-from tsm_train.synthetic import draw_dataset
+from tsm_train.synthetic.dataset import draw_dataset
 
 CONFIG = """
 name = "tiny"

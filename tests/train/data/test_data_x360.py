@@ -16,7 +16,7 @@ from media import plain, write_video
 
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.read_write import Result
+from tsm_runtime.results import Result
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import FrameConverter
 from tsm_train.commands import inspect_data as inspect_cli

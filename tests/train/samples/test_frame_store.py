@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tsm_runtime.errors import RunError, VideoError
+from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import FrameConverter
-from tsm_runtime.video.reader import TimedFrame, VideoReader
+from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import ClipConfig, Config, DataConfig, StoreConfig
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples import frame_store, store_videos

@@ -14,8 +14,9 @@ import av
 import numpy as np
 import pytest
 
-from tsm_train.synthetic import ACTIONS, REVERSED_PAIRS, SCENES, draw_dataset, draw_frames, draw_video
+from tsm_train.synthetic.dataset import draw_dataset
 from tsm_train.synthetic.figure import joints_of, random_body
+from tsm_train.synthetic.places import SCENES
 from tsm_train.synthetic.plan import (
     ACTION_FRAMES,
     IDLE_FRAMES,
@@ -26,7 +27,9 @@ from tsm_train.synthetic.plan import (
     state_after,
 )
 from tsm_train.synthetic.poses import (
+    ACTIONS,
     GRASP,
+    REVERSED_PAIRS,
     Setting,
     State,
     holding_at,
@@ -36,6 +39,7 @@ from tsm_train.synthetic.poses import (
     rest_pose,
     thing_place,
 )
+from tsm_train.synthetic.video import draw_frames, draw_video
 
 SMALL: dict[str, Any] = {"width": 64, "height": 48}
 STATES = [State(seated=seated, holding=holding) for seated in (False, True) for holding in (False, True)]

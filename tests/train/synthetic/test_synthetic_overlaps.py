@@ -19,8 +19,9 @@ import pytest
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.results import Segment
-from tsm_train.synthetic import ACTIONS, SCENES, draw_dataset, draw_frames, draw_video
+from tsm_train.synthetic.dataset import draw_dataset
 from tsm_train.synthetic.figure import random_body
+from tsm_train.synthetic.places import SCENES
 from tsm_train.synthetic.plan import (
     ACTION_FRAMES,
     IDLE_FRAMES,
@@ -30,7 +31,8 @@ from tsm_train.synthetic.plan import (
     random_plan,
     true_segments,
 )
-from tsm_train.synthetic.poses import State, pose_at, random_manner, random_setting, rest_pose
+from tsm_train.synthetic.poses import ACTIONS, State, pose_at, random_manner, random_setting, rest_pose
+from tsm_train.synthetic.video import draw_frames, draw_video
 
 DEMO_SEED = 20_000  # of benchmarks/make_demo.py
 

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tsm_runtime.formats.read_write import Result
-from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
+from tsm_runtime.results import BACKGROUND, IntervalScores, Result, Segment
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import Config, TrainConfig, load_config
 from tsm_train.data.video import TrainingVideo

@@ -17,7 +17,9 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.models.choice import open_backend
-from tsm_runtime.pipeline.run import Member, Options, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import BACKGROUND
 from tsm_train.commands import train as cli
 from tsm_train.config import Config, load_config
@@ -430,7 +432,7 @@ def test_unreadable_training_videos_are_named_left_out_and_counted(
 def test_a_validation_video_shorter_than_an_interval_does_not_end_the_training(
     own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tsm_train.synthetic import draw_video
+    from tsm_train.synthetic.video import draw_video
 
     video = own_data / "videos" / "validation_0000.mp4"
     draw_video(video, seed=1, seconds=0.4, width=96, height=72)

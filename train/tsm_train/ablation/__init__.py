@@ -1,3 +1,1 @@
 """The paper's table for one's own data: members trained, scored, fused, and written as a table."""
-
-__all__: list[str] = []

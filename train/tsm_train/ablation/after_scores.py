@@ -18,7 +18,7 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.detection_json import detections_to_json
 from tsm_runtime.formats.result_file import ResultFile
-from tsm_runtime.pipeline.run import Member as RuntimeMember
+from tsm_runtime.models.member import Member as RuntimeMember
 from tsm_runtime.results import Segment
 from tsm_train.ablation.config import PostProcessingConfig
 from tsm_train.ablation.members import Member
@@ -27,8 +27,6 @@ from tsm_train.ablation.stored_scores import score_videos
 from tsm_train.ablation.videos import Footage, truth_of
 from tsm_train.training.checkpoint import Checkpoint
 from tsm_train.training.validation import TorchBackend
-
-__all__ = ["ChosenRow", "choose_settings"]
 
 _SECONDS: Mapping[str, Callable[[Setting], float]] = {
     "window_seconds": lambda setting: setting.spec.window_seconds,

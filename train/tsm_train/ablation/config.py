@@ -17,8 +17,6 @@ from tsm_runtime.strict import read_toml, refuse_unknown, strict
 from tsm_train.config import Config, FolderName, config_of
 from tsm_train.presets import preset_path
 
-__all__ = ["Ablation", "EnsembleConfig", "PostProcessingConfig", "load_ablation"]
-
 RESERVED_NAMES = (
     *("ensemble-validation", "ensemble-equal", "ensemble-given", "ensemble-fitted"),
     "ground_truth",

@@ -16,8 +16,6 @@ from tsm_runtime.fusion.member_file import describe_members, fuse_files
 from tsm_runtime.results import Segment
 from tsm_train.ablation.config import EnsembleConfig
 
-__all__ = ["Mixture", "mixtures", "weights_by_score", "write_fused"]
-
 _LEAST = 1e-6
 """In place of a score of 0: a weight must be above that."""
 

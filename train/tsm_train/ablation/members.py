@@ -17,7 +17,7 @@ from tsm_runtime._version import __version__
 from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import read_text, write_whole
-from tsm_runtime.formats.read_write import results_to_json
+from tsm_runtime.formats.detection_json import results_to_json
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.member_file import read_member
 from tsm_runtime.terminal import warn
@@ -29,8 +29,6 @@ from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 from tsm_train.training.run_folder import RESUME, begun_config, check_same_config
 from tsm_train.training.validation import predict
-
-__all__ = ["Member", "check_members", "members_of", "run_member", "task_of", "train_member"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

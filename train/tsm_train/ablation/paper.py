@@ -8,8 +8,6 @@ import msgspec
 
 from tsm_train.config import Config
 
-__all__ = ["NOTES", "PAPER_TABLE", "SOURCE", "PaperRow", "coinciding"]
-
 SOURCE = (
     "Table 3 of the winning solution of the BinEgo-360 challenge (ICCV 2025): mAP over tIoU 0.5, 0.75 and"
     " 0.95 of its leaderboards, on 16 (first round) and 39 (extended round) test videos of 360+x"

@@ -19,8 +19,6 @@ from tsm_train.data.inspection_text import columns
 from tsm_train.model.backbones import build_backbone
 from tsm_train.samples.sampling import EpochSampler
 
-__all__ = ["clips_per_epoch", "describe_plan"]
-
 
 def clips_per_epoch(config: Config, data: TrainingData) -> int:
     """Return how many clips an epoch shows, by the lengths that the videos' containers tell."""

@@ -6,8 +6,6 @@ import io
 
 from tsm_train.ablation.table import Table
 
-__all__ = ["draw_table"]
-
 _COLORS = {"member": "tab:blue", "ensemble": "tab:orange", "post-processing": "tab:green"}
 _MARKS = ("<", "s", ">")
 

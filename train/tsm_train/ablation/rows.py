@@ -21,8 +21,6 @@ from tsm_train.ablation.videos import truth_of
 from tsm_train.data.video import TrainingVideo
 from tsm_train.training.validation import TIOU_THRESHOLDS
 
-__all__ = ["REPLICATES", "Row", "Scored", "Span", "compared", "score_file"]
-
 REPLICATES = 2000
 """Of the bootstrap over videos."""
 

@@ -30,8 +30,6 @@ from tsm_train.ablation.rows import Row, Scored, compared, score_file
 from tsm_train.ablation.table import Table, notes_of, table_to_json, table_to_markdown
 from tsm_train.ablation.videos import Footage, open_footage, truth_of, truth_to_json
 
-__all__ = ["run_ablation"]
-
 
 def run_ablation(
     ablation: Ablation,

@@ -18,8 +18,6 @@ from tsm_runtime.segments.find import find_segments
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.ablation.stored_scores import CellScores
 
-__all__ = ["TIOU_THRESHOLDS", "Judged", "Setting", "choose", "choose_without", "judge", "settings_of"]
-
 TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 
 Truth = Mapping[str, Sequence[Segment]]

@@ -14,12 +14,11 @@ import numpy as np
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import VideoError
 from tsm_runtime.files import write_whole
+from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import Member, run
+from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import IntervalScores
 from tsm_runtime.segments.rules import SegmentRules
-
-__all__ = ["CellScores", "score_videos"]
 
 CellScores = dict[ClipSpec, dict[str, IntervalScores]]
 """Scores of cells, not smoothed, by spec and video id. A video that a spec gave no interval of is missing."""

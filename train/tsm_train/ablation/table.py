@@ -12,8 +12,6 @@ from tsm_train.ablation.paper import NOTES, SOURCE, PaperRow
 from tsm_train.ablation.rows import REPLICATES, Row, Span
 from tsm_train.ablation.videos import Footage
 
-__all__ = ["Table", "notes_of", "table_to_json", "table_to_markdown"]
-
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """All of it; the differences are to the first row."""

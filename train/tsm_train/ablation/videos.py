@@ -11,8 +11,6 @@ from tsm_train.ablation.config import Ablation
 from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.data.video import TrainingVideo
 
-__all__ = ["Footage", "open_footage", "truth_of", "truth_to_json"]
-
 _TEST_SUBSETS = ("test", "testing")
 
 

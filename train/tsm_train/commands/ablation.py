@@ -11,8 +11,6 @@ from tsm_runtime.commands.entry import run_command, version_option
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.terminal import warn, write_stdout
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tsm_train.data.problems import Problems
     from tsm_train.data.split import Split
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["allocate"]
-
 _LOSS = 10.0
 """Cost of a class of which a part has all: whoever trains on the other parts never sees it. More than all
 that evenness of one trait can gain."""

@@ -15,8 +15,6 @@ from tsm_train.config import DataConfig
 from tsm_train.data.places import find_video
 from tsm_train.data.problems import Problems
 
-__all__ = ["Source", "read_sources"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:

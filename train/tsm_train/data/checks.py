@@ -14,8 +14,6 @@ from tsm_train.data.interval_labels import interval_labels
 from tsm_train.data.problems import Problems
 from tsm_train.data.video import TrainingVideo
 
-__all__ = ["check_sources", "check_subsets"]
-
 _HEAD_BYTES = 2**20
 
 

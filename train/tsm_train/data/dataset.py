@@ -25,8 +25,6 @@ from tsm_train.data.split import Split, read_split
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.x360 import read_x360
 
-__all__ = ["TrainingData", "open_data", "read_labelled_sources", "resolve_section"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:

@@ -14,8 +14,6 @@ from tsm_train.data.dataset import TrainingData
 from tsm_train.data.interval_labels import interval_coverage, interval_labels
 from tsm_train.data.video import TrainingVideo
 
-__all__ = ["ClassCount", "OverlapCount", "Report", "SceneCount", "SubsetCount", "inspect_data"]
-
 
 class ClassCount(msgspec.Struct, frozen=True, kw_only=True):
     """A label in a subset."""

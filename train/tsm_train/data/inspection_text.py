@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from tsm_runtime.terminal import printable
 from tsm_train.data.inspection import Report, SubsetCount
 
-__all__ = ["columns", "report_to_text"]
-
 _MOST_PAIRS = 8
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from tsm_runtime.formats.ground_truth import _TOLERANCE_SECONDS
 from tsm_runtime.results import BACKGROUND, Segment
 
-__all__ = ["interval_coverage", "interval_label", "interval_labels"]
-
 
 def interval_labels(
     segments: Iterable[Segment],

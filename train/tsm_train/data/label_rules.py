@@ -14,8 +14,6 @@ from tsm_train.data.annotated import Source
 from tsm_train.data.problems import Problems
 from tsm_train.data.video import TrainingVideo
 
-__all__ = ["apply_label_rules", "order_labels"]
-
 
 def apply_label_rules(sources: Sequence[Source], data: DataConfig, problems: Problems) -> list[Source]:
     """Return the sources with the labels of `data.label_map`, without those that are not to be learnt.

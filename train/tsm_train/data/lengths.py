@@ -9,8 +9,6 @@ from typing import Literal
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.reader import VideoReader
 
-__all__ = ["Length", "look_up_length"]
-
 _SLACK_SECONDS = 0.5
 """Container and frames differ by less than this where nothing is wrong."""
 

@@ -14,8 +14,6 @@ from tsm_train.data.annotated import Source
 from tsm_train.data.dataset import read_labelled_sources
 from tsm_train.data.split import Split, read_split
 
-__all__ = ["make_split"]
-
 
 def make_split(
     data: DataConfig,

@@ -12,8 +12,6 @@ from tsm_runtime.formats.annotations import annotation_format
 from tsm_runtime.video.finding import VIEWS
 from tsm_train.config import DataConfig
 
-__all__ = ["TAL_FOLDER", "find_video", "resolve_places"]
-
 TAL_FOLDER = "TAL_annotations"
 
 _ANNOTATIONS = ("ground_truth.json", "annotations.csv", "via.json", "via")

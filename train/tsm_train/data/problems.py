@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 from tsm_runtime.errors import UsageError
 
-__all__ = ["KINDS", "Problem", "Problems"]
-
 _ERRORS = {
     "annotation": "an entry that cannot be read, and would silently be missing",
     "no-subset": "the data are not divided into training and validation",

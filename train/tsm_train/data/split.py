@@ -22,8 +22,6 @@ from tsm_runtime.captures.offsets import check_offsets
 from tsm_runtime.errors import UsageError
 from tsm_runtime.strict import convert, read_toml_or_json
 
-__all__ = ["FORMAT", "Split", "encode_split", "read_split"]
-
 FORMAT = "tsm-tal split 1"
 _NAMES = ("training", "validation", "test")
 

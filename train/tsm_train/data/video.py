@@ -9,8 +9,6 @@ from pathlib import Path
 from tsm_runtime.results import Segment
 from tsm_runtime.video.crop import Crop
 
-__all__ = ["TrainingVideo"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingVideo:

@@ -28,8 +28,6 @@ from tsm_train.data.annotated import Source
 from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.problems import Problems
 
-__all__ = ["read_x360"]
-
 _INDEX = "index.json"
 
 

@@ -12,8 +12,6 @@ from torch import nn
 
 from tsm_runtime.errors import UsageError
 
-__all__ = ["BACKBONES", "Backbone", "build_backbone"]
-
 BACKBONES = ("resnext101_32x8d", "resnext101_64x4d", "resnet50", "mobilenet_v2", "efficientnet_lite0")
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)

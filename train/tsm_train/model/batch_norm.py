@@ -6,8 +6,6 @@ from typing import Literal
 
 from torch import nn
 
-__all__ = ["FreezeBN", "freeze_batch_norm"]
-
 FreezeBN = Literal["none", "partial", "all"]
 
 

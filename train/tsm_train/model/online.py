@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from tsm_train.model.shift import ShiftedConv2d
 from tsm_train.model.tsm import TSM, Probabilities
 
-__all__ = ["OnlineTSM"]
-
 
 class OnlineTSM(nn.Module):
     """A trained model as a step: one frame of each clip and the states in, scores so far and new states out.

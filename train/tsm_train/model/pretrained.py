@@ -18,8 +18,6 @@ from tsm_runtime.errors import UsageError
 from tsm_train.model.backbones import torchvision_models
 from tsm_train.model.tsm import TSM
 
-__all__ = ["IMAGENET", "load_pretrained"]
-
 IMAGENET = "imagenet"
 """The source that is not a file."""
 

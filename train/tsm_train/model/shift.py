@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from tsm_runtime.bundle.manifest import ShiftDirection
 
-__all__ = ["FOLD_DIV", "ShiftedConv2d", "temporal_shift"]
-
 FOLD_DIV = 8
 """The original's share: one channel in eight looks forward, one in eight looks back."""
 

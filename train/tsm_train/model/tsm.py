@@ -9,8 +9,6 @@ from tsm_runtime.bundle.manifest import ShiftDirection
 from tsm_train.model.backbones import build_backbone
 from tsm_train.model.shift import FOLD_DIV, ShiftedConv2d
 
-__all__ = ["TSM", "Probabilities"]
-
 
 class TSM(nn.Module):
     """A 2-D backbone with temporal shift, the mean over space and time, and two linear heads.

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from tsm_train.config import AugmentConfig
 
-__all__ = ["augment_clip"]
-
 
 def augment_clip(
     clip: Tensor, size: int, config: AugmentConfig, rng: np.random.Generator, *, may_flip: bool = True

@@ -24,8 +24,6 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.augment import augment_clip
 from tsm_train.samples.frame_store import StoredVideo
 
-__all__ = ["NO_FRAME", "NO_SCENE", "ClipDataset", "Labels", "covering_labels"]
-
 NO_SCENE = -1
 """Target of a video without scene: left out of the scene loss."""
 

@@ -26,12 +26,11 @@ from PIL import Image
 
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.terminal import warn
+from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import RESIZE_FLAG, FrameConverter
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.reader import TimedFrame, VideoReader
+from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import Config, StoreConfig
-
-__all__ = ["PART", "FrameStore", "StoredVideo", "encode_picture", "stored_size"]
 
 MAGIC = b"TSMFRAM2"
 """Its last digit is the version of the format."""

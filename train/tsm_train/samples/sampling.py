@@ -11,8 +11,6 @@ from torch.utils.data import Sampler
 from tsm_runtime.results import BACKGROUND
 from tsm_train.config import TrainConfig
 
-__all__ = ["EpochSampler", "balanced_counts"]
-
 Indices = npt.NDArray[np.int64]
 
 

@@ -21,8 +21,6 @@ from tsm_runtime.video.reader import VideoReader
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.frame_store import PART, FrameStore, StoredVideo, encode_picture
 
-__all__ = ["estimate_bytes", "open_stored", "store_videos"]
-
 _SAMPLED_VIDEOS = 8
 _SAMPLED_FRAMES = 3
 _SAMPLED_SECONDS = 5.0  # into the video: the very first frames are often black

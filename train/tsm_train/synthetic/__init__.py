@@ -8,10 +8,3 @@ reversal in time, so that no single frame can tell them apart:
 
 `python -m tsm_train.synthetic FOLDER` draws a whole data set.
 """
-
-from tsm_train.synthetic.dataset import draw_dataset
-from tsm_train.synthetic.places import SCENES
-from tsm_train.synthetic.poses import ACTIONS, REVERSED_PAIRS
-from tsm_train.synthetic.video import VideoTruth, draw_frames, draw_video
-
-__all__ = ["ACTIONS", "REVERSED_PAIRS", "SCENES", "VideoTruth", "draw_dataset", "draw_frames", "draw_video"]

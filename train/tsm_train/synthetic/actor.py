@@ -32,8 +32,6 @@ from tsm_train.synthetic.poses import (
     thing_place,
 )
 
-__all__ = ["MOST_FIGURES", "Actor", "draw_actor", "random_actor"]
-
 MOST_FIGURES = 2
 _SHARED_HEIGHT = 0.75
 """Height of a figure that shares the picture, relative to one that is alone."""

@@ -15,8 +15,6 @@ from tsm_train.synthetic.places import SCENES
 from tsm_train.synthetic.plan import FRAMES_PER_SECOND
 from tsm_train.synthetic.video import VideoTruth, check_action, count_frames, draw_video
 
-__all__ = ["VERSION", "draw_dataset"]
-
 VERSION = "tsm-tal synthetic 1"
 _SUBSETS = ("training", "validation", "test")
 

@@ -14,23 +14,6 @@ import numpy.typing as npt
 
 from tsm_train.synthetic.pen import Colour, Pen, random_colour, shade
 
-__all__ = [
-    "FEET",
-    "HANDS",
-    "HIP",
-    "TRUNK",
-    "Body",
-    "Joints",
-    "Pose",
-    "Thing",
-    "View",
-    "draw_figure",
-    "draw_thing",
-    "joints_of",
-    "random_body",
-    "random_thing",
-]
-
 Array: TypeAlias = npt.NDArray[np.float64]
 Pose: TypeAlias = npt.NDArray[np.float64]
 """(6, 3): hip (leg lengths), trunk (lean and nod in radians, unused), two hands (arm lengths from their

@@ -12,8 +12,6 @@ from tsm_train.synthetic.pen import Colour, Pen, random_colour, shade
 from tsm_train.synthetic.places import Stage
 from tsm_train.synthetic.poses import Setting, State, Sway, random_setting, rest_pose
 
-__all__ = ["Passer", "draw_passer", "random_passers"]
-
 _KINDS = {
     "room": ("ball", "cat", "butterfly", "bystander"),
     "street": ("ball", "bird", "car", "bystander"),

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-__all__ = ["Colour", "Pen", "Point", "random_colour", "shade"]
-
 Colour: TypeAlias = tuple[int, int, int] | tuple[int, int, int, int]
 Point: TypeAlias = Sequence[float] | npt.NDArray[np.float64]
 

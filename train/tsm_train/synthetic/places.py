@@ -10,8 +10,6 @@ from tsm_train.synthetic.figure import Array, View
 from tsm_train.synthetic.pen import Colour, Pen, random_colour, shade
 from tsm_train.synthetic.poses import Setting, thing_place
 
-__all__ = ["SCENES", "Stage", "draw_place", "draw_seat", "draw_stand"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:

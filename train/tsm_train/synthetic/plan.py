@@ -10,8 +10,6 @@ import numpy as np
 from tsm_runtime.results import Segment
 from tsm_train.synthetic.poses import ACTIONS, REVERSED_PAIRS, Manner, State, random_manner
 
-__all__ = ["FRAMES_PER_SECOND", "Step", "allowed_actions", "random_plan", "state_after", "true_segments"]
-
 FRAMES_PER_SECOND = 25
 ACTION_FRAMES = (30, 80)
 REVERSED_FRAMES = (18, 30)

@@ -10,22 +10,6 @@ import numpy as np
 
 from tsm_train.synthetic.figure import FEET, HANDS, HIP, TRUNK, Array, Body, Pose, joints_of
 
-__all__ = [
-    "ACTIONS",
-    "REVERSED_PAIRS",
-    "Manner",
-    "Setting",
-    "State",
-    "Sway",
-    "holding_at",
-    "pose_at",
-    "random_manner",
-    "random_setting",
-    "rest_pose",
-    "stillness_at",
-    "thing_place",
-]
-
 ACTIONS: tuple[str, ...] = (
     "sitting down",
     "standing up",

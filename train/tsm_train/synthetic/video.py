@@ -21,8 +21,6 @@ from tsm_train.synthetic.pen import Pen
 from tsm_train.synthetic.places import SCENES, Stage, draw_place, draw_seat, draw_stand
 from tsm_train.synthetic.plan import FRAMES_PER_SECOND, Step, true_segments
 
-__all__ = ["VideoTruth", "check_action", "count_frames", "draw_frames", "draw_video"]
-
 SUPERSAMPLING = 3
 """The picture is drawn this many times larger and then reduced, which smooths its edges."""
 MARGIN = 0.12

@@ -20,8 +20,6 @@ from tsm_train.config import Config
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 
-__all__ = ["Checkpoint", "build_model", "load_checkpoint", "save_checkpoint"]
-
 FORMAT = "tsm-tal checkpoint 1"
 
 _FIRST_SCORE = 0.1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-__all__ = ["draw_curves"]
-
 _LOSSES = ("loss", "action_loss", "scene_loss")
 _SCORES = ("map", "map_0.5", "map_0.75", "map_0.95", "scene_top1")
 

@@ -18,8 +18,6 @@ from tsm_train.samples.sampling import EpochSampler
 from tsm_train.samples.store_videos import open_stored, store_videos
 from tsm_train.training.module import NO_VIDEO
 
-__all__ = ["ClipModule"]
-
 
 class ClipModule(lightning.LightningDataModule):
     """Frames are stored by one process of each machine, then opened by all.

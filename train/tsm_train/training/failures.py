@@ -13,8 +13,6 @@ from tsm_runtime.errors import RunError, TsmError
 from tsm_train.config import Config
 from tsm_train.training.run_folder import RunFolder
 
-__all__ = ["failures_told"]
-
 _DEAD_WORKER = re.compile(r"DataLoader worker .*?(killed by signal: [\w ]+|exited unexpectedly)", re.DOTALL)
 _DEAD_PEER = re.compile(r"Connection closed by peer|NCCL|[Gg]loo|connection reset", re.IGNORECASE)
 

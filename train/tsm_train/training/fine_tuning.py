@@ -15,8 +15,6 @@ from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import FORMAT, Checkpoint, load_checkpoint
 
-__all__ = ["start_from"]
-
 _LISTED = 8
 
 

@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE
 
-__all__ = ["action_loss", "frame_loss", "scene_loss"]
-
 
 def action_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Loss of the action head, mean over clips.

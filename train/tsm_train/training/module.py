@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tsm_runtime.errors import RunError, VideoError
-from tsm_runtime.formats.read_write import Result
+from tsm_runtime.results import Result
 from tsm_runtime.terminal import warn
 from tsm_train.config import Config, TrainConfig
 from tsm_train.data.video import TrainingVideo
@@ -28,8 +28,6 @@ from tsm_train.training.losses import action_loss, frame_loss, scene_loss
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.thresholds import UNKNOWN_THRESHOLD, apply_rules, choose_thresholds
 from tsm_train.training.validation import predict, score_results
-
-__all__ = ["NO_VIDEO", "TrainingRun"]
 
 NO_VIDEO = -1
 """In place of the number of a validation video: none."""

@@ -18,8 +18,6 @@ from tsm_train.config import Config
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, save_checkpoint
 
-__all__ = ["RESUME", "RunFolder", "begun_config", "check_same_config", "read_resume"]
-
 RESUME = "resume.ckpt"
 """State from which an unfinished run goes on: local to the machine, and never accepted by the export."""
 
@@ -181,6 +179,8 @@ def check_same_config(folder: Path, begun: Config, config: Config) -> None:
     Raises:
         UsageError: names the keys that differ.
     """
+    # The head is trained after all epochs, and changes none of them.
+    begun, config = (msgspec.structs.replace(each, head=None) for each in (begun, config))
     if keys := sorted(_differing_keys(begun, config) - MAY_DIFFER):
         raise UsageError(
             f"{folder}: was begun with another configuration ({', '.join(keys)}); resume with that one,"

@@ -8,14 +8,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.formats.read_write import Result
-from tsm_runtime.results import IntervalScores
+from tsm_runtime.results import IntervalScores, Result
 from tsm_runtime.segments.find import merge_intervals
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import covering_labels
-
-__all__ = ["UNKNOWN_THRESHOLD", "apply_rules", "best_threshold", "choose_thresholds", "thresholds_of_scores"]
 
 UNKNOWN_THRESHOLD = 0.5
 """Of an action that no validation interval has."""

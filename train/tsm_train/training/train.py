@@ -24,6 +24,8 @@ from tsm_runtime.errors import BackendError, UsageError, VideoError
 from tsm_runtime.terminal import warn
 from tsm_train.config import Config
 from tsm_train.data.dataset import TrainingData, open_data, resolve_section
+from tsm_train.head.checkpoint import HEAD_FILE
+from tsm_train.head.run import train_run_head
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import build_model, load_checkpoint
@@ -32,8 +34,6 @@ from tsm_train.training.failures import failures_told
 from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.module import TrainingRun
 from tsm_train.training.run_folder import RESUME, RunFolder, check_same_config, read_resume
-
-__all__ = ["train"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
@@ -56,8 +56,8 @@ def train(
 
     Args:
         config: the run.
-        folder: gets best.safetensors, last.safetensors, config.json, labels.json, metrics.csv, curves.png and
-            tensorboard/.
+        folder: gets best.safetensors, last.safetensors, config.json, labels.json, metrics.csv, curves.png,
+            tensorboard/ and, with a `[head]` section, head.safetensors.
         device: `auto`, `cpu` or `cuda`.
         devices: processes on this machine, each with a GPU of its own; under torchrun that decides.
         nodes: machines; under torchrun that decides.
@@ -77,9 +77,11 @@ def train(
         raise BackendError("--device cuda: PyTorch sees no CUDA device here; take --device cpu or auto")
     # As it was found is how it is stored, compared with when a run goes on, and what the export needs.
     config = msgspec.structs.replace(config, data=resolve_section(config.data))
-    if resume and (finished := _finished(config, folder)) is not None:
-        return finished
     show_progress = show_progress and sys.stderr.isatty()
+    if resume and (finished := _finished(config, folder)) is not None:
+        if config.head is None:
+            return finished
+        return finished | train_run_head(config, folder, _open(config), show_progress=show_progress)
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
     resume = resume and (folder / RESUME).exists()
@@ -91,6 +93,8 @@ def train(
         labels = Labels.of(data.actions, data.scenes, config.model)
         model = _start_model(config, labels, pretrained=not resume)
     output = RunFolder(folder, writes=trainer.is_global_zero)
+    if trainer.is_global_zero and not resume:
+        (folder / HEAD_FILE).unlink(missing_ok=True)  # of another backbone
     if resume:
         output.check_same(config, labels)
     run = TrainingRun(config, labels, model, data.validation, output)
@@ -99,7 +103,10 @@ def train(
         trainer.fit(
             run, datamodule=clips, ckpt_path=str(folder / RESUME) if resume else None, weights_only=True
         )
-    return output.best_metrics
+    if config.head is None or not trainer.is_global_zero:
+        return output.best_metrics
+    with failures_told(config, output):
+        return output.best_metrics | train_run_head(config, folder, data, show_progress=show_progress)
 
 
 def _finished(config: Config, folder: Path) -> dict[str, float] | None:

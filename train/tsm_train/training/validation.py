@@ -13,14 +13,14 @@ from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.formats.read_write import Result
-from tsm_runtime.pipeline.run import Member, Options, run
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run
+from tsm_runtime.results import Result
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.tsm import TSM, Probabilities
 from tsm_train.samples.clips import Labels
-
-__all__ = ["TIOU_THRESHOLDS", "TorchBackend", "predict", "score_results"]
 
 TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 """The thresholds of the challenge's score (paper, 4.1)."""
@@ -39,9 +39,19 @@ class TorchBackend(BlockingBackend):
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         """Score a (N, T, size, size, 3) uint8 batch; the model's mode is the caller's affair."""
+        wrapped, model = self._model, self._model.model
         with torch.inference_mode():
-            action, *scene = self._model(torch.from_numpy(frames).to(self._device))
-        return Scores(action.cpu().numpy(), scene[0].cpu().numpy() if scene else None)
+            features = model.frame_features(torch.from_numpy(frames).to(self._device))
+            dropped = model.dropout(features)
+            action, *scene = wrapped.scores(*model.classify(dropped.mean(1)))
+            logits = model.action_head(dropped).float()
+            of_frames = logits.sigmoid() if wrapped.sigmoid else logits.softmax(2)
+        return Scores(
+            action.cpu().numpy(),
+            scene[0].cpu().numpy() if scene else None,
+            of_frames.cpu().numpy(),
+            features.float().cpu().numpy(),
+        )
 
 
 def predict(

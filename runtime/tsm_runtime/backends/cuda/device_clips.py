@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.driver import PrimaryContext
 
-__all__ = ["ClipMemory", "DeviceClips", "Drawable", "new_clips"]
-
 
 class Drawable(Protocol):
     """A picture that is made where it is wanted."""

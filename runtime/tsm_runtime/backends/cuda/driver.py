@@ -16,8 +16,6 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import BackendError, OutOfMemoryError
 
-__all__ = ["PrimaryContext"]
-
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _OUT_OF_MEMORY = 2
 """CUDA_ERROR_OUT_OF_MEMORY of cuda.h."""

@@ -9,8 +9,6 @@ from typing import Any
 
 from tsm_runtime.errors import BackendError
 
-__all__ = ["Gpu", "find_gpu"]
-
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""

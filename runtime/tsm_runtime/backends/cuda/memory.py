@@ -16,18 +16,6 @@ import numpy.typing as npt
 from tsm_runtime.backends.cuda.gpu import Gpu
 from tsm_runtime.errors import BackendError
 
-__all__ = [
-    "ALIGNMENT",
-    "DeviceBuffer",
-    "DeviceError",
-    "DeviceEvent",
-    "DeviceMemory",
-    "DeviceStream",
-    "PinnedBuffer",
-    "open_device",
-]
-
-
 ALIGNMENT = 512
 """Bytes that the address of every tensor of a plan is to be a multiple of."""
 

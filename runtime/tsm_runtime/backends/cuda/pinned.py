@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory
 
-__all__ = ["PinnedFrames"]
-
 
 class PinnedFrames:
     """Arrays in page-locked memory, made from any thread, all given back together.

@@ -15,8 +15,6 @@ from tsm_runtime.backends.cuda.gpu import Gpu
 from tsm_runtime.backends.cuda.memory import DeviceError, DeviceEvent, DeviceStream
 from tsm_runtime.errors import BackendError
 
-__all__ = ["PycudaMemory"]
-
 _Kind = TypeVar("_Kind")
 
 _NON_BLOCKING = 1

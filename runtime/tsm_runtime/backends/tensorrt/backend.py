@@ -27,8 +27,6 @@ from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError
 
-__all__ = ["SubmittedBatch", "TensorrtBackend"]
-
 _NUM_SLOTS = 2
 """Batches in flight: while the GPU works on one, the next is copied to it."""
 
@@ -248,9 +246,9 @@ class TensorrtBackend:
         part = self._in_flight[0]
         outputs = part.slot.fetch(part.num_clips)
         place = slice(part.start, part.start + part.num_clips)
-        part.batch.scores.action[place] = outputs["action_scores"]
-        if part.batch.scores.scene is not None:
-            part.batch.scores.scene[place] = outputs["scene_scores"]
+        for whole, fetched in zip(part.batch.scores, Scores.of(outputs), strict=True):
+            if whole is not None and fetched is not None:
+                whole[place] = fetched
         part.batch.num_missing -= part.num_clips
         self._free.append(self._in_flight.popleft().slot)
 
@@ -288,5 +286,6 @@ def _require_frames(frames: npt.NDArray[np.uint8] | DeviceClips, shapes: TensorS
 
 
 def _empty_scores(num_clips: int, shapes: TensorShapes) -> Scores:
-    scores = {name: np.empty((num_clips, number), np.float32) for name, number in shapes.outputs.items()}
-    return Scores(scores["action_scores"], scores.get("scene_scores"))
+    return Scores.of(
+        {name: np.empty((num_clips, *shape), np.float32) for name, shape in shapes.outputs.items()}
+    )

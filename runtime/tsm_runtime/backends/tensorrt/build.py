@@ -30,8 +30,6 @@ from tsm_runtime.backends.tensorrt.timing_cache import (
 from tsm_runtime.bundle.manifest import EngineInfo, sha256
 from tsm_runtime.errors import BackendError, UsageError
 
-__all__ = ["BuiltPlan", "Evidence", "build_plan", "builder_config"]
-
 Evidence = Literal["engine inspector", "builder's log", "graph"]
 
 _ONE_BUILD = threading.Lock()

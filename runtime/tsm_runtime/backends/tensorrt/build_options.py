@@ -11,8 +11,6 @@ from tsm_runtime.backends.tensorrt.library import Library
 from tsm_runtime.bundle.manifest import EngineInfo, HardwareCompatibility
 from tsm_runtime.errors import UsageError
 
-__all__ = ["PICTURES", "BuildOptions", "Shape", "for_pictures", "options_of", "parse_batch"]
-
 Shape = tuple[int, ...]
 
 _MAX_LEVEL = 5

@@ -26,8 +26,6 @@ from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunE
 from tsm_runtime.terminal import warn
 from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES, PictureView
 
-__all__ = ["TensorrtDrawer", "open_drawer"]
-
 
 class TensorrtDrawer:
     """Draws pictures on a stream of its own, one at a time; any thread may call `draw`.

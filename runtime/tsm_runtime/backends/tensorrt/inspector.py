@@ -12,17 +12,6 @@ from typing import Any, Literal
 from tsm_runtime.backends.tensorrt.library import library_logger
 from tsm_runtime.errors import CheckError
 
-__all__ = [
-    "Layer",
-    "Precision",
-    "count_types",
-    "described_layers",
-    "inspect_plan",
-    "inspected_layers",
-    "network_layers",
-    "require_precision",
-]
-
 Precision = Literal["fp32", "fp16", "int8", "int8-trt"]
 
 _MIN_SHARE = 0.1

@@ -14,16 +14,6 @@ from typing import Any, Literal
 
 from tsm_runtime.errors import BackendError
 
-__all__ = [
-    "Heard",
-    "Library",
-    "MINIMUM_VERSION",
-    "import_library",
-    "library_logger",
-    "listening",
-    "parser_words",
-]
-
 Library = Literal["tensorrt", "tensorrt_rtx"]
 
 MINIMUM_VERSION: dict[Library, tuple[int, int]] = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 0)}

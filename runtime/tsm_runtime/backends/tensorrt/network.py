@@ -10,8 +10,6 @@ from tsm_runtime.backends.tensorrt.build_options import BuildOptions, Shape
 from tsm_runtime.backends.tensorrt.library import Heard, library_logger, parser_words
 from tsm_runtime.errors import BackendError, UsageError
 
-__all__ = ["NO_FOLDER", "new_builder", "optimization_profile", "parse_network"]
-
 NO_FOLDER = f"{os.devnull}/model.onnx"
 """Given to parsers as the graph's path, so that weights outside its file are not found: no hash covers them.
 Given no path, the parser would take them from the working directory."""

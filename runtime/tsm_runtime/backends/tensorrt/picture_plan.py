@@ -14,8 +14,6 @@ from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError, OutOfMemoryError, RunError
 from tsm_runtime.video.preprocess import VIEW_SHAPES
 
-__all__ = ["PLANES", "PicturePlan", "load_picture_plan"]
-
 PLANES = ("y", "uv")
 
 Shape = tuple[int, ...]

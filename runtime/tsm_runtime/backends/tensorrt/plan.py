@@ -8,26 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tsm_runtime.backends.base import output_shapes
 from tsm_runtime.backends.tensorrt.library import Heard, library_logger
 from tsm_runtime.backends.tensorrt.plan_fit import REBUILD
 from tsm_runtime.backends.tensorrt.rebuild import refit_engine, source_graph
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import EngineInfo, Manifest
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
-
-__all__ = [
-    "INPUT",
-    "SMALLER",
-    "Plan",
-    "Tensor",
-    "TensorShapes",
-    "deserialize",
-    "letting_go",
-    "load_plan",
-    "not_loaded",
-    "require_tensors",
-    "tensor_shapes",
-]
 
 Tensor = tuple[str, str, tuple[int, ...]]
 """Mode, data type and shape of a tensor of a plan; -1: a free axis."""
@@ -42,22 +29,20 @@ class TensorShapes:
 
     Args:
         frames: (T, size, size, 3), uint8.
-        outputs: name to the number of its labels, float32.
+        outputs: name to shape, float32.
         least: fewest clips of one call.
         most: most clips of one call.
     """
 
     frames: tuple[int, ...]
-    outputs: Mapping[str, int]
+    outputs: Mapping[str, tuple[int, ...]]
     least: int
     most: int
 
 
 def tensor_shapes(manifest: Manifest, info: EngineInfo) -> TensorShapes:
     """Return what the manifest says of a plan's inputs and outputs."""
-    outputs = {"action_scores": len(manifest.action_labels)}
-    if manifest.scene_labels:
-        outputs["scene_scores"] = len(manifest.scene_labels)
+    outputs = output_shapes(manifest)
     least, _, most = info.batch
     frames = (manifest.num_frames, manifest.size, manifest.size, 3)
     return TensorShapes(frames=frames, outputs=outputs, least=least, most=most)
@@ -89,9 +74,9 @@ class Plan:
             raise _refused(heard, num_clips)
         if lacking := context.infer_shapes():
             raise _refused(heard, num_clips, f"no shape is known for {', '.join(lacking)}")
-        for name, num_labels in self.shapes.outputs.items():
+        for name, of_clip in self.shapes.outputs.items():
             shape = tuple(context.get_tensor_shape(name))
-            if shape != (num_clips, num_labels):  # another one would be written beyond the buffer
+            if shape != (num_clips, *of_clip):  # another one would be written beyond the buffer
                 raise _refused(heard, num_clips, f"{name} would have the shape {shape}")
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
@@ -169,7 +154,7 @@ def _runtime(trt: Any, heard: Heard) -> Any:
 
 def _require_tensors(engine: Any, shapes: TensorShapes, what: str) -> None:
     expected: dict[str, Tensor] = {INPUT: ("INPUT", "UINT8", (-1, *shapes.frames))}
-    expected |= {name: ("OUTPUT", "FLOAT", (-1, number)) for name, number in shapes.outputs.items()}
+    expected |= {name: ("OUTPUT", "FLOAT", (-1, *shape)) for name, shape in shapes.outputs.items()}
     require_tensors(engine, expected, what)
     profile = engine.get_tensor_profile_shape(INPUT, 0)
     least, most = profile[0][0], profile[-1][0]

@@ -9,8 +9,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError
 
-__all__ = ["REBUILD", "engine_info", "other_model", "require_fit"]
-
 REBUILD = "build it anew here: tsm-run --rebuild, or tsm-export --target tensorrt"
 
 _AMPERE = (8, 0)

@@ -11,8 +11,6 @@ from typing import Any
 
 from tsm_runtime.terminal import printable, terminal_bars
 
-__all__ = ["BuildProgress", "BuildWatch", "build_bar", "progress_monitor"]
-
 BuildProgress = Callable[[str, int, int], None]
 """Called with a phase's name, how many of its steps are done, and how many it has. Phases contain others;
 one is over when all its steps are done."""

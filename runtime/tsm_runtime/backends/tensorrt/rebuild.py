@@ -23,8 +23,6 @@ from tsm_runtime.errors import BundleError
 from tsm_runtime.files import write_whole
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
-__all__ = ["build_picture_plan", "rebuild_plan", "refit_engine", "source_graph", "store_plan"]
-
 
 def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = None) -> BuiltPlan:
     """Build one of a bundle's plans for this machine and the installed version; nothing is written.

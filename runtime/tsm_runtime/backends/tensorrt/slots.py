@@ -14,8 +14,6 @@ from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.memory import ALIGNMENT, DeviceEvent, DeviceMemory, DeviceStream, PinnedBuffer
 from tsm_runtime.backends.tensorrt.plan import INPUT, TensorShapes
 
-__all__ = ["Slot", "hold", "make_slot"]
-
 
 class _Freeable(Protocol):
     def free(self) -> None: ...
@@ -30,7 +28,7 @@ class Slot:
 
     Args:
         frames: (most, T, size, size, 3) uint8.
-        outputs: name to (most, number of labels) float32.
+        outputs: name to (most, ...) float32.
         addresses: tensor name to its memory on the GPU.
         uploaded: marked when the frames are on the GPU.
         done: marked when the outputs are back.
@@ -126,7 +124,7 @@ def make_slot(memory: DeviceMemory, shapes: TensorShapes, held: ExitStack) -> Sl
     """
     most = shapes.most
     sizes: dict[str, tuple[tuple[int, ...], Any]] = {INPUT: ((most, *shapes.frames), np.uint8)}
-    sizes |= {name: ((most, number), np.float32) for name, number in shapes.outputs.items()}
+    sizes |= {name: ((most, *shape), np.float32) for name, shape in shapes.outputs.items()}
     events = [hold(held, memory.event()) for _ in range(2)]
     pinned = {name: hold(held, memory.pin(shape, dtype)) for name, (shape, dtype) in sizes.items()}
     addresses = {name: hold(held, memory.allocate(p.array.nbytes)).address for name, p in pinned.items()}

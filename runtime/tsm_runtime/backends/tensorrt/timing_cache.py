@@ -11,8 +11,6 @@ from tsm_runtime.backends.cuda.gpu import Gpu
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 
-__all__ = ["attach_timing_cache", "default_timing_cache", "keep_timing_cache"]
-
 
 def default_timing_cache(version: str, gpu: Gpu) -> Path:
     """Return the file in the user's cache folder for one version of TensorRT on one kind of GPU."""

@@ -10,8 +10,6 @@ import numpy.typing as npt
 from tsm_runtime.captures.matching.correlation import Peak, at_speed
 from tsm_runtime.captures.matching.features import RATE, Features
 
-__all__ = ["agreement"]
-
 Array = npt.NDArray[np.float32]
 
 _LEFT_OUT = 0.2

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from tsm_runtime.captures.matching.features import RATE, Features
 
-__all__ = ["MIN_OVERLAP_SECONDS", "Correlator", "Peak", "at_speed"]
-
 Array = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 

@@ -22,8 +22,6 @@ from tsm_runtime.audio.reader import Sound, Span
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.reader import VideoReader
 
-__all__ = ["RATE", "Features", "picture_features", "sound_features"]
-
 Array = npt.NDArray[np.float32]
 Times = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]

@@ -13,8 +13,6 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
 from tsm_runtime.video.finding import VIEWS, is_video
 
-__all__ = ["FoundOffset", "Group", "find_groups", "find_offsets", "offsets_to_csv"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from tsm_runtime.audio.reader import Samples
 from tsm_runtime.captures.matching.correlation import Peak
 
-__all__ = ["gcc_phat"]
-
 Complexes = npt.NDArray[np.complexfloating]
 
 _SPEEDS = np.arange(-12, 13) * 1e-4

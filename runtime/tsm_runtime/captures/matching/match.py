@@ -17,8 +17,6 @@ from tsm_runtime.captures.matching.features import RATE, Features, picture_featu
 from tsm_runtime.captures.matching.gcc_phat import gcc_phat
 from tsm_runtime.errors import VideoError
 
-__all__ = ["CERTAIN", "Placement", "Recording", "match"]
-
 CERTAIN = 0.5
 """Least confidence of an offset that is returned as found."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
-__all__ = ["NUM_COLORS", "color_slots"]
-
 NUM_COLORS = 10
 """Colours `--class-0` ... in assets/style.css.
 

@@ -12,18 +12,7 @@ import numpy as np
 from tsm_runtime.evaluation.bootstrap import BootstrapIntervals
 from tsm_runtime.evaluation.protocol import Evaluation
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.formats.read_write import Result
-from tsm_runtime.results import IntervalScores, Segment
-
-__all__ = [
-    "Confusion",
-    "EvaluationCharts",
-    "MemberSegments",
-    "PrecisionRecall",
-    "Report",
-    "ScoreStrip",
-    "VideoReport",
-]
+from tsm_runtime.results import IntervalScores, Result, Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from tsm_runtime.evaluation.diagnosis import Diagnosis, TraitBins
 
-__all__ = ["diagnosis_charts"]
-
 Chart = Mapping[str, Mapping[str, float]]
 
 

@@ -11,16 +11,8 @@ from tsm_runtime.evaluation.bootstrap import BootstrapIntervals
 from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching, pairwise_tiou
 from tsm_runtime.evaluation.protocol import score_matching
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, PrecisionRecall, VideoReport
-from tsm_runtime.results import Segment
-
-__all__ = [
-    "confusion_matrix",
-    "chart_evaluation",
-    "precision_recall",
-    "prediction_videos",
-]
+from tsm_runtime.results import Result, Segment
 
 
 def precision_recall(matching: Matching) -> tuple[PrecisionRecall, ...]:

@@ -11,8 +11,6 @@ from tsm_runtime.outputs.report.diagnosis_charts import diagnosis_charts
 from tsm_runtime.outputs.report.evaluation_charts import chart_evaluation, prediction_videos
 from tsm_runtime.outputs.report.page import write_report
 
-__all__ = ["write_evaluation_page"]
-
 
 def write_evaluation_page(path: Path, given: EvaluationInput, found: EvaluationReport) -> None:
     """Write the page of an evaluation.

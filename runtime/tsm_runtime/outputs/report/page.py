@@ -16,8 +16,6 @@ from tsm_runtime.files import write_whole
 from tsm_runtime.outputs.report.content import Report
 from tsm_runtime.outputs.report.page_data import page_data
 
-__all__ = ["report_page", "write_report"]
-
 _SCRIPTS = (
     *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js"),
     *("filters.js", "table.js", "facts.js", "charts.js", "evaluation.js", "main.js"),

@@ -14,8 +14,6 @@ from tsm_runtime.outputs.report.class_colors import color_slots
 from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, Report, ScoreStrip, VideoReport
 from tsm_runtime.results import BACKGROUND, Segment, ranked_scenes
 
-__all__ = ["page_data"]
-
 _MAX_LANES = 4
 """Overlapping segments of one class are drawn in so many lanes; further ones lie over the last."""
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.formats.read_write import Result
 from tsm_runtime.models.member import Member
 from tsm_runtime.outputs.report.content import MemberSegments, Report, ScoreStrip, VideoReport
 from tsm_runtime.outputs.report.page import write_report
 from tsm_runtime.outputs.sinks import Sink, check_second_output
+from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
-
-__all__ = ["ReportRequest", "report_request", "with_report"]
 
 REPORT_SUFFIXES = (".html", ".htm")
 

@@ -14,8 +14,6 @@ from tsm_runtime.segments.decoding.runs import FrameLabeller, runs_of
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.smoothing import moving_average, smoothing_weights
 
-__all__ = ["check_decoding", "decode_frames"]
-
 
 def decode_frames(
     frames: FrameScores, labels: Sequence[str], decoding: Decoding, thresholds: Sequence[float] = ()

@@ -24,8 +24,6 @@ import numpy.typing as npt
 
 from tsm_runtime.segments.decoding.settings import LengthPrior
 
-__all__ = ["LengthTable", "best_segments", "candidate_borders", "length_table"]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

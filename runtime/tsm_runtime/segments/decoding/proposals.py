@@ -13,8 +13,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["frame_proposals", "soft_suppressed"]
-
 Floats = npt.NDArray[np.float64]
 
 _VOTING_IOU = 0.75

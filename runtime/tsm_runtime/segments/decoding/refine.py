@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from tsm_runtime.segments.decoding.settings import Decoding
 
-__all__ = ["reach_frames", "run_bounds"]
-
 Rows = npt.NDArray[np.float32]
 
 _REACH_WIDTHS = 4.0

@@ -18,8 +18,6 @@ from tsm_runtime.segments.decoding.durations import (
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.decoding.viterbi import best_path
 
-__all__ = ["FrameLabeller", "runs_of"]
-
 Rows = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Decoding", "DecodingMethod", "LengthPrior", "SegmentScore"]
-
 DecodingMethod = Literal["merge", "viterbi", "durations", "proposals"]
 """How frame scores become segments.
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["best_path"]
-
 Floats = npt.NDArray[np.floating]
 
 _CHUNK_FRAMES = 256

@@ -1,0 +1,141 @@
+"""Checkpoints of temporal heads: safetensors, tied to the backbone whose features they were trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import write_whole
+from tsm_runtime.segments.decoding.settings import Decoding
+from tsm_train.config import HeadConfig
+from tsm_train.head.network import TemporalHead, dilations_for
+from tsm_train.samples.clips import Labels
+
+HEAD_FILE = "head.safetensors"
+"""Name in the folder of a run, beside the checkpoint that it belongs to."""
+
+FORMAT = "tsm-tal temporal head 1"
+
+_FIELDS: Mapping[str, Any] = {
+    "config": HeadConfig,
+    "labels": Labels,
+    "frame_seconds": float,
+    "feature_dim": int,
+    "backbone_sha256": str,
+    "metrics": dict[str, float],
+    "decoding": Decoding,
+    "thresholds": tuple[float, ...],
+}
+"""Entries of the metadata and their types."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadCheckpoint:
+    """A trained temporal head.
+
+    Args:
+        config: `[head]` of the configuration.
+        labels: names of the outputs.
+        frame_seconds: time from one frame to the next.
+        feature_dim: D, of the backbone's features.
+        backbone_sha256: of the backbone's weights, see `weights_sha256`.
+        metrics: of the validation videos; `cv_` marks what cross-validation over videos found.
+        weights: of `TemporalHead`.
+        decoding: how its scores become segments.
+        thresholds: of a sigmoid head, one for each action.
+    """
+
+    config: HeadConfig
+    labels: Labels
+    frame_seconds: float
+    feature_dim: int
+    backbone_sha256: str
+    metrics: dict[str, float]
+    weights: Mapping[str, Tensor]
+    decoding: Decoding
+    thresholds: tuple[float, ...] = ()
+
+    def model(self) -> TemporalHead:
+        """Build the network and load the weights, in evaluation mode."""
+        head = TemporalHead(
+            self.feature_dim,
+            len(self.labels.actions),
+            frame_seconds=self.frame_seconds,
+            width=self.config.width,
+            dilations=dilations_for(self.config.receptive_seconds, self.frame_seconds),
+            causal=self.config.causal,
+        )
+        head.load_state_dict(dict(self.weights))
+        return head.eval()
+
+    def require_backbone(self, sha256: str, what: str) -> None:
+        """Check that the head was trained on the features of this backbone.
+
+        Raises:
+            UsageError: it was trained on those of another one.
+        """
+        if sha256 != self.backbone_sha256:
+            raise UsageError(
+                f"{what}: the temporal head was trained on features of another backbone (its weights have"
+                f" {self.backbone_sha256[:12]}, those here {sha256[:12]}); train the head again, or export"
+                " with --no-head"
+            )
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, shapes and values of all tensors, by name."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        values = weights[name].detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {values.dtype} {values.shape} ".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def save_head(path: Path, checkpoint: HeadCheckpoint) -> None:
+    """Write a head's checkpoint whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    metadata = {name: msgspec.json.encode(getattr(checkpoint, name)).decode() for name in _FIELDS}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    write_whole(path, safetensors.torch.save(weights, {"format": FORMAT, **metadata}))
+
+
+def load_head(path: Path) -> HeadCheckpoint:
+    """Read the checkpoint of a temporal head.
+
+    Raises:
+        UsageError: missing, or not a temporal head of this project.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise UsageError(f"{path}: no readable temporal head ({error.strerror or error})") from error
+    except safetensors.SafetensorError as error:
+        raise UsageError(f"{path}: not a safetensors checkpoint ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise UsageError(
+            f"{path}: not a temporal head of tsm-train (expected format {FORMAT!r}, got"
+            f" {metadata.get('format')!r})"
+        )
+    try:
+        return HeadCheckpoint(
+            weights=weights,
+            **{name: msgspec.json.decode(metadata[name], type=kind) for name, kind in _FIELDS.items()},
+        )
+    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+        raise UsageError(f"{path}: damaged metadata of the temporal head ({error})") from error

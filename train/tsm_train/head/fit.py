@@ -1,0 +1,120 @@
+"""Training of a temporal head on cached features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsm_runtime.errors import RunError, UsageError
+from tsm_train.config import HeadConfig
+from tsm_train.head.features import FrameSequence
+from tsm_train.head.losses import head_loss
+from tsm_train.head.network import TemporalHead, dilations_for
+from tsm_train.head.windows import draw_windows
+from tsm_train.samples.clips import Labels
+
+_STD_FLOOR = 0.05
+"""Added to the spread of a feature, so that one that hardly varies is not blown up."""
+
+_WARM_UP = 0.1  # of all steps
+
+
+def fit_head(
+    sequences: Sequence[FrameSequence],
+    frame_head: nn.Linear,
+    labels: Labels,
+    frame_seconds: float,
+    config: HeadConfig,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> TemporalHead:
+    """Train a head, with AdamW and one cycle of the learning rate.
+
+    Args:
+        sequences: features and targets of the training videos.
+        frame_head: the linear action head of the backbone.
+        labels: names of its outputs.
+        frame_seconds: time from one frame to the next.
+        config: `[head]` of the configuration.
+        seed: of weights, windows and dropout.
+        progress: called with the steps done and all steps.
+
+    Returns:
+        The head, in evaluation mode, on the CPU.
+
+    Raises:
+        UsageError: there is no training video.
+        RunError: the loss is not finite.
+    """
+    if not sequences:
+        raise UsageError("the temporal head has no training video as long as one interval")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = new_head(sequences, frame_head, labels, frame_seconds, config)
+        return _train(head, sequences, config, np.random.default_rng((seed, 1)), progress)
+
+
+def new_head(
+    sequences: Sequence[FrameSequence],
+    frame_head: nn.Linear,
+    labels: Labels,
+    frame_seconds: float,
+    config: HeadConfig,
+) -> TemporalHead:
+    """Return a head before training, which knows the features' mean and spread."""
+    head = TemporalHead(
+        sequences[0].features.shape[1],
+        len(labels.actions),
+        frame_seconds=frame_seconds,
+        width=config.width,
+        dilations=dilations_for(config.receptive_seconds, frame_seconds),
+        dropout=config.dropout,
+        input_dropout=config.input_dropout,
+        causal=config.causal,
+    )
+    rows = np.concatenate([sequence.features.astype(np.float32) for sequence in sequences])
+    head.mean.copy_(torch.from_numpy(rows.mean(0)))
+    head.std.copy_(torch.from_numpy(rows.std(0) + _STD_FLOOR))
+    with torch.no_grad():
+        head.frame_head.weight.copy_(frame_head.weight)
+        head.frame_head.bias.copy_(frame_head.bias)
+    return head
+
+
+def _train(
+    head: TemporalHead,
+    sequences: Sequence[FrameSequence],
+    config: HeadConfig,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None,
+) -> TemporalHead:
+    num_frames = max(1, round(config.window_seconds / head.frame_seconds))
+    total = sum(max(1.0, len(sequence.features) / num_frames) for sequence in sequences)
+    steps = max(1, math.ceil(config.epochs * total / config.batch_size))
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=_WARM_UP
+    )
+    head.train()
+    for step in range(steps):
+        window = draw_windows(sequences, config.batch_size, num_frames, config.speed, rng)
+        loss = head_loss(head(window.features, window.mask), window, config)
+        if not loss.isfinite():
+            raise RunError(
+                f"temporal head: the loss became {loss.item()} in step {step + 1} of {steps}; lower"
+                f" head.learning_rate (now {config.learning_rate:g})"
+            )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        if progress is not None:
+            progress(step + 1, steps)
+    return head.eval()

@@ -1,0 +1,50 @@
+"""The temporal head of a run: trained once its backbone is, and kept beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tsm_train.config import Config
+from tsm_train.data.dataset import TrainingData
+from tsm_train.head.checkpoint import HEAD_FILE, load_head, save_head, weights_sha256
+from tsm_train.head.train import train_head
+from tsm_train.training.checkpoint import load_checkpoint
+from tsm_train.training.validation import TorchBackend
+
+
+def train_run_head(
+    config: Config, folder: Path, data: TrainingData, *, show_progress: bool = False
+) -> dict[str, float]:
+    """Train the head of a finished run on the features of its best epoch, and write `head.safetensors`.
+
+    A head that is there already, of the same backbone and the same `[head]` section, is kept.
+
+    Args:
+        config: of the run, with a `[head]` section.
+        folder: of the run.
+        data: its videos.
+        show_progress: draw bars.
+
+    Returns:
+        The head's metrics, each name with `head_` before it.
+
+    Raises:
+        UsageError, VideoError, RunError: as `train_head`.
+    """
+    backbone = load_checkpoint(folder / "best.safetensors")
+    identity, path = weights_sha256(backbone.weights), folder / HEAD_FILE
+    kept = load_head(path) if path.exists() else None
+    if kept is None or kept.backbone_sha256 != identity or kept.config != config.head:
+        model = backbone.model()
+        kept = train_head(
+            config,
+            backbone.labels,
+            data.training,
+            data.validation,
+            TorchBackend(model, sigmoid=backbone.labels.head == "sigmoid"),
+            model.action_head,
+            identity,
+            show_progress=show_progress,
+        )
+        save_head(path, kept)
+    return {f"head_{name}": value for name, value in kept.metrics.items()}

@@ -1,0 +1,176 @@
+"""`train_head`: features, training, choice of the decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from tsm_runtime.backends.base import Backend
+from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.results import FrameScores, IntervalScores
+from tsm_runtime.terminal import warn
+from tsm_train.config import Config, HeadConfig
+from tsm_train.data.video import TrainingVideo
+from tsm_train.head.checkpoint import HeadCheckpoint
+from tsm_train.head.decoding_fit import fit_decoding, length_priors
+from tsm_train.head.features import FeatureCache, FrameSequence, Piece
+from tsm_train.head.fit import fit_head
+from tsm_train.head.network import HeadProbabilities, TemporalHead
+from tsm_train.samples.clips import Labels
+from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.store_videos import open_stored, store_videos
+from tsm_train.training.thresholds import thresholds_of_scores
+
+FEATURES = "features"
+"""Folder of the features, beside the stored frames."""
+
+
+def train_head(
+    config: Config,
+    labels: Labels,
+    training: Sequence[TrainingVideo],
+    validation: Sequence[TrainingVideo],
+    backend: Backend,
+    frame_head: nn.Linear,
+    backbone_sha256: str,
+    *,
+    show_progress: bool = False,
+) -> HeadCheckpoint:
+    """Train the temporal head of a backbone, and choose how its scores become segments.
+
+    Args:
+        config: of the run, with a `[head]` section.
+        labels: names of the outputs.
+        training: videos to learn from.
+        validation: videos that choose the decoding; without any the training videos do, and then no figure
+            of `metrics` holds for new videos.
+        backend: the trained backbone, which gives features.
+        frame_head: its linear action head.
+        backbone_sha256: of its weights; a bundle ties the head to it.
+        show_progress: draw bars.
+
+    Raises:
+        UsageError: there is no `[head]` section, or no training video as long as one interval.
+        VideoError: no training video can be read.
+        RunError: the loss is not finite, or a file cannot be written.
+    """
+    if config.head is None:
+        raise UsageError(f"{config.name}: there is no [head] section to train a temporal head by")
+    store = FrameStore.of(config)
+    cache = FeatureCache(backend, backbone_sha256, labels, config, store.folder / FEATURES)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show_progress) as bars:
+        sequences = _sequences(config.head, cache, store, training, bars)
+        task = bars.add_task("temporal head", total=None)
+        head = fit_head(
+            sequences,
+            frame_head,
+            labels,
+            cache.frame_seconds,
+            config.head,
+            seed=config.train.seed,
+            progress=lambda done, steps: bars.update(task, completed=done, total=steps),
+        )
+        judged = validation or training
+        frames = _frame_scores(head, cache, labels, judged, bars)
+    return _checkpoint(config.head, head, labels, training, judged, frames, backbone_sha256)
+
+
+def _sequences(
+    config: HeadConfig,
+    cache: FeatureCache,
+    store: FrameStore,
+    videos: Sequence[TrainingVideo],
+    bars: Progress,
+) -> list[FrameSequence]:
+    """Return all passes over the training videos."""
+    stored: dict[str, StoredVideo] = {}
+    if config.passes > 1:
+        store_videos(store, videos)
+        stored = {video.video_id: frames for video, frames in open_stored(store, videos)}
+    found: list[FrameSequence] = []
+    tasks = [(video, number) for number in range(config.passes) for video in videos]
+    for video, number in bars.track(tasks, description="features"):
+        if number and video.video_id not in stored:
+            continue
+        try:
+            found += cache.sequences(video, stored.get(video.video_id), number)
+        except VideoError as error:
+            warn(f"the temporal head does without this video: {error}")
+    return found
+
+
+def _frame_scores(
+    head: TemporalHead,
+    cache: FeatureCache,
+    labels: Labels,
+    videos: Sequence[TrainingVideo],
+    bars: Progress,
+) -> dict[str, FrameScores]:
+    """Return the head's scores of every video that can be read and has an interval."""
+    found: dict[str, FrameScores] = {}
+    for video in bars.track(list(videos), description="scores"):
+        try:
+            pieces = cache.deployed(video)
+        except VideoError as error:
+            warn(f"validation counts this video as one where nothing is found: {error}")
+            continue
+        if pieces:
+            found[video.video_id] = score_pieces(head, pieces, sigmoid=labels.head == "sigmoid")
+    return found
+
+
+def score_pieces(head: TemporalHead, pieces: Sequence[Piece], *, sigmoid: bool) -> FrameScores:
+    """Run a head over the pieces of a video, of which there is one at least."""
+    model, step = HeadProbabilities(head, sigmoid=sigmoid), head.frame_seconds
+    parts, indices, breaks = [], [], []
+    for piece in pieces:
+        with torch.inference_mode():
+            outputs = model(torch.from_numpy(piece.features[None].astype(np.float32)))
+        parts.append([output[0].numpy() for output in outputs])
+        first = round(piece.start_seconds / step)
+        indices.append(np.arange(first, first + len(piece.features), dtype=np.int64))
+        breaks.append(first)
+    action, actionness, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return FrameScores(
+        indices=np.concatenate(indices),
+        step_seconds=step,
+        action=action,
+        actionness=actionness,
+        distances=distances,
+        breaks=frozenset(breaks[1:]),
+    )
+
+
+def _checkpoint(
+    config: HeadConfig,
+    head: TemporalHead,
+    labels: Labels,
+    training: Sequence[TrainingVideo],
+    judged: Sequence[TrainingVideo],
+    frames: dict[str, FrameScores],
+    backbone_sha256: str,
+) -> HeadCheckpoint:
+    thresholds: tuple[float, ...] = ()
+    if labels.head == "sigmoid":
+        cells = {key: IntervalScores(indices=f.indices, action=f.action) for key, f in frames.items()}
+        thresholds = thresholds_of_scores(judged, cells, labels.actions, head.frame_seconds)
+    truth = {video.video_id: video.segments for video in judged}
+    lengths = length_priors(segment for video in training for segment in video.segments)
+    fitted = fit_decoding(frames, truth, labels.actions, lengths, thresholds)
+    return HeadCheckpoint(
+        config=config,
+        labels=labels,
+        frame_seconds=head.frame_seconds,
+        feature_dim=head.mean.numel(),
+        backbone_sha256=backbone_sha256,
+        metrics=fitted.metrics,
+        weights=head.state_dict(),
+        decoding=fitted.decoding,
+        thresholds=thresholds,
+    )
