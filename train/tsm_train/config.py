@@ -147,6 +147,15 @@ class TrainConfig(_Section, frozen=True):
     """Frames whose middle is nearer to the start or end of an action do not count in the per-frame loss."""
     label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Share of each action target that is spread evenly over all outputs (arXiv 1512.00567, 7)."""
+    focal_gamma: NotNegative = 0.0
+    """Each action loss is multiplied by (1 - p)^this, p the probability of the truth: what is easy counts
+    less (focal loss, arXiv 1708.02002, 3.2); 0: all count alike."""
+    logit_adjustment: NotNegative = 0.0
+    """In training this * log(share of the class among the intervals) is added to the logits of a softmax
+    head, so that rare classes win by more (arXiv 2007.07314, 3); 0: not."""
+    mixup: NotNegative = 0.0
+    """Clips of a batch are mixed in pairs, a : 1 - a with a from Beta(this, this), and so are their losses
+    (arXiv 1710.09412); 0: not."""
     freeze_bn: Literal["none", "partial", "all"] = "none"
     """Batch norms that keep statistics and weights: `partial` is all but the first, as in TSN and TSM."""
     ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
@@ -262,6 +271,10 @@ class Config(_Section, frozen=True):
         if 0 < self.store.size < self.clip.size:
             raise ValueError(
                 f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
+            )
+        if self.train.logit_adjustment and self.model.head == "sigmoid":
+            raise ValueError(
+                "train.logit_adjustment is for a softmax head; leave it out with model.head sigmoid"
             )
         if self.head is not None and self.clip.window_seconds > self.clip.interval_seconds:
             raise ValueError(
