@@ -87,8 +87,8 @@ class ModelConfig(_Section, frozen=True):
     width_mult: Positive = 1.0
     """Only for mobilenet_v2."""
     pretrained: str = ""
-    """`imagenet`, a file, or empty for random weights. Of a checkpoint of tsm-train, outputs whose labels
-    this run has too are taken over as well."""
+    """`imagenet`, `demo` (the embedded demo model), a file, or empty for random weights. Of the demo model
+    and of checkpoints of tsm-train, outputs whose labels this run has too are taken over as well."""
     head: Literal["softmax", "sigmoid"] = "softmax"
     """`softmax`: an interval is of one action or background; `sigmoid`: of any number of actions."""
     scene_head: bool = True
@@ -237,6 +237,9 @@ class HeadConfig(_Section, frozen=True):
     passes: Count = 4
     """Passes of the backbone over each training video: the first as in deployment, the others with another
     begin, crop, mirror and colours, as `[augment]` says."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: the validation videos choose the decoding. K, 2 or more: the training videos choose it, each scored
+    by a further head that was trained on the other folds; then the validation videos choose nothing."""
     speed: Annotated[float, msgspec.Meta(ge=1, le=4)] = 1.15
     """A training window plays up to so many times as fast or as slow; 1: at its own speed."""
 
@@ -391,6 +394,6 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             **{key: absolute(getattr(data, key)) for key in _DATA_PATHS},
         ),
         model=model
-        if model.pretrained in ("", "imagenet")
+        if model.pretrained in ("", "imagenet", "demo")
         else msgspec.structs.replace(model, pretrained=absolute(model.pretrained)),
     )
