@@ -42,9 +42,14 @@ def _libraries_of(package: str) -> list[Path]:
 
 
 def _names(binaries: Iterable[Path], pattern: bytes) -> set[str]:
-    """Names that stand in the tables of strings of some binaries."""
-    whole = re.compile(rb"(?<=\0)" + pattern + rb"(?=\0)")
-    return {name.decode() for path in binaries for name in whole.findall(path.read_bytes())}
+    """Names that some binaries link, or look up: those stand as strings in them."""
+    looked_up = re.compile(rb"(?<=\0)" + pattern + rb"(?=\0)")
+    linked = re.compile(rb" U (" + pattern + rb")\n")
+    found: set[bytes] = set()
+    for path in binaries:
+        symbols = subprocess.run(["nm", "-D", "--undefined-only", path], capture_output=True).stdout
+        found.update(looked_up.findall(path.read_bytes()), linked.findall(symbols))
+    return {name.decode() for name in found}
 
 
 def _compile(library: Path, sources: list[Path], names: set[str], more: list[Path | str]) -> None:
