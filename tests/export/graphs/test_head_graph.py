@@ -14,7 +14,8 @@ import torch
 from tsm_export.export import export_bundle
 from tsm_export.graphs.head import compare_head, export_head, halve_head
 from tsm_export.request import ExportRequest
-from tsm_runtime.bundle.bundle import MANIFEST, load_bundle
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.errors import BundleError, CheckError, UsageError
 from tsm_runtime.models.member import Overrides
 from tsm_runtime.models.opening import open_member, settings_of
