@@ -8,11 +8,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
 ALONE := tests/train/training/test_robust_runs.py
 
-<<<<<<< HEAD
-.PHONY: demo test nightly lint javascript typecheck unit conformance demo-model clean
-=======
 .PHONY: demo test lint javascript typecheck unit docs package nightly conformance demo-model clean
->>>>>>> main
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -43,11 +39,6 @@ unit: $(ENV)/.complete $(ENV)/.pycuda
 	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --ignore $(ALONE)
 	$(ENV)/bin/pytest $(ALONE)
 
-<<<<<<< HEAD
-# What takes minutes: failures of a Ray cluster.
-nightly: $(ENV)/.complete
-	TSM_NIGHTLY=1 $(ENV)/bin/pytest -m nightly
-=======
 # The documentation site, in site/; a broken link is an error.
 docs: $(ENV)/.complete
 	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build --strict --quiet
@@ -66,7 +57,6 @@ package: $(ENV)/.complete
 # What takes too long for CI: the marked tests, and the conformance check.
 nightly: $(ENV)/.complete conformance
 	$(ENV)/bin/pytest -m nightly
->>>>>>> main
 
 # Parses and builds every backbone at full size with TensorRT for RTX, which needs no GPU (about an hour).
 conformance: $(ENV)/.complete
