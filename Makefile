@@ -8,11 +8,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
 ALONE := tests/train/training/test_robust_runs.py
 
-<<<<<<< HEAD
-.PHONY: demo test nightly lint javascript typecheck unit conformance demo-model clean
-=======
 .PHONY: demo test lint javascript typecheck unit docs package nightly conformance demo-model clean
->>>>>>> main
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -38,15 +34,11 @@ typecheck: $(ENV)/.complete
 	$(ENV)/bin/mypy
 
 unit: export TSM_BINDINGS = $(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensorrt-11
-unit: $(ENV)/.complete
+unit: export TSM_PYCUDA = $(CURDIR)/$(ENV)/pycuda
+unit: $(ENV)/.complete $(ENV)/.pycuda
 	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --ignore $(ALONE)
 	$(ENV)/bin/pytest $(ALONE)
 
-<<<<<<< HEAD
-# What takes minutes: failures of a Ray cluster.
-nightly: $(ENV)/.complete
-	TSM_NIGHTLY=1 $(ENV)/bin/pytest -m nightly
-=======
 # The documentation site, in site/; a broken link is an error.
 docs: $(ENV)/.complete
 	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build --strict --quiet
@@ -65,7 +57,6 @@ package: $(ENV)/.complete
 # What takes too long for CI: the marked tests, and the conformance check.
 nightly: $(ENV)/.complete conformance
 	$(ENV)/bin/pytest -m nightly
->>>>>>> main
 
 # Parses and builds every backbone at full size with TensorRT for RTX, which needs no GPU (about an hour).
 conformance: $(ENV)/.complete
@@ -87,6 +78,11 @@ $(ENV)/.complete: pyproject.toml constraints.txt
 	$(ENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
 	$(ENV)/bin/pip install $(PIP_FLAGS) --no-deps --target $(ENV)/tensorrt-10 tensorrt-cu13-bindings==10.16.1.11
 	$(ENV)/bin/pip install $(PIP_FLAGS) --no-deps --target $(ENV)/tensorrt-11 tensorrt-cu13-bindings==11.4.0.106
+	@touch $@
+
+# pycuda for the tests on an emulated driver, which need a C++ compiler.
+$(ENV)/.pycuda: $(ENV)/.complete tests/emulated_gpu/build_pycuda.py
+	if command -v g++ >/dev/null; then $(ENV)/bin/python tests/emulated_gpu/build_pycuda.py $(ENV)/pycuda; fi
 	@touch $@
 
 clean:

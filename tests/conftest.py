@@ -19,8 +19,6 @@ sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("runtime", "r
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give those more time of which the first has to train a model, for minutes on a busy machine."""
     for item in items:
-        if item.get_closest_marker("nightly") and os.environ.get("TSM_NIGHTLY") != "1":
-            item.add_marker(pytest.mark.skip(reason="nightly: TSM_NIGHTLY=1 runs it"))
         if "learnt_run" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(900))
 
