@@ -1,4 +1,4 @@
-"""."""
+"""The values that travel between the stages: scores of intervals, segments, scenes, results."""
 
 from __future__ import annotations
 

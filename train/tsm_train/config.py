@@ -21,10 +21,10 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-DataFormat = Literal["auto", "activitynet", "x360", "csv", "via"]
+DataFormat = Literal["auto", "activitynet", "x360", "csv", "via", "mmaction2", "segments"]
 View = Literal["panoramic", "third_person", "monocular", "binocular"]
 FolderName = Annotated[str, msgspec.Meta(pattern=r"^[^./\\][^/\\]*$")]
-"""Not empty, no slash, no dot in front: the run's folder must lie where it was asked to."""
+"""Not empty, no slash, no dot in front: the run's folder must lie inside the output folder."""
 
 
 _DATA_PATHS = ("root", "annotations", "videos", "scenes", "split", "cache")
@@ -43,9 +43,13 @@ class DataConfig(_Section, frozen=True):
 
     root: str = ""
     format: DataFormat = "auto"
-    """`auto`: by what is there."""
+    """`auto`: by what is there; `segments`: any other format of docs/formats.md."""
     annotations: str = ""
-    """ActivityNet JSON; CSV `video,label,start,end`; VIA 3 JSON, or a folder of such."""
+    """A file, or a folder with a file per video, in any format of docs/formats.md."""
+    tiers: tuple[str, ...] = ()
+    """Of ELAN: the tiers to read. Empty: all that depend on no other."""
+    unannotated: Literal["leave_out", "background"] = "leave_out"
+    """What videos of a VIA project without any entry are."""
     videos: str = ""
     """Folder that holds `<video id>.mp4` (or another container)."""
     scenes: str = ""
@@ -57,8 +61,8 @@ class DataConfig(_Section, frozen=True):
     training_subset: str = "training"
     validation_subset: str = "validation"
     capture_pattern: str = ""
-    """Regular expression whose group 1 tells the recording by a video's id, where several videos show one.
-    Empty: every video is a recording of its own. (360+x tells it itself.)"""
+    """Regular expression whose group 1 is the recording in a video's id, where several videos show one.
+    Empty: every video is a recording of its own. (360+x has its own rule.)"""
     views: Annotated[tuple[View, ...], msgspec.Meta(min_length=1)] = ("panoramic",)
     """Of 360+x; the paper's is panoramic."""
     eyes: Literal["left", "right", "both"] = "left"
@@ -238,6 +242,9 @@ class HeadConfig(_Section, frozen=True):
     passes: Count = 4
     """Passes of the backbone over each training video: the first as in deployment, the others with another
     begin, crop, mirror and colours, as `[augment]` says."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: the validation videos choose the decoding. K, 2 or more: the training videos choose it, each scored
+    by a further head that was trained on the other folds; then the validation videos choose nothing."""
     speed: Annotated[float, msgspec.Meta(ge=1, le=4)] = 1.15
     """A training window plays up to so many times as fast or as slow; 1: at its own speed."""
 

@@ -1,4 +1,4 @@
-"""."""
+"""Which frames of a video an interval gets."""
 
 from __future__ import annotations
 

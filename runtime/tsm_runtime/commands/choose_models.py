@@ -1,4 +1,4 @@
-"""."""
+"""Models, weights and fusion options of a command line or an ensemble file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""."""
+"""What all commands share: the version option, and errors as messages and exit codes."""
 
 from __future__ import annotations
 

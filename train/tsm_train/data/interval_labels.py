@@ -1,4 +1,4 @@
-"""."""
+"""The action labels of an interval, by how much of it each action covers."""
 
 from __future__ import annotations
 
