@@ -1,19 +1,22 @@
 """What running a plan needs of a GPU: memory, page-locked buffers, streams and events, behind a protocol.
 
 TensorRT takes addresses and stream handles as plain integers, so nothing else of the runtime knows which
-library they come from. pycuda is the one that is used; another only has to fit `DeviceMemory`.
+library they come from: pycuda or cuda.bindings.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.gpu import Gpu
+from tsm_runtime.errors import BackendError
 
-ALIGNMENT = 256
+ALIGNMENT = 512
 """Bytes that the address of every tensor of a plan is to be a multiple of."""
 
 
@@ -90,13 +93,15 @@ class DeviceMemory(Protocol):
     """One GPU. Every call but `active` and `close` is made within `active()`; all raise DeviceError."""
 
     gpu: Gpu
+    library: str
+    """What the driver is called through."""
 
     def active(self) -> AbstractContextManager[None]:
         """Make this GPU the one that the calling thread works with, until the block ends."""
         ...
 
     def allocate(self, num_bytes: int) -> DeviceBuffer:
-        """Take memory on the GPU, aligned to 256 bytes at least."""
+        """Take memory on the GPU, aligned to `ALIGNMENT` bytes at least."""
         ...
 
     def pin(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> PinnedBuffer:
@@ -129,11 +134,27 @@ class DeviceMemory(Protocol):
 
 
 def open_device(index: int) -> DeviceMemory:
-    """Return the memory of a GPU, in CUDA's order.
+    """Return the memory of a GPU, in CUDA's order, through the package that is installed.
+
+    pycuda where both are, unless TSM_CUDA=bindings.
 
     Raises:
-        BackendError: pycuda is not installed, or there is no such GPU.
+        BackendError: neither pycuda nor cuda.bindings is installed, or there is no such GPU.
     """
+    wanted = os.environ.get("TSM_CUDA", "")
+    if wanted not in ("", "pycuda", "bindings"):
+        raise BackendError(f"TSM_CUDA={wanted}: expected pycuda or bindings")
+    if wanted == "bindings" or (not wanted and find_spec("pycuda") is None and _has_bindings()):
+        from tsm_runtime.backends.cuda.bindings_memory import BindingsMemory
+
+        return BindingsMemory(index)
     from tsm_runtime.backends.cuda.pycuda_memory import PycudaMemory
 
     return PycudaMemory(index)
+
+
+def _has_bindings() -> bool:
+    try:
+        return find_spec("cuda.bindings.driver") is not None
+    except ModuleNotFoundError:
+        return False

@@ -34,6 +34,8 @@ class PycudaMemory:
         BackendError: pycuda is not installed, or there is no such GPU.
     """
 
+    library = "pycuda"
+
     def __init__(self, index: int) -> None:
         self._cuda = _driver()
         try:
@@ -171,7 +173,8 @@ def _driver() -> Any:
     except ImportError as error:  # not installed, or without the driver's library, which it links
         raise BackendError(
             f"plans need pycuda, which does not load ({error}): pip install 'tsm-tal[tensorrt]'"
-            " on a machine with an NVIDIA driver and CUDA's toolkit"
+            " on a machine with an NVIDIA driver and CUDA's toolkit, or 'tsm-tal[tensorrt-bindings]' without"
+            " a toolkit"
         ) from error
     return pycuda.driver
 

@@ -100,7 +100,10 @@ class TensorrtBackend:
             self.close()
             raise
         gpu = self._memory.gpu
-        self.name = f"{info.library} {self._trt.__version__} on {gpu.name}, {_precision(bundle, name)}"
+        self.name = (
+            f"{info.library} {self._trt.__version__} on {gpu.name} ({self._memory.library}),"
+            f" {_precision(bundle, name)}"
+        )
         notice = other_model(info, gpu)
         self.best_batch = info.batch[1]
         self.frame_pool = FramePool(self._pinned.make)
