@@ -195,6 +195,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
         bf16: bool = False,
         num_threads: int | None = None,
         parallel_calls: int = 1,
+        device: int = 0,
     ) -> Backend:
         calls.append((name, engine, bf16))
         if name.endswith(".plan"):
