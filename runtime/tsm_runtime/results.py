@@ -1,4 +1,4 @@
-"""."""
+"""The types that travel: segments, scores of intervals, scenes, and the result of a video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""."""
+"""Where a bundle lies: given, in the environment, in the current folder, or the embedded demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""."""
+"""manifest.json of a bundle: what its models take and give, and what built them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""."""
+"""Options --model, --ensemble and --weights to the members of an ensemble."""
 
 from __future__ import annotations
 

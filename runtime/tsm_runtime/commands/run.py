@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 import tsm_runtime.commands.run_options as options
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import is_terminal
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_run(
     videos: options.Videos = None,
     model: options.Models = None,
@@ -107,7 +107,8 @@ def tsm_run(
     from tsm_runtime.archive.choice import ArchiveOptions
     from tsm_runtime.archive.shard import Shard
     from tsm_runtime.commands.run_captures import CaptureRequest
-    from tsm_runtime.commands.run_files import FileRequest, run_files
+    from tsm_runtime.commands.run_files import run_files
+    from tsm_runtime.commands.run_request import FileRequest
 
     captures = CaptureRequest(captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets)
     files = FileRequest(

@@ -8,21 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from tsm_runtime.archive.choice import ArchiveOptions
 from tsm_runtime.archive.settings import Settings
 from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.commands.run_request import FileRequest
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Overrides
 from tsm_runtime.outputs.sinks import choose_format, means_folder
-
-if TYPE_CHECKING:
-    from tsm_runtime.commands.run_files import FileRequest
 
 
 def into_folder(request: FileRequest) -> bool:

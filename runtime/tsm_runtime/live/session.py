@@ -20,15 +20,15 @@ from tsm_runtime.live.backlog import (
     Break,
     Clip,
     Dropped,
-    Ended,
     Gap,
     Item,
     Opened,
     Passed,
     Picture,
     Resumed,
+    StreamEnded,
 )
-from tsm_runtime.live.capture import STOPPED, Capture
+from tsm_runtime.live.capture import STOPPED, StreamCapture
 from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
@@ -156,7 +156,7 @@ class _Session:
             drop=self.drop == "oldest",
             at_once={feed.number: feed.spec.num_open for feed in self.feeds},
         )
-        self.capture = Capture(
+        self.capture = StreamCapture(
             source, self.feeds, self.backlog, stop, reconnect_seconds=options.reconnect_seconds
         )
         self.tracks = Tracks(members, options.fusion, options.min_score)
@@ -183,13 +183,13 @@ class _Session:
             self.backlog.close()
             thread.join(0 if self.hangs else _STOP_TIMEOUT_SECONDS)
 
-    def _until_the_end(self) -> Generator[Event, None, Ended]:
+    def _until_the_end(self) -> Generator[Event, None, StreamEnded]:
         """Yield all events; return how it ended."""
         opened = False
-        ended: Ended | None = None
+        ended: StreamEnded | None = None
         while ended is None:
             items = self._next_items()
-            if isinstance(items[0], Ended):
+            if isinstance(items[0], StreamEnded):
                 ended = items[0]
                 break
             opened = opened or isinstance(items[0], Opened)
@@ -199,7 +199,7 @@ class _Session:
                 raise
             except Exception as error:  # of a backend: open segments are reported all the same
                 reason = str(error) or type(error).__name__
-                ended = Ended(at=self.reporter.at, reason=reason, complete=False, error=error)
+                ended = StreamEnded(at=self.reporter.at, reason=reason, complete=False, error=error)
         if opened:
             yield from self.reporter.segments(self.tracks.close(final=True))
             yield self.reporter.end(ended, self.tracks.num_intervals, self.capture.counts)
@@ -216,7 +216,7 @@ class _Session:
                 patience -= _POLL_SECONDS
                 if patience <= 0:
                     self.hangs = True
-                    return [Ended(at=self.reporter.at, reason=STOPPED)]
+                    return [StreamEnded(at=self.reporter.at, reason=STOPPED)]
 
     def _handle(self, items: list[Item]) -> Iterator[Event]:
         match items[0]:
@@ -272,7 +272,7 @@ class _Session:
                 self.broken = {(m, index) for m, index in self.broken if m != member or index >= stop}
             self.tracks.skip_to(member, stop)
 
-    def _why_nothing(self, ended: Ended) -> str:
+    def _why_nothing(self, ended: StreamEnded) -> str:
         t, frames = self.feeds[self.finest].spec.interval_seconds, self.capture.counts.frames
         if not frames:
             return f"no frame of the video stream could be decoded ({ended.reason})"

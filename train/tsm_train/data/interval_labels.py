@@ -1,4 +1,4 @@
-"""."""
+"""The label of an interval in training, from the annotated segments that cover it."""
 
 from __future__ import annotations
 

@@ -126,14 +126,3 @@ class DeviceMemory(Protocol):
     def close(self) -> None:
         """Leave the GPU, when everything that was taken has been given back; may be called twice."""
         ...
-
-
-def open_device(index: int) -> DeviceMemory:
-    """Return the memory of a GPU, in CUDA's order.
-
-    Raises:
-        BackendError: pycuda is not installed, or there is no such GPU.
-    """
-    from tsm_runtime.backends.cuda.pycuda_memory import PycudaMemory
-
-    return PycudaMemory(index)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.gpu import Gpu
-from tsm_runtime.backends.cuda.memory import DeviceError, DeviceEvent, DeviceStream
+from tsm_runtime.backends.cuda.memory import DeviceError, DeviceEvent, DeviceMemory, DeviceStream
 from tsm_runtime.errors import BackendError
 
 _Kind = TypeVar("_Kind")
@@ -193,3 +193,12 @@ def _pop_in_driver() -> None:
     library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     popped = ctypes.c_void_p()
     library.cuCtxPopCurrent_v2(ctypes.byref(popped))
+
+
+def open_device(index: int) -> DeviceMemory:
+    """Return the memory of a GPU, in CUDA's order.
+
+    Raises:
+        BackendError: pycuda is not installed, or there is no such GPU.
+    """
+    return PycudaMemory(index)

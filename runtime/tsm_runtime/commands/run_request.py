@@ -1,0 +1,75 @@
+"""The options of `tsm-run` on files and captures, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsm_runtime.archive.choice import ArchiveOptions
+from tsm_runtime.commands.run_captures import CaptureRequest
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.names import Format
+from tsm_runtime.fusion.ensemble_file import Ensemble
+from tsm_runtime.models.nvdec import Hwdec
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.video.finding import Ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRequest:
+    """Options of the command as given; None where not."""
+
+    videos: tuple[str, ...] = ()
+    captures: CaptureRequest | None = None
+    video_id: str | None = None
+    output: str | None = None
+    format: Format | None = None
+    label_map: Path | None = None
+    overlay: Path | None = None
+    report: Path | None = None
+    embed: bool = False
+    truth: Path | None = None
+    start: float = 0.0
+    end: float | None = None
+    batch: int | None = None
+    jobs: int | None = None
+    hwdec: Hwdec = "none"
+    rate: float | None = None
+    playlists: bool = False
+    ids: Ids = "auto"
+    archive: ArchiveOptions = field(default_factory=ArchiveOptions)
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if any(video == "-" or "://" in video for video in self.videos):
+            raise UsageError("an address or - is a stream: use tsm-live")
+        if self.captures is not None:
+            self._check_captures(self.captures.option)
+
+    def _check_captures(self, option: str) -> None:
+        if self.videos:
+            raise UsageError(f"{self.videos[0]} beside {option}: which view is it? name it with --view")
+        alone = {
+            "--overlay": self.overlay,
+            "--report": self.report,
+            "--embed": self.embed or None,
+            "--truth": self.truth,
+            "--start": self.start or None,
+            "--end": self.end,
+        }
+        for name, given in alone.items():
+            if given is not None:
+                raise UsageError(f"{name} is for a video alone: leave it out beside {option}")
+
+    def options(self, ensemble: Ensemble, num_members: int) -> Options:
+        """Return the options of the run."""
+        return Options(
+            start_seconds=self.start,
+            end_seconds=self.end,
+            # An ensemble drops after the fusion: weak segments support those of other members.
+            min_score=ensemble.min_score if num_members == 1 else 0.0,
+            batch_size=self.batch,
+            rate=self.rate,
+            allow_playlists=self.playlists,
+            fusion=ensemble.options,
+        )
