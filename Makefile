@@ -8,7 +8,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
 ALONE := tests/train/training/test_robust_runs.py
 
-.PHONY: demo test lint javascript typecheck unit conformance demo-model clean
+.PHONY: demo test lint javascript typecheck unit docs package nightly conformance demo-model clean
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -37,6 +37,25 @@ unit: export TSM_BINDINGS = $(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensor
 unit: $(ENV)/.complete
 	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --ignore $(ALONE)
 	$(ENV)/bin/pytest $(ALONE)
+
+# The documentation site, in site/; a broken link is an error.
+docs: $(ENV)/.complete
+	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build --strict --quiet
+
+# Wheel and sdist in dist/, checked, and the wheel installed into an environment of its own, where the demo runs.
+package: $(ENV)/.complete
+	rm -rf dist $(ENV)-wheel
+	$(ENV)/bin/python -m build --no-isolation --outdir dist . >/dev/null
+	$(ENV)/bin/twine check --strict dist/*
+	$(ENV)/bin/check-wheel-contents --package train/tsm_train --package export/tsm_export \
+	  --package runtime/tsm_runtime --package serve/tsm_serve dist/*.whl
+	$(PYTHON) -m venv $(ENV)-wheel
+	$(ENV)-wheel/bin/pip install $(PIP_FLAGS) "$$(echo dist/*.whl)[cpu]"
+	cd dist && ../$(ENV)-wheel/bin/tsm-run --demo
+
+# What takes too long for CI: the marked tests, and the conformance check.
+nightly: $(ENV)/.complete conformance
+	$(ENV)/bin/pytest -m nightly
 
 # Parses and builds every backbone at full size with TensorRT for RTX, which needs no GPU (about an hour).
 conformance: $(ENV)/.complete

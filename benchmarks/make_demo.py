@@ -34,7 +34,7 @@ VIDEO_SEED = 20_000
 VIDEO_SECONDS = 30.0
 SIZE = 144
 """Width and height of all videos, in pixels."""
-HEAD = ("head.passes=2", "head.epochs=60")
+HEAD = ("head.passes=4", "head.epochs=40")
 HEAD_VIDEOS = 56
 REQUEST = ExportRequest(half_weights=True, targets=("onnx",))
 

@@ -70,3 +70,16 @@ def write_tiny_bundle(folder: Path, model: onnx.ModelProto | None = None, **chan
     (folder / "model.fp32.onnx").write_bytes(data)
     (folder / "manifest.json").write_text(json.dumps({**tiny_manifest(data), **changes}))
     return folder
+
+
+def write_without_head(source: Path, folder: Path) -> Path:
+    """Write a bundle as it is but for its temporal head."""
+    folder.mkdir(parents=True)
+    manifest = json.loads((source / "manifest.json").read_text())
+    for key in ("temporal_head", "decoding"):
+        manifest.pop(key, None)
+    manifest["files"] = {name: f for name, f in manifest["files"].items() if f.get("kind") != "head"}
+    for name in manifest["files"]:
+        (folder / name).write_bytes((source / name).read_bytes())
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

@@ -22,7 +22,39 @@ class Answer(NamedTuple):
     body: Any
 
 
-class Server:
+class Process:
+    """A server in a process of its own, which prints its address first."""
+
+    def __init__(self, module: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.close()
+
+    def stop(self, with_signal: int = signal.SIGINT) -> int:
+        self.process.send_signal(with_signal)
+        try:
+            return self.process.wait(60)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Server(Process):
     """A `tsm-review` process of its own.
 
     Args:
@@ -30,12 +62,8 @@ class Server:
     """
 
     def __init__(self, *arguments: object, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "tsm_serve.commands.review", *map(str, arguments), "--no-browser"]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
-        )
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
+        given = [*map(str, arguments), "--no-browser"]
+        super().__init__("tsm_serve.commands.review", given, environment or {})
         self.base, _, self.token = self.address.partition("/?token=")
         assert self.token, "it did not start"
 
@@ -52,24 +80,6 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, json.loads(error.read() or b"null"))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.close()
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.wait(30)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 StartServer = Callable[..., Server]

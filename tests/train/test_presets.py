@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tsm_runtime.errors import UsageError
@@ -39,7 +40,17 @@ def test_each_loads_and_is_called_what_its_file_is(name: str, tmp_path: Path) ->
 
 
 def test_the_trained_rows_of_the_table_are_there() -> None:
-    assert {name for name in preset_names() if name.startswith("x360")} == set(PAPER)
+    heads = {f"{name}-head" for name in PAPER}
+    assert {name for name in preset_names() if name.startswith("x360")} == set(PAPER) | heads
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_form_with_a_head_differs_in_the_head_alone(name: str, tmp_path: Path) -> None:
+    plain = load_config(preset_path(name), root=tmp_path)
+    headed = load_config(preset_path(f"{name}-head"), root=tmp_path)
+    assert plain.head is None
+    assert headed.head is not None
+    assert msgspec.structs.replace(headed, name=name, head=None) == plain
 
 
 @pytest.mark.parametrize(("name", "row"), PAPER.items())

@@ -87,8 +87,8 @@ class ModelConfig(_Section, frozen=True):
     width_mult: Positive = 1.0
     """Only for mobilenet_v2."""
     pretrained: str = ""
-    """`imagenet`, a file, or empty for random weights. Of a checkpoint of tsm-train, outputs whose labels
-    this run has too are taken over as well."""
+    """`imagenet`, `demo` (the embedded demo model), a file, or empty for random weights. Of the demo model
+    and of checkpoints of tsm-train, outputs whose labels this run has too are taken over as well."""
     head: Literal["softmax", "sigmoid"] = "softmax"
     """`softmax`: an interval is of one action or background; `sigmoid`: of any number of actions."""
     scene_head: bool = True
@@ -147,6 +147,15 @@ class TrainConfig(_Section, frozen=True):
     """Frames whose middle is nearer to the start or end of an action do not count in the per-frame loss."""
     label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Share of each action target that is spread evenly over all outputs (arXiv 1512.00567, 7)."""
+    focal_gamma: NotNegative = 0.0
+    """Each action loss is multiplied by (1 - p)^this, p the probability of the truth: what is easy counts
+    less (focal loss, arXiv 1708.02002, 3.2); 0: all count alike."""
+    logit_adjustment: NotNegative = 0.0
+    """In training this * log(share of the class among the intervals) is added to the logits of a softmax
+    head, so that rare classes win by more (arXiv 2007.07314, 3); 0: not."""
+    mixup: NotNegative = 0.0
+    """Clips of a batch are mixed in pairs, a : 1 - a with a from Beta(this, this), and so are their losses
+    (arXiv 1710.09412); 0: not."""
     freeze_bn: Literal["none", "partial", "all"] = "none"
     """Batch norms that keep statistics and weights: `partial` is all but the first, as in TSN and TSM."""
     ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
@@ -228,6 +237,9 @@ class HeadConfig(_Section, frozen=True):
     passes: Count = 4
     """Passes of the backbone over each training video: the first as in deployment, the others with another
     begin, crop, mirror and colours, as `[augment]` says."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: the validation videos choose the decoding. K, 2 or more: the training videos choose it, each scored
+    by a further head that was trained on the other folds; then the validation videos choose nothing."""
     speed: Annotated[float, msgspec.Meta(ge=1, le=4)] = 1.15
     """A training window plays up to so many times as fast or as slow; 1: at its own speed."""
 
@@ -262,6 +274,10 @@ class Config(_Section, frozen=True):
         if 0 < self.store.size < self.clip.size:
             raise ValueError(
                 f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
+            )
+        if self.train.logit_adjustment and self.model.head == "sigmoid":
+            raise ValueError(
+                "train.logit_adjustment is for a softmax head; leave it out with model.head sigmoid"
             )
         if self.head is not None and self.clip.window_seconds > self.clip.interval_seconds:
             raise ValueError(
@@ -378,6 +394,6 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             **{key: absolute(getattr(data, key)) for key in _DATA_PATHS},
         ),
         model=model
-        if model.pretrained in ("", "imagenet")
+        if model.pretrained in ("", "imagenet", "demo")
         else msgspec.structs.replace(model, pretrained=absolute(model.pretrained)),
     )

@@ -16,7 +16,8 @@ from tsm_runtime.backends.tensorrt.plan_fit import require_fit
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import ModelFile
 from tsm_runtime.errors import BackendError, BundleError, CheckError, RunError, TsmError
-from tsm_runtime.results import IntervalScores, Segment
+from tsm_runtime.models.temporal_head import HEAD_MODELS, HeadStream, TemporalHead, joined_frames
+from tsm_runtime.results import FrameScores, IntervalScores, Segment
 from tsm_runtime.segments.find import find_segments
 from tsm_runtime.terminal import printable
 from tsm_runtime.verification.clip_sets import ClipSet, video_clips
@@ -34,6 +35,9 @@ from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
 REFERENCE = "model.fp32.onnx"
 """On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
+
+_HEAD_CHUNK_FRAMES = 16
+"""Few, so that chunks begin and end within every clip set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,9 @@ def verify(
                 bundle.model_bytes(name)
                 _require_this_machine(name, files[name])
                 tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
-                compare = run.compare_pictures if files[name].kind == "preprocess" else run.compare
+                compare = {"preprocess": run.compare_pictures, "head": run.compare_temporal_head}.get(
+                    files[name].kind, run.compare
+                )
                 for comparison in compare(variant, tolerance):
                     comparisons.append(comparison)  # one by one: the next may fail
             except BackendError as error:
@@ -151,6 +157,22 @@ def verify(
     return VerificationReport(
         reference=run.reference, comparisons=tuple(comparisons), failed=failed, not_run=not_run
     )
+
+
+def _features(backend: Backend, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the features (N * T, D) of clips (N, T, size, size, 3), scored one by one."""
+    found = [backend.infer(frames[row : row + 1]).features for row in range(len(frames))]
+    known = [features for features in found if features is not None]
+    if len(known) < len(found):
+        raise BundleError(f"{REFERENCE}: gives no features for the temporal head; export the bundle again")
+    return np.concatenate([features.reshape(-1, features.shape[2]) for features in known])
+
+
+def _in_chunks(head: TemporalHead, features: npt.NDArray[np.float32]) -> FrameScores:
+    """Return a head's scores of frames that arrive a few at a time."""
+    stream, step = HeadStream(head, 1.0, _HEAD_CHUNK_FRAMES), _HEAD_CHUNK_FRAMES
+    chunks = [stream.push(first, features[first : first + step]) for first in range(0, len(features), step)]
+    return joined_frames([part for chunk in [*chunks, stream.close()] for part in chunk])
 
 
 def _line(error: TsmError) -> str:
@@ -238,6 +260,32 @@ class _Run:
             scorer = self._scorer(backend, variant, [clips for clips, _ in videos])
             for clips, heads in videos:
                 yield self._compare_video(graph, scorer, clips, heads, variant, tolerance)
+
+    def compare_temporal_head(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
+        """Yield, for each clip set, a temporal head in short chunks beside the fp32 head on all frames.
+
+        Both get the features that the reference gives for the clips; noise counts as one video.
+        """
+        whole = TemporalHead(self._bundle, HEAD_MODELS[0])
+        parts = TemporalHead(self._bundle, variant.file)
+        with closing(self._open(Variant(REFERENCE))) as backend:
+            for clips, _ in self._expected:
+                features = _features(backend, clips.frames)
+                scores, actionness, _ = whole.infer(features)
+                got = _in_chunks(parts, features)
+                heads = {"frame_scores": compare_head(scores, got.action)}
+                if got.actionness is not None:
+                    heads["actionness"] = compare_head(actionness[:, None], got.actionness[:, None])
+                yield Comparison(
+                    variant=variant,
+                    backend=f"onnxruntime, {len(features)} frames",
+                    clips=clips.name,
+                    num_clips=len(clips.frames),
+                    batch_sizes=(_HEAD_CHUNK_FRAMES,),
+                    heads=heads,
+                    segments=None,
+                    tolerance=tolerance,
+                )
 
     def _compare_video(
         self,

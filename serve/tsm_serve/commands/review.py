@@ -31,6 +31,10 @@ def tsm_review(
     annotator: Annotated[
         str | None, typer.Option(help="name in the truth file [default: the user's]", show_default=False)
     ] = None,
+    train_config: Annotated[
+        Path | None,
+        typer.Option("--train", help="TOML of tsm-train for trainings from the page; its [data] is not used"),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(help=f"0: any [default: {DEFAULT_PORT} or the next free one]", min=0, max=65535),
@@ -51,7 +55,7 @@ def tsm_review(
     truth = truth or folder / "ground_truth.json"
     if folder.is_dir() and not truth.absolute().parent.is_dir():
         raise UsageError(f"--truth {truth}: there is no folder {truth.parent}")
-    session = Session(ProjectPlaces(folder=folder, truth=truth), annotator)
+    session = Session(ProjectPlaces(folder=folder, truth=truth), annotator, train_config)
     session.add_drafts(model, drafts)
     for line in session.warnings():
         warn(f"tsm-review: {line}")

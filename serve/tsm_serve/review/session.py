@@ -13,7 +13,10 @@ from tsm_serve.local_server import serve
 from tsm_serve.review.app import review_app
 from tsm_serve.review.drafting import read_drafts
 from tsm_serve.review.hub import Hub
+from tsm_serve.review.loop_api import loop_routes
 from tsm_serve.review.project import Project, ProjectPlaces, user_name
+from tsm_serve.review.training import Training
+from tsm_serve.review.videos import videos_root
 
 
 class Session:
@@ -22,14 +25,25 @@ class Session:
     Args:
         places: folder of videos and truth file.
         annotator: name in the truth file; None: the user's.
+        train_config: TOML for trainings from the page; None: a small network.
 
     Raises:
         UsageError: see `Project`.
     """
 
-    def __init__(self, places: ProjectPlaces, annotator: str | None) -> None:
+    def __init__(
+        self, places: ProjectPlaces, annotator: str | None, train_config: Path | None = None
+    ) -> None:
         self.hub = Hub()
         self.project = Project(places, annotator or user_name(), self.hub.publish)
+        self.training = Training(
+            self.project.truth,
+            videos_root(places.folder),
+            places.state / "train",
+            self.hub.publish,
+            self._take_bundle,
+            config=train_config,
+        )
         self.token = secrets.token_urlsafe(24)
 
     def address(self, port: int) -> str:
@@ -46,7 +60,14 @@ class Session:
         if segments is not None:
             read_drafts(segments, self.project.drafts)
         if model is not None:
-            self.project.drafting.begin(model, list(self.project.videos.values()))
+            self._take_bundle(model)
+
+    def _take_bundle(self, bundle: Path) -> None:
+        """Let a bundle make drafts, first of the videos that are not done."""
+        lines = {line["id"]: line["state"] == "done" for line in self.project.list_videos()}
+        videos = sorted(self.project.videos.values(), key=lambda video: lines[video.video_id])
+        self.project.drafting.begin(bundle, videos)
+        self.hub.publish({"kind": "project"})
 
     def warnings(self) -> list[str]:
         """Return what a person should know before the page opens."""
@@ -66,8 +87,12 @@ class Session:
     def run(self, listening: socket.socket, on_start: Callable[[str], None]) -> None:
         """Serve until the process is interrupted; `on_start` gets the page's address."""
         port = listening.getsockname()[1]
-        app = review_app(self.project, self.hub, token=self.token, port=port)
-        serve(app, listening, lambda: on_start(self.address(port)))
+        more = loop_routes(self.project, self.training)
+        app = review_app(self.project, self.hub, token=self.token, port=port, more=more)
+        try:
+            serve(app, listening, lambda: on_start(self.address(port)))
+        finally:
+            self.training.stop()
 
 
 def open_browser(address: str) -> None:

@@ -21,6 +21,8 @@ from tsm_runtime.models.opening import open_member, settings_of
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.segments.decoding.settings import Decoding
+from tsm_runtime.verification.clip_sets import noise_clips
+from tsm_runtime.verification.verify import verify
 from tsm_train.config import HeadConfig, load_config
 from tsm_train.data.dataset import open_data
 from tsm_train.head.checkpoint import HEAD_FILE, HeadCheckpoint, load_head, save_head, weights_sha256
@@ -73,6 +75,16 @@ def test_the_bundle_holds_the_head_in_both_precisions(bundle: Path, head: HeadCh
     assert manifest.decoding == head.decoding
     assert manifest.temporal_head is not None
     assert manifest.temporal_head.backbone_sha256 == manifest.files["model.fp32.onnx"].sha256
+
+
+def test_tsm_verify_compares_the_head_in_chunks(bundle: Path) -> None:
+    opened = load_bundle(bundle)
+    report = verify(opened, [noise_clips(opened.manifest.clip_spec)], num_threads=1)
+    assert report.failed_files == ()
+    assert {"head.fp32.onnx", "head.fp16.onnx"} <= set(report.compared_files)
+    found = {c.variant.file: c for c in report.comparisons}
+    assert found["head.fp32.onnx"].heads["frame_scores"].max_abs_error < 1e-5
+    assert 0 < found["head.fp16.onnx"].heads["frame_scores"].max_abs_error < 0.05
 
 
 def test_tsm_run_gives_the_segments_of_the_head(

@@ -186,9 +186,9 @@ def test_the_segments_of_the_demo_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run(video, member)
     member.backend.close()
     assert len(expected.segments) > 3
-    assert [(s.label, s.start_seconds, s.end_seconds) for s in found.segments] == [
-        (s.label, s.start_seconds, s.end_seconds) for s in expected.segments
-    ]
+    assert [s.label for s in found.segments] == [s.label for s in expected.segments]
+    bounds, wanted = ([(s.start_seconds, s.end_seconds) for s in r.segments] for r in (found, expected))
+    np.testing.assert_allclose(bounds, wanted, atol=0.13)  # a frame
     difference = [a.score - b.score for a, b in zip(found.segments, expected.segments, strict=True)]
     assert np.abs(difference).max() < 0.05
     same = found.scores.action.argmax(1) == expected.scores.action.argmax(1)

@@ -96,9 +96,9 @@ def test_the_demo_model_says_the_same_as_on_onnxruntime() -> None:
 
         found = run(folder / "video.mp4", replace(member, backend=backend), Options(batch_size=3))
     wanted = run(folder / "video.mp4", member)
-    assert [(s.label, s.start_seconds, s.end_seconds) for s in found.segments] == [
-        (s.label, s.start_seconds, s.end_seconds) for s in wanted.segments
-    ]
+    assert [s.label for s in found.segments] == [s.label for s in wanted.segments]
+    bounds, expected = ([(s.start_seconds, s.end_seconds) for s in r.segments] for r in (found, wanted))
+    np.testing.assert_allclose(bounds, expected, atol=1e-4)
     assert found.scores is not None
     assert wanted.scores is not None
     np.testing.assert_allclose(found.scores.action, wanted.scores.action, atol=ATOL)

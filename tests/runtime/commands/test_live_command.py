@@ -20,7 +20,7 @@ from media import write_levels, write_video
 pytest.importorskip("onnx")
 
 from fakes import FREE, LEAST
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import write_tiny_bundle, write_without_head
 from tiny_online import tiny_online_model, write_online_bundle
 
 from tsm_runtime.bundle.finding import demo_folder
@@ -183,7 +183,7 @@ def test_the_demo_live_is_the_demo_of_files(
     tsm_run = command("tsm-run", run_main, monkeypatch, capfdbinary)
     tsm_live = command("tsm-live", main, monkeypatch, capfdbinary)
     video = demo_folder() / "video.mp4"
-    model = ("--model", demo_folder() / "bundle")
+    model = ("--model", write_without_head(demo_folder() / "bundle", tmp_path / "clips"))
     assert tsm_run(video, *model, "-o", "file.json").code == 0
     (expected,) = read_segments(Path("file.json")).values()
     for batch in (1, 8):

@@ -741,8 +741,10 @@ def test_the_embedded_demo(tsm_verify: Command, tmp_path: Path) -> None:
     for name, content in files.items():
         (folder / name).write_bytes(content)
         entries[name] = ModelFile(sha256=sha256(content), precision=name.split(".")[1])  # type: ignore[arg-type]
-    manifest = load_bundle(source).manifest
-    (folder / "manifest.json").write_bytes(encode_manifest(msgspec.structs.replace(manifest, files=entries)))
+    manifest = msgspec.structs.replace(
+        load_bundle(source).manifest, files=entries, temporal_head=None, decoding=None
+    )
+    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
     code, out, err = tsm_verify("demo", "--clips", 6, "--threads", 1, "--json")
     assert (code, err) == (0, "")
     found = {(f["file"], f["input"]): f for f in json.loads(out)["verification"]["files"]}

@@ -315,3 +315,29 @@ def test_where_nothing_can_be_saved_the_page_says_so(
 ) -> None:
     review_browser.show(start_server(folder, "--truth", "/proc/truth.json").address)
     assert "nothing can be saved" in review_browser.text("#notices")
+
+
+def test_what_next_names_a_video_and_goes_to_its_moment(
+    review_browser: ReviewBrowser, start_server: StartServer, folder: Path, tiny_bundle: Path
+) -> None:
+    write_video(folder / "other.webm", counted(60, step=2), codec="libvpx", options={})
+    review_browser.show(start_server(folder, "--model", tiny_bundle).address)
+    review_browser.until("document.querySelectorAll('.state-draft').length === 2")
+    review_browser.click("#suggest-button")
+    review_browser.until("document.querySelectorAll('#dialog-body tbody tr').length === 2")
+    review_browser.run(
+        "[...document.querySelectorAll('#dialog-body tbody tr')].find(e => e.textContent.includes('other'))"
+        ".querySelector('button').click()"
+    )
+    review_browser.until("document.getElementById('video-title').textContent === 'other'")
+    assert not review_browser.run("return document.getElementById('dialog').open")
+
+
+def test_training_needs_a_video_that_is_done(
+    review_browser: ReviewBrowser, start_server: StartServer, folder: Path
+) -> None:
+    review_browser.show(start_server(folder).address)
+    review_browser.click("#train-button")
+    review_browser.until("document.getElementById('dialog').open")
+    review_browser.click("#dialog-buttons button")
+    review_browser.until("document.getElementById('training-stage').textContent.includes('finish one first')")

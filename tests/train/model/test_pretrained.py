@@ -205,7 +205,7 @@ def test_something_else_in_a_readable_file(model, tmp_path, content):
 
 
 def test_missing_file_and_unknown_ending(model, tmp_path):
-    with pytest.raises(UsageError, match=r"no file .*none\.pth\. Give a file or 'imagenet'"):
+    with pytest.raises(UsageError, match=r"no file .*none\.pth\. Give a file, 'imagenet' or 'demo'"):
         load_pretrained(model, tmp_path / "none.pth")
     (tmp_path / "model.onnx").touch()
     with pytest.raises(UsageError, match=r"unknown ending; allowed: \.safetensors, \.pth, \.pt, \.tar"):

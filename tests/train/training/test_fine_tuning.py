@@ -3,12 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import UsageError
+from tsm_runtime.models.choice import open_backend
 from tsm_runtime.results import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, load_config
+from tsm_train.model.pretrained import DEMO_FILE
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training import train as training
@@ -126,3 +131,20 @@ def test_a_run_that_starts_from_another(
     learnt = load_checkpoint(learnt_run / "best.safetensors")
     assert f"starts from {learnt_run}/best.safetensors: backbone; " in capsys.readouterr().err
     assert metrics == pytest.approx(learnt.metrics, abs=0.01)
+
+
+def test_the_demo_model_is_a_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its checkpoint gives the bundle's scores, and hands over the outputs of labels that both have."""
+    backend = open_backend(load_bundle(demo_folder() / "bundle"))
+    clips = np.random.default_rng(0).integers(0, 256, (3, 4, 96, 96, 3), dtype=np.uint8)
+    expected = backend.infer(clips).action
+    model = load_checkpoint(DEMO_FILE).model()
+    with torch.inference_mode():
+        found = model(torch.from_numpy(clips))[0].softmax(1)
+    np.testing.assert_allclose(found.numpy(), expected, atol=5e-3)
+
+    labels = Labels(("waving", "pouring", BACKGROUND), ("room",))
+    started = build_model(config(backbone="efficientnet_lite0", width_mult=1.0), labels)
+    start_from(started, "demo", labels)
+    assert "2 of 3 actions (new: pouring" in told(capsys)
+    assert torch.equal(started.action_head.weight[0], model.action_head.weight[7])

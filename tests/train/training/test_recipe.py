@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, IntervalScores, Result, Segment
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import Config, TrainConfig, load_config
@@ -108,6 +109,65 @@ def test_label_smoothing_of_both_heads() -> None:
     sigmoid = action_loss(logits, torch.tensor([[1.0, 0.0]]), smoothing=0.2)
     yes, no = p.log(), (1 - p).log()
     torch.testing.assert_close(sigmoid, -(0.9 * yes[0] + 0.1 * no[0] + 0.1 * yes[1] + 0.9 * no[1]))
+
+
+def test_focal_loss_of_both_heads() -> None:
+    logits = torch.tensor([[2.0, -1.0], [0.0, 1.0]])
+    p = logits.softmax(1)
+    expected = -((1 - p[0, 0]) ** 2 * p[0, 0].log() + (1 - p[1, 0]) ** 2 * p[1, 0].log()) / 2
+    torch.testing.assert_close(action_loss(logits, torch.tensor([0, 0]), focal_gamma=2.0), expected)
+    q = logits.sigmoid()[0]
+    expected = -((1 - q[0]) ** 2 * q[0].log() + q[1] ** 2 * (1 - q[1]).log())
+    got = action_loss(logits[:1], torch.tensor([[1.0, 0.0]]), focal_gamma=2.0)
+    torch.testing.assert_close(got, expected)
+
+
+def test_logit_adjustment_adds_the_log_shares_of_the_classes(config_file: Path, tmp_path: Path) -> None:
+    labels = Labels(("walk", BACKGROUND), ())
+    run = run_of(load_config(config_file), labels, tmp_path)
+    run.model.eval()
+    frames = torch.zeros(2, 8, 32, 32, 3)
+    plain, _, _ = run._logits(frames, per_frame=False)
+    run._adjustment = torch.tensor([0.25, 0.75]).log()
+    adjusted, _, of_frames = run._logits(frames, per_frame=True)
+    assert of_frames is not None
+    torch.testing.assert_close(adjusted - plain, run._adjustment.expand(2, 2))
+    torch.testing.assert_close(of_frames.mean(1), adjusted)
+    with pytest.raises(UsageError, match="logit_adjustment is for a softmax head"):
+        load_config(config_file, ["train.logit_adjustment=1.0", 'model.head="sigmoid"'])
+
+
+def test_mixup_mixes_clips_and_losses(config_file: Path, tmp_path: Path) -> None:
+    labels = Labels(("walk", BACKGROUND), ())
+    run = run_of(load_config(config_file, ["train.mixup=0.4"]), labels, tmp_path)
+    run.model.eval()
+    torch.nn.init.normal_(run.model.action_head.weight)
+    frames = torch.stack([torch.full((8, 32, 32, 3), value) for value in (0, 255)]).to(torch.uint8)
+    targets = (torch.tensor([0, 1]), torch.tensor([0, 0]))
+    seen = []
+    forward = run._logits
+    run._logits = lambda f, **k: (seen.append(f), forward(f, **k))[1]  # type: ignore[method-assign,func-returns-value]
+    shares = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        value = run._loss_parts((frames, *targets))["action_loss"][1]
+        shares.add(round(float(seen[-1][0].mean()) / 255, 3))
+        logits = forward(seen[-1], per_frame=False)[0]
+        low, high = action_loss(logits, targets[0]), action_loss(logits, targets[0].flip(0))
+        assert min(low, high) - 1e-5 <= value <= max(low, high) + 1e-5
+    assert len(shares) > 3
+
+
+def test_the_options_train_together(config_file: Path, tmp_path: Path) -> None:
+    options = (
+        "frame_loss=0.5",
+        "mixup=0.2",
+        "focal_gamma=1.0",
+        "logit_adjustment=0.5",
+        "label_smoothing=0.1",
+    )
+    fit(load_config(config_file, [f"train.{option}" for option in options]), tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors").epoch == 1
 
 
 def test_frame_loss_is_a_part_of_the_loss(config_file: Path, tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ def _show_preset(name: str | None) -> None:
         raise typer.Exit
 
 
+def _print_keys(requested: bool) -> None:
+    from tsm_train.config_reference import configuration_reference
+
+    if requested:
+        write_stdout(configuration_reference().encode())
+        raise typer.Exit
+
+
 @command(app)
 def tsm_train(
     config: Annotated[
@@ -62,6 +70,10 @@ def tsm_train(
         str | None,
         typer.Option(callback=_show_preset, is_eager=True, metavar="NAME", help="print one, to copy from"),
     ] = None,
+    keys: Annotated[
+        bool,
+        typer.Option("--keys", callback=_print_keys, is_eager=True, help="print all keys of a configuration"),
+    ] = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Train action and scene heads together; writes runs/NAME with checkpoints and metrics."""

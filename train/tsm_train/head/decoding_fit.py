@@ -149,15 +149,16 @@ def _cross_validated(found: Sequence[Predictions], truth: Truth, merged: Matchin
         chosen = found[_best(found, others)]
         predictions |= {video: chosen.get(video, []) for video in fold}
     matching = match_segments(truth, predictions, TIOU_THRESHOLDS)
-    evaluation = score_matching(matching, predictions)
     gain = bootstrap_difference(matching, merged, replicates=_REPLICATES).average
-    each = zip(TIOU_THRESHOLDS, evaluation.map_per_tiou, strict=True)
-    return {
-        "cv_map": evaluation.average_map,
-        **{f"cv_map_{threshold:g}": float(value) for threshold, value in each},
-        "cv_gain_low": gain.low,
-        "cv_gain_high": gain.high,
-    }
+    found_maps = {f"cv_{name}": value for name, value in map_of(predictions, truth).items()}
+    return {**found_maps, "cv_gain_low": gain.low, "cv_gain_high": gain.high}
+
+
+def map_of(predictions: Predictions, truth: Truth) -> dict[str, float]:
+    """Return `map`, the mean over the thresholds, and `map_0.5` and so on, 0 to 1."""
+    evaluation = score_matching(match_segments(truth, predictions, TIOU_THRESHOLDS), predictions)
+    each = zip(TIOU_THRESHOLDS, map(float, evaluation.map_per_tiou), strict=True)
+    return {"map": evaluation.average_map, **{f"map_{threshold:g}": value for threshold, value in each}}
 
 
 def _folds(videos: Sequence[str]) -> Iterator[frozenset[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +13,13 @@ from torch import nn
 
 from tsm_runtime.backends.base import Backend
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.results import FrameScores, IntervalScores
+from tsm_runtime.results import FrameScores, IntervalScores, Segment
+from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.terminal import warn
 from tsm_train.config import Config, HeadConfig
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.checkpoint import HeadCheckpoint
-from tsm_train.head.decoding_fit import fit_decoding, length_priors
+from tsm_train.head.decoding_fit import fit_decoding, length_priors, map_of
 from tsm_train.head.features import FeatureCache, FrameSequence, Piece
 from tsm_train.head.fit import fit_head
 from tsm_train.head.network import HeadProbabilities, TemporalHead
@@ -66,19 +68,54 @@ def train_head(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress) as bars:
         sequences = _sequences(config.head, cache, store, training, bars)
-        task = bars.add_task("temporal head", total=None)
-        head = fit_head(
-            sequences,
-            frame_head,
-            labels,
-            cache.frame_seconds,
-            config.head,
-            seed=config.train.seed,
-            progress=lambda done, steps: bars.update(task, completed=done, total=steps),
-        )
+
+        def fit(chosen: Sequence[FrameSequence]) -> TemporalHead:
+            task = bars.add_task("temporal head", total=None)
+            return fit_head(
+                chosen,
+                frame_head,
+                labels,
+                cache.frame_seconds,
+                config.head or HeadConfig(),
+                seed=config.train.seed,
+                progress=lambda done, steps: bars.update(task, completed=done, total=steps),
+            )
+
+        head = fit(sequences)
         judged = validation or training
         frames = _frame_scores(head, cache, labels, judged, bars)
-    return _checkpoint(config.head, head, labels, training, judged, frames, backbone_sha256)
+        held_out: dict[str, FrameScores] = {}
+        for fold in _folds(training, config.head.folds):
+            without = [sequence for sequence in sequences if sequence.video_id not in fold]
+            own = [video for video in training if video.video_id in fold]
+            held_out |= _frame_scores(fit(without), cache, labels, own, bars)
+    chosen_on = _Scored(training, held_out) if held_out else _Scored(judged, frames)
+    tested = _Scored(judged, frames) if held_out and validation else None
+    return _checkpoint(config.head, head, labels, training, chosen_on, tested, backbone_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Annotated videos, and the scores of the frames of those that have any."""
+
+    videos: Sequence[TrainingVideo]
+    frames: dict[str, FrameScores]
+
+    @property
+    def truth(self) -> dict[str, Sequence[Segment]]:
+        return {video.video_id: video.segments for video in self.videos}
+
+
+def _folds(videos: Sequence[TrainingVideo], count: int) -> list[frozenset[str]]:
+    """Share out the recordings; both eyes, and all views of one, are in one fold."""
+    captures = list(dict.fromkeys(video.capture for video in videos))
+    if count and len(captures) < max(2, count):
+        raise UsageError(
+            f"head.folds {count}: expected 2 or more, and no more than the {len(captures)} training"
+            " recordings"
+        )
+    groups = [set(captures[number::count]) for number in range(count)]
+    return [frozenset(v.video_id for v in videos if v.capture in group) for group in groups]
 
 
 def _sequences(
@@ -152,24 +189,31 @@ def _checkpoint(
     head: TemporalHead,
     labels: Labels,
     training: Sequence[TrainingVideo],
-    judged: Sequence[TrainingVideo],
-    frames: dict[str, FrameScores],
+    chosen_on: _Scored,
+    tested: _Scored | None,
     backbone_sha256: str,
 ) -> HeadCheckpoint:
+    """Choose thresholds and decoding, and tell what they are worth on videos that chose nothing, if any."""
     thresholds: tuple[float, ...] = ()
     if labels.head == "sigmoid":
-        cells = {key: IntervalScores(indices=f.indices, action=f.action) for key, f in frames.items()}
-        thresholds = thresholds_of_scores(judged, cells, labels.actions, head.frame_seconds)
-    truth = {video.video_id: video.segments for video in judged}
+        cells = {k: IntervalScores(indices=f.indices, action=f.action) for k, f in chosen_on.frames.items()}
+        thresholds = thresholds_of_scores(chosen_on.videos, cells, labels.actions, head.frame_seconds)
     lengths = length_priors(segment for video in training for segment in video.segments)
-    fitted = fit_decoding(frames, truth, labels.actions, lengths, thresholds)
+    fitted = fit_decoding(chosen_on.frames, chosen_on.truth, labels.actions, lengths, thresholds)
+    metrics = fitted.metrics
+    if tested is not None:
+        found = {
+            video: decode_frames(scores, labels.actions, fitted.decoding, thresholds)
+            for video, scores in tested.frames.items()
+        }
+        metrics = metrics | {f"validation_{k}": v for k, v in map_of(found, tested.truth).items()}
     return HeadCheckpoint(
         config=config,
         labels=labels,
         frame_seconds=head.frame_seconds,
         feature_dim=head.mean.numel(),
         backbone_sha256=backbone_sha256,
-        metrics=fitted.metrics,
+        metrics=metrics,
         weights=head.state_dict(),
         decoding=fitted.decoding,
         thresholds=thresholds,

@@ -19,7 +19,13 @@ from tsm_train.model.backbones import torchvision_models
 from tsm_train.model.tsm import TSM
 
 IMAGENET = "imagenet"
-"""The source that is not a file."""
+"""Source: the published ImageNet classification weights of the backbone."""
+
+DEMO = "demo"
+"""Source: the embedded demo model (efficientnet_lite0 trained on drawn figures)."""
+
+DEMO_FILE = Path(__file__).with_name("demo.safetensors")
+"""Written by benchmarks/make_demo_weights.py."""
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".tar")
 _LISTED_KEYS = 8
@@ -48,15 +54,20 @@ def load_pretrained(model: TSM, source: str | Path) -> None:
 
     Args:
         model: changed in place, and only if everything fits.
-        source: "imagenet" for the published classification weights, or a file: .safetensors, or .pth, .pt
-            or .tar as torch.save writes them. A file may hold a torchvision or timm network, a checkpoint
-            of the original TSM repository, or one of this project.
+        source: "imagenet" for the published classification weights, "demo" for the embedded demo model, or a
+            file: .safetensors, or .pth, .pt or .tar as torch.save writes them. A file may hold a torchvision
+            or timm network, a checkpoint of the original TSM repository, or one of this project.
 
     Raises:
         UsageError: the weights cannot be had or read, or keys or shapes do not fit the backbone.
     """
-    state = _imagenet_state(model) if source == IMAGENET else _read_state(Path(source))
+    state = _imagenet_state(model) if source == IMAGENET else _read_state(checkpoint_file(source))
     _fill(model, plain_keys(state), str(source))
+
+
+def checkpoint_file(source: str | Path) -> Path:
+    """Return the file of a source other than "imagenet"."""
+    return DEMO_FILE if source == DEMO else Path(source)
 
 
 def _fill(model: TSM, state: Mapping[str, Tensor], source: str) -> None:
@@ -122,7 +133,7 @@ def _lite0_file() -> Path:
 def _read_state(path: Path) -> Mapping[str, Any]:
     """Read a state dict, never running code that a file might hold."""
     if not path.is_file():
-        raise UsageError(f"pretrained weights: no file {path}. Give a file or {IMAGENET!r}")
+        raise UsageError(f"pretrained weights: no file {path}. Give a file, {IMAGENET!r} or {DEMO!r}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix not in _TORCH_SUFFIXES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +77,13 @@ class ClipModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its seeds for workers must not use up the network's chance
         )
+
+    def class_shares(self) -> torch.Tensor:
+        """Return the share (A,) of each action label among the training intervals; none is below 1e-4."""
+        assert self._dataset is not None  # Lightning has called setup
+        count = Counter(self._dataset.classes())
+        shares = torch.tensor([float(count[label]) for label in self._labels.actions])
+        return (shares / shares.sum()).clamp(min=1e-4)
 
     def val_dataloader(self) -> list[int]:
         """Return the numbers of the validation videos that this process runs.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tsm_runtime.terminal import warn
-from tsm_train.model.pretrained import load_pretrained
+from tsm_train.model.pretrained import checkpoint_file, load_pretrained
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import FORMAT, Checkpoint, load_checkpoint
@@ -32,9 +32,10 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
         UsageError: the weights cannot be read or do not fit the backbone.
     """
     load_pretrained(model, source)
-    if not _is_own_checkpoint(Path(source)):
+    path = checkpoint_file(source)
+    if not _is_own_checkpoint(path):
         return
-    checkpoint = load_checkpoint(Path(source))
+    checkpoint = load_checkpoint(path)
     told = [f"starts from {source}: backbone"]
     theirs = checkpoint.labels
     if theirs.head == labels.head:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE
 
 
-def action_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def action_loss(
+    logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, focal_gamma: float = 0.0
+) -> Tensor:
     """Loss of the action head, mean over clips.
 
     Args:
@@ -18,14 +21,25 @@ def action_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> T
             however many there are.
         smoothing: share of the target that is spread evenly: over the A classes of a softmax head, over yes
             and no of each action of a sigmoid head.
+        focal_gamma: exponent of (1 - p), by which each loss is multiplied; p is the probability of the truth.
     """
     if targets.ndim == 1:
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        if not focal_gamma:
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        each = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+        true = logits.softmax(1).gather(1, targets[:, None])[:, 0]
+        return ((1 - true) ** focal_gamma * each).mean()
     soft = targets * (1 - smoothing) + smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / len(targets)
+    if not focal_gamma:
+        return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / len(targets)
+    each = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
+    true = torch.where(targets > 0.5, logits.sigmoid(), 1 - logits.sigmoid())
+    return ((1 - true) ** focal_gamma * each).sum() / len(targets)
 
 
-def frame_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def frame_loss(
+    logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, focal_gamma: float = 0.0
+) -> Tensor:
     """Loss of the action head on single frames, mean over the frames that have a target.
 
     Args:
@@ -33,11 +47,12 @@ def frame_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Te
         targets: of a softmax head (N, T) int64, `NO_FRAME` where a frame does not count; of a sigmoid head
             (N, T, A) of zeros and ones, nan where a frame does not count.
         smoothing: as in `action_loss`.
+        focal_gamma: as in `action_loss`.
     """
     counts = targets != NO_FRAME if targets.ndim == 2 else ~targets.isnan().any(-1)
     if not counts.any():
         return logits.sum() * 0.0
-    return action_loss(logits[counts], targets[counts], smoothing=smoothing)
+    return action_loss(logits[counts], targets[counts], smoothing=smoothing, focal_gamma=focal_gamma)
 
 
 def scene_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ class TrainingRun(lightning.LightningModule):
         self._failed: set[str] = set()
         self._losses: list[Tensor] = []  # (P,) each, see `_loss_names`
         self._loss_names: tuple[str, ...] = ("loss",)
+        self._adjustment: Tensor | None = None  # (A,), what is added to the action logits in training
         self._began = time.perf_counter()
         self._steps_between_checks = 1
 
@@ -93,7 +94,13 @@ class TrainingRun(lightning.LightningModule):
         """Begin the run's folder, unless an unfinished run goes on."""
         if self.trainer.ckpt_path is None:
             self._output.describe(self.config, self.labels)
+        self._adjustment = self._logit_adjustment()
         self._steps_between_checks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_CHECKS
+
+    def _logit_adjustment(self) -> Tensor | None:
+        weight = self.config.train.logit_adjustment
+        clips = getattr(self.trainer, "datamodule", None)
+        return None if not weight or clips is None else weight * clips.class_shares().log()
 
     def on_train_epoch_start(self) -> None:
         """Start a new mean of the loss. Chance within an epoch follows from seed, epoch and process alone."""
@@ -115,17 +122,40 @@ class TrainingRun(lightning.LightningModule):
 
     def _loss_parts(self, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return weight and value of each part of the loss, by its name in metrics.csv."""
-        frames, actions, scenes, *frame_actions = batch
-        t, model = self.config.train, self.model
-        features = model.dropout(model.frame_features(frames))
-        action_logits, scene_logits = model.classify(features.mean(1))
-        parts = {"action_loss": (1.0, action_loss(action_logits, actions, smoothing=t.label_smoothing))}
-        if scene_logits is not None:
-            parts["scene_loss"] = (t.scene_loss_weight, scene_loss(scene_logits, scenes))
-        if frame_actions:
-            logits = model.action_head(features)
-            value = frame_loss(logits, frame_actions[0], smoothing=t.label_smoothing)
-            parts["frame_loss"] = (t.frame_loss, value)
+        frames, *targets = batch
+        if not self.config.train.mixup:
+            return self._losses_of(self._logits(frames, per_frame=len(targets) > 2), targets)
+        share = float(torch.distributions.Beta(*[torch.tensor(self.config.train.mixup)] * 2).sample())
+        order = torch.randperm(len(frames), device=frames.device)
+        mixed = share * frames.float() + (1 - share) * frames[order].float()
+        logits = self._logits(mixed, per_frame=len(targets) > 2)
+        first = self._losses_of(logits, targets)
+        second = self._losses_of(logits, [target[order] for target in targets])
+        return {
+            name: (weight, share * value + (1 - share) * second[name][1])
+            for name, (weight, value) in first.items()
+        }
+
+    def _logits(self, frames: Tensor, *, per_frame: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return action logits (N, A), scene logits (N, S) and action logits of frames (N, T, A)."""
+        features = self.model.dropout(self.model.frame_features(frames))
+        action, scene = self.model.classify(features.mean(1))
+        of_frames = self.model.action_head(features) if per_frame else None
+        if self._adjustment is not None:
+            action = action + self._adjustment.to(action)
+            of_frames = None if of_frames is None else of_frames + self._adjustment.to(of_frames)
+        return action, scene, of_frames
+
+    def _losses_of(
+        self, logits: tuple[Tensor, Tensor | None, Tensor | None], targets: Sequence[Tensor]
+    ) -> dict[str, tuple[float, Tensor]]:
+        t, (action, scene, of_frames) = self.config.train, logits
+        how = {"smoothing": t.label_smoothing, "focal_gamma": t.focal_gamma}
+        parts = {"action_loss": (1.0, action_loss(action, targets[0], **how))}
+        if scene is not None:
+            parts["scene_loss"] = (t.scene_loss_weight, scene_loss(scene, targets[1]))
+        if of_frames is not None:
+            parts["frame_loss"] = (t.frame_loss, frame_loss(of_frames, targets[2], **how))
         return parts
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

@@ -6,7 +6,9 @@ import { showKeys } from "./dialog.js";
 import { byId } from "./dom.js";
 import { startKeys } from "./keys.js";
 import { notice } from "./notices.js";
+import { showSuggestions } from "./suggest.js";
 import { startTheme } from "./theme.js";
+import { showTraining, trainingNews } from "./train.js";
 
 startTheme();
 try {
@@ -56,6 +58,8 @@ function connectButtons(app) {
     "agreement-button": () => void app.compare(),
     "proxy-button": () => void app.makeProxy(),
     "help-button": showKeys,
+    "train-button": () => void showTraining(),
+    "suggest-button": () => void showSuggestions(app),
     "list-button": () => toggleList(),
   };
   for (const [id, act] of Object.entries(buttons)) byId(id, HTMLButtonElement).addEventListener("click", act);
@@ -142,6 +146,7 @@ function follow(app) {
       } else if (event.kind === "project") void app.refreshProject();
       else if (event.kind === "lengths") refreshListSoon();
       else if (event.kind === "proxy") app.proxyNews(event);
+      else if (event.kind === "training") void trainingNews();
       else if (event.kind === "fault") notice("fault", event.message);
     },
     (connected) => notice("connection", connected ? "" : "The server does not answer; edits stay in this browser until it does."),

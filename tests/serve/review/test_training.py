@@ -1,0 +1,142 @@
+"""Training from the page, with stand-ins for the two commands that it starts."""
+
+from __future__ import annotations
+
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tsm_runtime.errors import UsageError
+from tsm_serve.review.entries import AnnotationEdit, EntryEdit
+from tsm_serve.review.journal import Journal
+from tsm_serve.review.training import Training, TrainingState
+from tsm_serve.review.truth import TruthFile
+from tsm_train.config import load_config
+
+TRAIN = """
+import pathlib, sys, time, tomllib
+config = tomllib.loads(pathlib.Path(sys.argv[1]).read_text())
+run = pathlib.Path(sys.argv[3]) / config["name"]
+run.mkdir(parents=True)
+(run / "metrics.csv").write_text("epoch,loss,map,map@0.50,seconds\\n1,2.0,,,1\\n2,1.0,0.5,0.75,2\\n")
+print("epoch 2/4", flush=True)
+if (run.parent.parent / "hang").exists():
+    time.sleep(600)
+if (run.parent.parent / "fail").exists():
+    sys.exit("tsm-train: no memory")
+(run / "best.safetensors").write_bytes(b"weights")
+"""
+EXPORT = """
+import pathlib, sys
+pathlib.Path(sys.argv[3]).mkdir(parents=True)
+print("exported", sys.argv[1], flush=True)
+"""
+
+
+class Trainings:
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.truth = TruthFile(folder / "truth.json", Journal(folder / "journal.jsonl"))
+        self.folder = folder / "train"
+        self.folder.mkdir()
+        self.bundles: list[Path] = []
+        (folder / "videos").mkdir()
+        commands = ([sys.executable, "-c", TRAIN], [sys.executable, "-c", EXPORT])
+        self.training = Training(
+            self.truth, folder / "videos", self.folder, lambda _: None, self.bundles.append,
+            commands=commands, **more,
+        )  # fmt: skip
+
+    def finish_video(self, video_id: str, subset: str) -> None:
+        edit = EntryEdit(annotations=[AnnotationEdit("run", (1, 2))], state="done", subset=subset)
+        self.truth.save(video_id, edit, base="", who="anna")
+
+    def until(self, *stages: str) -> TrainingState:
+        for _ in range(600):
+            state = self.training.state()
+            if state.stage in stages:
+                return state
+            time.sleep(0.05)
+        raise AssertionError(state)
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Trainings:
+    return Trainings(tmp_path)
+
+
+def test_a_training_becomes_a_bundle(trainings: Trainings) -> None:
+    trainings.finish_video("a", "training")
+    trainings.finish_video("b", "validation")
+    trainings.training.start("quick")
+    state = trainings.until("done", "failed")
+    assert state.error == ""
+    assert (state.epoch, state.epochs, state.metrics) == (2, 4, {"map": 0.5, "map@0.50": 0.75})
+    assert state.log[0] == "epoch 2/4"
+    assert state.log[-1].startswith("exported")
+    assert len(trainings.bundles) == 1
+    assert state.note == ""
+
+
+def test_the_next_training_starts_from_the_last(trainings: Trainings) -> None:
+    trainings.finish_video("a", "training")
+    trainings.training.start("quick")
+    assert "those of the training videos" in trainings.until("done").note
+    trainings.training.start("full")
+    trainings.until("done")
+    first, *_, last = (tomllib.loads(p.read_text()) for p in sorted((trainings.folder / "configs").iterdir()))
+    assert first["model"]["pretrained"] == "imagenet"
+    if last is not first:
+        assert last["model"]["pretrained"].endswith("best.safetensors")
+
+
+def test_tsm_train_takes_the_configuration(trainings: Trainings) -> None:
+    trainings.finish_video("a", "training")
+    trainings.training.start("full")
+    trainings.until("done")
+    (path,) = (trainings.folder / "configs").iterdir()
+    config = load_config(path)
+    assert config.data.validation_subset == "training"
+    assert config.head is not None
+
+
+def test_a_config_of_the_user_s_keeps_its_sections(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('name = "x"\n[data]\nroot = "elsewhere"\n[clip]\nsize = 64\n[train]\nepochs = 3\n')
+    trainings = Trainings(tmp_path, config=mine)
+    trainings.finish_video("a", "training")
+    trainings.training.start("quick")
+    trainings.until("done")
+    (path,) = (trainings.folder / "configs").iterdir()
+    config = load_config(path)
+    assert (config.clip.size, config.train.epochs, config.data.root) == (64, 3, "")
+
+
+def test_a_training_is_stopped(trainings: Trainings) -> None:
+    (trainings.folder / "hang").touch()
+    trainings.finish_video("a", "training")
+    trainings.training.start("quick")
+    for _ in range(600):
+        if trainings.training.state().log:
+            break
+        time.sleep(0.05)
+    with pytest.raises(UsageError, match="runs already"):
+        trainings.training.start("quick")
+    trainings.training.stop()
+    assert trainings.until("stopped").metrics == {"map": 0.5, "map@0.50": 0.75}
+    assert trainings.bundles == []
+
+
+def test_a_failure_is_the_last_line(trainings: Trainings) -> None:
+    (trainings.folder / "fail").touch()
+    trainings.finish_video("a", "training")
+    trainings.training.start("quick")
+    assert trainings.until("failed").error == "tsm-train: no memory"
+
+
+def test_nothing_is_done_yet(trainings: Trainings) -> None:
+    with pytest.raises(UsageError, match="finish one first"):
+        trainings.training.start("quick")
