@@ -34,7 +34,8 @@ typecheck: $(ENV)/.complete
 	$(ENV)/bin/mypy
 
 unit: export TSM_BINDINGS = $(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensorrt-11
-unit: $(ENV)/.complete
+unit: export TSM_PYCUDA = $(CURDIR)/$(ENV)/pycuda
+unit: $(ENV)/.complete $(ENV)/.pycuda
 	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --ignore $(ALONE)
 	$(ENV)/bin/pytest $(ALONE)
 
@@ -77,6 +78,11 @@ $(ENV)/.complete: pyproject.toml constraints.txt
 	$(ENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
 	$(ENV)/bin/pip install $(PIP_FLAGS) --no-deps --target $(ENV)/tensorrt-10 tensorrt-cu13-bindings==10.16.1.11
 	$(ENV)/bin/pip install $(PIP_FLAGS) --no-deps --target $(ENV)/tensorrt-11 tensorrt-cu13-bindings==11.4.0.106
+	@touch $@
+
+# pycuda for the tests on an emulated driver, which need a C++ compiler.
+$(ENV)/.pycuda: $(ENV)/.complete tests/emulated_gpu/build_pycuda.py
+	if command -v g++ >/dev/null; then $(ENV)/bin/python tests/emulated_gpu/build_pycuda.py $(ENV)/pycuda; fi
 	@touch $@
 
 clean:

@@ -16,8 +16,8 @@ from tsm_export.accuracy import OnnxBackend
 from tsm_export.graphs.frame_outputs import add_frame_outputs
 from tsm_export.head_files import head_files, with_head
 from tsm_export.request import ExportRequest
-from tsm_runtime.bundle.bundle import CLIP_MODEL, MANIFEST, Bundle
-from tsm_runtime.bundle.manifest import FORMAT_VERSION, Manifest, encode_manifest, sha256
+from tsm_runtime.bundle.bundle import CLIP_MODEL, Bundle
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, encode_manifest, sha256
 from tsm_runtime.files import whole_folder
 from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo

@@ -26,8 +26,9 @@ import numpy.typing as npt
 from _common import store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runtime"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runtime" / "doubles"))
 
-from kernel_double import PLAN, KernelDouble, WatchedMemory, kernel_bundle
+from kernel_double import PLAN, WATCHED, KernelDouble, kernel_bundle
 
 from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 
@@ -52,7 +53,7 @@ def main() -> None:
 
 def measure(batch: int, kernel_ms: float, options: argparse.Namespace) -> dict[str, Any]:
     """Return the times of one batch size with one kernel."""
-    memory = WatchedMemory()
+    memory = WATCHED["pycuda"]()
     double = KernelDouble(CONTRACT, memory, cycles=round(kernel_ms * clock_khz()))
     sys.modules[double.module.__name__] = double.module
     shape = (batch, options.num_frames, options.size, options.size, 3)

@@ -28,8 +28,7 @@ from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.quantization.calibration import calibration_clips
 from tsm_export.quantization.quantize import MAX_NOISE, calibrate, quantize
 from tsm_export.request import ExportRequest
-from tsm_runtime.bundle.bundle import MANIFEST
-from tsm_runtime.bundle.manifest import ModelFile, encode_manifest, sha256
+from tsm_runtime.bundle.manifest import MANIFEST, ModelFile, encode_manifest, sha256
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet50")

@@ -31,8 +31,8 @@ from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.graphs.online import export_online
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import FRAME, ONLINE_MODEL, OnlineModel, OnlineScorer, next_name
-from tsm_runtime.bundle.bundle import MANIFEST, Bundle, load_bundle
-from tsm_runtime.bundle.manifest import Manifest, ModelFile, encode_manifest, sha256
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import MANIFEST, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.results import BACKGROUND
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig

@@ -39,7 +39,8 @@ FORBIDDEN = {
 LAYERS = (
     "commands api __init__",
     "archive live verification",
-    "outputs pipeline",
+    "outputs",
+    "pipeline",
     "models captures",
     "backends fusion",
     "bundle",

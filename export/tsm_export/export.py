@@ -10,12 +10,13 @@ import onnxruntime
 import torch
 
 from tsm_export.head_files import find_head, head_files, with_head
+from tsm_export.model_card import MODEL_CARD, model_card
 from tsm_export.onnx_models import onnx_files
 from tsm_export.plans import NewPlan, plan_libraries, plans
 from tsm_export.request import ExportRequest
 from tsm_runtime._version import __version__
-from tsm_runtime.bundle.bundle import CLIP_MODEL, MANIFEST
-from tsm_runtime.bundle.manifest import FORMAT_VERSION, Manifest, ModelFile, encode_manifest, sha256
+from tsm_runtime.bundle.bundle import CLIP_MODEL
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
@@ -92,6 +93,7 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
         if described is not None:
             manifest = with_head(manifest, described)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     return Exported(manifest=manifest, problems=tuple(problems), warnings=tuple(warnings))
 
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
+from tsm_runtime.backends.base import Backend, Scores
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.finding import find_bundle
@@ -33,13 +33,22 @@ if TYPE_CHECKING:
     from tsm_runtime.live.session import LiveOptions
 
 
-class _Shared(BlockingBackend):
-    """A backend that several threads may call: one after another."""
+class _Shared:
+    """A backend that several threads may call: calls take turns, batches are in flight together."""
 
     def __init__(self, backend: Backend) -> None:
         self.name, self.device, self.best_batch = backend.name, backend.device, backend.best_batch
+        self.in_flight, self.frame_pool = backend.in_flight, backend.frame_pool
         self._backend = backend
         self._turn = threading.Lock()
+
+    def submit(self, frames: npt.NDArray[np.uint8]) -> Any:
+        with self._turn:
+            return self._backend.submit(frames)
+
+    def result(self, batch: Any) -> Scores:
+        with self._turn:
+            return self._backend.result(batch)
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         with self._turn:

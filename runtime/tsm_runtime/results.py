@@ -1,4 +1,4 @@
-"""The types that travel: segments, scores of intervals, scenes, and the result of a video."""
+"""The values that travel between the stages: scores of intervals, segments, scenes, results."""
 
 from __future__ import annotations
 

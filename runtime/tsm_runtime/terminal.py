@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -71,10 +72,27 @@ def printable(text: str) -> str:
     )
 
 
+_LOGS: list[logging.Logger] = []
+
+
+def report_to(logger: logging.Logger | None) -> None:
+    """Let `warn` and `log_event` report to a logger; None: warnings to standard error, events nowhere."""
+    _LOGS[:] = [] if logger is None else [logger]
+
+
 def warn(text: str) -> None:
-    """Print a message of one or two lines on standard error."""
+    """Report a message of one or two lines: on standard error, or to a log where a command has set one up."""
+    if _LOGS:
+        _LOGS[-1].warning(text)
+        return
     if sys.stderr is not None:  # print would take standard output instead
         print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def log_event(message: str, **fields: object) -> None:
+    """Log an event of a run with its fields; nothing happens where no log is set up."""
+    if _LOGS:
+        _LOGS[-1].info(message, extra={"fields": fields})
 
 
 def write_stdout(data: bytes) -> None:

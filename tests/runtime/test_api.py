@@ -7,10 +7,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fakes import ACTIONS, SCENES
+from fakes import ACTIONS, SCENES, BrightnessBackend
 from media import write_levels
 
 pytest.importorskip("onnx")
@@ -20,7 +21,9 @@ from tiny_online import write_online_bundle
 import tsm_runtime
 from tsm_runtime import load, run, stream
 from tsm_runtime.api import Model
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import OnlineBackend
+from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.live.events import End, LiveSegment, Start
@@ -172,3 +175,25 @@ def test_the_default_model_is_that_of_the_command(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TSM_MODEL", str(tiny_bundle))
     assert load().action_labels == ACTIONS
+
+
+def test_batches_overlap_as_in_the_command(tiny_bundle: Path, video: Path) -> None:
+    """The next batch is submitted before the result of the one before is fetched."""
+
+    class Watched(BrightnessBackend):
+        in_flight = 2
+        calls: list[str] = []  # noqa: RUF012
+
+        def submit(self, frames: np.ndarray) -> Any:
+            self.calls.append("submit")
+            return super().submit(frames)
+
+        def result(self, batch: Any) -> Scores:
+            self.calls.append("result")
+            return super().result(batch)
+
+    with Model(load_bundle(tiny_bundle), Watched()) as opened:
+        found = run(video, opened, options=Options(batch_size=2))
+    assert found_in(found) == FOUND
+    assert Watched.calls[:3] == ["submit", "submit", "result"]
+    assert Watched.calls.count("submit") == Watched.calls.count("result") == 3

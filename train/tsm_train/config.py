@@ -23,7 +23,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 DataFormat = Literal["auto", "activitynet", "x360", "csv", "via"]
 View = Literal["panoramic", "third_person", "monocular", "binocular"]
 FolderName = Annotated[str, msgspec.Meta(pattern=r"^[^./\\][^/\\]*$")]
-"""Not empty, no slash, no dot in front: the run's folder must lie where it was asked to."""
+"""Not empty, no slash, no dot in front: the run's folder must lie inside the output folder."""
 
 
 _DATA_PATHS = ("root", "annotations", "videos", "scenes", "split", "cache")
@@ -56,8 +56,8 @@ class DataConfig(_Section, frozen=True):
     training_subset: str = "training"
     validation_subset: str = "validation"
     capture_pattern: str = ""
-    """Regular expression whose group 1 tells the recording by a video's id, where several videos show one.
-    Empty: every video is a recording of its own. (360+x tells it itself.)"""
+    """Regular expression whose group 1 is the recording in a video's id, where several videos show one.
+    Empty: every video is a recording of its own. (360+x has its own rule.)"""
     views: Annotated[tuple[View, ...], msgspec.Meta(min_length=1)] = ("panoramic",)
     """Of 360+x; the paper's is panoramic."""
     eyes: Literal["left", "right", "both"] = "left"

@@ -26,7 +26,7 @@ _BOUNDS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
 
 def configuration_reference() -> str:
     """Return the reference in Markdown: a table of keys, types, defaults and meanings per section."""
-    sections = [("Run", "", Config)]
+    sections: list[tuple[str, str, type[msgspec.Struct]]] = [("Run", "", Config)]
     sections += [(f"`[{name}]`", f"{name}.", kind) for name, kind in _sections(Config)]
     return _INTRODUCTION + "".join(_section(title, prefix, kind) for title, prefix, kind in sections)
 

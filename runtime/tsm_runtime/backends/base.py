@@ -158,6 +158,8 @@ class BlockingBackend(ABC):
 
 _NO_MEMORY = (
     "out of memory",
+    "allocation_failed",
+    "alloc_failed",
     "out_of_memory",
     "failed to allocate memory",
     "bad allocation",
@@ -176,10 +178,14 @@ def run_failure(name: str, num_clips: int, error: Exception) -> RunError:
         num_clips: of the batch.
         error: as the engine raised it.
     """
-    words = one_line(error)
-    short = isinstance(error, MemoryError) or any(said in words.lower() for said in _NO_MEMORY)
-    kind = OutOfMemoryError if short else RunError
-    return kind(f"{name} failed on a batch of {num_clips}: {words}")
+    kind = OutOfMemoryError if is_out_of_memory(error) else RunError
+    return kind(f"{name} failed on a batch of {num_clips}: {one_line(error)}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an engine's error means that memory does not suffice."""
+    words = one_line(error).lower()
+    return isinstance(error, MemoryError) or any(said in words for said in _NO_MEMORY)
 
 
 def one_line(error: Exception) -> str:

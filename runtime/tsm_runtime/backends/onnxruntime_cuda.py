@@ -11,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Device, Scores, one_line, run_failure
+from tsm_runtime.backends.base import Device, Scores, is_out_of_memory, one_line, run_failure
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.onnxruntime import check_session, session_options
 from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
-from tsm_runtime.backends.onnxruntime_module import import_onnxruntime
+from tsm_runtime.backends.onnxruntime_module import has_both_packages, import_onnxruntime, repair_command
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.errors import BackendError, BundleError
@@ -27,7 +27,7 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 _NUM_SLOTS = 2
 """Batches in flight: while the GPU works on one, the next is copied to it."""
 
-_INSTALL = "pip uninstall onnxruntime, then pip install 'tsm-tal[gpu]' (they share a name)"
+_INSTALL = "pip uninstall -y onnxruntime, then pip install 'tsm-tal[gpu]' (they share a folder)"
 _LIBRARIES = (
     "pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's libraries; nvidia-smi tells of the driver"
 )
@@ -187,10 +187,17 @@ def has_cuda_provider() -> bool:
         return False
 
 
+def why_no_cuda() -> str:
+    """Return why the installed onnxruntime has no CUDA, and the command that changes it."""
+    if has_both_packages():
+        return f"the files of the CPU package lie over those of onnxruntime-gpu; {repair_command()}"
+    return _INSTALL
+
+
 def _open(ort: Any, bundle: Bundle, name: str, device: int) -> Any:
     """Open a session and make sure that it is on the GPU: onnxruntime falls back to the CPU silently."""
     if CUDA_PROVIDER not in ort.get_available_providers():
-        raise BackendError(f"onnxruntime {ort.__version__}, as installed, has no CUDA: {_INSTALL}")
+        raise BackendError(f"onnxruntime {ort.__version__}, as installed, has no CUDA: {why_no_cuda()}")
     find_gpu(device)
     model = bundle.model_bytes(name)
     options = {
@@ -213,6 +220,11 @@ def _open(ort: Any, bundle: Bundle, name: str, device: int) -> Any:
                 ],
             )
         except Exception as error:  # as above
+            if is_out_of_memory(error):
+                raise BackendError(
+                    f"GPU {device} has too little free memory for {bundle.path}: {name}; nvidia-smi lists"
+                    " what uses it, --backend onnxruntime runs on the CPU"
+                ) from error
             raise BundleError(
                 f"{bundle.path}: {name} does not load in onnxruntime {ort.__version__}: {one_line(error)}"
             ) from error

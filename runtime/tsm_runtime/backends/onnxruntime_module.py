@@ -6,12 +6,15 @@ import base64
 import functools
 import platform
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tsm_runtime.errors import BackendError
+
+CPU_PACKAGE, GPU_PACKAGE = "onnxruntime", "onnxruntime-gpu"
 
 NO_VNNI = "no VNNI"
 """The processor lacks instructions for sums of 8-bit products; INT8 gains less there."""
@@ -29,7 +32,7 @@ def import_onnxruntime() -> Any:
     """Return the module.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: it is not installed, or its files are gone.
     """
     try:
         import onnxruntime
@@ -37,7 +40,33 @@ def import_onnxruntime() -> Any:
         raise BackendError(
             "no backend is installed: pip install 'tsm-tal[cpu]' (or 'tsm-tal[gpu]' on a CUDA machine)"
         ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):  # a folder that pip left behind
+        raise BackendError(f"onnxruntime is installed without its files: {repair_command()}")
     return onnxruntime
+
+
+def repair_command() -> str:
+    """Return the command after which the installed onnxruntime is whole, for CUDA where its package is there.
+
+    onnxruntime and onnxruntime-gpu install into one folder: the later one overwrites the files of the other,
+    and uninstalling either takes files of both.
+    """
+    name = GPU_PACKAGE if installed_version(GPU_PACKAGE) else CPU_PACKAGE
+    version = installed_version(name)
+    return f"pip install --force-reinstall --no-deps {name}{f'=={version}' if version else ''}"
+
+
+def has_both_packages() -> bool:
+    """Whether onnxruntime and onnxruntime-gpu are installed together."""
+    return installed_version(CPU_PACKAGE) is not None and installed_version(GPU_PACKAGE) is not None
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 @functools.cache

@@ -10,12 +10,18 @@ from pathlib import Path
 
 import msgspec
 
-from tsm_runtime.bundle.manifest import _KNOWN_KEYS, FORMAT_VERSION, Manifest, encode_manifest, sha256
+from tsm_runtime.bundle.manifest import (
+    _KNOWN_KEYS,
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    encode_manifest,
+    sha256,
+)
+from tsm_runtime.bundle.remote import fetch_bundle, is_address
 from tsm_runtime.errors import BundleError
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.convert import RESIZE_FLAG
-
-MANIFEST = "manifest.json"
 
 CLIP_MODEL = "model.fp32.onnx"
 """The model that every bundle has, and that other files are compared with or trained on."""
@@ -63,10 +69,15 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 def load_bundle(path: Path) -> Bundle:
     """Read and check the manifest of a bundle.
 
+    Args:
+        path: the folder, or an address as `remote.fetch_bundle` takes it.
+
     Raises:
         BundleError: no such folder, no manifest, unknown or missing key, newer format, values that do not
-            fit.
+            fit, an address that cannot be fetched.
     """
+    if is_address(path):
+        path = fetch_bundle(path)
     if not path.is_dir():
         what = "is a file, not a bundle folder" if path.exists() else "no such bundle folder"
         raise BundleError(f"{path}: {what}; write one with: tsm-export CHECKPOINT -o {path}")

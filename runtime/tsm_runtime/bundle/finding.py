@@ -1,4 +1,4 @@
-"""Where a bundle lies: given, in the environment, in the current folder, or the embedded demo."""
+"""Where a bundle is found: the given folder, the environment, ./bundle, the embedded demo."""
 
 from __future__ import annotations
 

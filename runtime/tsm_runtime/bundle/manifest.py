@@ -1,4 +1,4 @@
-"""manifest.json of a bundle: what its models take and give, and what built them."""
+"""The manifest of a bundle: what the models are, what they take, and what was measured of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import RESIZE_FLAG
 from tsm_runtime.video.crop import Crop
+
+MANIFEST = "manifest.json"
 
 FORMAT_VERSION = 4
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid

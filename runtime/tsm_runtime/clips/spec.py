@@ -1,4 +1,4 @@
-"""What a model takes for each interval, and the arithmetic of intervals and frame times."""
+"""Which frames of a video an interval gets."""
 
 from __future__ import annotations
 

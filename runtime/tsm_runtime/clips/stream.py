@@ -35,7 +35,8 @@ class ClipStream:
     The video is decoded once for all specs, each of which has its own grid of intervals; what a batch is of,
     its `spec` says. Batches of a spec are the same whatever other specs there are.
 
-    `discontinuities` are the seconds at which the video's clock began anew: no clip crosses one.
+    `num_frames` frames have been decoded so far. `discontinuities` are the seconds at which the video's clock
+    began anew: no clip crosses one.
     `duration_seconds` is the length of the video by its frames, or up to the asked end. Setting `cancelled`
     from any thread ends the iteration at the next frame.
 
@@ -68,6 +69,7 @@ class ClipStream:
             raise ValueError("clips for no model: expected one or more")
         self.builders = {spec: _builder(spec, self.options, (memory or {}).get(spec)) for spec in self.specs}
         self.duration_seconds = 0.0
+        self.num_frames = 0
         self.discontinuities: list[float] = []
         self.cancelled = cancelled or threading.Event()
         self._converter = converter
@@ -77,6 +79,7 @@ class ClipStream:
         end = math.inf if self.options.end_seconds is None else self.options.end_seconds
         try:
             for shown, until_seconds in self._shown_frames():
+                self.num_frames += 1
                 if self.duration_seconds < end:  # windows reach beyond it
                     self.duration_seconds = until_seconds
                 yield from self._push(shown, until_seconds, converters)

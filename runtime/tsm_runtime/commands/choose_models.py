@@ -1,4 +1,4 @@
-"""Options --model, --ensemble and --weights to the members of an ensemble."""
+"""Models, weights and fusion options of a command line or an ensemble file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tsm-live`: a stream in, segments out as JSON lines."""
+"""`tsm-live`: streams in, segments out as JSON lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ app = new_app()
 
 @command(app)
 def tsm_live(
-    sources: live_options.Sources,
+    sources: live_options.Sources = None,
+    streams: live_options.Streams = None,
     model: options.Models = None,
     weights: options.Weights = None,
     iou: options.Iou = None,
@@ -43,10 +44,11 @@ def tsm_live(
     precision: options.Precision = None,
     backend: options.Backend = None,
     rebuild: options.Rebuild = False,
+    json: live_options.Json = False,
     quiet: live_options.Quiet = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
-    """Find which action happens from when to when in a stream: JSON lines, each as soon as it is known."""
+    """Find which action happens from when to when in streams: JSON lines, each as soon as it is known."""
     from tsm_runtime.commands.choose_models import ModelRequest, check_one_view, choose_models
     from tsm_runtime.commands.run_live import LiveRequest, run_live
     from tsm_runtime.models.choice import BackendRequest
@@ -65,7 +67,9 @@ def tsm_live(
     )
     check_one_view(chosen)
     request = LiveRequest(
-        sources=tuple(sources),
+        sources=tuple(sources or ()),
+        streams=streams,
+        json=json,
         video_id=video_id,
         output=output,
         show_open=show_open,

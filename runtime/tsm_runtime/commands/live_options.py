@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 Sources = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="SOURCE",
-        help="rtsp://... or another address, /dev/video0, - (standard input), a named pipe or a file",
+        metavar="[NAME=]SOURCE",
+        help="rtsp://... or another address, /dev/video0, - (standard input), a named pipe or a file; several"
+        " run side by side and share batches",
         show_default=False,
     ),
 ]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", help="file to append the lines to [default: standard output]"),
+    typer.Option(
+        "--output",
+        "-o",
+        help="file to append the lines to, or a folder/ for a file of each stream [default: standard output]",
+    ),
 ]
 VideoId = Annotated[
     str | None, typer.Option("--id", help="name of the stream in the output [default: from its source]")
@@ -49,4 +55,8 @@ Rate = Annotated[
     ),
 ]
 Pace = Annotated[bool, typer.Option("--pace", help="play a file at its own speed, like a camera")]
+Streams = Annotated[Path | None, typer.Option(help='streams by name, as TOML: [streams] cam1 = "rtsp://..."')]
+Json = Annotated[
+    bool, typer.Option("--json", help="JSON lines also on a terminal, which else gets a readable view")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no warnings")]

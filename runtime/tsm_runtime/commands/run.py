@@ -58,12 +58,25 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    metrics: options.Metrics = None,
+    log_json: options.LogJson = False,
+    isolate: options.Isolate = False,
+    memory_limit: options.MemoryLimit = None,
+    time_limit: options.TimeLimit = None,
+    ray: options.RayAddress = None,
+    workers: options.Workers = 0,
+    worker_cpus: options.WorkerCpus = 1.0,
+    worker_gpus: options.WorkerGpus = 0.0,
     live: options.LiveAlias = False,
     demo: options.Demo = False,
     quiet: options.Quiet = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Find which action happens from when to when in videos, and in what scene."""
+    if log_json:
+        from tsm_runtime.commands.log_json import log_as_json
+
+        log_as_json()
     if demo:
         from tsm_runtime.commands.demo import run_demo
 
@@ -105,10 +118,12 @@ def tsm_run(
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
     from tsm_runtime.archive.choice import ArchiveOptions
+    from tsm_runtime.archive.ray_run import RayOptions
     from tsm_runtime.archive.shard import Shard
+    from tsm_runtime.commands.file_request import FileRequest
     from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.commands.run_files import run_files
-    from tsm_runtime.commands.run_request import FileRequest
+    from tsm_runtime.pipeline.isolation import Limits
 
     captures = CaptureRequest(captures=tuple(capture or ()), views=tuple(view or ()), offsets=offsets)
     files = FileRequest(
@@ -136,6 +151,13 @@ def tsm_run(
             retry_failed=retry_failed,
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
+        metrics=metrics,
+        isolation=Limits(memory_mebibytes=memory_limit, seconds=time_limit)
+        if isolate or memory_limit is not None or time_limit is not None
+        else None,
+        ray=None
+        if ray is None
+        else RayOptions(address=ray, workers=workers, worker_cpus=worker_cpus, worker_gpus=worker_gpus),
         quiet=quiet,
     )
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))

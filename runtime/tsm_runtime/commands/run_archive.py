@@ -14,7 +14,7 @@ import msgspec
 from tsm_runtime.archive.choice import ArchiveOptions
 from tsm_runtime.archive.settings import Settings
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.commands.run_request import FileRequest
+from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.models.choice import BackendRequest

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from tsm_runtime.archive.choice import check_options
-from tsm_runtime.archive.ledger import Ledger, failure_reason, open_ledger
+from tsm_runtime.archive.ledger import Ledger, open_ledger
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
+from tsm_runtime.commands.encoding import encoding_for
+from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.commands.progress import progress_bars
 from tsm_runtime.commands.run_archive import interrupted_by_sigterm, into_folder, is_archive, run_settings
 from tsm_runtime.commands.run_captures import views_of_members
-from tsm_runtime.commands.run_request import FileRequest
-from tsm_runtime.errors import TsmError, VideoError
+from tsm_runtime.commands.run_ray import RayRun, run_on_ray
+from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
+from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
+from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
 from tsm_runtime.outputs.sinks import (
@@ -30,18 +36,21 @@ from tsm_runtime.outputs.sinks import (
     check_output,
     check_writable,
     choose_format,
-    label_ids_for,
     open_sink,
 )
 from tsm_runtime.pipeline.description import describe_run
+from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
-from tsm_runtime.terminal import printable, warn
+from tsm_runtime.pipeline.run import run_captures
+from tsm_runtime.terminal import log_event, printable, warn
 from tsm_runtime.video.finding import list_inputs, read_list
 
 _MOST_JOBS = 8
 _CORES_PER_JOB = 4
 """The decoder's own threads and the one that converts."""
+
+
+# --- inputs and outputs ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +124,7 @@ def run_files(
         return VideoError.exit_code
     check_writable(request.output)
     run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice)
-    with interrupted_by_sigterm():
+    with interrupted_by_sigterm(), _metrics_of(request, run):
         if not is_archive(request):
             return run.all_of(_own_share(inputs.plans, request), None)
         settings = run_settings(request, ensemble, backend, overrides, bundles, inputs.views)
@@ -123,6 +132,16 @@ def run_files(
         folder = Path(str(request.output))
         with open_ledger(folder, inputs.plans, request.archive, settings, format_) as ledger:
             return run.of_ledger(ledger)
+
+
+@contextmanager
+def _metrics_of(request: FileRequest, run: _Run) -> Iterator[None]:
+    """Serve the metrics of a run, if the options say where."""
+    if request.metrics is None:
+        yield
+        return
+    with serving(run.metrics, parse_address(request.metrics)):
+        yield
 
 
 def _own_share(plans: Sequence[CapturePlan], request: FileRequest) -> list[CapturePlan]:
@@ -141,6 +160,7 @@ class _Run:
     inputs: _Inputs
     page: ReportRequest | None
     notice: str | None
+    metrics: RunMetrics = field(default_factory=RunMetrics)
 
     def of_ledger(self, ledger: Ledger) -> int:
         """Run what the ledger has chosen, and write the summary; return the exit code."""
@@ -150,6 +170,7 @@ class _Run:
             code = self.all_of(ledger.choice.todo, ledger) if ledger.choice.todo else 0
         finally:
             summary = ledger.write_summary()
+            log_event("run ended", **msgspec.structs.asdict(summary))
             if not self.request.quiet:
                 warn(summary.line())
         if not ledger.choice.done and ledger.num_plans and summary.failed == ledger.num_plans:
@@ -161,6 +182,25 @@ class _Run:
     def all_of(self, plans: Sequence[CapturePlan], ledger: Ledger | None) -> int:
         """Open the models and run some plans; return the exit code."""
         request, inputs = self.request, self.inputs
+        if not plans:
+            return 0
+        self.metrics.num_videos = len(plans)
+        if request.ray is not None:
+            return run_on_ray(
+                RayRun(
+                    request=request,
+                    ray=request.ray,
+                    ensemble=self.ensemble,
+                    backend=self.backend,
+                    overrides=self.overrides,
+                    bundles=self.bundles,
+                    views=inputs.views,
+                    all_plans=inputs.plans,
+                ),
+                plans,
+                ledger,
+                self.metrics,
+            ).exit_code(len(plans), any_failed=bool(inputs.errors))
         options = request.options(self.ensemble, sum(map(len, inputs.views)))
         with closing_members(
             open_members(self.ensemble, self.bundles, self.backend, self.overrides)
@@ -171,12 +211,14 @@ class _Run:
                 for view in views
             ]
             members = [member for _, member in seen]
-            encoding = _encoding(request, inputs.plans, [bundle for bundle, _ in seen], members, options)
+            described = describe_run([bundle for bundle, _ in seen], members, options)
+            encoding = encoding_for(request, inputs.plans, self.bundles, described)
             sink = self._sink(encoding, members)
             if self.notice:
                 warn(self.notice)
             decoder = open_nvdec(request.hwdec, self.bundles, opened, rebuild=self.backend.rebuild)
-            with decoder or nullcontext() as nvdec:
+            limits = request.isolation
+            with decoder or nullcontext() as nvdec, Isolation(limits) as workers:
                 lost = run_all(
                     plans,
                     members,
@@ -185,7 +227,9 @@ class _Run:
                     jobs=request.jobs,
                     quiet=request.quiet,
                     nvdec=nvdec,
+                    isolation=None if limits is None else workers,
                     ledger=ledger,
+                    metrics=self.metrics,
                 )
         return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
 
@@ -197,47 +241,6 @@ class _Run:
         return sink if self.page is None else with_report(sink, self.page, members)
 
 
-def _encoding(
-    request: FileRequest,
-    plans: Sequence[CapturePlan],
-    bundles: Sequence[Bundle],
-    members: Sequence[Member],
-    options: Options,
-) -> Encoding:
-    """Return how results become bytes.
-
-    Raises:
-        UsageError: a label map that is wrong or for another format.
-    """
-    format_ = choose_format(request.output, request.format)
-    action_labels = list(dict.fromkeys(label for member in members for label in member.action_labels))
-    described = describe_run(bundles, members, options)
-    if request.captures is not None:
-        described["captures"] = {
-            plan.capture_id: {video.video_id: begin for video, begin in plan.begins} for plan in plans
-        }
-    return Encoding(
-        format=format_,
-        external_data=described,
-        media={plan.capture_id: plan.named.path for plan in plans},
-        label_ids=label_ids_for(format_, request.label_map, action_labels),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Losses:
-    """What gave no result: videos, and captures of which no video did. A plain video is both."""
-
-    num_videos: int = 0
-    num_captures: int = 0
-
-    def exit_code(self, num_captures: int, *, any_failed: bool = False) -> int:
-        """Return the exit code of a run on so many captures; `any_failed`: an input was no video at all."""
-        if self.num_captures == num_captures:
-            return VideoError.exit_code
-        return TsmError.exit_code if self.num_captures or self.num_videos or any_failed else 0
-
-
 def run_all(
     plans: Sequence[CapturePlan],
     members: Sequence[Member],
@@ -247,7 +250,9 @@ def run_all(
     jobs: int | None = None,
     quiet: bool = False,
     nvdec: Nvdec | None = None,
+    isolation: Isolation | None = None,
     ledger: Ledger | None = None,
+    metrics: RunMetrics | None = None,
 ) -> Losses:
     """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
 
@@ -259,12 +264,13 @@ def run_all(
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
         nvdec: decodes on a GPU, one video at a time.
+        isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
+        metrics: count what is done.
 
     Returns:
         How many gave no result; each is reported on standard error.
     """
-    num_videos = num_captures = 0
     with ExitStack() as held:
         bars = None if quiet else held.enter_context(progress_bars(options))
         outcomes = run_captures(
@@ -273,43 +279,11 @@ def run_all(
             options,
             jobs=jobs or (default_jobs(members) if nvdec is None else 1),
             nvdec=nvdec,
+            isolation=isolation,
+            meter=None if metrics is None else metrics.meter,
             progress=None if bars is None else bars.report,
         )
-        held.callback(sink.close)  # what is there is written, also when the run is interrupted
-        for outcome in held.enter_context(closing(outcomes)):
-            with nullcontext() if bars is None else bars.away([video.video for video in outcome.videos]):
-                _report(outcome, quiet=quiet)
-                is_lost = not _keep(outcome, sink, ledger)
-            num_videos += sum(video.error is not None for video in outcome.videos)
-            num_captures += is_lost
-    return Losses(num_videos=num_videos, num_captures=num_captures)
-
-
-def _keep(outcome: CaptureOutcome, sink: Sink, ledger: Ledger | None) -> bool:
-    """Write the result of a video or capture; return whether there is one."""
-    if ledger is not None:
-        if why := ledger.keep(outcome, sink):
-            warn(printable(why))
-        return outcome.result is not None and why is None
-    if outcome.result is None:
-        sink.fail(outcome.plan.capture_id, failure_reason(outcome))
-        return False
-    sink.add(outcome.result)
-    return True
-
-
-def _report(outcome: CaptureOutcome, *, quiet: bool) -> None:
-    """Print errors and warnings of a video or capture on standard error."""
-    for video in outcome.videos:
-        if video.error is not None:
-            warn(printable(str(video.error)))
-        for line in () if quiet else video.warnings:
-            warn(printable(f"{video.video.path}: {line}"))
-    plan = outcome.plan
-    for note in () if quiet else plan.notes:
-        warn(printable(f"capture {plan.capture_id}: {note}"))
-    if outcome.result is None and not plan.is_video:
-        warn(printable(f"capture {plan.capture_id}: no video of it gave a result"))
+        return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
 
 
 def default_jobs(members: Sequence[Member]) -> int:

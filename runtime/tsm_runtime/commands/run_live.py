@@ -1,22 +1,25 @@
-"""`tsm-live`: opens the models, writes the events of a stream as lines, and ends on signals."""
+"""`tsm-live`: opens the models, writes the events of streams as lines, and ends on signals."""
 
 from __future__ import annotations
 
 import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.commands.live_outputs import Outputs, open_outputs
+from tsm_runtime.commands.live_streams import read_streams, split_name
 from tsm_runtime.errors import TsmError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption
-from tsm_runtime.live.session import DropPolicy, LiveOptions, require_live, watch
-from tsm_runtime.live.writer import LineWriter
+from tsm_runtime.live.session import LiveOptions, require_live, watch_streams
+from tsm_runtime.live.stream_run import DropPolicy
 from tsm_runtime.models.choice import BackendRequest, open_model
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import (
@@ -36,6 +39,8 @@ class LiveRequest:
     """Options of the command; None: not given."""
 
     sources: tuple[str, ...]
+    streams: Path | None = None
+    json: bool = False
     video_id: str | None = None
     output: str | None = None
     show_open: bool = False
@@ -55,21 +60,15 @@ def run_live(
     overrides: Overrides,
     notice: str | None,
 ) -> int:
-    """Run on a stream until it ends or is stopped; return the exit code.
+    """Run on streams until they end or are stopped; return the exit code.
 
-    0: the stream ended, SIGTERM arrived (as from a service manager; everything is written), or the reader of
-    a pipe closed it. 1: the stream was lost for good. 130: SIGINT.
+    0: each stream ended, SIGTERM arrived (as from a service manager; everything is written), or the reader of
+    a pipe closed it. 1: a stream was lost for good. 130: SIGINT.
 
     Raises:
         TsmError: an error that a user can cause.
     """
-    if request.video_id is not None and not request.video_id.strip():
-        raise UsageError("an empty --id; give a name, or leave it out")
-    if len(request.sources) != 1:
-        raise UsageError(f"expected one stream, got {len(request.sources)}")
-    source = find_source(
-        request.sources[0], timeout_seconds=request.timeout, pace=request.pace, rate=request.rate
-    )
+    sources = _sources(request)
     bundles = load_bundles(ensemble)
     for bundle in bundles:
         _require_live(bundle, overrides)
@@ -81,7 +80,9 @@ def run_live(
         lambda bundle, *_: open_live_member(bundle, backend, overrides, quiet=request.quiet),
     )
     with closing_members(members):
-        return _write_lines(source, members, _options(request, ensemble, bundles), request, notice)
+        if notice:
+            warn(notice)
+        return _watch(sources, members, _options(request, ensemble, bundles), request)
 
 
 def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]) -> LiveOptions:
@@ -121,30 +122,68 @@ def open_live_member(
     return member_of(bundle, open_model(bundle, ONLINE_MODEL, num_threads=request.num_threads), overrides)
 
 
-def _write_lines(
-    source: Source,
-    members: Sequence[Member],
-    options: LiveOptions,
-    request: LiveRequest,
-    notice: str | None,
+def _sources(request: LiveRequest) -> dict[str, Source]:
+    """Return the sources by the name of their stream, which is empty for one that has no name of its own."""
+    if request.video_id is not None and not request.video_id.strip():
+        raise UsageError("an empty --id; give a name, or leave it out")
+    named = [split_name(text) for text in request.sources]
+    if request.streams is not None:
+        named += list(read_streams(request.streams).items())
+    if not named:
+        raise UsageError("no stream given; try: tsm-live SOURCE, or tsm-live NAME=SOURCE NAME=SOURCE")
+    if request.video_id is not None and len(named) > 1:
+        raise UsageError(f"--id names one stream, but {len(named)} were given; write NAME=SOURCE")
+    found: dict[str, Source] = {}
+    for name, text in named:
+        source = find_source(text, timeout_seconds=request.timeout, pace=request.pace, rate=request.rate)
+        name = request.video_id or name or ("" if len(named) == 1 else source.video_id)
+        if name in found:
+            raise UsageError(f"two streams named {name!r}; write NAME=SOURCE with different names")
+        found[name] = source
+    return found
+
+
+def _watch(
+    sources: Mapping[str, Source], members: Sequence[Member], options: LiveOptions, request: LiveRequest
 ) -> int:
-    if notice:
-        warn(notice)
-    stop, ended = threading.Event(), None
-    with LineWriter(request.output) as writer, _signals(stop) as signals:
-        writer.stop_when_unread(stop)
+    """Write the events of all streams; return the exit code.
+
+    Raises:
+        TsmError: of a stream that runs alone; among several it is reported, and the others go on.
+    """
+    stop, codes = threading.Event(), dict.fromkeys(sources, 0)
+    with (
+        open_outputs(request.output, list(sources), as_json=request.json) as outputs,
+        _signals(stop) as signals,
+    ):
+        outputs.stop_when_unread(stop)
+        events = watch_streams(sources, members, options, stop=stop, wait_for_sources=len(sources) > 1)
         try:
-            with closing(watch(source, members, options, stop=stop)) as events:
-                for event in events:
-                    writer.write(event)
-                    ended = event if isinstance(event, End) else ended
-                    if not request.quiet:
-                        _warn_of(source, event)
+            with closing(events):
+                for name, item in events:
+                    codes[name] = max(codes[name], _take(name, item, sources, outputs, request.quiet))
         except BrokenPipeError:
             return 0  # the reader has closed the pipe, which is no failure
     if signal.SIGINT in signals:
         return INTERRUPTED
-    return TsmError.exit_code if ended and not ended.complete and source.reconnects else 0
+    return codes.popitem()[1] if len(codes) == 1 else max(min(code, 1) for code in codes.values())
+
+
+def _take(
+    name: str, item: Event | BaseException, sources: Mapping[str, Source], outputs: Outputs, quiet: bool
+) -> int:
+    """Write an event, or report an error; return the exit code that it means for its stream."""
+    source = sources[name]
+    if isinstance(item, BaseException):
+        if len(sources) == 1 or not isinstance(item, TsmError):
+            raise item
+        warn(f"{name}: {item}")
+        return item.exit_code
+    outputs.write(name, item)
+    if not quiet:
+        _warn_of(name if len(sources) > 1 else source.name, item)
+    lost = isinstance(item, End) and not item.complete and source.reconnects
+    return TsmError.exit_code if lost else 0
 
 
 @contextmanager
@@ -169,14 +208,14 @@ def _signals(stop: threading.Event) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _warn_of(source: Source, event: Event) -> None:
+def _warn_of(name: str, event: Event) -> None:
     """Report on standard error what makes the result incomplete."""
     match event:
         case Discontinuity(reason=reason, time=time):
-            warn(f"{source.name}: at {time:.2f} s: {reason}; the segments end there")
+            warn(f"{name}: at {time:.2f} s: {reason}; the segments end there")
         case Resumption(time=time):
-            warn(f"{source.name}: goes on at {time:.2f} s")
+            warn(f"{name}: goes on at {time:.2f} s")
         case Drop(start=start, end=end, intervals=number):
-            warn(f"{source.name}: too slow: {number} intervals from {start:g} to {end:g} s dropped")
+            warn(f"{name}: too slow: {number} intervals from {start:g} to {end:g} s dropped")
         case End(complete=False, reason=reason):
-            warn(f"{source.name}: {reason}")
+            warn(f"{name}: {reason}")

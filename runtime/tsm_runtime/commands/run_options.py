@@ -225,6 +225,45 @@ IdKind = Annotated[
     ),
 ]
 
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate", help="decode each video in a process of its own: a crash or hang costs that video alone"
+    ),
+]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(help="MiB that decoding a video may take; with --isolate, which it implies", min=128),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(help="seconds that decoding a video may take; with --isolate, which it implies", min=0.1),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="run on a Ray cluster: its address, auto for this machine's, local for a new one here",
+        show_default=False,
+    ),
+]
+Workers = Annotated[int, typer.Option(help="--ray: actors; 0: as many as there is room for", min=0)]
+WorkerCpus = Annotated[float, typer.Option(help="--ray: cores of each actor")]
+WorkerGpus = Annotated[float, typer.Option(help="--ray: GPUs of each actor", min=0)]
+
+# --- Watching a run.
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="serve /metrics (Prometheus) and /healthz on PORT of this machine, or HOST:PORT",
+        show_default=False,
+    ),
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="report on standard error as JSON, one line an event")
+]
+
 # --- The rest.
 LiveAlias = Annotated[
     bool, typer.Option("--live", help="run on a stream: the same as tsm-live, with its options")

@@ -47,7 +47,7 @@ def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
         UsageError: names file and line.
     """
     found: dict[str, list[Segment]] = {}
-    live: str | None = None  # id of the live run whose lines these are
+    live: dict[str, str] = {}  # video of the run whose lines these are, by stream
     # Not splitlines(): it also splits at separators that JSON leaves alone inside strings.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -58,7 +58,7 @@ def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{where}: not JSON: {error}") from error
         if isinstance(entry, dict) and "event" in entry:
-            live = _read_live(where, entry, found, live)
+            _read_live(where, entry, found, live)
             continue
         video_id = entry.get("video") if isinstance(entry, dict) else None
         if not isinstance(video_id, str):
@@ -70,9 +70,10 @@ def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
 
 
 def _read_live(
-    where: str, entry: Mapping[str, object], found: dict[str, list[Segment]], live: str | None
-) -> str | None:
-    """Read a line of a live run into `found`; return the id of the run from here on."""
+    where: str, entry: Mapping[str, object], found: dict[str, list[Segment]], live: dict[str, str]
+) -> None:
+    """Read a line of a live run into `found`; `live` holds the video of each stream's current run."""
+    stream = str(entry.get("stream", ""))
     if entry["event"] == "start":
         video_id = entry.get("video")
         if not isinstance(video_id, str):
@@ -82,10 +83,10 @@ def _read_live(
                 f"{where}: another run on {video_id!r}, whose times begin anew; keep one per file"
             )
         found[video_id] = []
-        return video_id
+        live[stream] = video_id
     if entry["event"] == "segment":
-        if live is None:
+        if stream not in live:
             raise UsageError(f"{where}: a live run's segment before its first line")
         bounds = [entry.get("start"), entry.get("end")]
-        found[live].append(read_detection(f"{where} ({live!r})", {**entry, "segment": bounds}))
-    return live
+        segment = read_detection(f"{where} ({live[stream]!r})", {**entry, "segment": bounds})
+        found[live[stream]].append(segment)

@@ -144,15 +144,24 @@ class Backlog:
         drop: whether to drop intervals.
         at_once: by feed, how many intervals one frame may complete. A higher number than the capacity takes
             its place: otherwise a machine that is fast enough would drop some of them.
+        arrived: set whenever an item is appended, for a thread that waits for several queues.
     """
 
-    def __init__(self, capacity: int, *, drop: bool, at_once: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        drop: bool,
+        at_once: Mapping[int, int] | None = None,
+        arrived: threading.Event | None = None,
+    ) -> None:
         self._capacity = capacity
         self._at_once = at_once or {}
         self._drop = drop
         self._items: deque[Item] = deque()
         self._feeds: dict[int, _Feed] = {}
         self._changed = threading.Condition()
+        self._arrived = arrived or threading.Event()
         self._closed = False
 
     @property
@@ -170,6 +179,7 @@ class Backlog:
             if isinstance(item, Clip | Picture) and not self._make_room(item):
                 return not self._closed
             self._items.append(item)
+            self._arrived.set()
             self._changed.notify_all()
             return not self._closed
 

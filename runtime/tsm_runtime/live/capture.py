@@ -63,6 +63,7 @@ class StreamCapture:
         backlog: takes the items; the last item is an `StreamEnded`, also after a failure.
         stop: set from any thread, ends the capture at the next frame.
         reconnect_seconds: how long to try to reconnect to a lost stream; 0: never.
+        waits_for_source: treat a source that cannot be opened at first as a lost one, if it reconnects.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class StreamCapture:
         stop: threading.Event,
         *,
         reconnect_seconds: float = math.inf,
+        waits_for_source: bool = False,
     ) -> None:
         self.counts = CaptureCounts()
         self._source = source
@@ -80,6 +82,7 @@ class StreamCapture:
         self._backlog = backlog
         self._stop = stop
         self._reconnect_seconds = reconnect_seconds
+        self._waits_for_source = waits_for_source and source.reconnects
         self._converters = {look_of(feed.spec): FrameConverter(*look_of(feed.spec)) for feed in feeds}
         self._shown: _Position | None = None
         """The newest frame, which is on screen until the next one arrives."""
@@ -103,8 +106,18 @@ class StreamCapture:
         self._backlog.put(ended)
 
     def _read_source(self) -> StreamEnded:
-        connection = self._source.open()
-        self._put(Opened(at=self._moment()))
+        try:
+            connection = self._source.open()
+            self._put(Opened(at=self._moment()))
+        except VideoError as error:
+            if not self._waits_for_source:
+                raise
+            self._put(Opened(at=self._moment()))
+            self._break(str(error))
+            found = self._reconnect()
+            if found is None:
+                return StreamEnded(at=self._moment(), reason=str(error), complete=False, error=error)
+            connection = found
         while True:
             failure = self._read_connection(connection)
             if failure is None and not self._source.end_is_loss:

@@ -31,6 +31,8 @@ class _Line(
 ):
     wall: datetime
     """When the line was written."""
+    stream: str = ""
+    """Name of the stream, where the lines of several streams go to one place."""
 
 
 class SourceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

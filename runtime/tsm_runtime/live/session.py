@@ -1,53 +1,32 @@
-"""The live run: one thread captures; the caller's thread scores, merges and reports events."""
+"""The live run: a thread for each stream captures; the caller's thread scores, merges and reports events."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import chain
 
 import numpy as np
 
 from tsm_runtime.backends.base import Scores
-from tsm_runtime.backends.online import OnlineBackend
 from tsm_runtime.clips.spec import ClipSpec
-from tsm_runtime.errors import RunError, UsageError, VideoError
+from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.fuse import FusionOptions
-from tsm_runtime.live.backlog import (
-    Backlog,
-    Break,
-    Clip,
-    Dropped,
-    Gap,
-    Item,
-    Opened,
-    Passed,
-    Picture,
-    Resumed,
-    StreamEnded,
-)
-from tsm_runtime.live.capture import STOPPED, StreamCapture
-from tsm_runtime.live.ensemble import Tracks
+from tsm_runtime.live.backlog import Clip, StreamEnded
 from tsm_runtime.live.events import Event
-from tsm_runtime.live.feeds import Feed
-from tsm_runtime.live.frame_scorer import IntervalScorer
-from tsm_runtime.live.reporter import EventReporter
+from tsm_runtime.live.stream_run import DropPolicy, StreamRun, StreamSettings, checked_scores
 from tsm_runtime.models.member import Member
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.sources import Source
-
-DropPolicy = Literal["oldest", "none"]
 
 _POLL_SECONDS = 0.1
 """How often a waiting run checks for the request to stop."""
 
 _MOST_SMOOTHED_CELLS = 4096
 """The widest moving average of a live run: each cell costs that many additions, some 20 ms."""
-
-_STOP_TIMEOUT_SECONDS = 1.0
-"""How long to wait for the capture thread to stop; a blocking read can keep it from doing so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +65,20 @@ class LiveOptions:
         if not 0 <= self.min_score <= 1:
             raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
 
+    def settings(self, video_id: str, *, waits_for_source: bool) -> StreamSettings:
+        """Return the settings of one stream."""
+        return StreamSettings(
+            video_id=video_id,
+            drop=self.drop,
+            show_open=self.show_open,
+            batch_size=self.batch_size,
+            reconnect_seconds=self.reconnect_seconds,
+            min_score=self.min_score,
+            fusion=self.fusion,
+            bundles=self.bundles,
+            waits_for_source=waits_for_source,
+        )
+
 
 def watch(
     source: Source,
@@ -117,13 +110,126 @@ def watch(
         VideoError: the source cannot be opened, or ended before a whole interval.
         RunError: a model returned scores that are not numbers.
     """
+    options = options or LiveOptions()
+    items = watch_streams({options.video_id: source}, members, options, stop=stop, wait_for_sources=False)
+    return _of_one(items)
+
+
+def _of_one(items: Generator[tuple[str, Event | BaseException]]) -> Generator[Event]:
+    with closing(items):
+        for _, item in items:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+
+def watch_streams(
+    sources: Mapping[str, Source],
+    members: Member | Sequence[Member],
+    options: LiveOptions | None = None,
+    *,
+    stop: threading.Event | None = None,
+    wait_for_sources: bool = True,
+) -> Generator[tuple[str, Event | BaseException]]:
+    """Run one model, or an ensemble, on several streams, and yield events as they become known.
+
+    Clips of all streams share batches. Each stream has its own capture, reconnects on its own and yields what
+    `watch` yields. The exception with which `watch` would end is the last item of its stream; the other
+    streams go on, unless a model failed, which ends all of them.
+
+    Args:
+        sources: by the name of the stream.
+        members: one model, or the members of an ensemble.
+        options: None: the defaults; `video_id` is not used.
+        stop: set from any thread to end the run.
+        wait_for_sources: try to connect to a source that cannot be opened at first, as to a lost one.
+
+    Raises:
+        UsageError: the smoothing is too wide for a stream, see `require_live`.
+    """
     members = (members,) if isinstance(members, Member) else tuple(members)
     if not members:
         raise ValueError("a stream for no model: expected one or more")
     for member in members:
         require_live(member.spec, member.rules)
-    session = _Session(source, members, options or LiveOptions(), stop or threading.Event())
-    return session.events()
+    options = options or LiveOptions()
+    stop, arrived = stop or threading.Event(), threading.Event()
+    streams = {
+        name: StreamRun(
+            source, members, options.settings(name, waits_for_source=wait_for_sources), stop, arrived
+        )
+        for name, source in sources.items()
+    }
+    return _run(streams, members, options.batch_size, arrived)
+
+
+def _run(
+    streams: Mapping[str, StreamRun], members: Sequence[Member], batch_size: int, arrived: threading.Event
+) -> Generator[tuple[str, Event | BaseException]]:
+    try:
+        for stream in streams.values():
+            stream.start()
+        yield from _events(streams, members, batch_size, arrived)
+    finally:
+        for stream in streams.values():
+            stream.close()
+
+
+def _events(
+    streams: Mapping[str, StreamRun], members: Sequence[Member], batch_size: int, arrived: threading.Event
+) -> Generator[tuple[str, Event | BaseException]]:
+    """Yield the items of all streams until each has ended."""
+    running = dict(streams)
+    while running:
+        arrived.clear()
+        taken = {name: items for name, stream in running.items() if (items := stream.take())}
+        if not taken:
+            came = arrived.wait(_POLL_SECONDS)
+            ends = {} if came else {n: end for n, s in running.items() if (end := s.waited(_POLL_SECONDS))}
+            taken = {name: [end] for name, end in ends.items()}
+        clips = [
+            (running[name], item) for name, items in taken.items() for item in items if isinstance(item, Clip)
+        ]
+        try:
+            _score(clips, members, batch_size)
+            for name, (first, *_) in taken.items():
+                if isinstance(first, StreamEnded):
+                    yield from _ending(name, running.pop(name), first)
+                    continue
+                for event in chain(running[name].handle(first), running[name].segments()):
+                    yield name, event
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except Exception as error:  # of a backend: open segments are reported all the same
+            for name, stream in running.items():
+                yield from _ending(name, stream, stream.failed(error))
+            return
+
+
+def _ending(name: str, stream: StreamRun, ended: StreamEnded) -> Iterator[tuple[str, Event | BaseException]]:
+    for event in stream.finish(ended):
+        yield name, event
+    if (error := stream.error(ended)) is not None:
+        yield name, error
+
+
+def _score(clips: Sequence[tuple[StreamRun, Clip]], members: Sequence[Member], batch_size: int) -> None:
+    """Score clips of any streams in common batches."""
+    by_feed: dict[int, list[tuple[StreamRun, Clip]]] = {}
+    for stream, clip in clips:
+        by_feed.setdefault(clip.feed, []).append((stream, clip))
+    for feed, waiting in by_feed.items():
+        for start in range(0, len(waiting), batch_size):
+            batch = waiting[start : start + batch_size]
+            frames = batch[0][1].frames[None]
+            if len(batch) > 1:
+                frames = np.stack([clip.frames for _, clip in batch])
+            for number in batch[0][0].members_of[feed]:
+                names = ", ".join(dict.fromkeys(stream.source.name for stream, _ in batch))
+                scores = checked_scores(members[number].backend.infer(frames), names)
+                for row, (stream, clip) in enumerate(batch):
+                    scene = None if scores.scene is None else scores.scene[row]
+                    stream.add_scores(number, clip, Scores(scores.action[row], scene))
 
 
 def require_live(spec: ClipSpec, rules: SegmentRules) -> None:
@@ -141,166 +247,3 @@ def require_live(spec: ClipSpec, rules: SegmentRules) -> None:
             f"smoothing {rules.smoothing_seconds:g} s: expected {most:g} s or less in a live run, where it"
             " delays labels by half of it; give --smoothing"
         )
-
-
-class _Session:
-    def __init__(
-        self, source: Source, members: tuple[Member, ...], options: LiveOptions, stop: threading.Event
-    ) -> None:
-        self.source, self.members, self.options, self.stop = source, members, options, stop
-        self.drop: DropPolicy = options.drop or ("oldest" if source.is_live else "none")
-        self.feeds, self.members_of = _feeds(members)
-        self.finest = min(self.feeds, key=lambda feed: feed.spec.interval_seconds).number
-        self.backlog = Backlog(
-            options.batch_size,
-            drop=self.drop == "oldest",
-            at_once={feed.number: feed.spec.num_open for feed in self.feeds},
-        )
-        self.capture = StreamCapture(
-            source, self.feeds, self.backlog, stop, reconnect_seconds=options.reconnect_seconds
-        )
-        self.tracks = Tracks(members, options.fusion, options.min_score)
-        self.scorers = {
-            number: IntervalScorer(member.backend.model.scorer(), member.spec)
-            for number, member in enumerate(members)
-            if isinstance(member.backend, OnlineBackend) and _by_frame(member)
-        }
-        self.broken: set[tuple[int, int]] = set()
-        """(member, interval) after a gap, of members that get single pictures."""
-        self.hangs = False
-        self.reporter = EventReporter(source, members)
-
-    def events(self) -> Generator[Event]:
-        thread = threading.Thread(target=self.capture.run, name="capture", daemon=True)
-        thread.start()
-        try:
-            ended = yield from self._until_the_end()
-            if ended.error is not None:
-                raise ended.error
-            if not self.tracks.num_intervals and ended.reason != STOPPED:
-                raise VideoError(f"{self.source.name}: {self._why_nothing(ended)}")
-        finally:
-            self.backlog.close()
-            thread.join(0 if self.hangs else _STOP_TIMEOUT_SECONDS)
-
-    def _until_the_end(self) -> Generator[Event, None, StreamEnded]:
-        """Yield all events; return how it ended."""
-        opened = False
-        ended: StreamEnded | None = None
-        while ended is None:
-            items = self._next_items()
-            if isinstance(items[0], StreamEnded):
-                ended = items[0]
-                break
-            opened = opened or isinstance(items[0], Opened)
-            try:
-                yield from self._handle(items)
-            except (GeneratorExit, KeyboardInterrupt):
-                raise
-            except Exception as error:  # of a backend: open segments are reported all the same
-                reason = str(error) or type(error).__name__
-                ended = StreamEnded(at=self.reporter.at, reason=reason, complete=False, error=error)
-        if opened:
-            yield from self.reporter.segments(self.tracks.close(final=True))
-            yield self.reporter.end(ended, self.tracks.num_intervals, self.capture.counts)
-        return ended
-
-    def _next_items(self) -> list[Item]:
-        """Wait for the next items, but not for a capture thread that hangs after a request to stop."""
-        patience = _STOP_TIMEOUT_SECONDS
-        while True:
-            if items := self.backlog.take(self.options.batch_size, _POLL_SECONDS):
-                self.reporter.at = items[-1].at
-                return items
-            if self.stop.is_set():
-                patience -= _POLL_SECONDS
-                if patience <= 0:
-                    self.hangs = True
-                    return [StreamEnded(at=self.reporter.at, reason=STOPPED)]
-
-    def _handle(self, items: list[Item]) -> Iterator[Event]:
-        match items[0]:
-            case Opened():
-                yield self.reporter.start(self.drop, self.options.video_id, self.options.bundles)
-            case Clip():
-                self._score_clips([item for item in items if isinstance(item, Clip)])
-            case Picture() as picture:
-                self._score_picture(picture)
-            case Passed(feed=feed, stop=stop):
-                self._pass(feed, stop, stop)
-            case Dropped() as dropped:
-                self._pass(dropped.feed, dropped.start, dropped.stop)
-                dropping = [self.members[number] for number in self.members_of[dropped.feed]]
-                yield self.reporter.drop(dropped, dropping)
-            case Gap() as gap if gap.feed == self.finest:
-                yield self.reporter.gap(gap)
-            case Break(reason=reason):
-                yield from self.reporter.segments(self.tracks.close(final=False))
-                yield self.reporter.discontinuity(reason)
-            case Resumed(attempts=attempts):
-                yield self.reporter.resumption(attempts)
-        yield from self.reporter.segments(self.tracks.leaving())
-        if self.options.show_open:
-            yield from self.reporter.open_segments(self.tracks.open())
-
-    # --- scoring ----------------------------------------------------------------------------------
-
-    def _score_clips(self, clips: list[Clip]) -> None:
-        frames = clips[0].frames[None] if len(clips) == 1 else np.stack([clip.frames for clip in clips])
-        for member in self.members_of[clips[0].feed]:
-            scores = _checked(self.members[member].backend.infer(frames), self.source)
-            for row, clip in enumerate(clips):
-                scene = None if scores.scene is None else scores.scene[row]
-                self.tracks.push(member, clip.index, scores.action[row], scene, after_gap=clip.after_gap)
-
-    def _score_picture(self, picture: Picture) -> None:
-        for member in self.members_of[picture.feed]:
-            if picture.after_gap:
-                self.broken.add((member, picture.index))
-            for _ in range(picture.num_places):
-                self.scorers[member].push(picture.index, picture.pixels)
-
-    def _pass(self, feed: int, over: int, stop: int) -> None:
-        """Take the scores of intervals before `over`; no interval before `stop` follows."""
-        for member in self.members_of[feed]:
-            if member in self.scorers:
-                for scored in self.scorers[member].over(over):
-                    scores = _checked(scored.scores, self.source)
-                    scene = None if scores.scene is None else scores.scene[0]
-                    after_gap = (member, scored.index) in self.broken
-                    self.tracks.push(member, scored.index, scores.action[0], scene, after_gap=after_gap)
-                self.broken = {(m, index) for m, index in self.broken if m != member or index >= stop}
-            self.tracks.skip_to(member, stop)
-
-    def _why_nothing(self, ended: StreamEnded) -> str:
-        t, frames = self.feeds[self.finest].spec.interval_seconds, self.capture.counts.frames
-        if not frames:
-            return f"no frame of the video stream could be decoded ({ended.reason})"
-        return f"no whole interval of {t:g} s in {self.reporter.at.seconds:.3f} s ({ended.reason})"
-
-
-def _feeds(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]:
-    """Return one feed for each kind of input, and the numbers of its members."""
-    numbers: dict[tuple[object, bool], int] = {}
-    feeds: list[Feed] = []
-    members_of: dict[int, list[int]] = {}
-    for member, each in enumerate(members):
-        by_frame = _by_frame(each)
-        number = numbers.setdefault((each.spec, by_frame), len(feeds))
-        if number == len(feeds):
-            feeds.append(Feed(number, each.spec, by_frame=by_frame))
-        members_of.setdefault(number, []).append(member)
-    return feeds, members_of
-
-
-def _by_frame(member: Member) -> bool:
-    """Whether a member gets single frames: its model is online, and no frame is in several intervals."""
-    return isinstance(member.backend, OnlineBackend) and member.spec.num_open == 1
-
-
-def _checked(scores: Scores, source: Source) -> Scores:
-    if not all(np.isfinite(part).all() for part in scores if part is not None):
-        raise RunError(
-            f"{source.name}: the model gave scores that are not numbers (nan); try another precision"
-        )
-    return scores

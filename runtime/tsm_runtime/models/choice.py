@@ -78,17 +78,32 @@ def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[Backend, str
         except (BackendError, BundleError) as error:
             instead = "onnxruntime runs" if find_spec("onnxruntime") else "another runs"
             _log.warning(f"{instead} instead of {plans[0]}: {error}")
-    without_gpu = "no CUDA in onnxruntime as installed"
+    without_gpu = _without_cuda()
     if request.precision == "int8":
         without_gpu = "int8 files are for CPUs"
     elif _has_cuda():
         try:
-            return _open_onnx(bundle, "onnxruntime-cuda", request), "a GPU, and no plan for it"
+            return _open_onnx(bundle, "onnxruntime-cuda", request), _why_cuda(bundle, request)
         except BackendError as error:
             without_gpu = str(error).splitlines()[0]
     engine, why = _cpu_engine(bundle)
     no_plan = "" if plans else "no plan in the bundle; "
     return _open_onnx(bundle, engine, request), f"{no_plan}{without_gpu}; {why}"
+
+
+def _without_cuda() -> str:
+    """Return why the installed onnxruntime has no CUDA; where its two packages collide, with the remedy."""
+    from tsm_runtime.backends.onnxruntime_cuda import why_no_cuda
+    from tsm_runtime.backends.onnxruntime_module import has_both_packages
+
+    known = "no CUDA in onnxruntime as installed"
+    return f"{known}: {why_no_cuda()}" if has_both_packages() else known
+
+
+def _why_cuda(bundle: Bundle, request: BackendRequest) -> str:
+    if request.precision is None and "model.fp16.onnx" not in bundle.manifest.files:
+        return "a GPU, no plan for it, and no fp16 file, which is faster: export with --engine fp16"
+    return "a GPU, and no plan for it"
 
 
 def _has_cuda() -> bool:

@@ -34,9 +34,6 @@ _log = logging.getLogger("tsm_runtime")
 
 Hwdec = Literal["none", "auto", "cuda"]
 
-_WAITING_FRAMES = 4
-"""Frames on the GPU that wait for their successor, or are on their way to a clip."""
-
 
 class Drawer(Protocol):
     """Runs `preprocess.onnx` on the GPU; any thread may call it."""
@@ -95,7 +92,6 @@ class Nvdec:
         context: of the GPU.
         drawers: for each size of the models' pictures.
         may_fall_back: decode and convert on the CPU what the GPU does not take, and say so.
-        held_frames: frames that wait until their clip is complete.
     """
 
     def __init__(
@@ -104,11 +100,8 @@ class Nvdec:
         drawers: Mapping[int, Drawer],
         *,
         may_fall_back: bool = False,
-        held_frames: int = 0,
     ) -> None:
         self.context, self.drawers, self.may_fall_back = context, drawers, may_fall_back
-        self.extra_frames = held_frames + _WAITING_FRAMES
-        """Surfaces beyond what the stream's references need."""
         self._clips: list[Any] = []
 
     def accelerator(self) -> HWAccel:
@@ -136,8 +129,9 @@ class Nvdec:
         """
         context = stream.codec_context
         if context.is_hwaccel:
-            context.thread_count = 1  # NVDEC does the work; each thread would hold surfaces
-            context.options = {**context.options, "extra_hw_frames": str(self.extra_frames)}
+            # NVDEC does the work; each thread would hold surfaces. Frames that wait for their clip hold none:
+            # FFmpeg 8 copies pictures into a pool that grows.
+            context.thread_count = 1
             return
         reason = f"{path}: FFmpeg has no NVDEC for {context.name}"
         if trouble:
@@ -248,6 +242,4 @@ def _opened(
     except BaseException:
         context.close()
         raise
-    # A clip is drawn when it is complete; until then its frames stay where NVDEC put them.
-    held = sum(member.spec.num_frames * member.spec.num_overlapping for member in members)
-    return Nvdec(context, drawers, may_fall_back=may_fall_back, held_frames=held)
+    return Nvdec(context, drawers, may_fall_back=may_fall_back)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsm_runtime.backends.base import Backend
-from tsm_runtime.bundle.bundle import MANIFEST, Bundle, load_bundle
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble

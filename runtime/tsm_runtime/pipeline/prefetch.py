@@ -60,6 +60,11 @@ class Prefetcher(Generic[_Key, _Item]):
             self.num_running -= 1
         return key, item
 
+    @property
+    def num_waiting(self) -> int:
+        """Items that wait in the queue."""
+        return self._items.qsize()
+
     def close(self) -> None:
         """Let all threads end, and wait until they have."""
         self.cancelled.set()

@@ -13,6 +13,8 @@ from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.fuse import fuse_members
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.pipeline.isolation import Isolation
+from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.result import VideoOutcome, outcome_of
 from tsm_runtime.pipeline.scheduler import VideoProgress, scored_videos
@@ -92,6 +94,8 @@ def run_captures(
     jobs: int = 1,
     progress: VideoProgress | None = None,
     nvdec: Nvdec | None = None,
+    isolation: Isolation | None = None,
+    meter: Meter | None = None,
 ) -> Generator[CaptureOutcome]:
     """Run models on captures, and yield the outcome of each, in their order.
 
@@ -103,7 +107,16 @@ def run_captures(
     """
     videos = [video for plan in plans for video, _ in plan.begins]
     # Read, cut, score: videos share batches.
-    all_scored = scored_videos(videos, members, options, jobs=jobs, progress=progress, nvdec=nvdec)
+    all_scored = scored_videos(
+        videos,
+        members,
+        options,
+        jobs=jobs,
+        progress=progress,
+        nvdec=nvdec,
+        isolation=isolation,
+        meter=meter,
+    )
     with closing(all_scored):
         for plan in plans:
             scored = [(video, next(all_scored)) for video, _ in plan.begins]

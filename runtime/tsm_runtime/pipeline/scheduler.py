@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.pipeline.isolation import IsolatedClips, Isolation
+from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.prefetch import Ended, Prefetcher
 from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
@@ -47,6 +50,8 @@ def scored_videos(
     jobs: int = 1,
     progress: VideoProgress | None = None,
     nvdec: Nvdec | None = None,
+    isolation: Isolation | None = None,
+    meter: Meter | None = None,
 ) -> Generator[ScoredVideo | VideoError]:
     """Decode and score videos, several at a time, and yield them in their order.
 
@@ -61,6 +66,8 @@ def scored_videos(
         jobs: videos that are decoded at a time.
         progress: called after each batch of a video.
         nvdec: decodes on a GPU.
+        isolation: decodes in other processes, on the CPU.
+        meter: is kept up to date.
 
     Yields:
         For each video its scores, or the reason why it cannot be read.
@@ -72,7 +79,9 @@ def scored_videos(
     if not members:
         raise ValueError("no model to run: expected one or more")
     batch_size = options.batch_size or max(member.backend.best_batch for member in members)
-    yield from _Run(members, options.clips(batch_size), jobs, progress, nvdec).outcomes(videos)
+    yield from _Run(members, options.clips(batch_size), jobs, progress, nvdec, isolation, meter).outcomes(
+        videos
+    )
 
 
 @dataclass(eq=False, slots=True)
@@ -123,10 +132,14 @@ class _Run:
         jobs: int,
         progress: VideoProgress | None,
         nvdec: Nvdec | None,
+        isolation: Isolation | None,
+        meter: Meter | None,
     ) -> None:
         self._members = members
         self._progress = progress
         self._nvdec = nvdec
+        self._isolation = isolation
+        self._meter = meter or Meter()
         self._jobs = jobs
         self._batch_size = options.batch_size
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
@@ -142,6 +155,7 @@ class _Run:
         self._read_into = self._memory if jobs == 1 else apart
         ahead = _BATCHES_AHEAD if jobs == 1 else max(_BATCHES_AHEAD * self._batch_size, jobs)
         self._decoding: Prefetcher[_Video, ClipBatch] = Prefetcher(ahead)
+        self._meter.queue_depth = lambda: self._decoding.num_waiting
 
     def outcomes(self, videos: Sequence[VideoInput]) -> Generator[ScoredVideo | VideoError]:
         """Yield the outcome of each video, in their order."""
@@ -182,6 +196,17 @@ class _Run:
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
+        if self._isolation is not None:
+            video.clips = IsolatedClips(
+                video.given.path,
+                self._specs(video.given.view),
+                self._options,
+                self._isolation,
+                cancelled=self._decoding.cancelled,
+                memory=self._read_into,
+            )
+            yield from video.clips
+            return
         rate, playlists = self._options.rate, self._options.allow_playlists
         path = video.given.path
         with VideoReader(path, self._nvdec, rate=rate, allow_playlists=playlists) as reader:
@@ -198,7 +223,9 @@ class _Run:
 
     def _take_one(self) -> None:
         """Wait for the next clips or the end of a video, and pass them on."""
+        begun = time.perf_counter()
         video, item = self._decoding.get()
+        self._meter.decoding_wait_seconds += time.perf_counter() - begun
         if not isinstance(item, Ended):
             self._add(_Part(video, item))
         elif isinstance(item.error, VideoError):
@@ -208,6 +235,7 @@ class _Run:
             raise item.error
         else:
             video.is_read = True
+            self._meter.num_frames += 0 if video.clips is None else video.clips.num_frames
             self._conclude(video)
 
     def _forget(self, video: _Video) -> None:
@@ -231,8 +259,10 @@ class _Run:
     def _flush(self) -> None:
         for lane in self._waiting:
             self._submit(lane)
+        begun = time.perf_counter()
         for runner in self._runners.values():
             runner.finish()
+        self._meter.scoring_wait_seconds += time.perf_counter() - begun
 
     def _submit(self, lane: _Lane) -> None:
         parts, self._waiting[lane] = self._waiting[lane], []
@@ -241,9 +271,11 @@ class _Run:
         batch = self._gathered(parts, lane[1])
         numbers = self._numbers(lane)
         batch.num_missing = len(numbers)
+        begun = time.perf_counter()
         for number in numbers:
             runner = self._runners[id(self._members[number].backend)]
             runner.submit(batch.frames, partial(self._take, batch, number))
+        self._meter.scoring_wait_seconds += time.perf_counter() - begun
 
     def _gathered(self, parts: list[_Part], spec: ClipSpec) -> _Batch:
         """Return a batch: that of a single part as it is, else a copy of all."""
@@ -277,6 +309,7 @@ class _Run:
         breaks = () if video.clips is None else video.clips.builders[part.clips.spec].breaks
         video.scores[number].add(part.clips.indices, scores, video.given.path, breaks)
         video.num_missing -= 1
+        self._meter.num_clips += len(part)
         self._report(video, part.clips.end_seconds)
         self._conclude(video)
 

@@ -21,7 +21,7 @@ _PACKAGES = (
 
 def describe_machine() -> str:
     """Return processor, number of cores and GPU, then the versions of system and packages."""
-    hardware = [_cpu_name(), f"{os.cpu_count()} cores", *_gpu_names()]
+    hardware = [cpu_name(), f"{os.cpu_count()} cores", *_gpu_names()]
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     versions = [system, f"Python {platform.python_version()}", f"tsm-tal {__version__}"]
     versions += [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
@@ -33,7 +33,8 @@ def hardware_of(machine: str) -> str:
     return machine.partition(_SEPARATOR)[0]
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the name of the processor."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             key, _, value = line.partition(":")

@@ -81,10 +81,9 @@ class Training:
     ) -> None:
         self._truth, self._videos, self._folder = truth, videos, folder
         self._publish, self._on_bundle, self._config = publish, on_bundle, config
-        python = [sys.executable, "-m"]
-        self._commands = commands or (
-            [*python, "tsm_train.commands.train"],
-            [*python, "tsm_export.commands.export"],
+        self.commands = commands or (
+            _command("tsm_train.commands.train"),
+            _command("tsm_export.commands.export"),
         )
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -199,7 +198,7 @@ class Training:
 
     def _work(self, config: Path, name: str) -> None:
         bundle = self._folder / "bundles" / name
-        train, export = self._commands
+        train, export = self.commands
         try:
             if self._call([*train, str(config), "--output", str(self._run.parent)]):
                 self._set("exporting")
@@ -252,6 +251,11 @@ class Training:
         with self._lock:
             self._stage, self._error = stage, error
         self._publish({"kind": "training"})
+
+
+def _command(module: str) -> list[str]:
+    """Return how a command is started with this interpreter, whatever is on the search path."""
+    return [sys.executable, "-c", f"from {module} import main; main()"]
 
 
 def state_as_json(state: TrainingState) -> dict[str, Any]:

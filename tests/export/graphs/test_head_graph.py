@@ -14,15 +14,19 @@ import torch
 from tsm_export.export import export_bundle
 from tsm_export.graphs.head import compare_head, export_head, halve_head
 from tsm_export.request import ExportRequest
-from tsm_runtime.bundle.bundle import MANIFEST, load_bundle
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.errors import BundleError, CheckError, UsageError
 from tsm_runtime.models.member import Overrides
 from tsm_runtime.models.opening import open_member, settings_of
-from tsm_runtime.pipeline.run import run
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run, run_videos
+from tsm_runtime.results import Result
 from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.verification.clip_sets import noise_clips
 from tsm_runtime.verification.verify import verify
+from tsm_runtime.video.finding import VideoInput
 from tsm_train.config import HeadConfig, load_config
 from tsm_train.data.dataset import open_data
 from tsm_train.head.checkpoint import HEAD_FILE, HeadCheckpoint, load_head, save_head, weights_sha256
@@ -101,6 +105,28 @@ def test_tsm_run_gives_the_segments_of_the_head(
     assert [s.label for s in found] == [s.label for s in expected]
     bounds = [(s.start_seconds, s.end_seconds, s.score) for s in expected]
     np.testing.assert_allclose([(s.start_seconds, s.end_seconds, s.score) for s in found], bounds, atol=0.02)
+
+
+def test_jobs_and_ensembles_use_the_head_as_a_run_alone_does(bundle: Path, drawn_data: Path) -> None:
+    member = open_member(load_bundle(bundle))
+    plain = replace(member, head=None, decoding=None, name="clips")
+    paths = sorted((drawn_data / "videos").glob("training_*.mp4"))
+    alone = {path.stem: run(path, member) for path in paths}
+    videos = [VideoInput(path, path.stem) for path in paths]
+    for video, result in run_videos(videos, [member], Options(batch_size=3), jobs=2):
+        assert isinstance(result, Result)
+        assert_same(result, alone[video.video_id])
+    fused = run(paths[0], [member, plain])
+    assert fused.members[0] is not None
+    assert fused.members[1] is not None
+    assert_same(fused.members[0], alone[paths[0].stem])
+    assert fused.members[1].segments == run(paths[0], plain).segments
+
+
+def assert_same(result: Result, expected: Result) -> None:
+    assert [s.label for s in result.segments] == [s.label for s in expected.segments]
+    values = ([(s.start_seconds, s.end_seconds, s.score) for s in r.segments] for r in (result, expected))
+    np.testing.assert_allclose(*values, atol=1e-4)
 
 
 def test_a_bundle_exported_without_the_head_merges_intervals(run_folder: Path, tmp_path: Path) -> None:

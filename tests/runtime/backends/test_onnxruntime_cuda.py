@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +18,14 @@ pytest.importorskip("onnxruntime")
 
 from onnxruntime_double import CPU, CUDA, installed
 
+from tsm_runtime.backends import onnxruntime_module
+from tsm_runtime.backends.base import run_failure
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend, has_cuda_provider
+from tsm_runtime.backends.onnxruntime_module import import_onnxruntime
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+from tsm_runtime.models import choice
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.options import Options
@@ -105,6 +111,38 @@ def test_a_build_without_cuda_names_the_package(bundle: Bundle, monkeypatch: pyt
     assert not has_cuda_provider()
     with pytest.raises(BackendError, match=r"has no CUDA: .* pip install 'tsm-tal\[gpu\]'"):
         OnnxruntimeCudaBackend(bundle, FP32)
+
+
+def test_two_packages_in_one_folder_are_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip lets onnxruntime overwrite onnxruntime-gpu, and an uninstall of either takes files of both."""
+    installed(monkeypatch, available=[CPU])
+    monkeypatch.setattr(onnxruntime_module.metadata, "version", lambda package: "1.31.1")
+    repair = "pip install --force-reinstall --no-deps onnxruntime-gpu==1.31.1"
+    with pytest.raises(BackendError, match=f"the CPU package lie over those of onnxruntime-gpu; {repair}"):
+        OnnxruntimeCudaBackend(bundle, FP32)
+    assert repair in choice._without_cuda()
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    with pytest.raises(BackendError, match=f"installed without its files: {repair}"):
+        import_onnxruntime()
+
+
+def test_short_memory_when_a_session_opens(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the GPU that is full, not the bundle that is bad, so that `auto` takes the CPU."""
+    double = installed(monkeypatch)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
+
+    monkeypatch.setattr(double, "InferenceSession", refuse)
+    with pytest.raises(BackendError, match="GPU 0 has too little free memory for"):
+        OnnxruntimeCudaBackend(bundle, FP32)
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA_ERROR: DEVICE_ALLOCATION_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory"]
+)
+def test_words_for_short_memory(words: str) -> None:
+    assert isinstance(run_failure("x", 4, RuntimeError(words)), OutOfMemoryError)
 
 
 def test_a_missing_model_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

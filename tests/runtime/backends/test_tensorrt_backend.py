@@ -147,7 +147,7 @@ def test_every_version_scores_as_onnxruntime_does(
     np.testing.assert_allclose(found.scene, reference.scene, atol=1e-5)
     assert machine.double.runs == [8, 8, 3]
     library, _, version = contract.partition("-")
-    assert backend.name == f"{library} {version} on NVIDIA H100 80GB HBM3, fp16"
+    assert backend.name == f"{library} {version} on NVIDIA H100 80GB HBM3 (double), fp16"
     assert backend.notices == ()
 
 
@@ -596,7 +596,7 @@ def test_a_lack_of_memory_in_a_run_is_told(machine: Machine) -> None:
 def test_a_failed_copy_is_told(machine: Machine, call: str) -> None:
     with machine.open() as backend:
         machine.device.faults[call] = DeviceError("cuMemcpy failed: invalid argument")
-        with pytest.raises(RunError, match="HBM3, fp16: cuMemcpy failed: invalid argument"):
+        with pytest.raises(RunError, match=r"HBM3 \(double\), fp16: cuMemcpy failed: invalid argument"):
             backend.infer(clips(3))
         assert_scores(backend.infer(clips(3)), clips(3))
 

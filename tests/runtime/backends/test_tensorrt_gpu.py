@@ -1,11 +1,10 @@
-"""The TensorRT runner on a real GPU: pycuda moves real memory, TensorRT's double launches a real kernel.
+"""The TensorRT runner on a real GPU: a package moves real memory, TensorRT's double launches a real kernel.
 
 Needs a CUDA device, pycuda and nvcc; without them the tests are skipped, or fail where TSM_REQUIRE_GPU=1.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import sys
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from fakes import BrightnessBackend
-from kernel_double import PLAN, KernelDouble, WatchedMemory, kernel_bundle
+from kernel_double import PLAN, WATCHED, KernelDouble, current_context, kernel_bundle
 from tensorrt_contract import CONTRACTS
 from tensorrt_double import NUM_FRAMES, SIZE
 
@@ -26,7 +25,7 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.cuda.device_clips import new_clips
 from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory
-from tsm_runtime.backends.cuda.pycuda_memory import open_device
+from tsm_runtime.backends.cuda.opening import open_device
 from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 from tsm_runtime.errors import BackendError, RunError
 
@@ -37,20 +36,22 @@ ATOL = 1e-5
 """The kernel's expf in float32 against NumPy's in float64."""
 
 
-@pytest.fixture(scope="module")
-def gpu() -> None:
-    """A GPU that pycuda can use, or no test."""
+@pytest.fixture(params=["pycuda", "bindings"])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A GPU that a package can use, by the package's name, or no test."""
+    monkeypatch.setenv("TSM_CUDA", request.param)
     try:
         open_device(0).close()
-        importlib.import_module("pycuda.compiler")
+        importlib.import_module("pycuda.compiler")  # compiles the kernel, whatever moves memory
     except (BackendError, ImportError) as error:
         if os.environ.get("TSM_REQUIRE_GPU") == "1":
             raise
         pytest.skip(f"no GPU for this test: {error}")
+    return str(request.param)
 
 
 @pytest.fixture
-def memory(gpu: None) -> Iterator[DeviceMemory]:
+def memory(gpu: str) -> Iterator[DeviceMemory]:
     memory = open_device(0)
     yield memory
     memory.close()
@@ -70,14 +71,6 @@ def assert_scores(found: Scores, frames: npt.NDArray[np.uint8]) -> None:
     np.testing.assert_allclose(found.scene, wanted.scene, atol=ATOL)
 
 
-def current_context() -> int | None:
-    """The driver's own answer, past pycuda's books."""
-    driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    found = ctypes.c_void_p()
-    assert driver.cuCtxGetCurrent(ctypes.byref(found)) == 0
-    return found.value
-
-
 # --- memory ---------------------------------------------------------------------------------------
 
 
@@ -87,7 +80,7 @@ def test_memory_moves_to_the_gpu_and_back(memory: DeviceMemory, num_bytes: int) 
     with memory.active():
         out, back = memory.pin((num_bytes,), np.uint8), memory.pin((num_bytes,), np.uint8)
         buffer, stream = memory.allocate(num_bytes), memory.stream()
-        assert buffer.address % 256 == 0
+        assert buffer.address % 512 == 0
         assert stream.handle != 0
         out.array[:], back.array[:] = sent, 0
         memory.upload(buffer.address, out.array, stream)
@@ -117,7 +110,7 @@ def test_memory_is_copied_on_the_gpu(memory: DeviceMemory) -> None:
             held.free()
 
 
-def test_clips_of_the_driver_are_there_for_pycuda(gpu: None) -> None:
+def test_clips_of_the_driver_are_there_for_pycuda(gpu: str) -> None:
     """The memory of NVDEC's clips is good in pycuda's context too: both are the primary one."""
     context, memory = PrimaryContext(0), open_device(0)
     clips_there = new_clips((2, NUM_FRAMES, SIZE, SIZE, 3), context)
@@ -164,12 +157,12 @@ def test_too_much_memory_is_told_as_such(memory: DeviceMemory) -> None:
         memory.allocate(1 << 10).free()
 
 
-def test_no_gpu_of_that_number_is_told(gpu: None) -> None:
+def test_no_gpu_of_that_number_is_told(gpu: str) -> None:
     with pytest.raises(BackendError, match=r"no GPU 4711: .*; does nvidia-smi list it"):
         open_device(4711)
 
 
-def test_the_context_is_current_in_the_block_only(gpu: None) -> None:
+def test_the_context_is_current_in_the_block_only(gpu: str) -> None:
     before = current_context()
     memory, other = open_device(0), open_device(0)
     with memory.active():
@@ -187,7 +180,7 @@ def test_the_context_is_current_in_the_block_only(gpu: None) -> None:
     assert current_context() == before
 
 
-def test_another_thread_may_close(gpu: None) -> None:
+def test_another_thread_may_close(gpu: str) -> None:
     memory = open_device(0)
     with memory.active():
         memory.allocate(64).free()
@@ -210,13 +203,13 @@ def test_another_thread_may_close(gpu: None) -> None:
 
 @pytest.fixture
 def open_kernel(
-    gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., tuple[TensorrtBackend, Any]]]:
     """Opens backends whose engine is a kernel; at the end nothing may have gone wrong."""
     opened = []
 
     def open_backend(contract: str = NEWEST, **options: int) -> tuple[TensorrtBackend, Any]:
-        double = KernelDouble(contract, WatchedMemory(), **options)
+        double = KernelDouble(contract, WATCHED[gpu](), **options)
         monkeypatch.setitem(sys.modules, double.module.__name__, double.module)
         opened.append(double)
         bundle = kernel_bundle(tmp_path, double)

@@ -413,7 +413,10 @@ def test_an_output_that_cannot_be_opened(tsm_live: Command, video: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        (["a.mp4", "b.mp4"], 2, "expected one stream, got 2"),
+        ([], 2, "no stream given; try: tsm-live SOURCE"),
+        (["a.mp4", "b.mp4", "--id", "x"], 2, "--id names one stream, but 2 were given"),
+        (["x=a.mp4", "x=b.mp4"], 2, "two streams named 'x'"),
+        (["--streams", "none.toml"], 2, "none.toml: cannot be read: No such file"),
         (["ftp://host/a.mp4"], 2, "ftp:// is no kind of stream that tsm-live knows (http, https, "),
         (["a.mp4", "--format", "csv"], 2, "No such option: --format"),
         (["a.mp4", "--report", "a.html"], 2, "No such option: --report"),

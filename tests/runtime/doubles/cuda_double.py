@@ -136,6 +136,8 @@ class FakeDevice:
         hurry: decides after each submission what is run already; None: nothing before it must.
     """
 
+    library = "double"
+
     def __init__(
         self,
         *,

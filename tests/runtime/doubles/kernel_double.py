@@ -6,6 +6,9 @@ wait until the host lets it go on: so a test sees what has been submitted while 
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,12 @@ import numpy as np
 from fakes import ACTION_CENTRES, ACTIONS, SCENE_CENTRES, SCENES, SHARPNESS
 from tensorrt_double import NUM_FRAMES, SIZE, TensorrtDouble, plan_for
 
+from tsm_runtime.backends.cuda.bindings_memory import BindingsMemory
 from tsm_runtime.backends.cuda.pycuda_memory import PycudaMemory
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import FORMAT_VERSION, EngineInfo, Manifest, ModelFile, sha256
 
-__all__ = ["PLAN", "THREADS", "KernelDouble", "WatchedMemory", "kernel_bundle", "kernel_source"]
+__all__ = ["PLAN", "THREADS", "WATCHED", "KernelDouble", "current_context", "kernel_bundle", "kernel_source"]
 
 PLAN = "model.fp16.plan"
 THREADS = 256
@@ -69,26 +73,28 @@ __global__ void brightness(
 """
 
 
-class WatchedMemory(PycudaMemory):
-    """pycuda's memory that tells the double what it asks of a GPU."""
+class Watch:
+    """Notes what TensorrtDouble asks of a GPU, beside a `DeviceMemory`."""
 
     broken = None
 
     def __init__(self, index: int = 0) -> None:
-        super().__init__(index)
+        super().__init__(index)  # type: ignore[call-arg]  # a DeviceMemory's
         self.log: list[str] = []
         self.violations: list[str] = []
         self.streams: dict[int, Any] = {}
         self.closed = 0
         self.used_bytes, self.capacity = 0, 1  # of the double's own, which takes none
+        with self.active():  # type: ignore[attr-defined]
+            self._handle = current_context()
 
     def stream(self) -> Any:
-        made = super().stream()
+        made = super().stream()  # type: ignore[misc]
         self.streams[made.handle] = made
         return made
 
     def close(self) -> None:
-        super().close()
+        super().close()  # type: ignore[misc]
         self.closed += 1
 
     def require(self, holds: object, words: str) -> None:
@@ -101,15 +107,33 @@ class WatchedMemory(PycudaMemory):
 
     @property
     def is_active(self) -> bool:
-        current = self._cuda.Context.get_current()
-        return current is not None and current == self._context
+        return current_context() == self._handle
 
     def require_active(self, what: str) -> None:
         self.require(self.is_active, f"{what}: the GPU is not active in this thread")
 
 
+class WatchedPycuda(Watch, PycudaMemory):
+    """pycuda's memory that tells the double what it asks of a GPU."""
+
+
+class WatchedBindings(Watch, BindingsMemory):
+    """The same of cuda.bindings."""
+
+
+WATCHED = {"pycuda": WatchedPycuda, "bindings": WatchedBindings}
+
+
+def current_context() -> int | None:
+    """The driver's own answer."""
+    driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    found = ctypes.c_void_p()
+    assert driver.cuCtxGetCurrent(ctypes.byref(found)) == 0
+    return found.value
+
+
 class KernelDouble(TensorrtDouble):
-    """The module of a version whose engines run a kernel on the GPU of a WatchedMemory.
+    """The module of a version whose engines run a kernel on the GPU of a watched memory.
 
     Args:
         name: of the stored contract.
@@ -117,7 +141,7 @@ class KernelDouble(TensorrtDouble):
         cycles: of the GPU's clock that the kernel takes at least.
     """
 
-    def __init__(self, name: str, memory: WatchedMemory, *, cycles: int = 0) -> None:
+    def __init__(self, name: str, memory: Watch, *, cycles: int = 0) -> None:
         super().__init__(name, memory)  # type: ignore[arg-type]  # has what the double asks of it
         self.memory = memory
         self.cycles = cycles
@@ -126,21 +150,39 @@ class KernelDouble(TensorrtDouble):
         self._kernel: Any = None
 
     def ICudaEngine__create_execution_context(self, this: Any, **options: object) -> Any:  # noqa: N802
-        from pycuda.compiler import SourceModule
-
         self.device.require_active("create_execution_context")
-        self._kernel = SourceModule(kernel_source()).get_function("brightness")
-        self._kernel.prepare("PIPPPQ")
+        self.load_kernel()
         self.alive.append("IExecutionContext")
         return self.module.make("IExecutionContext", engine=this, shape=None, addresses={}, running=[])
 
     def IExecutionContext__execute_async_v3(self, this: Any, stream_handle: int) -> bool:  # noqa: N802
         self.device.require_active("execute_async_v3")
         shape, addresses = this.double.shape, this.double.addresses
+        self.launch(stream_handle, shape, addresses)
+        self.runs.append(shape[0])
+        return True
+
+    def load_kernel(self) -> None:
+        """Compile the kernel in the current context."""
+        from pycuda.compiler import SourceModule
+
+        self._kernel = SourceModule(kernel_source()).get_function("brightness")
+        self._kernel.prepare("PIPPPQ")
+
+    def launch(self, stream_handle: int, shape: Sequence[int], addresses: Mapping[str, int]) -> None:
+        """Submit the kernel to a stream.
+
+        Args:
+            stream_handle: of it.
+            shape: of the frames.
+            addresses: of input and outputs on the GPU, by name.
+        """
+        import pycuda.driver as cuda
+
         self._kernel.prepared_async_call(
             (shape[0], 1),
             (THREADS, 1, 1),
-            self.memory.streams[stream_handle].held,
+            cuda.ExternalStream(stream_handle),
             addresses["frames"],
             int(np.prod(shape[1:])),
             addresses["action_scores"],
@@ -148,8 +190,6 @@ class KernelDouble(TensorrtDouble):
             self.may_run,
             self.cycles,
         )
-        self.runs.append(shape[0])
-        return True
 
 
 def kernel_bundle(

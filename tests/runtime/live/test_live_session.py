@@ -586,9 +586,9 @@ def test_who_stops_it_gets_all_that_is_open(member: Member) -> None:
 
 
 def test_a_capture_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tsm_runtime.live import session
+    from tsm_runtime.live import stream_run
 
-    monkeypatch.setattr(session, "_STOP_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(stream_run, "_STOP_TIMEOUT_SECONDS", 0.2)
     stop, release = threading.Event(), threading.Event()
 
     def before(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 import tomllib
@@ -140,3 +141,15 @@ def test_a_failure_is_the_last_line(trainings: Trainings) -> None:
 def test_nothing_is_done_yet(trainings: Trainings) -> None:
     with pytest.raises(UsageError, match="finish one first"):
         trainings.training.start("quick")
+
+
+def test_the_real_commands_are_started(tmp_path: Path) -> None:
+    for command in _real_commands(tmp_path):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True)
+        assert done.stdout.startswith("tsm-tal "), done.stderr
+
+
+def _real_commands(folder: Path) -> tuple[list[str], list[str]]:
+    truth = TruthFile(folder / "truth.json", Journal(folder / "journal.jsonl"))
+    made = Training(truth, folder, folder, lambda _: None, lambda _: None)
+    return made.commands

@@ -160,18 +160,18 @@ def _members(raw: object, base: Mapping[str, Any], where: str, root: Path) -> di
     members: dict[str, Config] = {}
     for number, entry in enumerate(raw, start=1):
         name = entry.get("name")
-        told = f"{where}: member {name!r}" if isinstance(name, str) else f"{where}: member {number}"
+        place = f"{where}: member {name!r}" if isinstance(name, str) else f"{where}: member {number}"
         if "data" in entry:
-            raise UsageError(f"{told}: data is the same for all members; set it in [data]")
-        refuse_unknown(entry, ("name", *_MEMBER_SECTIONS), told)
+            raise UsageError(f"{place}: data is the same for all members; set it in [data]")
+        refuse_unknown(entry, ("name", *_MEMBER_SECTIONS), place)
         if "name" not in entry:
-            raise UsageError(f"{told}: no name")
+            raise UsageError(f"{place}: no name")
         if name in members or name in RESERVED_NAMES or " + " in str(name):
-            raise UsageError(f"{told}: this name is taken; choose another")
+            raise UsageError(f"{place}: this name is taken; choose another")
         for key in _MEMBER_SECTIONS:
             if not isinstance(entry.get(key, {}), Mapping):
-                raise UsageError(f"{told}: {key} = {entry[key]!r}: expected keys, as in {key}.x = ...")
-        members[str(name)] = config_of(_changed(base, entry), told, root)
+                raise UsageError(f"{place}: {key} = {entry[key]!r}: expected keys, as in {key}.x = ...")
+        members[str(name)] = config_of(_changed(base, entry), place, root)
     return members
 
 

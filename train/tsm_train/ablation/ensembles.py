@@ -32,7 +32,7 @@ class Mixture:
 
 
 def weights_by_score(scores: Sequence[float]) -> tuple[float, ...]:
-    """Return weights in proportion to scores, rounded as they are told; equal ones where all scores are 0."""
+    """Return weights in proportion to scores, rounded as in the table; equal ones where all scores are 0."""
     if not any(scores):
         return (1.0,) * len(scores)
     return tuple(max(round(score, 6), _LEAST) for score in scores)
@@ -89,7 +89,7 @@ def write_fused(mixture: Mixture, members: Mapping[str, ResultFile], path: Path)
     """Fuse members' files into one, as `tsm-fuse` does.
 
     Returns:
-        What the table tells of the mixture.
+        What the table shows of the mixture.
 
     Raises:
         RunError: the file cannot be written.

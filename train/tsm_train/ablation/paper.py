@@ -67,8 +67,8 @@ PAPER_TABLE = (
 
 
 def coinciding(config: Config, task: str) -> PaperRow | None:
-    """Return the paper's row of the same task, backbone and interval with shift, if there is one."""
+    """Return the paper's row of the same task, backbone and interval: with shift, without temporal head."""
     wanted = (task, config.model.backbone, config.clip.interval_seconds)
-    if not config.model.shift:
+    if not config.model.shift or config.head is not None:
         return None
     return next((r for r in PAPER_TABLE if (r.task, r.backbone, r.interval_seconds) == wanted), None)

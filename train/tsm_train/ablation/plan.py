@@ -21,7 +21,7 @@ from tsm_train.samples.sampling import EpochSampler
 
 
 def clips_per_epoch(config: Config, data: TrainingData) -> int:
-    """Return how many clips an epoch shows, by the lengths that the videos' containers tell."""
+    """Return how many clips an epoch shows, by the lengths that the videos' containers claim."""
     training = _subset(data, data.config.training_subset, config.clip.interval_seconds)
     actions = training.intervals - training.background_intervals
     classes = ["action"] * actions + [BACKGROUND] * training.background_intervals
@@ -34,7 +34,7 @@ def _subset(data: TrainingData, name: str, interval_seconds: float) -> SubsetCou
 
 
 def describe_plan(ablation: Ablation, folder: Path, only: Sequence[str] = ()) -> str:
-    """Tell the data, the members, how far each is, and how long the rest would take; train nothing.
+    """Describe the data, the members, how far each is, and how long the rest would take; train nothing.
 
     The time is known for backbones that the file gives clips per second of, and for members like one that has
     been trained here, if only for an epoch.
@@ -104,10 +104,10 @@ def _members(
             )
         )
     header = ("member", "task", "backbone", "t", "shift", "epochs", "clips/epoch", "clips left", "minutes")
-    told = f"{total:.0f} minutes of training" if unknown < len(rows) else "time unknown"
+    total_text = f"{total:.0f} minutes of training" if unknown < len(rows) else "time unknown"
     if 0 < unknown < len(rows):
-        told += f", and {unknown} members whose time is unknown"
-    return [*columns(header, rows, num_texts=6), f"would train: {told}"]
+        total_text += f", and {unknown} members whose time is unknown"
+    return [*columns(header, rows, num_texts=6), f"would train: {total_text}"]
 
 
 def _progress(member: Member) -> str:

@@ -40,7 +40,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row; scores 0 to 1, None where there is nothing to tell."""
+    """A row; scores 0 to 1, None where there is none."""
 
     name: str
     kind: Kind

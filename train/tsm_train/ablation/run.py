@@ -53,7 +53,7 @@ def run_ablation(
     Raises:
         UsageError: the configuration or the data do not fit, a member was begun with another configuration,
             or no member is trained.
-        BackendError: the asked device is not there.
+        BackendError: the requested device is not there.
         VideoError: no video can be read.
         RunError: a training failed, or a file cannot be written.
     """
@@ -64,8 +64,8 @@ def run_ablation(
     members = members_of(ablation, folder)
     check_members([m for m in members if not (force and m.name in only)], footage.finest)
     if train:
-        asked = [member for member in members if not only or member.name in only]
-        _train(asked, device=device, force=force)
+        requested = [member for member in members if not only or member.name in only]
+        _train(requested, device=device, force=force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -158,7 +158,7 @@ class _Scoring:
         data = self.footage.by_interval[config.clip.interval_seconds]
         task = task_of(config, data)
         clips = clips_per_epoch(config, data)
-        told = reported.external_data
+        external = reported.external_data
         return msgspec.structs.replace(
             self._row(member.name),
             task=task,
@@ -170,7 +170,7 @@ class _Scoring:
             clips_per_epoch=clips,
             minutes=member.seconds / 60,
             clips_per_second=clips * member.epochs / member.seconds if member.seconds else None,
-            run_clips_per_second=told.get("clips_per_second") if isinstance(told, dict) else None,
+            run_clips_per_second=external.get("clips_per_second") if isinstance(external, dict) else None,
             validation_map=validation_map,
             paper=coinciding(config, task),
         )
@@ -220,10 +220,10 @@ class _Scoring:
         if config is None:
             return []
         best = max(by_validation, key=lambda name: by_validation[name])
-        asked = config.members or (best,)
+        requested = config.members or (best,)
         rows = []
         for member in trained:
-            if member.name not in asked:
+            if member.name not in requested:
                 continue
             mine = {subset: found[member.name] for subset, found in files.items()}
             store = self.folder / "scores"

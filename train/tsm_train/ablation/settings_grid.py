@@ -1,7 +1,7 @@
 """A grid of settings, judged on scores that are there already, and the choice among them.
 
-The best of many settings on a few videos is in part luck. So `choose_without` tells what a choice is worth on
-a video that had no part in it: each video is cut into segments with the setting that all the others choose.
+The best of many settings on a few videos is in part luck. So `choose_without` measures what a choice is worth
+on a video that had no part in it: each video is cut into segments with the setting that the others choose.
 """
 
 from __future__ import annotations

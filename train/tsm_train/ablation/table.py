@@ -71,16 +71,16 @@ def _row_notes(row: Row) -> list[str]:
     if row.name != "ensemble-fitted":
         if not isinstance(weights := row.detail.get("weights"), dict):
             return []
-        told = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
-        return [] if row.name == "ensemble-equal" else [f"{row.name}: weights {told}."]
+        shown = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+        return [] if row.name == "ensemble-equal" else [f"{row.name}: weights {shown}."]
     weights, over = row.detail["weights"], row.detail["over_best_member"]
     assert isinstance(weights, dict)
     assert isinstance(over, dict)
-    told = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+    shown = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
     crossed = float(str(row.detail["cross_validated_map"]))
     sample = " its row is on the videos that it was fitted to," if row.in_sample else ""
     return [
-        f"ensemble-fitted: weights {told};{sample} cross-validated on the validation videos it has"
+        f"ensemble-fitted: weights {shown};{sample} cross-validated on the validation videos it has"
         f" {_percent(crossed)} % mAP, {100 * over['value']:+.1f} ({100 * over['low']:+.1f} to"
         f" {100 * over['high']:+.1f}) against the best member there."
     ]
@@ -153,15 +153,16 @@ def _settings(rows: Sequence[Row]) -> list[str]:
     header = ["", "window", "stride", "smoothing", "shortest", "chosen by"]
     keys = ("window_seconds", "stride_seconds", "smoothing_seconds", "min_duration_seconds")
     cells = [
-        [row.name, *(_told(row.detail.get(key)) for key in keys), _told(row.detail["by"])] for row in rows
+        [row.name, *(_as_text(row.detail.get(key)) for key in keys), _as_text(row.detail["by"])]
+        for row in rows
     ]
     return _markdown(header, cells, num_texts=6)
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     """Return a number of seconds, or the distinct ones that videos have."""
     if isinstance(value, list | tuple):
-        return ", ".join(map(_told, value))
+        return ", ".join(map(_as_text, value))
     return f"{value:g} s" if isinstance(value, float) else str(value)
 
 

@@ -15,10 +15,10 @@ from tsm_runtime.terminal import warn, write_stdout
 app = new_app()
 
 
-def _list_presets(asked: bool) -> None:
+def _list_presets(requested: bool) -> None:
     from tsm_train.presets import preset_names, preset_summary
 
-    if asked:
+    if requested:
         lines = [f"{name}\t{preset_summary(name)}\n" for name in preset_names()]
         write_stdout("".join(lines).encode())
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""The label of an interval in training, from the annotated segments that cover it."""
+"""The action labels of an interval, by how much of it each action covers."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tsm_train.head.windows import Window
 from tsm_train.training.losses import frame_loss
 
 _NEAR_SECONDS = 8.0
-"""Bounds farther away than that are not regressed: nothing within reach tells where they are."""
+"""Bounds farther away than that are not regressed: nothing in the receptive field shows them."""
 
 _HALF_WEIGHT_SECONDS = 0.5
 """Distance at which an error counts half as much as at the bound."""

@@ -193,7 +193,7 @@ def _checkpoint(
     tested: _Scored | None,
     backbone_sha256: str,
 ) -> HeadCheckpoint:
-    """Choose thresholds and decoding, and tell what they are worth on videos that chose nothing, if any."""
+    """Choose thresholds and decoding, and evaluate them on the videos that chose nothing, if any."""
     thresholds: tuple[float, ...] = ()
     if labels.head == "sigmoid":
         cells = {k: IntervalScores(indices=f.indices, action=f.action) for k, f in chosen_on.frames.items()}

@@ -1,4 +1,4 @@
-"""Fill a model's backbone from ImageNet or from a checkpoint file, whoever wrote it."""
+"""Fill a model's backbone from ImageNet or from a checkpoint file of any origin."""
 
 from __future__ import annotations
 
@@ -81,8 +81,10 @@ def _fill(model: TSM, state: Mapping[str, Tensor], source: str) -> None:
     ]
     problems = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
     if any(problems.values()):
-        told = "; ".join(_listed(kind, keys) for kind, keys in problems.items() if keys)
-        raise UsageError(f"{source} does not fit backbone {model.backbone_name} ({_width(model)}): {told}")
+        problem_text = "; ".join(_listed(kind, keys) for kind, keys in problems.items() if keys)
+        raise UsageError(
+            f"{source} does not fit backbone {model.backbone_name} ({_width(model)}): {problem_text}"
+        )
     model.backbone.load_state_dict(dict(state), strict=False)
 
 

@@ -75,7 +75,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 @dataclass(frozen=True, slots=True)
 class StoredVideo:
-    """All frames of a video at native rate, read from disk when they are asked for.
+    """All frames of a video at native rate, read from disk on demand.
 
     It holds no open file, so that any number of videos and of loading processes is possible.
 
@@ -96,7 +96,7 @@ class StoredVideo:
     duration_seconds: float
 
     def read(self, indices: npt.NDArray[np.int64]) -> Pictures:
-        """Return the pictures of frames, (len(indices), size, size, 3) uint8; one asked twice is read once.
+        """Return the pictures of frames, (len(indices), size, size, 3) uint8; each is read once.
 
         Raises:
             RunError: the file is gone or damaged.

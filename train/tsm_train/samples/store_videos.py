@@ -1,4 +1,4 @@
-"""Fill a frame store before training: tell its size, look at the disk, decode what is not there yet."""
+"""Fill a frame store before training: report its size, check the disk, decode what is not there yet."""
 
 from __future__ import annotations
 
@@ -107,15 +107,15 @@ def estimate_bytes(store: FrameStore, videos: Sequence[TrainingVideo]) -> tuple[
 def _check_space(store: FrameStore, videos: Sequence[TrainingVideo]) -> None:
     num_frames, needed = estimate_bytes(store, videos)
     free = shutil.disk_usage(_existing(store.folder)).free
-    what = f"{num_frames} frames of {len(videos)} videos take about {_told(needed)} in {store.folder}"
+    what = f"{num_frames} frames of {len(videos)} videos take about {_size_text(needed)} in {store.folder}"
     if needed > free:
         jpeg = ", store.format to 'jpeg'" if store.settings.format == "raw" else ""
         raise RunError(
-            f"{what}, where {_told(free)} are free\nset data.cache to a folder on another disk{jpeg}, or"
+            f"{what}, where {_size_text(free)} are free\nset data.cache to a folder on another disk{jpeg}, or"
             " store.size to a smaller one"
         )
     if needed >= _TOLD_BYTES:
-        warn(f"decoding: {what} ({_told(free)} are free)")
+        warn(f"decoding: {what} ({_size_text(free)} are free)")
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -154,10 +154,10 @@ def _existing(folder: Path) -> Path:
     return next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path("/"))
 
 
-def _told(num_bytes: float) -> str:
+def _size_text(num_bytes: float) -> str:
     """Bytes in the unit a person thinks in.
 
-    >>> _told(52_300_000_000)
+    >>> _size_text(52_300_000_000)
     '52.3 GB'
     """
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):

@@ -13,7 +13,7 @@ from tsm_train.synthetic.poses import ACTIONS, REVERSED_PAIRS, Manner, State, ra
 FRAMES_PER_SECOND = 25
 ACTION_FRAMES = (30, 80)
 REVERSED_FRAMES = (18, 30)
-"""Of actions that only their direction tells apart: quick enough for it to show within half a second."""
+"""Of actions that only their direction distinguishes: quick enough for it to show within half a second."""
 SHORT_FRAMES = (5, 10)
 """Of any action that is done very quickly: shorter than an interval of half a second."""
 IDLE_FRAMES = (15, 62)

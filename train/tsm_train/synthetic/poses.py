@@ -24,7 +24,7 @@ REVERSED_PAIRS: tuple[tuple[str, str], ...] = (
     ("sitting down", "standing up"),
     ("picking up", "putting down"),
 )
-"""The second of a pair is the first in reversed time: only the order of the frames tells them apart."""
+"""The second of a pair is the first in reversed time: only the order of the frames distinguishes them."""
 _FORWARD = {backward: forward for forward, backward in REVERSED_PAIRS}
 
 

@@ -170,7 +170,7 @@ def _streams(seed: int, number: int) -> tuple[np.random.Generator, np.random.Gen
 
 
 def _draw_stage(production: Production, steps: Sequence[Step], frame: int) -> Image.Image:
-    """Draw a frame at the size of the stage; `steps` tells where each figure is in its plan."""
+    """Draw a frame at the size of the stage; `steps` holds where each figure is in its plan."""
     stage, seconds = production.stage, frame / FRAMES_PER_SECOND
     shift_x, shift_y = production.camera.shift_at(seconds)
     left, top = round(stage.margin) - shift_x, round(stage.margin) - shift_y

@@ -18,7 +18,7 @@ _DEAD_PEER = re.compile(r"Connection closed by peer|NCCL|[Gg]loo|connection rese
 
 
 @contextmanager
-def failures_told(config: Config, output: RunFolder) -> Iterator[None]:
+def failures_as_errors(config: Config, output: RunFolder) -> Iterator[None]:
     """Turn what libraries raise in the block into the errors of this project.
 
     Raises:
@@ -46,10 +46,10 @@ def failures_told(config: Config, output: RunFolder) -> Iterator[None]:
             f"{output.path}: cannot go on:{what} {error.strerror or error}\n{output.kept}"
         ) from error
     except RuntimeError as error:
-        raise _told(error, config, output) from error
+        raise _as_error(error, config, output) from error
 
 
-def _told(error: RuntimeError, config: Config, output: RunFolder) -> Exception:
+def _as_error(error: RuntimeError, config: Config, output: RunFolder) -> Exception:
     text = str(error)
     if match := _DEAD_WORKER.search(text):
         return RunError(

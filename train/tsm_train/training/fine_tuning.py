@@ -21,7 +21,7 @@ _LISTED = 8
 def start_from(model: TSM, source: str, labels: Labels) -> None:
     """Load the backbone; of a checkpoint of tsm-train also the outputs whose labels this model has too.
 
-    What was taken over and what was not is told on standard error.
+    What was taken over and what was not goes to standard error.
 
     Args:
         model: changed in place.
@@ -36,15 +36,15 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
     if not _is_own_checkpoint(path):
         return
     checkpoint = load_checkpoint(path)
-    told = [f"starts from {source}: backbone"]
+    notes = [f"starts from {source}: backbone"]
     theirs = checkpoint.labels
     if theirs.head == labels.head:
-        told.append(_take_rows(model.action_head, checkpoint, "action", theirs.actions, labels.actions))
+        notes.append(_take_rows(model.action_head, checkpoint, "action", theirs.actions, labels.actions))
     else:
-        told.append(f"actions anew: it has a {theirs.head} head")
+        notes.append(f"actions anew: it has a {theirs.head} head")
     if model.scene_head is not None:
-        told.append(_take_rows(model.scene_head, checkpoint, "scene", theirs.scenes, labels.scenes))
-    warn("; ".join(told))
+        notes.append(_take_rows(model.scene_head, checkpoint, "scene", theirs.scenes, labels.scenes))
+    warn("; ".join(notes))
 
 
 def _is_own_checkpoint(path: Path) -> bool:
@@ -64,12 +64,12 @@ def _take_rows(
         with torch.no_grad():
             for name in ("weight", "bias"):
                 getattr(head, name)[to] = checkpoint.weights[f"{kind}_head.{name}"][source]
-    told = [f"{len(common)} of {len(ours)} {kind}s"]
+    notes = [f"{len(common)} of {len(ours)} {kind}s"]
     if new := [label for label in ours if label not in theirs]:
-        told.append(f"new: {_listed(new)}")
+        notes.append(f"new: {_listed(new)}")
     if dropped := [label for label in theirs if label not in ours]:
-        told.append(f"not taken: {_listed(dropped)}")
-    return f"{told[0]} ({', '.join(told[1:])})" if told[1:] else told[0]
+        notes.append(f"not taken: {_listed(dropped)}")
+    return f"{notes[0]} ({', '.join(notes[1:])})" if notes[1:] else notes[0]
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -125,7 +125,8 @@ class TrainingRun(lightning.LightningModule):
         frames, *targets = batch
         if not self.config.train.mixup:
             return self._losses_of(self._logits(frames, per_frame=len(targets) > 2), targets)
-        share = float(torch.distributions.Beta(*[torch.tensor(self.config.train.mixup)] * 2).sample())
+        alpha = torch.tensor(self.config.train.mixup)
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
         order = torch.randperm(len(frames), device=frames.device)
         mixed = share * frames.float() + (1 - share) * frames[order].float()
         logits = self._logits(mixed, per_frame=len(targets) > 2)
@@ -202,7 +203,7 @@ class TrainingRun(lightning.LightningModule):
         row = self._row(metrics)
         self._output.record(checkpoint, row)
         self._log_epoch(row)
-        self._tell(row, metrics)
+        self._report_epoch(row, metrics)
         self._output.save_resume(self.trainer.save_checkpoint)
 
     def on_train_end(self) -> None:
@@ -278,7 +279,7 @@ class TrainingRun(lightning.LightningModule):
             logger.log_metrics(values, step=self._epoch)
             logger.save()
 
-    def _tell(self, row: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+    def _report_epoch(self, row: Mapping[str, float], metrics: Mapping[str, float]) -> None:
         if not self._output.writes or not self._validates:
             return
         scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())

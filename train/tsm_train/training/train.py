@@ -30,7 +30,7 @@ from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import build_model, load_checkpoint
 from tsm_train.training.data_module import ClipModule
-from tsm_train.training.failures import failures_told
+from tsm_train.training.failures import failures_as_errors
 from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.module import TrainingRun
 from tsm_train.training.run_folder import RESUME, RunFolder, check_same_config, read_resume
@@ -69,7 +69,7 @@ def train(
 
     Raises:
         UsageError: the configuration or the annotations do not fit, or an annotated video is missing.
-        BackendError: the asked device is not there.
+        BackendError: the requested device is not there.
         VideoError: no training video can be read.
         RunError: the loss is not finite, memory does not suffice, a process died, or files cannot be written.
     """
@@ -88,7 +88,7 @@ def train(
     with _quiet_lightning():
         trainer = _trainer(config, folder, device, devices, nodes, resume, show_progress)
     # All that can be wrong with the user's files is found before hours of decoding and training.
-    with _one_voice(trainer):
+    with _first_process_reports(trainer):
         data = _open(config)
         labels = Labels.of(data.actions, data.scenes, config.model)
         model = _start_model(config, labels, pretrained=not resume)
@@ -99,13 +99,13 @@ def train(
         output.check_same(config, labels)
     run = TrainingRun(config, labels, model, data.validation, output)
     clips = ClipModule(config, labels, data.training, len(data.validation), show_progress)
-    with failures_told(config, output), _quiet_lightning():
+    with failures_as_errors(config, output), _quiet_lightning():
         trainer.fit(
             run, datamodule=clips, ckpt_path=str(folder / RESUME) if resume else None, weights_only=True
         )
     if config.head is None or not trainer.is_global_zero:
         return output.best_metrics
-    with failures_told(config, output):
+    with failures_as_errors(config, output):
         return output.best_metrics | train_run_head(config, folder, data, show_progress=show_progress)
 
 
@@ -195,8 +195,8 @@ def _tensorboard(folder: Path, resume: bool) -> TensorBoardLogger:
 
 
 @contextmanager
-def _one_voice(trainer: lightning.Trainer) -> Iterator[None]:
-    """Of several processes let one tell what all find; errors come from each."""
+def _first_process_reports(trainer: lightning.Trainer) -> Iterator[None]:
+    """Silence the warnings of all processes but the first, which finds the same; errors come from each."""
     with (
         Path(os.devnull).open("w") as nowhere,
         redirect_stderr(sys.stderr if trainer.is_global_zero else nowhere),

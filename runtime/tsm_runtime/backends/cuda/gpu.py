@@ -42,6 +42,32 @@ def find_gpu(device: int = 0) -> Gpu:
     return Gpu(name=name.value.decode(errors="replace"), compute_capability=f"{major}.{minor}")
 
 
+def gpu_memory_bytes(device: int = 0) -> int | None:
+    """Return how much of a GPU's memory is in use, by all processes; None where nothing says so.
+
+    NVML is asked, which needs no CUDA context.
+    """
+    try:
+        library = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+    except OSError:
+        return None
+    handle, memory = ctypes.c_void_p(), _NvmlMemory()
+    calls = (
+        ("nvmlInit_v2",),
+        ("nvmlDeviceGetHandleByIndex_v2", device, ctypes.byref(handle)),
+        ("nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory)),
+    )
+    if any(getattr(library, name)(*arguments) for name, *arguments in calls):
+        return None
+    return int(memory.used)
+
+
+class _NvmlMemory(ctypes.Structure):
+    """nvmlMemory_t of nvml.h."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
 def _attribute(driver: Any, handle: ctypes.c_int, key: int) -> int:
     value = ctypes.c_int()
     _call(driver, "cuDeviceGetAttribute", ctypes.byref(value), key, handle)

@@ -1,7 +1,7 @@
 """What running a plan needs of a GPU: memory, page-locked buffers, streams and events, behind a protocol.
 
 TensorRT takes addresses and stream handles as plain integers, so nothing else of the runtime knows which
-library they come from. pycuda is the one that is used; another only has to fit `DeviceMemory`.
+library they come from: pycuda or cuda.bindings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.gpu import Gpu
 
-ALIGNMENT = 256
+ALIGNMENT = 512
 """Bytes that the address of every tensor of a plan is to be a multiple of."""
 
 
@@ -90,13 +90,15 @@ class DeviceMemory(Protocol):
     """One GPU. Every call but `active` and `close` is made within `active()`; all raise DeviceError."""
 
     gpu: Gpu
+    library: str
+    """What the driver is called through."""
 
     def active(self) -> AbstractContextManager[None]:
         """Make this GPU the one that the calling thread works with, until the block ends."""
         ...
 
     def allocate(self, num_bytes: int) -> DeviceBuffer:
-        """Take memory on the GPU, aligned to 256 bytes at least."""
+        """Take memory on the GPU, aligned to `ALIGNMENT` bytes at least."""
         ...
 
     def pin(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> PinnedBuffer:

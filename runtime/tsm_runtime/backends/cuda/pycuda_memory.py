@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.gpu import Gpu
-from tsm_runtime.backends.cuda.memory import DeviceError, DeviceEvent, DeviceMemory, DeviceStream
+from tsm_runtime.backends.cuda.memory import DeviceError, DeviceEvent, DeviceStream
 from tsm_runtime.errors import BackendError
 
 _Kind = TypeVar("_Kind")
@@ -33,6 +33,8 @@ class PycudaMemory:
     Raises:
         BackendError: pycuda is not installed, or there is no such GPU.
     """
+
+    library = "pycuda"
 
     def __init__(self, index: int) -> None:
         self._cuda = _driver()
@@ -171,7 +173,8 @@ def _driver() -> Any:
     except ImportError as error:  # not installed, or without the driver's library, which it links
         raise BackendError(
             f"plans need pycuda, which does not load ({error}): pip install 'tsm-tal[tensorrt]'"
-            " on a machine with an NVIDIA driver and CUDA's toolkit"
+            " on a machine with an NVIDIA driver and CUDA's toolkit, or 'tsm-tal[tensorrt-bindings]' without"
+            " a toolkit"
         ) from error
     return pycuda.driver
 
@@ -193,12 +196,3 @@ def _pop_in_driver() -> None:
     library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     popped = ctypes.c_void_p()
     library.cuCtxPopCurrent_v2(ctypes.byref(popped))
-
-
-def open_device(index: int) -> DeviceMemory:
-    """Return the memory of a GPU, in CUDA's order.
-
-    Raises:
-        BackendError: pycuda is not installed, or there is no such GPU.
-    """
-    return PycudaMemory(index)

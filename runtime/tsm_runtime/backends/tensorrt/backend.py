@@ -16,8 +16,8 @@ import numpy.typing as npt
 from tsm_runtime.backends.base import Device, Scores
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory
+from tsm_runtime.backends.cuda.opening import open_device
 from tsm_runtime.backends.cuda.pinned import PinnedFrames
-from tsm_runtime.backends.cuda.pycuda_memory import open_device
 from tsm_runtime.backends.tensorrt.drawer import TensorrtDrawer, open_drawer
 from tsm_runtime.backends.tensorrt.library import Heard, import_library, listening
 from tsm_runtime.backends.tensorrt.plan import SMALLER, TensorShapes, letting_go, load_plan, tensor_shapes
@@ -101,7 +101,10 @@ class TensorrtBackend:
             self.close()
             raise
         gpu = self._memory.gpu
-        self.name = f"{info.library} {self._trt.__version__} on {gpu.name}, {_precision(bundle, name)}"
+        self.name = (
+            f"{info.library} {self._trt.__version__} on {gpu.name} ({self._memory.library}),"
+            f" {_precision(bundle, name)}"
+        )
         notice = other_model(info, gpu)
         self.best_batch = info.batch[1]
         self.frame_pool = FramePool(self._pinned.make)

@@ -17,8 +17,8 @@ from tsm_runtime.backends.tensorrt.library import (
 )
 from tsm_runtime.backends.tensorrt.network import NO_FOLDER
 from tsm_runtime.backends.tensorrt.progress import BuildProgress
-from tsm_runtime.bundle.bundle import MANIFEST, Bundle, load_bundle
-from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, encode_manifest, sha256
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import MANIFEST, EngineInfo, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import BundleError
 from tsm_runtime.files import write_whole
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL

@@ -10,7 +10,7 @@ geometric tail. A segment that begins or ends with its piece may be cut off ther
 probability of its length or more.
 
 Segments change only at candidate frames, see `candidate_borders`: at every frame of a short piece, else where
-the label with the highest score changes, with and without a bias towards the background.
+the best path of labels changes, with and without a bias towards the background.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.segments.decoding.settings import LengthPrior
+from tsm_runtime.segments.decoding.viterbi import best_path
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _EVERY_FRAME_UP_TO = 48
-_BACKGROUND_BIASES = (0.0, 2.0, -2.0)
+_BACKGROUND_BIASES = (2.0, -2.0)
+_BORDER_COST = 2.0
+"""Of a change of label: a stretch that gains less than twice this over its surroundings has no borders."""
 _MOST_TABLE_FRAMES = 4096
 _TAIL_DEVIATIONS = 2.5
 """The table ends so many standard deviations above the mean of the logarithm."""
@@ -93,17 +96,13 @@ def candidate_borders(log_scores: npt.NDArray[np.floating], background: int | No
     num_frames = len(log_scores)
     if num_frames <= _EVERY_FRAME_UP_TO:
         return np.arange(num_frames + 1)
-    changes = np.zeros(num_frames - 1, bool)
-    if background is None:
-        best = log_scores.argmax(axis=1)
-        changes |= best[1:] != best[:-1]
-    else:
-        actions = np.delete(log_scores, background, axis=1)
-        top = actions.argmax(axis=1)
-        lead = log_scores[:, background] - np.take_along_axis(actions, top[:, None], axis=1)[:, 0]
+    paths = [best_path(log_scores, _BORDER_COST)]
+    if background is not None:
+        lead = log_scores[:, background] - np.delete(log_scores, background, axis=1).max(axis=1)
         for bias in _BACKGROUND_BIASES:
-            best = np.where(lead + bias > 0, -1, top)
-            changes |= best[1:] != best[:-1]
+            either = np.stack([lead + bias, np.zeros_like(lead)], axis=1)
+            paths.append(best_path(either, _BORDER_COST))
+    changes = np.any([path[1:] != path[:-1] for path in paths], axis=0)
     return np.concatenate([[0], np.flatnonzero(changes) + 1, [num_frames]])
 
 
@@ -146,7 +145,7 @@ def _forward(total: Floats, table: LengthTable, switch_cost: float, borders: Int
     begun = np.zeros((num_borders, num_labels), np.int64)
     best_labels = np.zeros((num_borders, 2), np.int64)
     far, far_begin = np.full(num_labels, -np.inf), np.zeros(num_labels, np.int64)
-    columns, num_moved = np.arange(num_labels), 1
+    columns, num_moved, nothing = np.arange(num_labels), 1, np.full(num_labels, -np.inf)
     for stop in range(1, num_borders):
         first = int(firsts[stop])
         for border in range(num_moved, first):  # too far away for the table: only the best one counts
@@ -164,7 +163,7 @@ def _forward(total: Floats, table: LengthTable, switch_cost: float, borders: Int
         else:
             scores[0] = table.log_survival[lengths[0]]
             far_best, best_begin = far, far_begin
-        near_best, place = np.full(num_labels, -np.inf), columns
+        near_best, place = nothing, columns
         if len(scores):
             place = scores.argmax(axis=0)
             near_best = scores[place, columns]

@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 
 _VOTING_IOU = 0.75
 _LEAST_CENTRENESS = 0.05
+_MOST_AT_ONCE = 1024
+"""Proposals of a chain that are compared with one another; a longer chain is halved."""
 
 
 def frame_proposals(
@@ -48,7 +50,7 @@ def frame_proposals(
 def soft_suppressed(
     starts: Floats, ends: Floats, scores: Floats, sigma: float, least: float
 ) -> list[tuple[float, float, float]]:
-    """Return (start, end, score) of the proposals of one label that remain, by falling score in each chain.
+    """Return (start, end, score) of the proposals of one label that remain, in no order.
 
     Args:
         starts: (N,) in seconds.
@@ -57,12 +59,17 @@ def soft_suppressed(
         sigma: width of the Gaussian.
         least: proposals whose score falls below it are dropped.
     """
+    if not len(starts):
+        return []
     order = np.argsort(starts, kind="stable")
     starts, ends, scores = starts[order], ends[order], scores[order]
     reached = np.maximum.accumulate(ends)
     cuts = np.flatnonzero(starts[1:] >= reached[:-1]) + 1  # proposals of different chains do not overlap
-    found: list[tuple[float, float, float]] = []
-    for chain in np.split(np.arange(len(starts)), cuts):
+    borders = np.concatenate([[0], cuts, [len(starts)]])
+    alone = borders[:-1][(np.diff(borders) == 1) & (scores[borders[:-1]] >= least)]
+    found = list(zip(starts[alone].tolist(), ends[alone].tolist(), scores[alone].tolist(), strict=True))
+    for first in np.flatnonzero(np.diff(borders) > 1).tolist():
+        chain = slice(int(borders[first]), int(borders[first + 1]))
         found += _suppress_chain(starts[chain], ends[chain], scores[chain], sigma, least)
     return found
 
@@ -70,18 +77,24 @@ def soft_suppressed(
 def _suppress_chain(
     starts: Floats, ends: Floats, scores: Floats, sigma: float, least: float
 ) -> list[tuple[float, float, float]]:
+    if len(starts) > _MOST_AT_ONCE:  # bounds the memory of the matrix below
+        half = len(starts) // 2
+        parts = slice(None, half), slice(half, None)
+        return [
+            each
+            for part in parts
+            for each in _suppress_chain(starts[part], ends[part], scores[part], sigma, least)
+        ]
+    inter = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)
+    union = np.maximum(ends[:, None], ends) - np.minimum(starts[:, None], starts)
+    iou = np.maximum(inter, 0.0) / union
+    votes = (iou > _VOTING_IOU) * scores
+    bounds = votes @ np.array([starts, ends]).T / votes.sum(axis=1, keepdims=True)
+    decay = np.exp(-(iou**2) / sigma)
     found: list[tuple[float, float, float]] = []
     left = scores.copy()
-    while len(left) and left[best := int(left.argmax())] >= least:
-        inter = np.minimum(ends, ends[best]) - np.maximum(starts, starts[best])
-        union = np.maximum(ends, ends[best]) - np.minimum(starts, starts[best])
-        iou = np.maximum(inter, 0.0) / union
-        voting = iou > _VOTING_IOU
-        votes = scores * voting
-        total = votes.sum()
-        found.append(
-            (float(votes @ starts / total), float(votes @ ends / total), float(min(1.0, left[best])))
-        )
-        left *= np.exp(-(iou**2) / sigma)
+    while (score := left[best := int(left.argmax())]) >= least:
+        found.append((float(bounds[best, 0]), float(bounds[best, 1]), float(min(1.0, score))))
+        left *= decay[best]
         left[best] = -1.0
     return found

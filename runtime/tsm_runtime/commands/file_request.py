@@ -1,4 +1,4 @@
-"""The options of `tsm-run` on files and captures, checked against each other."""
+"""The options of `tsm-run` on files and captures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsm_runtime.archive.choice import ArchiveOptions
+from tsm_runtime.archive.ray_run import RayOptions
 from tsm_runtime.commands.run_captures import CaptureRequest
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.names import Format
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.models.nvdec import Hwdec
+from tsm_runtime.pipeline.isolation import Limits
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.finding import Ids
 
@@ -38,11 +40,18 @@ class FileRequest:
     playlists: bool = False
     ids: Ids = "auto"
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
+    ray: RayOptions | None = None
+    isolation: Limits | None = None
+    metrics: str | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
         if any(video == "-" or "://" in video for video in self.videos):
             raise UsageError("an address or - is a stream: use tsm-live")
+        if self.ray is not None:
+            self._check_ray()
+        if self.isolation is not None and self.hwdec != "none":
+            raise UsageError(f"--isolate decodes on the CPU: leave out --hwdec {self.hwdec}")
         if self.captures is not None:
             self._check_captures(self.captures.option)
 
@@ -60,6 +69,12 @@ class FileRequest:
         for name, given in alone.items():
             if given is not None:
                 raise UsageError(f"{name} is for a video alone: leave it out beside {option}")
+
+    def _check_ray(self) -> None:
+        here = {"--overlay": self.overlay, "--report": self.report, "--jobs": self.jobs}
+        for name, given in here.items():
+            if given is not None:
+                raise UsageError(f"{name} is for runs on this machine: leave it out beside --ray")
 
     def options(self, ensemble: Ensemble, num_members: int) -> Options:
         """Return the options of the run."""

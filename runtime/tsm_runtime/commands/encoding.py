@@ -1,0 +1,42 @@
+"""How the results of a run on files become bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.captures.selection import CapturePlan
+from tsm_runtime.commands.file_request import FileRequest
+from tsm_runtime.outputs.sinks import Encoding, choose_format, label_ids_for
+
+
+def encoding_for(
+    request: FileRequest,
+    plans: Sequence[CapturePlan],
+    bundles: Sequence[Bundle],
+    described: Mapping[str, object],
+) -> Encoding:
+    """Return how results become bytes.
+
+    Args:
+        request: names the output and its format.
+        plans: all videos or captures of the run.
+        bundles: name the labels.
+        described: see `pipeline.description.describe_run`.
+
+    Raises:
+        UsageError: a label map that is wrong or for another format.
+    """
+    format_ = choose_format(request.output, request.format)
+    action_labels = list(dict.fromkeys(label for b in bundles for label in b.manifest.action_labels))
+    external_data = dict(described)
+    if request.captures is not None:
+        external_data["captures"] = {
+            plan.capture_id: {video.video_id: begin for video, begin in plan.begins} for plan in plans
+        }
+    return Encoding(
+        format=format_,
+        external_data=external_data,
+        media={plan.capture_id: plan.named.path for plan in plans},
+        label_ids=label_ids_for(format_, request.label_map, action_labels),
+    )

@@ -1,0 +1,58 @@
+"""What passes between a run and a process that decodes for it; pixels pass through shared memory."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tsm_runtime.clips.options import ClipOptions
+from tsm_runtime.clips.spec import ClipSpec
+
+NUM_SLOTS = 4
+"""Batches of a spec that may be on their way at once; one of them is being filled."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A video to decode; its name as the system has it."""
+
+    path: bytes
+    specs: tuple[ClipSpec, ...]
+    options: ClipOptions
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
+    """A batch of clips: number of its spec, slot and first byte in the shared memory, breaks so far."""
+
+    spec: int
+    slot: int
+    start: int
+    indices: list[int]
+    breaks: list[int]
+    claimed_seconds: float | None
+
+
+class WorkerEnd(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
+    """What was noticed of a video that was read to its end; gaps and breaks by spec."""
+
+    duration_seconds: float
+    num_frames: int
+    discontinuities: list[float]
+    failure: str | None
+    corrupt_frames: int
+    claimed_seconds: float | None
+    assumed_rate: float | None
+    gaps: list[list[tuple[float, float]]]
+    breaks: list[list[int]]
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True, tag="broken"):
+    """Why a video cannot be read."""
+
+    message: str
+
+
+FromWorker = Batch | WorkerEnd | Broken
+
+
+def batch_shape(spec: ClipSpec, options: ClipOptions) -> tuple[int, ...]:
+    """Return the shape of a full batch (N, T, size, size, 3)."""
+    return (options.batch_size, spec.num_frames, spec.size, spec.size, 3)

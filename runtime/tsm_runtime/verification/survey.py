@@ -1,0 +1,240 @@
+"""What this machine can do: processor, backends, GPU, decoders, extras, and which files of a bundle run."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import av
+from av.codec.hwaccel import hwdevices_available
+
+from tsm_runtime._version import __version__
+from tsm_runtime.backends.cuda.gpu import find_gpu
+from tsm_runtime.backends.onnxruntime_cuda import has_cuda_provider
+from tsm_runtime.backends.tensorrt.library import import_library
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.errors import BackendError, TsmError
+from tsm_runtime.machine import num_cores
+from tsm_runtime.models.choice import open_model
+from tsm_runtime.verification.host import cpu_name
+
+Topic = Literal["machine", "backend", "gpu", "decoder", "extra", "bundle"]
+State = Literal["ok", "missing", "unusable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked for.
+
+    Args:
+        topic, name: what it is.
+        state: `missing` where something has to be installed, `unusable` where it is there and does not work.
+        detail: version, or why not.
+        remedy: command that helps; empty where there is none.
+    """
+
+    topic: Topic
+    name: str
+    state: State = "ok"
+    detail: str = ""
+    remedy: str = ""
+
+
+def survey_machine() -> Iterator[Finding]:
+    """Yield what is found on this machine, in the order of a report."""
+    yield Finding(
+        topic="machine", name="tsm-tal", detail=f"{__version__}, Python {platform.python_version()}"
+    )
+    yield Finding(topic="machine", name="system", detail=f"{platform.system()} {platform.machine()}")
+    yield Finding(topic="machine", name="processor", detail=f"{cpu_name()}, {num_cores()} cores")
+    yield Finding(topic="machine", name="instructions", detail=", ".join(_cpu_features()) or "not known")
+    yield from _backends()
+    yield _gpu()
+    yield from _decoders()
+    yield from _extras()
+
+
+# --- machine ----------------------------------------------------------------------------------------
+
+_FEATURES = (
+    *("sse4_2", "avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16"),
+    *("amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve"),
+)
+"""Of x86 and ARM; INT8 models gain from the vnni, amx and i8mm ones, bfloat16 from the bf16 ones."""
+
+
+def _cpu_features() -> list[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return []
+    lines = (line.partition(":") for line in text.splitlines())
+    flags = next(
+        (set(value.split()) for key, _, value in lines if key.strip() in ("flags", "Features")), set()
+    )
+    return [name for name in _FEATURES if name in flags]
+
+
+# --- backends ---------------------------------------------------------------------------------------
+
+
+def _backends() -> Iterator[Finding]:
+    yield _package("backend", "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "cpu")
+    if has_cuda_provider():
+        yield Finding(topic="backend", name="onnxruntime-cuda", detail="built for CUDA")
+    else:
+        yield Finding(
+            topic="backend",
+            name="onnxruntime-cuda",
+            state="missing",
+            detail="onnxruntime as installed has no CUDA",
+            remedy="pip uninstall onnxruntime && pip install 'tsm-tal[gpu]'",
+        )
+    yield _package("backend", "openvino", ("openvino",), "openvino")
+    yield _tensorrt()
+
+
+def _tensorrt() -> Finding:
+    try:
+        module = import_library("tensorrt")
+    except BackendError as error:
+        state: State = "missing" if find_spec("tensorrt") is None else "unusable"
+        return Finding(
+            topic="backend",
+            name="tensorrt",
+            state=state,
+            detail=_first_line(error),
+            remedy="pip install 'tsm-tal[tensorrt]'",
+        )
+    return Finding(topic="backend", name="tensorrt", detail=str(module.__version__))
+
+
+def _package(topic: Topic, module: str, distributions: tuple[str, ...], extra: str) -> Finding:
+    """Return whether a module is there, without importing it."""
+    if find_spec(module) is None:
+        return Finding(
+            topic=topic,
+            name=module,
+            state="missing",
+            detail="not installed",
+            remedy=f"pip install 'tsm-tal[{extra}]'",
+        )
+    versions = [version for name in distributions if (version := _version(name))]
+    return Finding(topic=topic, name=module, detail=versions[0] if versions else "version not known")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _gpu() -> Finding:
+    try:
+        gpu = find_gpu()
+    except BackendError as error:
+        return Finding(topic="gpu", name="NVIDIA", state="missing", detail=_first_line(error))
+    capability = f"compute capability {gpu.compute_capability}"
+    return Finding(topic="gpu", name=gpu.name, detail=capability)
+
+
+# --- decoders ---------------------------------------------------------------------------------------
+
+_CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "mjpeg", "vvc", "prores")
+
+
+def _decoders() -> Iterator[Finding]:
+    version = ".".join(map(str, av.library_versions["libavcodec"]))
+    yield Finding(topic="decoder", name="FFmpeg", detail=f"libavcodec {version}, PyAV {av.__version__}")
+    there = [name for name in _CODECS if _can_decode(name)]
+    yield Finding(topic="decoder", name="codecs", detail=", ".join(there))
+    absent = [name for name in _CODECS if name not in there]
+    if absent:
+        yield Finding(topic="decoder", name=", ".join(absent), state="missing", detail="not in this FFmpeg")
+    if "cuda" in hwdevices_available():
+        yield Finding(topic="decoder", name="NVDEC", detail="in this FFmpeg; used by --hwdec with a GPU")
+    else:
+        yield Finding(topic="decoder", name="NVDEC", state="missing", detail="not in this FFmpeg")
+
+
+def _can_decode(name: str) -> bool:
+    try:
+        return av.Codec(name, "r").is_decoder
+    except (ValueError, av.error.FFmpegError):
+        return False
+
+
+# --- extras -----------------------------------------------------------------------------------------
+
+_EXTRAS = {
+    "report": ("PIL", "pillow", "--overlay"),
+    "parquet": ("pyarrow", "pyarrow", "-o all.parquet"),
+    "cluster": ("ray", "ray", "--ray"),
+    "cloud": ("fsspec", "fsspec", "s3://, gs://, https://"),
+    "serve": ("prometheus_client", "prometheus_client", "--metrics"),
+}
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, (module, distribution, purpose) in _EXTRAS.items():
+        found = _package("extra", module, (distribution,), extra)
+        yield Finding(
+            topic="extra",
+            name=extra,
+            state=found.state,
+            detail=f"{purpose}: {found.detail}",
+            remedy=found.remedy,
+        )
+
+
+# --- a bundle ---------------------------------------------------------------------------------------
+
+
+def survey_bundle(bundle: Bundle) -> Iterator[Finding]:
+    """Yield for each model file of a bundle whether it opens here, which loads it."""
+    for name in sorted(bundle.manifest.files):
+        yield _file_finding(bundle, name)
+
+
+def can_run(findings: list[Finding]) -> bool:
+    """Whether some file of the bundle scores clips here."""
+    return any(finding.state == "ok" and finding.name != "preprocess.onnx" for finding in findings)
+
+
+def _file_finding(bundle: Bundle, name: str) -> Finding:
+    if bundle.manifest.files[name].kind == "preprocess":
+        return _preprocess_finding(bundle, name)
+    remedy = ""
+    for engine in ("onnxruntime", "openvino"):
+        try:
+            backend = open_model(bundle, name, engine=engine, num_threads=1)
+        except TsmError as error:
+            why = _first_line(error)
+            if name.endswith(".plan"):
+                remedy = f"tsm-run --model {bundle.path} --backend tensorrt --rebuild VIDEO"
+                break
+            continue
+        try:
+            return Finding(topic="bundle", name=name, detail=f"runs on {backend.name}")
+        finally:
+            backend.close()
+    return Finding(topic="bundle", name=name, state="unusable", detail=why, remedy=remedy)
+
+
+def _preprocess_finding(bundle: Bundle, name: str) -> Finding:
+    try:
+        bundle.model_bytes(name)
+    except TsmError as error:
+        return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
+    return Finding(topic="bundle", name=name, detail="draws pictures for --hwdec, on a GPU")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,107 @@
+"""FFmpeg's NVDEC code on the emulated decoder: surfaces, bits, streams, and pictures that reach the model."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from emulated import Emulated
+from media import write_levels
+from onnxruntime_double import OnnxruntimeDouble
+from tiny_bundle import SIZE, tiny_manifest, tiny_model, write_tiny_bundle
+
+from tsm_export.graphs.preprocess import preprocess_graph
+from tsm_runtime.backends.cuda.driver import PrimaryContext
+from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
+from tsm_runtime.bundle.bundle import Bundle, load_bundle
+from tsm_runtime.bundle.manifest import sha256
+from tsm_runtime.models.nvdec import Nvdec, open_nvdec
+from tsm_runtime.models.opening import member_of
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run_videos
+from tsm_runtime.video.finding import VideoInput
+from tsm_runtime.video.reader import VideoReader
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    pictures = preprocess_graph(SIZE)
+    entry = {"sha256": sha256(pictures), "precision": "fp32", "kind": "preprocess"}
+    files: dict[str, Any] = dict(tiny_manifest(tiny_model().SerializeToString())["files"])  # type: ignore[call-overload]
+    folder = write_tiny_bundle(
+        tmp_path / "bundle", files=files | {"preprocess.onnx": entry}, format_version=3
+    )
+    (folder / "preprocess.onnx").write_bytes(pictures)
+    return load_bundle(folder)
+
+
+@pytest.fixture(autouse=True)
+def ort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", OnnxruntimeDouble())
+
+
+def video(path: Path, *, num_frames: int = 130, ten_bits: bool = False) -> Path:
+    """Noise in H.264, without B-frames, so that pictures are shown in the order of decoding."""
+    rng = np.random.default_rng(0)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx265" if ten_bits else "libx264", rate=25)
+        stream.width, stream.height = 128, 96
+        stream.pix_fmt = "yuv420p10le" if ten_bits else "yuv420p"
+        stream.options = {"bf": "0", "x265-params": "log-level=none:bframes=0"}
+        for number in range(num_frames):
+            picture = av.VideoFrame.from_ndarray(rng.integers(0, 256, (96, 128, 3), np.uint8), format="rgb24")
+            picture.pts = number
+            container.mux(stream.encode(picture.reformat(format=stream.pix_fmt)))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("ten_bits", [False, True])
+def test_a_hundred_frames_can_be_held(tmp_path: Path, emulated: Emulated, ten_bits: bool) -> None:
+    """FFmpeg copies pictures into a pool of its own: no surface of the decoder waits for a clip."""
+    path = video(tmp_path / "v.mp4", ten_bits=ten_bits)
+    before = emulated.decoders()["refused"]
+    with Nvdec(PrimaryContext(0), {}) as decoder:
+        found = lumas_of(path, decoder, "p010le" if ten_bits else "nv12")
+    assert found == list(range(16, 116))
+    assert emulated.decoders()["refused"] == before
+    assert emulated.decoders()["live"] == 0
+
+
+def lumas_of(path: Path, decoder: Nvdec, kind: str) -> list[int]:
+    """Read a hundred pictures, hold them all, and return their lumas."""
+    with VideoReader(path, nvdec=decoder) as reader:
+        frames = [timed.frame for timed in itertools.islice(reader.frames(), 100)]
+        assert {(frame.format.name, frame.sw_format.name) for frame in frames} == {("cuda", kind)}
+        decoder.context.wait_for_decoder()
+        return [luma_of(frame, kind) for frame in frames]
+
+
+def luma_of(frame: av.VideoFrame, kind: str) -> int:
+    """Brightness of the first pixel of a picture on the emulated GPU, whose memory is the host's."""
+    element = ctypes.c_uint16 if kind == "p010le" else ctypes.c_uint8
+    value = element.from_address(frame.planes[0].buffer_ptr).value
+    return value >> 8 if kind == "p010le" else value
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_several_streams_reach_the_model(
+    bundle: Bundle, tmp_path: Path, emulated: Emulated, jobs: int
+) -> None:
+    paths = [write_levels(tmp_path / f"{n}.mp4", [(40 * n + 20, 1.0), (235, 1.5)]) for n in range(3)]
+    options = Options(batch_size=2)
+    with OnnxruntimeCudaBackend(bundle, "model.fp32.onnx") as backend:
+        member = member_of(bundle, backend)
+        with open_nvdec("cuda", [bundle], [member]) as decoder:  # type: ignore[union-attr]
+            videos = [VideoInput(path, path.stem) for path in paths]
+            run = run_videos(videos, [member], options, jobs=jobs, nvdec=decoder)
+            results = [result for _, result in run]
+    assert [result.num_intervals for result in results] == [5, 5, 5]
+    assert emulated.decoders()["live"] == 0
+    assert emulated.live()["memory"] == 0

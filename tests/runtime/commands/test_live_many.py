@@ -1,0 +1,112 @@
+"""`tsm-live` on several streams, and its readable view."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from entry import Command, command
+from media import write_levels
+
+pytest.importorskip("onnx")
+
+from tsm_runtime.commands import live_outputs
+from tsm_runtime.commands.live import main
+from tsm_runtime.formats.read_write import read_segments
+
+DARK, GREY, BRIGHT = 20, 128, 235
+FOUND = {"one": [("dark", 0.0, 1.0)], "two": [("bright", 1.0, 2.0)]}
+
+
+@pytest.fixture
+def tsm_live(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> Command:
+    """In a folder with two videos."""
+    monkeypatch.setenv("TSM_MODEL", str(tiny_bundle))
+    monkeypatch.chdir(tmp_path)
+    write_levels(tmp_path / "a.mp4", [(DARK, 1.0), (GREY, 1.0)])
+    write_levels(tmp_path / "b.mp4", [(GREY, 1.0), (BRIGHT, 1.0)])
+    return command("tsm-live", main, monkeypatch, capfdbinary)
+
+
+def spans(path: Path) -> dict[str, list[tuple[str, float, float]]]:
+    found = read_segments(path)
+    return {video: [(s.label, s.start_seconds, s.end_seconds) for s in found[video]] for video in found}
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_lines_of_several_streams_in_one_place(tsm_live: Command) -> None:
+    code, out, err = tsm_live("one=a.mp4", "two=b.mp4")
+    assert (code, err) == (0, "")
+    assert {e["stream"] for e in events(out)} == {"one", "two"}
+    assert tsm_live("one=a.mp4", "two=b.mp4", "-o", "all.jsonl") == (0, "", "")
+    assert spans(Path("all.jsonl")) == FOUND
+
+
+def test_a_file_for_each_stream(tsm_live: Command) -> None:
+    Path("cams.toml").write_text('[streams]\none = "a.mp4"\ntwo = "b.mp4"\n')
+    assert tsm_live("--streams", "cams.toml", "-o", "out/") == (0, "", "")
+    assert {name: spans(Path(f"out/{name}.jsonl")) for name in FOUND} == {n: {n: FOUND[n]} for n in FOUND}
+    assert "stream" not in events(Path("out/one.jsonl").read_text())[0]
+
+
+def test_a_stream_that_fails_is_reported_and_the_others_go_on(tsm_live: Command) -> None:
+    code, _, err = tsm_live("one=a.mp4", "gone=no.mp4", "-o", "all.jsonl")
+    assert (code, err) == (1, "gone: no.mp4: no such file\n")
+    assert spans(Path("all.jsonl")) == {"one": FOUND["one"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("streams = 3", "Expected `object`, got `int`"),
+        ("[stream]", "Object contains unknown field `stream`"),
+        ('[streams]\n"a/b" = "x"', "stream 'a/b': expected a name of letters"),
+        ("[streams", "expected [streams] and lines as cam1 = "),
+    ],
+)
+def test_a_wrong_list_is_refused(tsm_live: Command, text: str, why: str) -> None:
+    Path("cams.toml").write_text(text)
+    code, out, err = tsm_live("--streams", "cams.toml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("tsm-live: cams.toml: ")
+    assert why in err
+
+
+def test_a_terminal_gets_a_readable_view(tsm_live: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_outputs, "is_terminal", lambda _: True)
+    code, out, err = tsm_live("a.mp4")
+    assert (code, err) == (0, "")
+    start, segment, end = out.splitlines()
+    assert "watching a.mp4 (" in start
+    assert segment[8:].split() == ["dark", "0.00", "to", "1.00", "s", "score", *segment.split()[7:]]
+    assert "ended: the stream ended; 1 segments in 2.00 s" in end
+    assert events(tsm_live("a.mp4", "--json").out)[0]["event"] == "start"
+
+
+def test_what_happens_to_a_stream_in_words() -> None:
+    wall = datetime(2026, 1, 1, tzinfo=UTC)
+    from tsm_runtime.live.events import Discontinuity, Drop, LiveGap, Resumption
+
+    said = [
+        LiveGap(wall=wall, time=3.0, start=1.0, end=2.5),
+        Drop(wall=wall, time=3.0, start=1.0, end=2.5, intervals=3),
+        Discontinuity(wall=wall, time=3.0, reason="gone"),
+        Resumption(wall=wall, time=4.0, attempts=2),
+    ]
+    assert [live_outputs.describe_event(event) for event in said] == [
+        "no frame from 1.00 to 2.50 s",
+        "too slow: 3 intervals from 1.00 to 2.50 s dropped",
+        "lost at 3.00 s: gone",
+        "back at 4.00 s after 2 attempts",
+    ]

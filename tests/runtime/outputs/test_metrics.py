@@ -1,0 +1,160 @@
+"""Metrics and health over HTTP, the log as JSON, and the files that show them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from entry import Command, command
+from media import write_levels
+
+from tsm_runtime.commands.run import main
+from tsm_runtime.errors import RunError, UsageError
+from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
+from tsm_runtime.terminal import log_event, report_to, warn
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+DARK, GREY = 40, 128
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    return command("tsm-run", main, monkeypatch, capfdbinary)
+
+
+@pytest.fixture(autouse=True)
+def no_log_left() -> Iterator[None]:
+    yield
+    report_to(None)
+    logger = logging.getLogger("tsm_runtime")
+    logger.handlers.clear()
+    logger.propagate = True
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def values(text: str) -> dict[str, float]:
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def write_set(folder: Path) -> Path:
+    folder.mkdir()
+    write_levels(folder / "a.mp4", [(DARK, 1.5), (GREY, 0.54)])
+    write_levels(folder / "b.mp4", [(DARK, 1.54)])
+    (folder / "c.mp4").write_text("no video")
+    return folder
+
+
+def test_a_run_serves_what_it_has_done(
+    run: Command, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RunMetrics] = []
+    take = RunMetrics.take
+
+    def spy(self: RunMetrics, *arguments: object, **more: object) -> None:
+        take(self, *arguments, **more)  # type: ignore[arg-type]
+        seen.append(self)
+
+    monkeypatch.setattr(RunMetrics, "take", spy)
+    videos = write_set(tmp_path / "set")
+    assert run(videos, "-m", tiny_bundle, "-o", f"{tmp_path}/out/", "--metrics", 0, "-q").code == 1
+    assert len(seen) == 3
+    with serving(seen[0], ("127.0.0.1", 0)) as port:
+        status, text = get(port, "/metrics")
+        found = values(text)
+        assert get(port, "/else")[0] == 404
+    assert status == 200
+    assert found["tsm_videos"] == 3
+    assert found["tsm_videos_done_total"] == 2
+    assert found["tsm_videos_failed_total"] == 1
+    assert found["tsm_video_seconds_total"] == pytest.approx(3.58, abs=0.1)
+    assert found["tsm_frames_total"] == 52 + 38
+    assert found["tsm_clips_total"] == 4 + 3
+    assert found["tsm_queue_depth"] == 0
+    assert found["tsm_scoring_wait_seconds_total"] > 0
+    assert found["tsm_decoding_wait_seconds_total"] > 0
+
+
+def test_health_is_lost_where_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = RunMetrics(num_videos=5)
+    with serving(metrics, ("127.0.0.1", 0)) as port:
+        status, text = get(port, "/healthz")
+        assert status == 200
+        assert json.loads(text)["videos"] == 5
+        monkeypatch.setattr("tsm_runtime.outputs.metrics._STALLED_SECONDS", 0.0)
+        assert get(port, "/healthz")[0] == 503
+        with pytest.raises(RunError, match="cannot listen there"), serving(metrics, ("127.0.0.1", port)):
+            pass
+
+
+@pytest.mark.parametrize("text", ["", "a", "1.2.3.4", "99999", "-1"])
+def test_addresses_without_a_port_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected PORT or HOST:PORT"):
+        parse_address(text)
+
+
+def test_the_log_is_json_one_line_an_event(run: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    videos = write_set(tmp_path / "set")
+    done = run(videos, "-m", tiny_bundle, "-o", f"{tmp_path}/out/", "--log-json")
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    ended = {line["video"]: line for line in lines if line["message"] in ("video done", "video failed")}
+    assert {name: line["message"] for name, line in ended.items()} == {
+        "a": "video done",
+        "b": "video done",
+        "c": "video failed",
+    }
+    assert ended["a"]["segments"] == 1
+    assert "not a readable video" in ended["c"]["reason"]
+    (last,) = (line for line in lines if line["message"] == "run ended")
+    assert (last["done"], last["failed"]) == (2, 1)
+
+
+def test_without_a_log_events_are_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    log_event("x", a=1)
+    warn("y")
+    assert capsys.readouterr() == ("", "y\n")
+
+
+# --- what shows them ------------------------------------------------------------------------------
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    dashboard = json.loads((DEPLOY / "grafana" / "tsm-run.json").read_text())
+    shown = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"tsm_\w+", target["expr"])
+    }
+    there = {f"{n}_total" if kind == "counter" else n for kind, n, _, _ in RunMetrics().samples()}
+    assert shown <= there | {"tsm_gpu_memory_used_bytes"}
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) == 8
+
+
+def test_compose_starts_options_that_there_are(run: Command) -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    assert set(compose["services"]) == {"run", "prometheus", "grafana"}
+    known = run("--help").out
+    flags = re.findall(r"--[a-z-]+", compose["services"]["run"]["command"])
+    assert len(flags) > 6
+    assert [flag for flag in flags if flag not in known] == []
+    scraped = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"][0]
+    assert scraped["static_configs"][0]["targets"] == ["run:9400"]
+    for path in DEPLOY.rglob("*.y*ml"):
+        assert yaml.safe_load(path.read_text())
