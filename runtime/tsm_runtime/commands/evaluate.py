@@ -29,7 +29,7 @@ Modes:
 
 @command(app, text=_HELP)
 def tsm_eval(
-    ground_truth: Annotated[Path, typer.Argument(help="annotations: ActivityNet's JSON, VIA 3 JSON, or CSV")],
+    ground_truth: Annotated[Path, typer.Argument(help="annotations in any format of docs/formats.md")],
     predictions: Annotated[
         Path, typer.Argument(help="segments, as tsm-run and every ActivityNet tool writes")
     ],
@@ -37,6 +37,17 @@ def tsm_eval(
         str | None,
         typer.Option(help="videos to evaluate [default: validation, where there are several subsets]"),
     ] = None,
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(help="of annotations by ELAN: a tier to read, again for more [default: all main tiers]"),
+    ] = None,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--empty-as-background",
+            help="videos of a VIA project without any entry are background, and not left out",
+        ),
+    ] = False,
     tiou: Annotated[
         str | None,
         typer.Option(help="thresholds, as 0.5,0.75,0.95 or 0.5:0.05:0.95 [default: the mode's]"),
@@ -61,6 +72,9 @@ def tsm_eval(
         Path | None,
         typer.Option("--report", help="also write a page (.html): curves, confusion, diagnosis, timelines"),
     ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="for --report: other predictions, shown beside these")
+    ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="file, or - for stdout")] = "-",
     version: Annotated[bool, version_option()] = False,
 ) -> None:
@@ -71,6 +85,8 @@ def tsm_eval(
         raise UsageError("--bins is for --diagnose; give both")
     if output != "-" and not Path(output).parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {Path(output).parent}")
+    if compare is not None and page is None:
+        raise UsageError("--compare is for --report; give both")
     if page is not None and not page.parent.is_dir():
         raise UsageError(f"--report {page}: there is no folder {page.parent}")
     from tsm_runtime.evaluation.instance_traits import parse_bins, read_traits
@@ -78,11 +94,13 @@ def tsm_eval(
     from tsm_runtime.evaluation.summary import evaluate_input, report_to_json, report_to_text
     from tsm_runtime.evaluation.thresholds import parse_thresholds
     from tsm_runtime.files import write_whole
+    from tsm_runtime.formats.options import ReadOptions
 
     rules = MODES[mode]
     thresholds = parse_thresholds(tiou or rules.thresholds)
     given_bins, num_bins = parse_bins(bins or ())
-    given = read_evaluation_input(ground_truth, predictions, rules, subset)
+    options = ReadOptions(tiers=tuple(tier or ()), unannotated="background" if background else "leave_out")
+    given = read_evaluation_input(ground_truth, predictions, rules, subset, options)
     for line in given.warnings:
         warn(line)
     traits = (
@@ -96,7 +114,22 @@ def tsm_eval(
     if page is not None:
         from tsm_runtime.outputs.report.evaluation_page import write_evaluation_page
 
-        write_evaluation_page(page, given, report)
+        other = None
+        if compare is not None:
+            from tsm_runtime.outputs.report.comparison import OtherRun
+
+            others = read_evaluation_input(ground_truth, compare, rules, subset)
+            judged = evaluate_input(others, rules, thresholds)
+            names = (compare.stem, predictions.stem)
+            if names[0] == names[1]:
+                names = (str(compare), str(predictions))
+            other = OtherRun(
+                name=names[0],
+                own_name=names[1],
+                predictions=others.predictions,
+                evaluation=judged.evaluation,
+            )
+        write_evaluation_page(page, given, report, other)
     to_file = output != "-"
     data = report_to_json(report).encode() if json_ else report_to_text(report, for_file=to_file)
     if to_file:
