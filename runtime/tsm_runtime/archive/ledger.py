@@ -17,8 +17,8 @@ from tsm_runtime.archive.lock import locked
 from tsm_runtime.archive.records import (
     RECORDS_FOLDER,
     Content,
-    LineWriter,
     Record,
+    RecordWriter,
     content_of,
     file_sha256,
     read_records,
@@ -71,8 +71,8 @@ class Ledger:
     choice: Choice
     num_plans: int
     content: ContentOf
-    _records: LineWriter
-    _failures: LineWriter
+    _records: RecordWriter
+    _failures: RecordWriter
     _begun: float = field(default_factory=time.monotonic)
     _num_done: int = 0
     _num_failed: int = 0
@@ -203,7 +203,7 @@ def open_ledger(
             choice=choice,
             num_plans=len(own),
             content=content,
-            _records=LineWriter(records_path(held, options.shard)),
+            _records=RecordWriter(records_path(held, options.shard)),
             _failures=_begin_failures(folder / f"failures{options.shard.suffix}.jsonl", own, choice),
         )
         try:
@@ -218,7 +218,7 @@ def _remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) -> LineWriter:
+def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) -> RecordWriter:
     """Write the failures that stay, and return what takes further ones."""
     paths = {plan.capture_id: as_address(str(plan.named.path)) for plan in plans}
     lines = [
@@ -226,7 +226,7 @@ def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) ->
         for r in choice.failed
     ]
     write_whole(path, b"".join(line + b"\n" for line in lines))
-    return LineWriter(path)
+    return RecordWriter(path)
 
 
 def failure_reason(outcome: CaptureOutcome) -> str:
