@@ -28,7 +28,7 @@ from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.models.opening import open_member
 from tsm_train.ablation.settings_grid import Judged, Setting, choose, choose_without, judge, settings_of
 from tsm_train.ablation.stored_scores import score_videos
-from tsm_train.data.places import find_video
+from tsm_train.data.video_files import find_video
 
 SMOOTHING = (0.0, 0.6, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 MIN_DURATION = (0.0, 0.6, 1.0, 1.5)

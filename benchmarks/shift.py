@@ -22,7 +22,7 @@ from _common import store
 from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_train.config import load_config
-from tsm_train.data.places import find_video
+from tsm_train.data.video_files import find_video
 from tsm_train.synthetic.poses import REVERSED_PAIRS
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.train import train

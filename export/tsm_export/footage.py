@@ -12,8 +12,9 @@ from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 from tsm_runtime.video.finding import list_inputs
 from tsm_train.config import DataConfig
 from tsm_train.data.dataset import TrainingData, open_data
-from tsm_train.data.places import TAL_FOLDER, find_video
+from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.video import TrainingVideo
+from tsm_train.data.video_files import find_video
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

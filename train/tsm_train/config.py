@@ -20,7 +20,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-DataFormat = Literal["auto", "activitynet", "x360", "csv", "via"]
+DataFormat = Literal["auto", "activitynet", "x360", "csv", "via", "mmaction2", "segments"]
 View = Literal["panoramic", "third_person", "monocular", "binocular"]
 FolderName = Annotated[str, msgspec.Meta(pattern=r"^[^./\\][^/\\]*$")]
 """Not empty, no slash, no dot in front: the run's folder must lie inside the output folder."""
@@ -42,9 +42,13 @@ class DataConfig(_Section, frozen=True):
 
     root: str = ""
     format: DataFormat = "auto"
-    """`auto`: by what is there."""
+    """`auto`: by what is there; `segments`: any other format of docs/formats.md."""
     annotations: str = ""
-    """ActivityNet JSON; CSV `video,label,start,end`; VIA 3 JSON, or a folder of such."""
+    """A file, or a folder with a file per video, in any format of docs/formats.md."""
+    tiers: tuple[str, ...] = ()
+    """Of ELAN: the tiers to read. Empty: all that depend on no other."""
+    unannotated: Literal["leave_out", "background"] = "leave_out"
+    """What videos of a VIA project without any entry are."""
     videos: str = ""
     """Folder that holds `<video id>.mp4` (or another container)."""
     scenes: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,6 +19,9 @@ from tsm_runtime.machine import num_cores
 
 _NUM_REQUESTS = 2
 """While one batch is worked on, the next is ready."""
+
+GraphCall = Callable[[Mapping[str, npt.NDArray[np.float32]]], dict[str, npt.NDArray[np.float32]]]
+"""Outputs by name, of inputs by name."""
 
 _TYPES = {"u8": "uint8", "f32": "float"}
 
@@ -207,3 +211,25 @@ def _tensors(compiled: Any) -> dict[str, tuple[str, list[int | str]]]:
         shape = [int(d.get_length()) if d.is_static else "N" for d in port.get_partial_shape()]
         found[port.get_any_name()] = (_TYPES.get(kind, kind), shape)
     return found
+
+
+def open_graph(
+    bundle: Bundle, name: str, *, num_threads: int
+) -> tuple[GraphCall, dict[str, list[int | str]]]:
+    """Open any graph of a bundle.
+
+    Returns:
+        A function from inputs to outputs, and the shapes of both by name.
+
+    Raises:
+        BackendError: openvino is not installed.
+        BundleError: the file is missing, altered or not loadable.
+    """
+    compiled = _compiled(_core(), bundle, name, bf16=False, num_threads=num_threads)
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def call(inputs: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+        found = compiled(dict(inputs))
+        return {name: np.array(found[name]) for name in names}
+
+    return call, {name: shape for name, (_, shape) in _tensors(compiled).items()}

@@ -29,7 +29,7 @@ Modes:
 
 @app.command(help=_HELP)
 def tsm_eval(
-    ground_truth: Annotated[Path, typer.Argument(help="annotations: ActivityNet's JSON, VIA 3 JSON, or CSV")],
+    ground_truth: Annotated[Path, typer.Argument(help="annotations in any format of docs/formats.md")],
     predictions: Annotated[
         Path, typer.Argument(help="segments, as tsm-run and every ActivityNet tool writes")
     ],
@@ -37,6 +37,17 @@ def tsm_eval(
         str | None,
         typer.Option(help="videos to evaluate [default: validation, where there are several subsets]"),
     ] = None,
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(help="of annotations by ELAN: a tier to read, again for more [default: all main tiers]"),
+    ] = None,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--empty-as-background",
+            help="videos of a VIA project without any entry are background, and not left out",
+        ),
+    ] = False,
     tiou: Annotated[
         str | None,
         typer.Option(help="thresholds, as 0.5,0.75,0.95 or 0.5:0.05:0.95 [default: the mode's]"),
@@ -78,11 +89,13 @@ def tsm_eval(
     from tsm_runtime.evaluation.summary import evaluate_input, report_to_json, report_to_text
     from tsm_runtime.evaluation.thresholds import parse_thresholds
     from tsm_runtime.files import write_whole
+    from tsm_runtime.formats.options import ReadOptions
 
     rules = MODES[mode]
     thresholds = parse_thresholds(tiou or rules.thresholds)
     given_bins, num_bins = parse_bins(bins or ())
-    given = read_evaluation_input(ground_truth, predictions, rules, subset)
+    options = ReadOptions(tiers=tuple(tier or ()), unannotated="background" if background else "leave_out")
+    given = read_evaluation_input(ground_truth, predictions, rules, subset, options)
     for line in given.warnings:
         warn(line)
     traits = (

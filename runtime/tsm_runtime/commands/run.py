@@ -52,6 +52,7 @@ def tsm_run(
     precision: options.Precision = None,
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
+    device: options.GpuNumber = 0,
     rebuild: options.Rebuild = False,
     rate: options.Rate = None,
     playlists: options.Playlists = False,
@@ -118,6 +119,7 @@ def tsm_run(
         rebuild=rebuild,
         num_threads=threads,
         parallel_calls=2,
+        device=device,
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
     from tsm_runtime.archive.choice import ArchiveOptions

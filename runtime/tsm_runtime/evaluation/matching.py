@@ -149,7 +149,7 @@ def match_segments(
     predicted = _visiting_order(to_table(predictions, labels, videos), chosen)
     if chosen.cut is not None:
         true, predicted = _cut_truth(true, chosen.cut, judged), _cut_predictions(predicted, chosen.cut)
-    pairs = _find_pairs(true, predicted, float(levels.min()) - chosen.tiou_tolerance)
+    pairs = _find_pairs(true, predicted, float(levels.min()) - chosen.tiou_tolerance, chosen)
     return Matching(
         labels=tuple(names),
         videos=tuple(judged),
@@ -177,11 +177,12 @@ def checked_thresholds(thresholds: Sequence[float]) -> Floats:
 
 
 def pairwise_tiou(first_start: Floats, first_end: Floats, second_start: Floats, second_end: Floats) -> Floats:
-    """Temporal intersection over union, elementwise; arrays broadcast; not both may be empty."""
+    """Temporal intersection over union, elementwise; arrays broadcast; 0 without a union."""
     overlap = np.minimum(first_end, second_end) - np.maximum(first_start, second_start)
     intersection = np.maximum(overlap, 0.0)
     union = (first_end - first_start) + (second_end - second_start) - intersection
-    return np.asarray(intersection / union, dtype=np.float64)
+    none = union <= 0  # of two without length, or of one in the wrong order
+    return np.asarray(np.where(none, 0.0, intersection / np.where(none, 1.0, union)), dtype=np.float64)
 
 
 # --- tables and their order -----------------------------------------------------------------------
@@ -256,13 +257,13 @@ def _cut_predictions(table: SegmentTable, cut: CutGrid) -> SegmentTable:
 # --- matching -------------------------------------------------------------------------------------
 
 
-def _find_pairs(true: SegmentTable, predicted: SegmentTable, least_tiou: float) -> Pairs:
+def _find_pairs(true: SegmentTable, predicted: SegmentTable, least_tiou: float, rules: MatchRules) -> Pairs:
     num_videos = 1 + max(true.video.max(initial=0), predicted.video.max(initial=0))
     true_key = true.label * num_videos + true.video
     key = predicted.label * num_videos + predicted.video
     first = np.searchsorted(true_key, key, side="left")
     count = np.searchsorted(true_key, key, side="right") - first
-    found = [_pairs_of(true, predicted, first, count, rows, least_tiou) for rows in blocks(count)]
+    found = [_pairs_of(true, predicted, first, count, rows, least_tiou, rules) for rows in blocks(count)]
     if not found:
         none = np.zeros(0, dtype=np.int64)
         return Pairs(none, none, np.zeros(0))
@@ -282,7 +283,13 @@ def blocks(count: Ints) -> Iterator[Ints]:
 
 
 def _pairs_of(
-    true: SegmentTable, predicted: SegmentTable, first: Ints, count: Ints, rows: Ints, least_tiou: float
+    true: SegmentTable,
+    predicted: SegmentTable,
+    first: Ints,
+    count: Ints,
+    rows: Ints,
+    least_tiou: float,
+    rules: MatchRules,
 ) -> tuple[Ints, Ints, Floats]:
     """Pairs of some predictions; `first` and `count` tell the instances of each one's class and video."""
     counts = count[rows]
@@ -292,6 +299,8 @@ def _pairs_of(
     overlap = pairwise_tiou(
         predicted.start[prediction], predicted.end[prediction], true.start[instance], true.end[instance]
     )
+    if rules.single_precision:
+        overlap = overlap.astype(np.float32).astype(np.float64)
     near = np.flatnonzero(overlap >= least_tiou)
     order = near[np.lexsort((instance[near], -overlap[near], prediction[near]))]
     return prediction[order], instance[order], overlap[order]

@@ -47,12 +47,14 @@ class MatchRules:
         one_to_one: an instance that was found is not found again. False counts every prediction that
             reaches some instance, so that recall can exceed 1.
         cut: None: bounds are taken as they are.
+        single_precision: tIoUs are rounded to 32 bits, so that one of 0.7 stays below 0.7.
     """
 
     ties: Literal["time", "first_listed", "last_listed"] = "time"
     tiou_tolerance: float = TIOU_TOLERANCE
     one_to_one: bool = True
     cut: CutGrid | None = None
+    single_precision: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +64,12 @@ class Mode:
     Args:
         summary: one line on what is different, and why anybody wants it.
         thresholds: tIoU thresholds when none are asked for, as `--tiou` takes them.
+        takes_any_bounds: predictions of length zero, or that start below 0, are judged like others; else they
+            are left out and counted.
         unknown_videos: predictions in videos without truth are ignored, or count as false positives.
         unknown_labels: predictions of classes without truth are ignored; or refused, where the evaluator
             itself stops; or "collide": their raw class id is taken for a position among the true classes.
-        empty_truth: instances of length zero are refused, count as missed, or are dropped.
+        empty_truth: instances of length zero count as missed, or are left out.
         duplicate_seconds: an instance whose label is that of an earlier one in its video, with both bounds
             this near, is dropped; None keeps it.
         min_truth_seconds: shorter instances are dropped.
@@ -77,9 +81,10 @@ class Mode:
     summary: str
     thresholds: str
     rules: MatchRules
+    takes_any_bounds: bool = True
     unknown_videos: Literal["ignore", "count"] = "count"
     unknown_labels: Literal["ignore", "refuse", "collide"] = "ignore"
-    empty_truth: Literal["refuse", "count", "drop"] = "count"
+    empty_truth: Literal["count", "drop"] = "count"
     duplicate_seconds: float | None = None
     min_truth_seconds: float = 0.0
     min_prediction_seconds: float = 0.0
@@ -95,12 +100,13 @@ MODES: dict[str, Mode] = {
             name="tsm",
             summary=(
                 "the default: ActivityNet's protocol, but nothing depends on the order of the files; videos "
-                "and labels without truth are ignored and counted; zero-length instances are refused"
+                "and labels without truth, and what is no segment, are left out and counted"
             ),
             thresholds=",".join(f"{value:g}" for value in DEFAULT_TIOU_THRESHOLDS),
             rules=MatchRules(),
+            takes_any_bounds=False,
             unknown_videos="ignore",
-            empty_truth="refuse",
+            empty_truth="drop",
         ),
         Mode(
             name="activitynet",
@@ -139,11 +145,11 @@ MODES: dict[str, Mode] = {
         Mode(
             name="mmaction2",
             summary=(
-                "as activitynet, but of equal scores the first listed comes first, and the truth's video ids "
-                "lose their first two characters (v_)"
+                "as activitynet, but of equal scores the first listed comes first, tIoUs are of 32 bits, and "
+                "the truth's video ids lose their first two characters (v_)"
             ),
             thresholds=_TENTHS,
-            rules=MatchRules(ties="first_listed", tiou_tolerance=0.0),
+            rules=MatchRules(ties="first_listed", tiou_tolerance=0.0, single_precision=True),
             unknown_labels="refuse",
             strip_truth_ids=2,
         ),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -15,6 +18,8 @@ from tsm_runtime.files import read_json, read_text
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.detection_json import read_scenes
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
+from tsm_runtime.formats.options import ReadOptions
+from tsm_runtime.formats.raw_segments import read_raw_detections
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.results import Segment
 
@@ -49,7 +54,11 @@ class EvaluationInput:
 
 
 def read_evaluation_input(
-    truth_path: Path, predictions_path: Path, mode: Mode, subset: str | None = None
+    truth_path: Path,
+    predictions_path: Path,
+    mode: Mode,
+    subset: str | None = None,
+    options: ReadOptions | None = None,
 ) -> EvaluationInput:
     """Read both files, either may be gzipped.
 
@@ -58,19 +67,24 @@ def read_evaluation_input(
         predictions_path: detections, as `outputs.read_segments` takes them.
         mode: what is ignored, dropped or refused.
         subset: its name; None: the only one there is, or "validation".
+        options: how the annotations are read, where their format leaves a choice.
 
     Raises:
         UsageError: a file is not as it must be; names file, video and entry.
     """
-    whole = read_annotations(truth_path, empty_segments="count")
+    repeated: list[str] = []
+    bounds: Literal["any", "count"] = "any" if mode.takes_any_bounds else "count"
+    whole = read_annotations(truth_path, empty_segments=bounds, options=options, repeated=repeated)
     chosen, name, warnings = choose_subset(whole, subset, truth_path)
     warnings += _brief(w for w in chosen.warnings if "zero-length" not in w or mode.empty_truth == "count")
-    truth = prepare_truth(chosen, mode, truth_path)
+    warnings += _dropped_instances(chosen, mode, truth_path)
+    truth = prepare_truth(chosen, mode)
     if not truth.action_labels:
         raise UsageError(
             f"{truth_path}: no action instance in the chosen videos: nothing to evaluate against"
         )
-    read = read_segments(predictions_path)
+    read, dropped = read_predictions(predictions_path, mode, repeated)
+    warnings += [*_brief(repeated), *dropped]
     others = {video.video_id for video in whole.videos} - {video.video_id for video in chosen.videos}
     warnings += _check_videos(read, truth, others, mode, predictions_path)
     warnings += _check_case(truth.action_labels, truth_path)
@@ -116,19 +130,22 @@ def choose_subset(
 # --- truth ----------------------------------------------------------------------------------------
 
 
-def prepare_truth(truth: GroundTruth, mode: Mode, path: Path) -> GroundTruth:
-    """Apply a mode's rules on zero length, duplicates, short instances and video ids.
+def _dropped_instances(truth: GroundTruth, mode: Mode, path: Path) -> list[str]:
+    """One line on instances of length zero, where the default mode leaves them out."""
+    empty = [(video.video_id, entry) for video in truth.videos for entry in video.empty_entries]
+    if mode.takes_any_bounds or not empty:
+        return []
+    video, entry = empty[0]
+    return [
+        f"{path}: {len(empty)} instance(s) of length zero left out, the first in video {video!r}, entry"
+        f" {entry}; --mode activitynet counts such as missed"
+    ]
 
-    Raises:
-        UsageError: there is an instance of length zero, and the mode refuses those.
-    """
+
+def prepare_truth(truth: GroundTruth, mode: Mode) -> GroundTruth:
+    """Apply a mode's rules on zero length, duplicates, short instances and video ids."""
     videos: dict[str, VideoAnnotation] = {}
     for video in truth.videos:
-        if mode.empty_truth == "refuse" and video.empty_entries:
-            raise UsageError(
-                f"{path}: video {video.video_id!r}, entry {video.empty_entries[0]}: segment of length zero\n"
-                "correct or remove it, or use --mode activitynet, which counts it as missed"
-            )
         kept = _drop_instances(video, mode)
         name = video.video_id[mode.strip_truth_ids :]
         earlier = videos.get(name)
@@ -166,6 +183,66 @@ def _equal(first: Segment, second: Segment, tolerance: float) -> bool:
 # --- predictions ----------------------------------------------------------------------------------
 
 
+def read_predictions(path: Path, mode: Mode, repeated: list[str]) -> tuple[Predictions, list[str]]:
+    """Read detections in any format, those of ActivityNet's JSON with whatever bounds they have.
+
+    Args:
+        path: the file.
+        mode: whether what is no segment counts.
+        repeated: gets keys that an object of the JSON has twice.
+
+    Returns:
+        The detections, and a line for each kind that is left out.
+
+    Raises:
+        UsageError: names file and entry.
+    """
+    content = _json_content(path, repeated)
+    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
+        return read_segments(path), []
+    raw = read_raw_detections(path, content)
+    for segments in raw.values():
+        for segment in segments:
+            if not segment.label.strip():
+                raise UsageError(f"{path}: a detection has an empty label")
+    every: Predictions = {video: list(segments) for video, segments in raw.items()}
+    if mode.takes_any_bounds:
+        return every, []
+    kept = {video: [s for s in found if _is_segment(s)] for video, found in every.items()}
+    return kept, _dropped_predictions(path, every)
+
+
+def _json_content(path: Path, repeated: list[str]) -> object:
+    try:
+        return read_json(path, repeated)
+    except UsageError:  # of another format, whose reader says what is wrong
+        return None
+
+
+def _is_segment(segment: Segment) -> bool:
+    return 0 <= segment.start_seconds < segment.end_seconds
+
+
+def _dropped_predictions(path: Path, found: Predictions) -> list[str]:
+    every = [
+        (f"video {video!r}, entry {number}", segment)
+        for video, segments in found.items()
+        for number, segment in enumerate(segments, start=1)
+    ]
+    kinds = (
+        ("start below 0", [where for where, s in every if s.start_seconds < 0]),
+        (
+            "have no length",
+            [where for where, s in every if s.start_seconds >= 0 and s.end_seconds <= s.start_seconds],
+        ),
+    )
+    return [
+        f"{path}: {len(places)} prediction(s) left out, which {kind}; the first: {places[0]}"
+        for kind, places in kinds
+        if places
+    ]
+
+
 def prepare_predictions(
     predictions: Mapping[str, Sequence[Segment]],
     truth: GroundTruth,
@@ -181,8 +258,9 @@ def prepare_predictions(
     Raises:
         UsageError: a label is unknown, and the mode refuses those.
     """
+    least = mode.min_prediction_seconds or -math.inf
     kept = {
-        video: [s for s in segments if s.end_seconds - s.start_seconds > mode.min_prediction_seconds]
+        video: [s for s in segments if s.end_seconds - s.start_seconds > least]
         for video, segments in predictions.items()
     }
     known = set(truth.action_labels)
@@ -205,7 +283,7 @@ def _unknown_labels(
     predictions: Mapping[str, Sequence[Segment]], known: set[str], judged: set[str], path: Path
 ) -> dict[str, tuple[str, int]]:
     """Per unknown label the place of its first prediction, in words, and the number of its predictions."""
-    by_case = {label.casefold(): label for label in sorted(known)}
+    by_case = {_spelling(label): label for label in sorted(known)}
     found: dict[str, tuple[str, int]] = {}
     for video, segments in predictions.items():
         if video not in judged:
@@ -216,7 +294,7 @@ def _unknown_labels(
                 continue
             where, count = found.get(label, ("", 0))
             if not count:
-                near = by_case.get(label.strip().casefold())
+                near = by_case.get(_spelling(label))
                 hint = f" (probably {near!r} misspelt)" if near else ""
                 where = f"{path}: video {video!r}, entry {number}: label {label!r} is not in the truth{hint}"
             found[label] = (where, count + 1)
@@ -245,16 +323,21 @@ def _check_videos(
 
 
 def _check_case(labels: Sequence[str], path: Path) -> list[str]:
-    """Labels of the truth that differ from another one in case only."""
+    """Labels of the truth that differ from another one in case, spaces or Unicode's composition only."""
     first: dict[str, str] = {}
     pairs = [
-        (first[label.casefold()], label)
+        (first[_spelling(label)], label)
         for label in labels
-        if first.setdefault(label.casefold(), label) != label
+        if first.setdefault(_spelling(label), label) != label
     ]
     return [
         f"{path}: labels {a!r} and {b!r} are two classes; is one of them misspelt?" for a, b in pairs[:_SHOWN]
     ]
+
+
+def _spelling(label: str) -> str:
+    """Return what labels have in common that look alike."""
+    return " ".join(unicodedata.normalize("NFKC", label).replace("_", " ").split()).casefold()
 
 
 def _collide(
@@ -265,7 +348,7 @@ def _collide(
     That is what ActionFormer's evaluator does: it replaces the ids of true classes by their positions among
     the sorted ids, and leaves other ids as they are.
     """
-    ids = _class_ids(truth_path)
+    ids = {label: int(label) for label in unknown if label.isdecimal()} | _class_ids(truth_path)
     missing = sorted(label for label in known | unknown if label not in ids)
     if missing:
         why = f'{truth_path}: no "label_id" for {_listed(missing)}: collisions of ids are not imitated'
@@ -283,12 +366,12 @@ def _collide(
 
 class _Labelled(msgspec.Struct):
     label: str
-    label_id: int | None = None
+    label_id: int | str | None = None
 
 
 def _class_ids(path: Path) -> dict[str, int]:
     """Class id of each label in the annotations of all subsets; a label that is a whole number is its own."""
-    content = read_json(path)
+    content = _json_content(path, [])
     database = content.get("database", {}) if isinstance(content, dict) else {}
     ids: dict[str, int] = {}
     for video_id, video in database.items():
@@ -298,13 +381,21 @@ def _class_ids(path: Path) -> dict[str, int]:
             except msgspec.ValidationError as error:
                 raise UsageError(f"{path}: video {video_id!r}, entry {number}: {error}") from error
             own = int(entry.label) if entry.label.isdecimal() else None
-            value = own if entry.label_id is None else entry.label_id
+            where = f"{path}: video {video_id!r}, entry {number}"
+            value = own if entry.label_id is None else _class_id(where, entry.label_id)
             if value is not None and ids.setdefault(entry.label, value) != value:
                 raise UsageError(
                     f"{path}: video {video_id!r}, entry {number}: label {entry.label!r} has the class ids "
                     f"{ids[entry.label]} and {value}; give it one"
                 )
     return ids
+
+
+def _class_id(where: str, value: int | str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise UsageError(f"{where}: label_id is {value!r}; expected a whole number") from None
 
 
 def _best_scenes(path: Path) -> dict[str, str]:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tsm_runtime.evaluation.bootstrap import BootstrapIntervals, Interval, bootstrap_map
 from tsm_runtime.evaluation.diagnosis import Diagnosis, diagnose
 from tsm_runtime.evaluation.instance_traits import DEFAULT_NUM_BINS, Trait
@@ -93,20 +95,37 @@ def evaluate_input(
         empty_truth=given.empty_truth,
     )
     scenes = given.truth.scenes
+    ties = tie_range(matching)
     return EvaluationReport(
         mode=mode,
         matching=matching,
         subset=given.subset,
         num_videos=len(given.truth.videos),
         evaluation=score_matching(matching, given.predictions),
-        ties=tie_range(matching),
+        ties=ties,
         recall=_recall(given, mode),
         scene_top1=scene_accuracy(scenes, given.scenes) if scenes and given.scenes else None,
         num_scenes=len(scenes),
         bootstrap=bootstrap_map(matching, replicates=replicates, seed=seed) if replicates else None,
         diagnosis=None if traits is None else diagnose(matching, traits, num_bins=num_bins),
-        warnings=given.warnings,
+        warnings=(*given.warnings, *_order_warnings(matching, ties, mode)),
     )
+
+
+def _order_warnings(matching: Matching, ties: TieRange, mode: Mode) -> Iterable[str]:
+    """One line on each thing but the segments and scores that a figure depends on."""
+    if ties.tied_predictions and mode.rules.ties == "last_listed":
+        yield (
+            f"{ties.tied_predictions} predictions have equal scores, whose order the imitated code leaves to"
+            " an unstable sort of numpy: its own figure can be any in the range of ties"
+        )
+    pairs = matching.pairs
+    equal = (pairs.prediction[1:] == pairs.prediction[:-1]) & (pairs.tiou[1:] == pairs.tiou[:-1])
+    if count := len(np.unique(pairs.prediction[1:][equal])):
+        yield (
+            f"{count} predictions have equal tIoUs with several instances; which of those they find is not in"
+            " the range of ties"
+        )
 
 
 def _recall(given: EvaluationInput, mode: Mode) -> ProposalRecall:

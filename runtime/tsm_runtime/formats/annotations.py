@@ -1,4 +1,4 @@
-"""Ground truth from the files people have: ActivityNet JSON, VIA 3 JSON, CSV."""
+"""Ground truth from the files people have: ActivityNet JSON, VIA 3 JSON, CSV, and what other tools write."""
 
 from __future__ import annotations
 
@@ -10,12 +10,27 @@ from typing import Literal
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, is_folder, noting, read_json, read_text
 from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
-from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation, read_ground_truth
+from tsm_runtime.formats.ground_truth import (
+    EmptySegments,
+    GroundTruth,
+    VideoAnnotation,
+    is_mmaction2,
+    read_ground_truth,
+)
+from tsm_runtime.formats.kaggle import is_kaggle
+from tsm_runtime.formats.names import format_of
+from tsm_runtime.formats.numbers import parse_seconds
+from tsm_runtime.formats.options import ReadOptions
+from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.via import read_via
 from tsm_runtime.results import BACKGROUND, Segment
 
-AnnotationFormat = Literal["activitynet", "csv", "via"]
+AnnotationFormat = Literal["activitynet", "csv", "via", "mmaction2", "segments"]
+"""`segments`: any format that `read_write.read_segments` reads, of which the scores are ignored."""
+
+_FOLDER_FORMATS = frozenset({"json", "eaf", "vtt", "srt", "audacity"})
+_SHOWN = 3
 
 _CSV_COLUMNS = ("video", "label", "start", "end")
 _SCENE_COLUMNS = ("video", "scene")
@@ -24,22 +39,48 @@ Segments = dict[str, list[Segment]]
 
 
 def annotation_format(path: Path) -> AnnotationFormat:
-    """Tell what kind of annotations a file, or a folder of VIA files, holds.
+    """Return what kind of annotations a file, or a folder of files, holds.
 
     Raises:
         UsageError: it cannot be read, or is none of these.
     """
     if is_folder(path):
-        return "via"
-    if path.suffix.lower() == ".csv":
-        return "csv"
-    content = read_json(path)
-    if isinstance(content, dict) and "database" in content:
+        return _folder_format(path)
+    if format_of(path.name) == "csv":
+        return "segments" if is_kaggle(read_text(path).split("\n", 1)[0]) else "csv"
+    if format_of(path.name) not in (None, "json"):
+        return "segments"
+    try:
+        content = read_json(path)
+    except UsageError:
+        if format_of(path.name) == "json":
+            raise
+        return "segments"  # whose reader looks at the content
+    return _json_format(path, content)
+
+
+def _folder_format(folder: Path) -> AnnotationFormat:
+    """Return what the first file of a folder holds that can be read."""
+    for file in _files_in(folder):
+        try:
+            return annotation_format(file)
+        except UsageError:
+            continue
+    return "via"
+
+
+def _json_format(path: Path, content: object) -> AnnotationFormat:
+    keys = content.keys() if isinstance(content, dict) else ()
+    if "database" in keys:
         return "activitynet"
-    if isinstance(content, dict) and "metadata" in content:
+    if "metadata" in keys:
         return "via"
+    if is_mmaction2(content):
+        return "mmaction2"
+    if "results" in keys:
+        return "segments"
     raise UsageError(
-        f'{path}: neither "database" (ActivityNet JSON) nor "metadata" (VIA 3 JSON) in it;'
+        f'{path}: neither "database" (ActivityNet JSON) nor "metadata" (VIA 3 JSON) nor "results" in it;'
         f" a CSV of {','.join(_CSV_COLUMNS)} ends in .csv"
     )
 
@@ -48,32 +89,80 @@ def read_annotations(
     path: Path,
     format_: AnnotationFormat | None = None,
     *,
-    empty_segments: Literal["refuse", "count"] = "refuse",
+    empty_segments: EmptySegments = "refuse",
     faults: Faults = None,
+    options: ReadOptions | None = None,
+    repeated: list[str] | None = None,
 ) -> GroundTruth:
-    """Read ground truth in any of the formats; only ActivityNet's tells subsets, durations and scenes.
+    """Read ground truth in any of the formats; ActivityNet's alone tells durations and scenes.
 
     Args:
-        path: a file; of VIA also a folder, whose `*.json` are read.
+        path: a file; also a folder of files of one video each, such as VIA, ELAN or subtitles.
         format_: None: by what the file holds.
-        empty_segments: of ActivityNet JSON, see `annotations.read_ground_truth`.
+        empty_segments: of ActivityNet JSON, see `ground_truth.read_ground_truth`.
         faults: gets the faults of entries, which are then left out; without it the first is raised.
+        options: which tiers are read, and what videos without any entry stand for.
+        repeated: gets keys that an object of ActivityNet's JSON has twice; without it `faults` gets them.
 
     Raises:
         UsageError: names file and entry.
     """
     format_ = format_ or annotation_format(path)
-    if format_ == "activitynet":
-        return read_ground_truth(path, empty_segments=empty_segments, faults=faults)
-    found = _read_csv(path, faults) if format_ == "csv" else _read_via_files(path, faults)
+    options = options or ReadOptions()
+    if format_ in ("activitynet", "mmaction2"):
+        return read_ground_truth(path, empty_segments=empty_segments, faults=faults, repeated=repeated)
+    unannotated: list[str] | None = None if options.unannotated == "background" else []
+    subsets: dict[str, str] = {}
+    if format_ == "csv":
+        found = _read_csv(path, faults, subsets)
+    elif format_ == "via":
+        found = _read_via_files(path, faults, unannotated)
+    else:
+        found = _read_segment_files(path, faults, options)
     return GroundTruth(
         videos=tuple(
             VideoAnnotation(
-                video_id=video_id, subset="", duration_seconds=None, scene=None, segments=tuple(segments)
+                video_id=video_id,
+                subset=subsets.get(video_id, ""),
+                duration_seconds=None,
+                scene=None,
+                segments=tuple(segments),
             )
             for video_id, segments in found.items()
-        )
+        ),
+        warnings=_unannotated_warning(path, unannotated or [], len(found)),
+        unannotated=tuple(unannotated or ()),
     )
+
+
+def _unannotated_warning(path: Path, names: Sequence[str], num_others: int) -> tuple[str, ...]:
+    if not names:
+        return ()
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    total = len(names) + num_others
+    return (f"{path}: {len(names)} of {total} videos have no entry: not annotated, left out: {shown}",)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files of annotations in a folder, those of the kind that most are of."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    by_kind: dict[str, list[Path]] = {}
+    for path in files:
+        if (kind := format_of(path.name)) in _FOLDER_FORMATS:
+            by_kind.setdefault(str(kind), []).append(path)
+    return max(by_kind.values(), key=len, default=[])
+
+
+def _read_segment_files(path: Path, faults: Faults, options: ReadOptions) -> Segments:
+    files: Sequence[Path] = _files_in(path) if is_folder(path) else [path]
+    found: Segments = {}
+    for file in files:
+        with noting(faults):
+            for video_id, segments in read_segments(file, options=options).items():
+                if video_id in found:
+                    raise UsageError(f"{file}: video {video_id!r} is annotated in another file too")
+                found[video_id] = check_labels(str(file), segments, faults)
+    return found
 
 
 def read_scenes(path: Path, *, faults: Faults = None) -> dict[str, str]:
@@ -94,13 +183,20 @@ def read_scenes(path: Path, *, faults: Faults = None) -> dict[str, str]:
     return scenes
 
 
-def read_via_file(path: Path, *, faults: Faults = None, notes: list[str] | None = None) -> Segments:
+def read_via_file(
+    path: Path,
+    *,
+    faults: Faults = None,
+    notes: list[str] | None = None,
+    unannotated: list[str] | None = None,
+) -> Segments:
     """Segments per video of a VIA 3 JSON in either spelling.
 
     Args:
         path: the file.
         faults: gets the faults of entries, which are then left out.
         notes: gets a word on text that is not UTF-8, which is then read with replacement characters.
+        unannotated: see `via.read_via`.
 
     Raises:
         UsageError: the file cannot be read; without `faults` also for its first faulty entry, without
@@ -109,7 +205,7 @@ def read_via_file(path: Path, *, faults: Faults = None, notes: list[str] | None 
     content = read_json(path, faults) if notes is None else _read_json_replacing(path, faults, notes)
     if not isinstance(content, dict) or "metadata" not in content:
         raise UsageError(f'{path}: no "metadata" object; expected JSON of the annotator VIA 3')
-    found = read_via(path, content, faults)
+    found = read_via(path, content, faults, unannotated)
     return {video: check_labels(str(path), segments, faults) for video, segments in found.items()}
 
 
@@ -131,8 +227,14 @@ def check_labels(where: str, segments: Iterable[Segment], faults: Faults) -> lis
     return kept
 
 
-def _read_csv(path: Path, faults: Faults) -> Segments:
-    """Segments per video. A row with a video and nothing else stands for a video without actions."""
+def _read_csv(path: Path, faults: Faults, subsets: dict[str, str]) -> Segments:
+    """Segments per video. A row with a video and nothing else stands for a video without actions.
+
+    Args:
+        path: the file.
+        faults: gets the faults of rows.
+        subsets: gets the subset of each video, if there is such a column.
+    """
     found: Segments = {}
     for where, cells in csv_rows(path, read_text(path), _CSV_COLUMNS, faults):
         video_id = without_apostrophe(cells["video"])
@@ -140,23 +242,29 @@ def _read_csv(path: Path, faults: Faults) -> Segments:
             if not video_id.strip():
                 raise UsageError(f"{where}: empty video")
             segments = found.setdefault(video_id, [])
+            _note_subset(where, video_id, cells.get("subset", "").strip(), subsets)
             if any(cells[name].strip() for name in _CSV_COLUMNS[1:]):
                 segment = _csv_segment(f"{where} (video {video_id!r})", cells)
                 segments += check_labels(where, [segment], None)
     return found
 
 
+def _note_subset(where: str, video_id: str, subset: str, subsets: dict[str, str]) -> None:
+    if subset and subsets.setdefault(video_id, subset) != subset:
+        raise UsageError(f"{where}: video {video_id!r} is in subset {subset!r} and in {subsets[video_id]!r}")
+
+
 def _csv_segment(where: str, cells: Mapping[str, str]) -> Segment:
     bounds = []
     for name in ("start", "end"):
         try:
-            bounds.append(float(cells[name]))
+            bounds.append(parse_seconds(cells[name], decimal_comma=True))
         except ValueError:
             raise UsageError(f"{where}: {name} is {cells[name]!r}; expected seconds") from None
     return segment_at(where, without_apostrophe(cells["label"]), bounds[0], bounds[1])
 
 
-def _read_via_files(path: Path, faults: Faults) -> Segments:
+def _read_via_files(path: Path, faults: Faults, unannotated: list[str] | None) -> Segments:
     files: Sequence[Path] = sorted(path.glob("*.json")) if is_folder(path) else [path]
     if not files:
         raise UsageError(f"{path}: no *.json in this folder; export each project from VIA into it")
@@ -164,7 +272,7 @@ def _read_via_files(path: Path, faults: Faults) -> Segments:
     source: dict[str, Path] = {}
     for file in files:
         with noting(faults):
-            for video_id, segments in read_via_file(file, faults=faults).items():
+            for video_id, segments in read_via_file(file, faults=faults, unannotated=unannotated).items():
                 with noting(faults):
                     if (other := source.setdefault(video_id, file)) != file:
                         raise UsageError(f"{file}: video {video_id!r} is annotated in {other.name} too")

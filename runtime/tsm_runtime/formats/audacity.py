@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.numbers import parse_number
 from tsm_runtime.formats.text import hide, one_result, reveal, rounded, segment_at
 from tsm_runtime.results import Result, Segment
 
@@ -42,7 +43,7 @@ def read_audacity(path: Path, text: str) -> dict[str, list[Segment]]:
         where = f"{path}, line {number}"
         cells = line.split("\t", 2)
         try:
-            start, end = float(cells[0]), float(cells[1])
+            start, end = (parse_number(cell, decimal_comma=True) for cell in cells[:2])
         except (ValueError, IndexError):
             raise UsageError(
                 f"{where}: expected start<tab>end<tab>label in seconds, got {line[:60]!r}"

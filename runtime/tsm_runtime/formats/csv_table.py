@@ -10,10 +10,13 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, noting
+from tsm_runtime.formats.numbers import parse_number
 from tsm_runtime.formats.text import check_ids, rounded, segment_at
 from tsm_runtime.results import Result, Segment
 
 CSV_COLUMNS = ("video", "label", "start", "end", "score")
+
+_SEPARATORS = (",", ";", "\t")
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """Start of a cell that a spreadsheet would run as a formula, or of one that was already made harmless."""
@@ -55,7 +58,9 @@ def without_apostrophe(cell: str) -> str:
 def csv_rows(
     path: Path, text: str, columns: Sequence[str], faults: Faults = None
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the place ("FILE, line 2") and the cells by column name of each row; empty lines are left out.
+    """Yield the place ("FILE, line 2") and the cells by column name of each row; empty rows are left out.
+
+    Cells are separated by commas, semicolons or tabs, as the header shows or Excel's first line `sep=;` says.
 
     Args:
         path: named in messages.
@@ -66,16 +71,17 @@ def csv_rows(
     Raises:
         UsageError: a column is missing, a row has another number of cells, or it is no CSV.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first_line, separator, text = _separated(text, columns)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
-        header = next(reader, [])
+        header = [name.strip() for name in next(reader, [])]
         missing = [name for name in columns if name not in header]
         if missing:
             expected = ",".join(columns)
             raise UsageError(f"{path}: no column {', '.join(missing)}; expected the header {expected}")
         for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if not row:
+            where = f"{path}, line {reader.line_num + first_line}"
+            if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
                 with noting(faults):
@@ -83,7 +89,19 @@ def csv_rows(
                 continue
             yield where, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+        raise UsageError(f"{path}, line {reader.line_num + first_line}: not CSV: {error}") from error
+
+
+def _separated(text: str, columns: Sequence[str]) -> tuple[int, str, str]:
+    """Return how many lines come before the header, what separates cells, and the text from the header on."""
+    stated = re.match(r"sep=(.)\r?\n", text)
+    if stated:
+        return 1, stated[1], text[stated.end() :]
+    header = re.split(r"\r\n|\r|\n", text, maxsplit=1)[0]
+    found = [
+        each for each in _SEPARATORS if set(columns) <= {cell.strip(' "') for cell in header.split(each)}
+    ]
+    return 0, found[0] if found else ",", text
 
 
 def read_csv(path: Path, text: str) -> dict[str, list[Segment]]:
@@ -103,7 +121,7 @@ def _read_row(where: str, cells: Mapping[str, str]) -> Segment:
     numbers = []
     for name in ("start", "end", "score"):
         try:
-            numbers.append(float(cells[name]))
+            numbers.append(parse_number(cells[name], decimal_comma=True))
         except ValueError:
             raise UsageError(f"{where}: {name} is {cells[name]!r}; expected a number") from None
     return segment_at(where, without_apostrophe(cells["label"]), *numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element, SubElement
 from xml.parsers import expat
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.numbers import parse_number
 from tsm_runtime.formats.text import hide, lanes, milliseconds, one_result, reveal, segment_at
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
@@ -49,7 +50,14 @@ def results_to_eaf(results: Sequence[Result], media: Path | None = None) -> byte
     # The date is required; a fixed one keeps the bytes the same for the same result.
     root = Element(
         "ANNOTATION_DOCUMENT",
-        {"AUTHOR": "tsm-tal", "DATE": "1970-01-01T00:00:00+00:00", "FORMAT": "3.0", "VERSION": "3.0"},
+        {
+            "AUTHOR": "tsm-tal",
+            "DATE": "1970-01-01T00:00:00+00:00",
+            "FORMAT": "3.0",
+            "VERSION": "3.0",
+            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+            "xsi:noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
+        },
     )
     _add_header(root, result, media)
     spans = [milliseconds(segment) for segment in result.segments]
@@ -129,18 +137,28 @@ def _add_types(root: Element) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """`times`: milliseconds by slot (a slot may have none); `scores`: by the annotation they belong to."""
+    """`times`: milliseconds by slot (a slot may have none); `scores`: by the annotation they belong to.
+
+    `origin` is where time 0 lies in the video, in milliseconds.
+    """
 
     root: Element
     times: dict[str, str | None]
     scores: dict[str, str]
+    origin: float
 
 
-def read_eaf(path: Path, text: str) -> dict[str, list[Segment]]:
+def read_eaf(path: Path, text: str, tiers: Collection[str] = ()) -> dict[str, list[Segment]]:
     """Segments of an ELAN document of any origin: the annotations of all tiers that depend on no other.
 
     An annotation without text is labelled by its tier. Scores are those that we wrote, else 1.0; the video's
-    id is the one we wrote, else the file's stem.
+    id is the one we wrote, else the file's stem. Times are of the video: its TIME_ORIGIN, where ELAN aligned
+    several media, is added.
+
+    Args:
+        path: named in messages.
+        text: of the file.
+        tiers: only these, also such as depend on another one; (): all that depend on none.
 
     Raises:
         UsageError: names file and annotation; also for a document type declaration, which ELAN never writes
@@ -157,15 +175,36 @@ def read_eaf(path: Path, text: str) -> dict[str, list[Segment]]:
         root,
         {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")},
         dict(_scores(root)),
+        _origin_milliseconds(path, root),
     )
-    tiers = [tier for tier in root.iter("TIER") if tier.get("PARENT_REF") is None]
     segments = [
         _segment(path, document, tier, annotation)
-        for tier in tiers
+        for tier in _chosen_tiers(path, root, tiers)
         for annotation in tier.iter("ALIGNABLE_ANNOTATION")
     ]
     segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
     return {reveal(named) if named else path.stem: segments}
+
+
+def _chosen_tiers(path: Path, root: Element, names: Collection[str]) -> list[Element]:
+    every = list(root.iter("TIER"))
+    if not names:
+        return [tier for tier in every if tier.get("PARENT_REF") is None]
+    there = {tier.get("TIER_ID", "") for tier in every}
+    if missing := sorted(set(names) - there):
+        raise UsageError(f"{path}: no tier {missing[0]!r}; there are: {', '.join(sorted(there)) or 'none'}")
+    return [tier for tier in every if tier.get("TIER_ID", "") in names]
+
+
+def _origin_milliseconds(path: Path, root: Element) -> float:
+    """Return where the document's time 0 lies in its video."""
+    media = list(root.iter("MEDIA_DESCRIPTOR"))
+    videos = [each for each in media if each.get("MIME_TYPE", "").startswith("video/")] or media
+    text = videos[0].get("TIME_ORIGIN", "0") if videos else "0"
+    try:
+        return parse_number(text)
+    except ValueError:
+        raise UsageError(f"{path}: TIME_ORIGIN is {text!r}; expected milliseconds") from None
 
 
 def _parse(path: Path, text: str) -> Element:
@@ -206,8 +245,8 @@ def _segment(path: Path, document: _Document, tier: Element, annotation: Element
     for end in ("TIME_SLOT_REF1", "TIME_SLOT_REF2"):
         value = document.times.get(annotation.get(end, ""))
         try:
-            bounds.append(int(value or "") / 1000)
-        except (ValueError, OverflowError):
+            bounds.append((parse_number(value or "") + document.origin) / 1000)
+        except ValueError:
             raise UsageError(f"{where}: its {end} has no time in milliseconds") from None
     try:
         score = float(document.scores.get(identity, "1"))

@@ -12,8 +12,11 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, noting, read_json
+from tsm_runtime.formats.raw_segments import raw_segment
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.strict import convert
+
+EmptySegments = Literal["refuse", "count", "any"]
 
 _TOLERANCE_SECONDS = 1e-9
 _DURATION_SLACK_SECONDS = 0.5
@@ -42,10 +45,17 @@ class VideoAnnotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroundTruth:
-    """Annotated videos in the order of the file; `warnings` names oddities that were kept."""
+    """Annotated videos in the order of the file.
+
+    Args:
+        videos: see there.
+        warnings: oddities that were kept.
+        unannotated: ids of videos that the file names without any entry, so that nobody has looked at them.
+    """
 
     videos: tuple[VideoAnnotation, ...]
     warnings: tuple[str, ...] = ()
+    unannotated: tuple[str, ...] = ()
 
     def subset(self, name: str) -> GroundTruth:
         """Only the videos of one subset (the warnings stay those of the whole file).
@@ -57,7 +67,7 @@ class GroundTruth:
         if not videos:
             there = ", ".join(sorted({repr(video.subset) for video in self.videos})) or "none"
             raise UsageError(f"no video of subset {name!r}; subsets in the annotations: {there}")
-        return GroundTruth(videos=videos, warnings=self.warnings)
+        return GroundTruth(videos=videos, warnings=self.warnings, unannotated=self.unannotated)
 
     @property
     def action_labels(self) -> tuple[str, ...]:
@@ -86,20 +96,20 @@ class GroundTruth:
         return dict(Counter(label for video in self.videos for label in video.empty_labels))
 
 
-class _Annotation(msgspec.Struct):
-    label: str
-    segment: tuple[float, float]
-
-
 class _Video(msgspec.Struct):
     subset: str = ""
     duration: float | None = None
+    duration_second: float | None = None
     scene: str | None = None
     annotations: list[Any] = []
 
 
 def read_ground_truth(
-    path: Path, *, empty_segments: Literal["refuse", "count"] = "refuse", faults: Faults = None
+    path: Path,
+    *,
+    empty_segments: EmptySegments = "refuse",
+    faults: Faults = None,
+    repeated: list[str] | None = None,
 ) -> GroundTruth:
     """Read an ActivityNet `database` JSON, with an optional "scene" per video; other fields are ignored.
 
@@ -107,14 +117,20 @@ def read_ground_truth(
         path: the file.
         empty_segments: what to do with an instance of length zero. "refuse" is an error; "count" keeps it as
             `VideoAnnotation.empty_labels` with a warning. ActivityNet 1.3 itself holds such instances, and
-            its official figures count them as missed.
+            its official figures count them as missed; what starts below 0 or ends before it starts is left
+            out, with a warning. "any" counts too, and takes such bounds as they are, as evaluators do.
         faults: gets the faults of videos and entries, which are then left out.
+        repeated: gets keys that an object has twice; without it `faults` gets them.
 
     Raises:
         UsageError: names file, video and entry (counted from 1) of the first fault.
     """
-    content = read_json(path, faults)
-    database = content.get("database") if isinstance(content, dict) else None
+    content = read_json(path, faults if repeated is None else repeated)
+    database = (
+        content.get("database", content if is_mmaction2(content) else None)
+        if isinstance(content, dict)
+        else None
+    )
     if not isinstance(database, dict):
         raise UsageError(f'{path}: no "database" object; expected ActivityNet annotations')
     warnings: list[str] = []
@@ -122,14 +138,25 @@ def read_ground_truth(
     for video_id, raw in database.items():
         where = f"{path}: video {video_id!r}"
         with noting(faults):
-            videos.append(_read_video(raw, video_id, where, empty_segments == "count", warnings, faults))
+            videos.append(_read_video(raw, video_id, where, empty_segments, warnings, faults))
     return GroundTruth(videos=tuple(videos), warnings=tuple(warnings))
 
 
+def is_mmaction2(content: object) -> bool:
+    """Whether a JSON value is the database alone, video by video, as BMN and MMAction2 keep it."""
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(video, dict) and "annotations" in video for video in content.values())
+    )
+
+
 def _read_video(
-    raw: object, video_id: str, where: str, count_empty: bool, warnings: list[str], faults: Faults
+    raw: object, video_id: str, where: str, empty: EmptySegments, warnings: list[str], faults: Faults
 ) -> VideoAnnotation:
     video = convert(raw, _Video, where)
+    if video.duration is None:
+        video.duration = video.duration_second
     if video.duration is not None and not (math.isfinite(video.duration) and video.duration >= 0):
         raise UsageError(f'{where}: "duration" is {video.duration}; expected seconds >= 0')
     if video.scene is not None and not video.scene.strip():
@@ -140,16 +167,16 @@ def _read_video(
     for number, entry in enumerate(video.annotations, start=1):
         annotation = None
         with noting(faults):
-            annotation = _read_entry(entry, f"{where}, entry {number}", count_empty)
+            annotation = _read_entry(entry, f"{where}, entry {number}", empty, warnings)
         if annotation is None:
             continue
-        start, end = annotation.segment
+        start, end = annotation.start_seconds, annotation.end_seconds
         if start == end:
             empty_labels.append(annotation.label)
             empty_entries.append(number)
             warnings.append(f"{where}, entry {number}: zero-length segment at {start} s counts as missed")
             continue
-        segments.append(Segment(label=annotation.label, start_seconds=start, end_seconds=end))
+        segments.append(annotation)
         if video.duration is not None and end > video.duration + _DURATION_SLACK_SECONDS:
             warnings.append(f"{where}, entry {number}: ends at {end} s, the video at {video.duration} s")
     return VideoAnnotation(
@@ -163,23 +190,26 @@ def _read_video(
     )
 
 
-def _read_entry(entry: object, where: str, count_empty: bool) -> _Annotation:
-    annotation = convert(entry, _Annotation, where)
-    _check_annotation(annotation, where, count_empty)
-    return annotation
+def _read_entry(entry: object, where: str, empty: EmptySegments, warnings: list[str]) -> Segment | None:
+    """Return an instance, or None where it is left out.
 
-
-def _check_annotation(annotation: _Annotation, where: str, count_empty: bool) -> None:
-    """Refuse what is no segment of an action, naming the entry."""
-    start, end = annotation.segment
-    if not annotation.label.strip():
+    A bound as text, as some ground truths of THUMOS14 have it, is a number.
+    """
+    raw = raw_segment(where, entry)
+    if not raw.label.strip():
         raise UsageError(f"{where}: empty label")
-    if annotation.label == BACKGROUND:
+    if raw.label == BACKGROUND:
         raise UsageError(f"{where}: label {BACKGROUND!r} is reserved; leave background unannotated")
-    if not (math.isfinite(start) and math.isfinite(end)):
-        raise UsageError(f"{where}: segment [{start}, {end}]; expected two finite numbers")
+    start, end = raw.start_seconds, raw.end_seconds
+    if empty == "any" or (empty == "count" and start == end >= 0):
+        return raw
+    if empty == "count" and (start < 0 or end < start):
+        fault = "starts before 0" if start < 0 else "ends before it starts"
+        warnings.append(f"{where}: segment [{start}, {end}] {fault}; left out")
+        return None
     if start < 0:
         raise UsageError(f"{where}: segment [{start}, {end}] starts before 0")
-    if end < start or (end == start and not count_empty):
+    if end <= start:
         fault = "has length zero" if end == start else "ends before it starts"
         raise UsageError(f"{where}: segment [{start}, {end}] {fault}; correct or remove it")
+    return Segment(label=raw.label, start_seconds=start, end_seconds=end)

@@ -42,4 +42,5 @@ def format_of(name: str) -> Format | None:
 
     VIA and Kaggle files share the suffixes of the plain JSON and CSV, so they must be named.
     """
-    return _BY_SUFFIX.get(PurePath(name).suffix.lower())
+    name = name.lower().removesuffix(".gz")
+    return _BY_SUFFIX.get(PurePath(name).suffix)

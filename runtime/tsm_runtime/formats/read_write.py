@@ -17,11 +17,14 @@ from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
 from tsm_runtime.formats.json_lines import read_json_lines, results_to_json_lines
 from tsm_runtime.formats.kaggle import ACTION_IDS, is_kaggle, read_kaggle, results_to_kaggle
 from tsm_runtime.formats.names import Format, format_of
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.parquet import read_parquet, results_to_parquet
 from tsm_runtime.formats.result_file import ResultFile, results_of
 from tsm_runtime.formats.subtitles import read_srt, read_vtt, results_to_srt, results_to_vtt
 from tsm_runtime.formats.via import read_via, results_to_via
 from tsm_runtime.results import Result, Segment
+
+_NO_OPTIONS = ReadOptions()
 
 
 def encode_results(
@@ -73,7 +76,10 @@ def _utf8(text: str) -> bytes:
 
 
 def read_segments(
-    path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS
+    path: Path,
+    *,
+    label_ids: Mapping[str, int | None] = ACTION_IDS,
+    options: ReadOptions | None = None,
 ) -> dict[str, list[Segment]]:
     """Read segments per video id from a file of any format that we write, or another tool of its kind.
 
@@ -87,13 +93,14 @@ def read_segments(
     Args:
         path: the file.
         label_ids: class id by label, for a Kaggle CSV.
+        options: of formats that leave a choice.
 
     Raises:
         UsageError: names file and entry (counted from 1), or line, of the first fault.
     """
     if format_of(path.name) == "parquet":
         return read_parquet(path)
-    segments, _ = _read(path, read_text(path), label_ids)
+    segments, _ = _read(path, read_text(path), label_ids, options or ReadOptions())
     return segments
 
 
@@ -117,7 +124,7 @@ def read_results(path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS
 
 
 def _read(
-    path: Path, text: str, label_ids: Mapping[str, int | None]
+    path: Path, text: str, label_ids: Mapping[str, int | None], options: ReadOptions = _NO_OPTIONS
 ) -> tuple[dict[str, list[Segment]], object]:
     """Return the segments by video id and, of a JSON file, the whole content."""
     format_ = format_of(path.name)
@@ -127,6 +134,8 @@ def _read(
         return read_kaggle(path, text, label_ids), None
     if format_ in ("json", "via"):
         return _read_json_file(path, text)
+    if format_ == "eaf":
+        return read_eaf(path, text, options.tiers), None
     return _READERS[format_](path, text), None
 
 
@@ -135,7 +144,6 @@ _READERS: dict[Format, Callable[[Path, str], dict[str, list[Segment]]]] = {
     "jsonl": read_json_lines,
     "vtt": read_vtt,
     "srt": read_srt,
-    "eaf": read_eaf,
     "audacity": read_audacity,
 }
 

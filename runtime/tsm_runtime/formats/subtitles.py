@@ -71,7 +71,7 @@ def read_vtt(path: Path, text: str) -> dict[str, list[Segment]]:
     noted = re.search(r"^NOTE video: (.*)$", text.replace("\r\n", "\n"), re.MULTILINE)
     video_id = html.unescape(noted[1]) if noted else path.stem
     segments = []
-    for cue in _cues(path, text, no_cue=re.compile("WEBVTT|NOTE|STYLE|REGION")):
+    for cue in _cues(path, text):
         where = f"{path}, line {cue.line} (video {video_id!r})"
         label = html.unescape(_TAG.sub("", cue.text))
         segments.append(segment_at(where, label, cue.start_seconds, cue.end_seconds, _score(cue.name)))
@@ -145,33 +145,50 @@ def _clock(milliseconds: int, point: str) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{thousandths:03}"
 
 
-def _cues(path: Path, text: str, no_cue: re.Pattern[str] | None = None) -> Iterator[_Cue]:
-    """Yield the cues; empty lines part them. A block without times must begin like `no_cue`."""
-    for first_line, lines in _blocks(text):
-        matches = [_TIMING.fullmatch(line) for line in lines[:2]]
-        place, match = next(((n, m) for n, m in enumerate(matches) if m is not None), (0, None))
-        if match is not None:
-            yield _Cue(
-                line=first_line + place,
-                name=lines[0] if place else "",
-                start_seconds=_seconds(match.groups()[:4]),
-                end_seconds=_seconds(match.groups()[4:]),
-                text="\n".join(lines[place + 1 :]),
-            )
-        elif no_cue is None or not no_cue.match(lines[0]):
-            raise UsageError(f"{path}, line {first_line}: expected a cue with times, got {lines[0][:40]!r}")
+def _cues(path: Path, text: str) -> Iterator[_Cue]:
+    """Yield the cues as the WebVTT standard finds them: a line with --> begins one, whatever stands before.
 
+    An empty line ends a cue, also one of blanks; a block without times (a note, a style) is passed over.
 
-def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield runs of lines that are not empty, with the number of the first, from 1."""
-    block: list[str] = []
+    Raises:
+        UsageError: a line with --> holds no times, or a text holds no cue at all.
+    """
     # Not splitlines(): a label may hold the other separators of Unicode.
-    for number, line in enumerate([*re.split(r"\r\n|\r|\n", text), ""], start=1):
-        if line:
-            block.append(line)
-        elif block:
-            yield number - len(block), block
-            block = []
+    lines = re.split(r"\r\n|\r|\n", text)
+    found = False
+    for number, line in enumerate(lines):
+        if "-->" not in line:
+            continue
+        match = _TIMING.fullmatch(line)
+        if match is None:
+            raise UsageError(f"{path}, line {number + 1}: expected two times around -->, got {line[:60]!r}")
+        found = True
+        yield _Cue(
+            line=number + 1,
+            name=lines[number - 1] if _is_name(lines, number - 1) else "",
+            start_seconds=_seconds(match.groups()[:4]),
+            end_seconds=_seconds(match.groups()[4:]),
+            text="\n".join(_cue_text(lines, number + 1)),
+        )
+    if not found and text.strip() and not text.startswith("WEBVTT"):
+        raise UsageError(f"{path}: no cue with times in it, such as 00:00:01,000 --> 00:00:02,500")
+
+
+def _is_name(lines: Sequence[str], number: int) -> bool:
+    """Whether a line stands alone above the times of a cue."""
+    above = lines[number - 1] if number > 0 else ""
+    return number >= 0 and bool(lines[number].strip()) and not above.strip()
+
+
+def _cue_text(lines: Sequence[str], start: int) -> Iterator[str]:
+    """Yield the lines of a cue: up to an empty line, the next times, or the name above them."""
+    for number in range(start, len(lines)):
+        line = lines[number]
+        follows = lines[number + 1] if number + 1 < len(lines) else ""
+        numbered = number > start and "-->" in follows and line.strip().isdecimal()
+        if not line.strip() or "-->" in line or numbered:
+            return
+        yield line
 
 
 def _seconds(parts: Sequence[str | None]) -> float:

@@ -149,7 +149,9 @@ class _Project(msgspec.Struct):
     view: dict[str, _View] = {}
 
 
-def read_via(path: Path, content: object, faults: Faults = None) -> dict[str, list[Segment]]:
+def read_via(
+    path: Path, content: object, faults: Faults = None, unannotated: list[str] | None = None
+) -> dict[str, list[Segment]]:
     """Segments per video, in order of time; a file that is `metadata` alone is one video, named by its stem.
 
     In a whole project a video's id is the stem of its file's name. Entries that are not a segment with an
@@ -160,6 +162,8 @@ def read_via(path: Path, content: object, faults: Faults = None) -> dict[str, li
         path: named in messages.
         content: value of the JSON file.
         faults: gets the faults of entries, and which segments have no action; these are then left out.
+        unannotated: gets the videos that no entry belongs to, which are then left out: nobody looked at them
+            yet. None: they are there without segments.
 
     Raises:
         UsageError: names file and entry.
@@ -169,8 +173,10 @@ def read_via(path: Path, content: object, faults: Faults = None) -> dict[str, li
     found: dict[str, list[Segment]] = {name: [] for name in names.values()} or {path.stem: []}
     if len(found) < len(names):
         raise UsageError(f"{path}: two of its files have the same name; give each video a project of its own")
+    begun: set[str] = set()  # views with any entry
     for key, raw in project.metadata.items():
         segment = None
+        begun.add(str(raw.get("vid")) if isinstance(raw, dict) else "")
         with noting(faults):
             vid, segment = _read_entry(f"{path}: entry {key!r}", raw, project.attribute, faults is not None)
         if segment is not None:
@@ -178,7 +184,14 @@ def read_via(path: Path, content: object, faults: Faults = None) -> dict[str, li
             found.setdefault(name, []).append(segment)
     for segments in found.values():
         segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
-    return found
+    if unannotated is None:
+        return found
+    idle = {name for vid, name in names.items() if vid not in begun and len(names) > 1}
+    if not project.metadata:
+        idle = set(found)
+    left_out = [name for name in found if name in idle and not found[name]]
+    unannotated += left_out
+    return {name: segments for name, segments in found.items() if name not in left_out}
 
 
 def _video_id(project: _Project, vid: str) -> str | None:

@@ -31,6 +31,7 @@ class BackendRequest:
         parallel_calls: of onnxruntime on a CPU: more than one for files, where the time for all counts and
             not that for one batch.
         tell: say on standard error what `auto` took, and why.
+        device: number of the GPU, in CUDA's order.
 
     Raises:
         UsageError: a precision that the backend does not have.
@@ -42,6 +43,7 @@ class BackendRequest:
     num_threads: int | None = None
     parallel_calls: int = 1
     tell: bool = False
+    device: int = 0
 
     def __post_init__(self) -> None:
         if self.precision == "bf16" and self.backend not in ("auto", "openvino"):
@@ -133,6 +135,7 @@ def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backe
         bf16=precision == "bf16",
         num_threads=request.num_threads,
         parallel_calls=request.parallel_calls,
+        device=request.device,
     )
 
 
@@ -164,22 +167,22 @@ def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -
     errors: list[BackendError | BundleError] = []
     for name in plans:
         try:
-            return _open_plan(bundle, name, rebuild=request.rebuild)
+            return _open_plan(bundle, name, rebuild=request.rebuild, device=request.device)
         except (BackendError, BundleError) as error:
             errors.append(error)
     raise errors[0]
 
 
-def _open_plan(bundle: Bundle, name: str, *, rebuild: bool) -> Backend:
+def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Backend:
     try:
-        backend = open_model(bundle, name)
+        backend = open_model(bundle, name, device=device)
     except BundleError as error:
         if not rebuild:
             raise
         warn(f"building {name} anew: {error}")
         with build_bar(name) as progress:
             built = rebuild_plan(bundle, name, progress=progress)
-        backend = open_model(store_plan(bundle, name, built), name)
+        backend = open_model(store_plan(bundle, name, built), name, device=device)
     for notice in getattr(backend, "notices", ()):
         warn(notice)
     return backend
@@ -207,6 +210,7 @@ def open_model(
     bf16: bool = False,
     num_threads: int | None = None,
     parallel_calls: int = 1,
+    device: int = 0,
 ) -> Backend:
     """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the engine that is named.
 
@@ -219,6 +223,7 @@ def open_model(
         bf16: of openvino: compute fp32 in bfloat16.
         num_threads: on the CPU; default: all cores that this process may use.
         parallel_calls: as of `OnnxruntimeBackend`; others have their own way to keep busy.
+        device: number of the GPU, for plans and `onnxruntime-cuda`.
 
     Raises:
         BundleError: the model is missing or altered, or a plan is for another machine or version.
@@ -227,7 +232,7 @@ def open_model(
     if name.endswith(".plan"):
         from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 
-        return TensorrtBackend(bundle, name)
+        return TensorrtBackend(bundle, name, device=device)
     entry = bundle.manifest.files.get(name)
     if entry is not None and entry.kind == "online":
         from tsm_runtime.backends.online import OnlineBackend, OnlineModel
@@ -236,7 +241,7 @@ def open_model(
     if engine == "onnxruntime-cuda":
         from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
 
-        return OnnxruntimeCudaBackend(bundle, name)
+        return OnnxruntimeCudaBackend(bundle, name, device=device)
     if engine == "openvino":
         from tsm_runtime.backends.openvino import OpenvinoBackend
 

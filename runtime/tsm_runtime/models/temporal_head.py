@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ class TemporalHead:
         num_threads: threads of a call; a head is too small to gain from more than one.
 
     Raises:
-        BackendError: onnxruntime is not installed.
+        BackendError: neither onnxruntime nor openvino is installed.
         BundleError: the file is missing or altered, does not fit the manifest, or was trained on the features
             of another backbone.
     """
@@ -46,8 +46,8 @@ class TemporalHead:
         if info is None or not names:
             raise BundleError(f"{bundle.path}: has no temporal head; train one with a [head] section")
         self.context = info.context
-        self._session = open_session(bundle, name or names[0], num_threads=num_threads)
-        _check_tensors(self._session, manifest, f"{bundle.path}: {name or names[0]}")
+        self._call, shapes = _open(bundle, name or names[0], num_threads)
+        _check_shapes(shapes, manifest, f"{bundle.path}: {name or names[0]}")
 
     def infer(self, features: Floats) -> tuple[Floats, Floats, Floats]:
         """Score consecutive frames.
@@ -62,22 +62,41 @@ class TemporalHead:
             RunError: onnxruntime failed.
         """
         try:
-            outputs = self._session.run(_OUTPUTS, {"features": features[None]})
+            outputs = self._call({"features": features[None]})
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
             raise RunError(f"temporal head: failed on {len(features)} frames: {one_line(error)}") from error
-        scores, actionness, distances = (output[0] for output in outputs)
+        scores, actionness, distances = (outputs[name][0] for name in _OUTPUTS)
         return scores, actionness, distances
 
 
-_OUTPUTS = ["frame_scores", "actionness", "distances"]
+_OUTPUTS = ("frame_scores", "actionness", "distances")
+
+_Call = Callable[[Mapping[str, Floats]], dict[str, Floats]]
 
 
-def _check_tensors(session: Any, manifest: Manifest, what: str) -> None:
-    num_actions = len(manifest.action_labels)
-    sizes = {"features": [manifest.feature_dim], "frame_scores": [num_actions], "actionness": []}
-    expected = {**sizes, "distances": [2]}
-    nodes = [*session.get_inputs(), *session.get_outputs()]
-    got = {node.name: list(node.shape[2:]) for node in nodes}
+def _open(bundle: Bundle, name: str, num_threads: int) -> tuple[_Call, Mapping[str, Sequence[int | str]]]:
+    """Open the file on onnxruntime, or on OpenVINO where that alone is installed."""
+    if find_spec("onnxruntime") is None and find_spec("openvino") is not None:
+        from tsm_runtime.backends.openvino import open_graph
+
+        return open_graph(bundle, name, num_threads=num_threads)
+    session = open_session(bundle, name, num_threads=num_threads)
+    names = [node.name for node in session.get_outputs()]
+
+    def call(inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    return call, {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+
+
+def _check_shapes(shapes: Mapping[str, Sequence[int | str]], manifest: Manifest, what: str) -> None:
+    expected = {
+        "features": [manifest.feature_dim],
+        "frame_scores": [len(manifest.action_labels)],
+        "actionness": [],
+        "distances": [2],
+    }
+    got = {name: list(shape[2:]) for name, shape in shapes.items()}
     if got != expected:
         raise BundleError(
             f"{what} does not fit the manifest: expected sizes of a frame {expected}, got {got}; it is a head"

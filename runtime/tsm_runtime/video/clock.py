@@ -80,6 +80,7 @@ class Clock:
     def restart(self) -> None:
         """Accept any time for the next frame, after a seek; zero stays where it is."""
         self._previous: TimedFrame | None = None
+        self._last_step = 0.0
         self._arrived = 0.0  # when the previous frame came, by the wall clock
         self.num_misplaced = 0
         self.misplaced_seconds = 0.0  # nominal length of the frames dropped since then
@@ -230,7 +231,12 @@ class Clock:
         if timing.rate is not None and self._own_ticks(frame) is None:
             return 1 / timing.rate
         stated = float(frame.duration * timing.time_base)
-        return max(stated, step if 0 < step <= 2 * timing.nominal_seconds else timing.nominal_seconds)
+        steps = [each for each in (step, self._last_step) if each > 0]
+        self._last_step = step
+        usual = min(steps, default=timing.nominal_seconds)
+        if usual > 2.01 * timing.nominal_seconds:  # frames come unevenly: one says nothing of the next
+            usual = 0.0 if stated > 0 else timing.nominal_seconds
+        return max(stated, usual)
 
     def _start_seconds(self, frame: VideoFrame) -> float:
         if self._arrival is not None and self._takes_arrival(frame):

@@ -13,8 +13,9 @@ from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import is_folder, read_text
 
 VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
-    *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    *(".3g2", ".3gp", ".asf", ".avi", ".dav", ".divx", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts"),
+    *(".m2v", ".m4v", ".mjpeg", ".mkv", ".mod", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"),
+    *(".qt", ".tod", ".ts", ".vob", ".webm", ".wmv", ".wtv"),
 )
 """What counts as a video inside a folder; a file named on the command line may have any suffix."""
 

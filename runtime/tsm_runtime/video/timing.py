@@ -24,7 +24,7 @@ class Timing:
 
     Args:
         time_base: seconds of a tick.
-        nominal_seconds: length of a frame by the stream's rate.
+        nominal_seconds: length of a frame by the stream's rate, a mean where the rate varies.
         by_dts: take the times of decoding, which are right where frames come out evenly.
         clock_may_restart: a step ahead of many seconds is a clock that begins anew.
         has_times: the container's format holds times; else FFmpeg counts the frames at some rate.
@@ -54,9 +54,10 @@ def timing_of(container: InputContainer, stream: VideoStream, rate: float | None
     stated = stream.codec_context.framerate
     known = (stream.average_rate or stream.guessed_rate) if has_times else stated
     seconds = float(1 / known) if known else 1 / _ASSUMED_RATE
+    nominal = 1 / rate if rate and not has_times else seconds
     return Timing(
         time_base=stream.time_base or Fraction(1, av.time_base),
-        nominal_seconds=1 / rate if rate and not has_times else seconds,
+        nominal_seconds=nominal,
         # AVI has no presentation times. FFmpeg derives them from the kind of picture, which is wrong with
         # B-frames, and more so where two pictures share a packet (XviD, DivX).
         by_dts=container.format.name == "avi",

@@ -16,6 +16,7 @@ from tsm_runtime.commands import evaluate as eval_cli
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import annotation_format, read_annotations, read_scenes, read_via_file
 from tsm_runtime.formats.ground_truth import GroundTruth
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.results import Segment
 
 WRITTEN_BY_VIA = {"1_a": {"vid": "1", "flg": 0, "z": [7.25, 35.0], "xy": [], "av": {"1": "operating phone"}}}
@@ -136,8 +137,13 @@ def test_a_project_of_three_videos_with_labels_from_a_list(tmp_path: Path) -> No
     path = written(tmp_path / "via.json", project)
     faults: list[str] = []
     truth = read_annotations(path, faults=faults)
-    assert found(truth) == {"a": [("wave", 1.0, 2.0)], "b": [("walk", 3.5, 4.0)], "c": []}
+    assert found(truth) == {"a": [("wave", 1.0, 2.0)], "b": [("walk", 3.5, 4.0)]}
     assert faults == []
+    assert truth.unannotated == ("c",)
+    assert truth.warnings == (f"{path}: 1 of 3 videos have no entry: not annotated, left out: c",)
+    as_background = read_annotations(path, options=ReadOptions(unannotated="background"))
+    assert found(as_background) == {"a": [("wave", 1.0, 2.0)], "b": [("walk", 3.5, 4.0)], "c": []}
+    assert as_background.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +177,11 @@ def test_a_folder_of_projects(tmp_path: Path) -> None:
         written(tmp_path / f"{name}.json", {"metadata": WRITTEN_BY_VIA})
     assert annotation_format(tmp_path) == "via"
     assert list(found(read_annotations(tmp_path))) == ["a", "b"]
-    project = {"metadata": {}, "file": {"1": {"fname": "a.mp4"}}, "view": {"1": {"fid_list": ["1"]}}}
+    project = {
+        "metadata": {"1": {"vid": "1", "z": [1, 2], "av": {"1": "x"}}},
+        "file": {"1": {"fname": "a.mp4"}},
+        "view": {"1": {"fid_list": ["1"]}},
+    }
     written(tmp_path / "c.json", project)
     assert first_fault(lambda: read_annotations(tmp_path)) == (
         f"{tmp_path / 'c.json'}: video 'a' is annotated in a.json too"
@@ -219,7 +229,7 @@ def test_activitynet_faults_are_collected(tmp_path: Path) -> None:
 
 
 def test_what_is_no_annotation(tmp_path: Path) -> None:
-    for content in ({}, [], 3, {"results": {}}):
+    for content in ({}, [], 3, {"x": {}}):
         path = written(tmp_path / "x.json", content)
         assert 'neither "database" (ActivityNet JSON) nor "metadata"' in first_fault(
             lambda path=path: read_annotations(path)  # type: ignore[misc]

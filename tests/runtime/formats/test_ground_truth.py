@@ -69,7 +69,7 @@ def test_subset_keeps_its_videos_and_names_the_others(tmp_path: Path) -> None:
         ({"label": "walk", "segment": [2, 1]}, "ends before it starts"),
         ({"label": "walk", "segment": [-0.1, 1]}, "starts before 0"),
         ({"label": "walk", "segment": [1]}, "length"),
-        ({"label": "walk", "segment": ["1", "2"]}, "float"),
+        ({"label": "walk", "segment": ["1", "2_0"]}, "'2_0' is no number"),
         ({"label": "walk"}, "segment"),
         ({"segment": [1, 2]}, "label"),
         ({"label": " ", "segment": [1, 2]}, "empty label"),

@@ -195,6 +195,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
         bf16: bool = False,
         num_threads: int | None = None,
         parallel_calls: int = 1,
+        device: int = 0,
     ) -> Backend:
         calls.append((name, engine, bf16))
         if name.endswith(".plan"):
@@ -289,3 +290,20 @@ def test_int8_without_vnni_is_announced(
         announced = "1.9 times as fast as fp32 on this processor" in capsys.readouterr().err
         assert announced == (tell and instructions == "no VNNI")
     onnxruntime_module.integer_instructions.cache_clear()
+
+
+def test_the_number_of_the_gpu_reaches_what_runs_there(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    class FakeCuda(FakePlan):
+        def __init__(self, bundle: Bundle, name: str, *, device: int) -> None:
+            super().__init__(name)
+            seen.append((name, device))
+
+    monkeypatch.setattr("tsm_runtime.backends.onnxruntime_cuda.OnnxruntimeCudaBackend", FakeCuda)
+    monkeypatch.setattr("tsm_runtime.backends.tensorrt.backend.TensorrtBackend", FakeCuda)
+    open_requested(bundle, BackendRequest(backend="onnxruntime-cuda", device=3))
+    open_requested(bundle, BackendRequest(backend="tensorrt", device=2))
+    assert seen == [("model.fp16.onnx", 3), ("model.fp16.plan", 2)]

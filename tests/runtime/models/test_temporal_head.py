@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tsm_runtime.backends.base import Scores
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.clips.spec import ClipSpec
-from tsm_runtime.errors import RunError
+from tsm_runtime.errors import BundleError, RunError
+from tsm_runtime.models import temporal_head
 from tsm_runtime.models.frame_stream import FrameStream
-from tsm_runtime.models.temporal_head import HeadStream, joined_frames
+from tsm_runtime.models.temporal_head import HeadStream, TemporalHead, joined_frames
 from tsm_runtime.results import FrameScores
 
 BEFORE, AFTER = 3, 2
@@ -108,3 +113,21 @@ def test_a_head_sees_the_features_of_a_piece_alone() -> None:
 def test_a_model_without_outputs_of_frames_is_named() -> None:
     with pytest.raises(RunError, match="--frame-scores"):
         FrameStream.of(SPEC, SumHead()).push(np.array([0]), scores(1, features=False), ())  # type: ignore[arg-type]
+
+
+def test_the_head_runs_on_openvino_where_that_alone_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    bundle = load_bundle(demo_folder() / "bundle")
+    features = np.random.default_rng(0).normal(size=(50, bundle.manifest.feature_dim)).astype(np.float32)
+    expected = TemporalHead(bundle).infer(features)
+    monkeypatch.setattr(temporal_head, "find_spec", lambda name: None if name == "onnxruntime" else True)
+    monkeypatch.setattr(temporal_head, "open_session", None)
+    found = TemporalHead(bundle).infer(features)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_a_bundle_without_a_head_is_named(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="has no temporal head; train one"):
+        TemporalHead(load_bundle(tiny_bundle))

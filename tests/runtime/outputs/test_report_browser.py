@@ -390,3 +390,27 @@ def test_many_segments(browser: ReportBrowser, pages: Pages) -> None:
     )
     assert len(browser.shown(".segment")) == 250
     assert len(browser.shown("#segments tbody tr")) == 250
+
+
+def test_the_address_leads_to_the_moment(browser: ReportBrowser, pages: Pages) -> None:
+    browser.open(pages("evaluation").as_uri() + "#video=v1&t=2.5")
+    assert browser.run("return document.getElementById('video-title').textContent") == "v1"
+    assert "0:02.50" in browser.run("return document.getElementById('readout').textContent")
+    browser.run("location.hash = '#video=v2&t=1'")
+    browser.until("document.getElementById('video-title').textContent === 'v2'")
+    browser.run("location.hash = '#video=unknown&t=1'")
+    browser.open("about:blank", ready="true")
+
+
+def test_the_shown_segments_as_csv(browser: ReportBrowser, pages: Pages) -> None:
+    browser.open(pages("run"))
+    browser.run(
+        "URL.createObjectURL = (blob) => { blob.text().then(text => { window.saved = text; }); return '#'; }"
+    )
+    browser.run(
+        "const m = document.getElementById('min-score'); m.value = 0.5; m.dispatchEvent(new Event('input'))"
+    )
+    browser.click("#download")
+    browser.until("window.saved")
+    saved = browser.run("return window.saved").splitlines()
+    assert saved == ["video,label,start,end,score", "clip,sit,0.5,1.5,0.9", "clip,walk,2.5,3.5,0.8"]

@@ -219,7 +219,7 @@ def test_a_gap_is_told_and_breaks_a_segment(tmp_path: Path) -> None:
     assert result.complete
     assert result.warnings == (
         "1 gap without a new frame for longer than an interval of 0.5 s (longest 1.40 s):"
-        " nothing was looked for there",
+        " intervals without a frame of their own were left out",
     )
 
 

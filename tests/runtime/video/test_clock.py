@@ -106,6 +106,13 @@ def test_the_last_frame_is_shown_like_others(ticks: list[int], durations: list[i
     assert last.end_seconds == pytest.approx(end)
 
 
+def test_the_last_of_uneven_frames_is_believed() -> None:
+    """As in a recording of a screen: the mean rate says nothing of one frame."""
+    timing = replace(TENTHS, nominal_seconds=0.4)
+    *_, last = Clock(timing).timed(map(frame_at, [0, 1, 9], [1, 8, 2]))
+    assert last.end_seconds == pytest.approx(1.1)
+
+
 def test_a_stated_rate_counts_where_there_are_no_times() -> None:
     timing = replace(TENTHS, has_times=False, rate=50.0, nominal_seconds=0.02)
     clock, frames = timed([0, 1, 2, 3], timing)

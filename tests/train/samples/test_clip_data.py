@@ -24,8 +24,8 @@ from tsm_train.config import (
 )
 from tsm_train.data.dataset import open_data
 from tsm_train.data.interval_labels import interval_label
-from tsm_train.data.places import find_video
 from tsm_train.data.video import TrainingVideo
+from tsm_train.data.video_files import find_video
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE, ClipDataset, Labels, covering_labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import read_annotations, read_scenes
 from tsm_runtime.formats.ground_truth import VideoAnnotation
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.results import Segment
-from tsm_runtime.video.finding import VIDEO_SUFFIXES
+from tsm_runtime.video.finding import is_video
 from tsm_train.config import DataConfig
-from tsm_train.data.places import find_video
 from tsm_train.data.problems import Problems
+from tsm_train.data.video_files import find_video
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,8 @@ def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
     path = Path(data.annotations)
     faults: list[str] = []
     kind = None if data.format == "auto" or data.format == "x360" else data.format
-    truth = read_annotations(path, kind, faults=faults)
+    options = ReadOptions(tiers=data.tiers, unannotated=data.unannotated)
+    truth = read_annotations(path, kind, faults=faults, options=options)
     scenes = read_scenes(Path(data.scenes), faults=faults) if data.scenes else {}
     for fault in faults:
         problems.add("annotation", fault)
@@ -65,8 +67,21 @@ def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
     known = {source.video_id for source in sources}
     for video_id in sorted(scenes.keys() - known):
         problems.add("annotation", f"{data.scenes}: video {video_id!r} is not in {path.name}")
-    _tell_not_annotated(Path(data.videos), known, problems)
-    return sources
+    annotated = {source.path for source in sources if source.path is not None}
+    _note_not_annotated(Path(data.videos), annotated, problems)
+    return [*sources, *(_unannotated(data, video_id, pattern) for video_id in truth.unannotated)]
+
+
+def _unannotated(data: DataConfig, video_id: str, pattern: re.Pattern[str] | None) -> Source:
+    """Return a video that the project names without any entry: a split may name it, and nothing uses it."""
+    match = pattern.search(video_id) if pattern is not None else None
+    return Source(
+        video_id=video_id,
+        entry=f"{data.annotations}: video {video_id!r}",
+        path=None,
+        capture=match[1] if match is not None and match[1] else video_id,
+        segments=(),
+    )
 
 
 def _source(
@@ -102,8 +117,7 @@ def _source(
     )
 
 
-def _tell_not_annotated(folder: Path, known: set[str], problems: Problems) -> None:
+def _note_not_annotated(folder: Path, annotated: set[Path], problems: Problems) -> None:
     for path in sorted(folder.iterdir()):
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-        if is_video and path.stem not in known and path.is_file():
+        if is_video(path) and path not in annotated:
             problems.add("not-annotated", f"{path}: not annotated; left out")

@@ -18,7 +18,7 @@ from tsm_runtime.outputs.report.page_data import page_data
 
 _SCRIPTS = (
     *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js"),
-    *("filters.js", "table.js", "facts.js", "charts.js", "evaluation.js", "main.js"),
+    *("filters.js", "table.js", "facts.js", "charts.js", "evaluation.js", "sharing.js", "main.js"),
 )
 """In this order they are one module of the page."""
 

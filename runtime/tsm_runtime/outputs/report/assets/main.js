@@ -10,6 +10,15 @@ const app = { video: null, segments: [], strip: null };
 const player = new Player(() => {
   timeline.showTime(player.seconds, player.playing);
   showReadout();
+  if (!player.playing) link.note(app.video.id, player.seconds);
+});
+
+const link = new MomentLink((id, seconds) => {
+  const index = data.videos.findIndex((video) => video.id === id);
+  if (index < 0) return false;
+  if (index !== app.index) openVideo(index);
+  player.seek(seconds);
+  return true;
 });
 
 const timeline = new Timeline(data.labels, data.colors, {
@@ -87,6 +96,13 @@ function applyFilters() {
   byId("count").textContent = `${shownSegments.length} of ${listed.length} shown`;
 }
 
+/** The rows of the table, filtered as they are, as CSV like that of `tsm-run`. */
+function downloadShown() {
+  const rows = table.sorted().map((s) =>
+    [app.video.id, data.labels[s.label], s.start, s.end, ...(s.kind === "true" ? [""] : [s.score])]);
+  download("segments.csv", csvOf([["video", "label", "start", "end", "score"], ...rows]), "text/csv");
+}
+
 function choose(segment) {
   mark(segment);
   player.seek(segment.start);
@@ -161,6 +177,7 @@ function start() {
   document.addEventListener("keyup", onKeyUp);
   byId("help-open").addEventListener("click", () => byId("help").showModal());
   byId("source").addEventListener("change", applyFilters);
+  byId("download").addEventListener("click", downloadShown);
   byId("video-previous").addEventListener("click", () => changeVideo(-1));
   byId("video-next").addEventListener("click", () => changeVideo(1));
   byId("video-choice").addEventListener("change", (event) => openVideo(Number(event.target.value)));
@@ -169,7 +186,7 @@ function start() {
     byId("video-section").hidden = false;
     byId("chooser").hidden = data.videos.length < 2;
     byId("video-choice").append(...data.videos.map((video, i) => make("option", { value: i }, video.id)));
-    openVideo(0);
+    if (!link.follow()) openVideo(0);
   }
   startTheme(() => timeline.redraw());
   document.documentElement.dataset.ready = "yes";

@@ -29,12 +29,18 @@ class SegmentTable {
     return head;
   }
 
+  /** The segments that are shown, those beyond the limit too, in the order of the table. */
+  sorted() {
+    const { key, down } = this.order;
+    const sign = down ? -1 : 1;
+    return [...this.segments].sort((a, b) => sign * (value(a, key) - value(b, key)) || a.start - b.start);
+  }
+
   /** Fill the table with segments, in its order; rows beyond the limit wait for a button. */
   show(segments) {
     this.segments = segments;
     const { key, down } = this.order;
-    const sign = down ? -1 : 1;
-    const sorted = [...segments].sort((a, b) => sign * (value(a, key) - value(b, key)) || a.start - b.start);
+    const sorted = this.sorted();
     this.body.replaceChildren(...sorted.slice(0, this.limit).map((segment) => this.#rowOf(segment)));
     for (const head of this.heads) {
       const mine = head.dataset.key === key;

@@ -1,0 +1,49 @@
+"""Numbers in text files, read strictly: Python itself takes `1_0` for 10."""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = re.compile(
+    r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*|\s*[+-]?(?:nan|inf(?:inity)?)\s*", re.I
+)
+_CLOCK = re.compile(r"\s*(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)\s*")
+
+
+def parse_number(text: str, *, decimal_comma: bool = False) -> float:
+    """Return the number that a text is.
+
+    Args:
+        text: in decimal digits, with a point and an exponent where it has them; also nan and inf, which a
+            check of the caller then refuses by name.
+        decimal_comma: a comma may stand for the point, as spreadsheets of many languages write it.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> parse_number("1,5", decimal_comma=True)
+    1.5
+    """
+    if decimal_comma and text.count(",") == 1:
+        text = text.replace(",", ".")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
+def parse_seconds(text: str, *, decimal_comma: bool = False) -> float:
+    """Return seconds that a text gives as a number or as a clock: `83.5`, `1:23.5` or `0:01:23.5`.
+
+    Raises:
+        ValueError: it is neither.
+
+    >>> parse_seconds("1:23.5")
+    83.5
+    """
+    if decimal_comma:
+        text = text.replace(",", ".")
+    clock = _CLOCK.fullmatch(text)
+    if clock is None:
+        return parse_number(text)
+    hours, minutes, seconds = clock.groups()
+    return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)

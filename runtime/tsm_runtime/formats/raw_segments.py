@@ -1,0 +1,77 @@
+"""Detections and instances as a file has them, for evaluators that take what is no segment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.numbers import parse_number
+from tsm_runtime.results import Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawSegment(Segment):
+    """A segment whose bounds may be equal, in the wrong order, or below 0.
+
+    Raises:
+        ValueError: a bound or the score is not finite.
+    """
+
+    def __post_init__(self) -> None:
+        values = (self.start_seconds, self.end_seconds, self.score)
+        if not all(map(math.isfinite, values)):
+            raise ValueError(
+                f"segment {self.label!r} has a bound or score that is not finite: {values};"
+                " expected two finite numbers and a finite score"
+            )
+
+
+class _Entry(msgspec.Struct):
+    label: str
+    segment: tuple[float | str, float | str]
+    score: float = 1.0
+
+
+def raw_segment(where: str, raw: object) -> RawSegment:
+    """Return a detection or an instance; bounds may be numbers as text.
+
+    Raises:
+        UsageError: it has another shape, or a number is none or not finite; the message begins with `where`.
+    """
+    try:
+        entry = msgspec.convert(raw, _Entry)
+        start, end = (_seconds(bound) for bound in entry.segment)
+        return RawSegment(label=entry.label, start_seconds=start, end_seconds=end, score=entry.score)
+    except (ValueError, OverflowError) as error:  # msgspec.ValidationError is a ValueError
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _seconds(bound: float | str) -> float:
+    return parse_number(bound) if isinstance(bound, str) else bound
+
+
+def read_raw_detections(path: Path, content: Mapping[str, Any]) -> dict[str, list[RawSegment]]:
+    """Return what is in "results" of a detection JSON, in its order.
+
+    Args:
+        path: named in messages.
+        content: of the file.
+
+    Raises:
+        UsageError: names video and entry.
+    """
+    found: dict[str, list[RawSegment]] = {}
+    for video_id, entries in content["results"].items():
+        where = f"{path}: video {video_id!r}"
+        if not isinstance(entries, list):
+            raise UsageError(f"{where}: expected a list of detections")
+        found[video_id] = [
+            raw_segment(f"{where}, entry {number}", raw) for number, raw in enumerate(entries, start=1)
+        ]
+    return found
