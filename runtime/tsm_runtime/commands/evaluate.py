@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import MODES, describe_modes
 from tsm_runtime.terminal import warn, write_stdout
 
 # Imports of numpy and rich wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 _HELP = f"""Score predicted segments against ground truth: mAP by the ActivityNet protocol.
 
@@ -27,7 +27,7 @@ Modes:
 """
 
 
-@app.command(help=_HELP)
+@command(app, text=_HELP)
 def tsm_eval(
     ground_truth: Annotated[Path, typer.Argument(help="annotations in any format of docs/formats.md")],
     predictions: Annotated[
