@@ -19,6 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def tsm_run(
+    context: typer.Context,
     videos: options.Videos = None,
     model: options.Models = None,
     capture: options.Captures = None,
@@ -78,8 +79,9 @@ def tsm_run(
 
         log_as_json()
     if demo:
-        from tsm_runtime.commands.demo import run_demo
+        from tsm_runtime.commands.demo import refuse_options, run_demo
 
+        refuse_options(context)
         run_demo()
         return
     if not (videos or capture or view):

@@ -383,6 +383,8 @@ def test_a_video_that_breaks_off_gives_its_first_part(tsm_run: Command, tmp_path
     ("arguments", "words"),
     [
         ([], "no video given; try: tsm-run VIDEO, or tsm-run --demo"),
+        (["--demo", "-o", "demo.eaf"], "--demo takes no other option, got --output"),
+        (["--demo", "v.mp4"], "--demo takes no other option, got a video"),
         (["scene.mp4", "--frobnicate"], "--frobnicate"),
         (["scene.mp4", "--format", "xml"], "'xml' is not one of"),
         (["scene.mp4", "--min-score", "2"], "--min-score"),
