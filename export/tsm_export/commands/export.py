@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import BackendError
 from tsm_runtime.terminal import warn
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_export(
     checkpoint: Annotated[
         Path | None,

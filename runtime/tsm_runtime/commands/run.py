@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 import tsm_runtime.commands.run_options as options
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import is_terminal
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_run(
     context: typer.Context,
     videos: options.Videos = None,
@@ -51,6 +51,7 @@ def tsm_run(
     precision: options.Precision = None,
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
+    device: options.GpuNumber = 0,
     rebuild: options.Rebuild = False,
     rate: options.Rate = None,
     playlists: options.Playlists = False,
@@ -117,6 +118,7 @@ def tsm_run(
         rebuild=rebuild,
         num_threads=threads,
         parallel_calls=2,
+        device=device,
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
     from tsm_runtime.archive.choice import ArchiveOptions

@@ -216,7 +216,9 @@ class _Run:
             sink = self._sink(encoding, members)
             if self.notice:
                 warn(self.notice)
-            decoder = open_nvdec(request.hwdec, self.bundles, opened, rebuild=self.backend.rebuild)
+            decoder = open_nvdec(
+                request.hwdec, self.bundles, opened, self.backend.device, rebuild=self.backend.rebuild
+            )
             limits = request.isolation
             with decoder or nullcontext() as nvdec, Isolation(limits) as workers:
                 lost = run_all(

@@ -173,6 +173,7 @@ Hwdec = Annotated[
         " auto: if that works, else on the CPU, and says so"
     ),
 ]
+GpuNumber = Annotated[int, typer.Option("--device", help="number of the GPU, as nvidia-smi lists it", min=0)]
 Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),

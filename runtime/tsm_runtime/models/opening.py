@@ -13,7 +13,7 @@ from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
-from tsm_runtime.fusion.member_labels import check_labels
+from tsm_runtime.fusion.member_labels import check_member_labels
 from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.temporal_head import TemporalHead
@@ -29,7 +29,7 @@ OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """What a bundle may name, for `check_labels`."""
+    """What a bundle may name, for `check_member_labels`."""
 
     path: Path
     labels: set[str]
@@ -56,7 +56,7 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
             _Labels(b.path, {*b.manifest.action_labels} - {BACKGROUND}, {*b.manifest.scene_labels})
             for b in bundles
         ]
-        check_labels(
+        check_member_labels(
             labels, remedy="run each model alone and map the labels of its file with tsm-fuse --labels TABLE"
         )
     return bundles
