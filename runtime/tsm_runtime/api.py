@@ -126,6 +126,7 @@ def load(
     num_threads: int | None = None,
     online: bool = False,
     overrides: Overrides | None = None,
+    device: int = 0,
 ) -> Model:
     """Open a bundle's model.
 
@@ -135,6 +136,7 @@ def load(
         backend: what runs it; `auto` chooses, another is taken or is an error.
         num_threads: of the network on the CPU; None: all cores.
         overrides: what takes the place of the bundle's settings, as smoothing, window and stride.
+        device: number of the GPU, where one runs the model.
         online: take the online model, which gets a frame a call, as `tsm-live` does for bundles with one.
 
     Raises:
@@ -147,7 +149,7 @@ def load(
     found = load_bundle(path)
     settings_of(found, overrides)
     if not online:
-        request = BackendRequest(backend=backend, precision=precision, num_threads=num_threads)
+        request = BackendRequest(backend=backend, precision=precision, num_threads=num_threads, device=device)
         return Model(found, open_requested(found, request), overrides)
     if (backend, precision) != ("auto", None):
         raise ValueError("an online model has one precision and one backend; leave them out")

@@ -433,10 +433,11 @@ def test_the_command(
     os.utime(older, (1, 1))
     code, said = tsm_export(monkeypatch, capsys)
     assert code == 0
-    first, second, third = said.splitlines()
+    first, second, half, third = said.splitlines()
     assert first == "runs/random/best.safetensors -> bundle"
     assert second.startswith("  model.fp32.onnx (")
     assert "largest difference from PyTorch at batches (2, 3): action_scores " in second
+    assert half.startswith("  model.fp16.onnx (")
     assert third.startswith("  preprocess.onnx (")
     code, _ = tsm_export(monkeypatch, capsys, stored, "--engine", "fp32")  # over the existing bundle
     assert code == 0
@@ -600,7 +601,11 @@ def test_an_extra_that_is_missing_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     code, said = tsm_export(monkeypatch, capsys, stored)
-    assert (code, said) == (5, f"tsm-export: {missing} is not installed: pip install 'tsm-tal[export]'\n")
+    assert code == 5
+    assert said == (
+        f"tsm-export: {missing} is not installed: pip install 'tsm-tal[export,cpu]', or"
+        " 'tsm-tal[export,gpu]' on a CUDA machine\n"
+    )
 
 
 def test_help_answers_without_torch_and_onnx() -> None:

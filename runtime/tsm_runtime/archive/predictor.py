@@ -108,7 +108,7 @@ class Predictor:
             opened = open_members(self._ensemble, bundles, self._backend, self._overrides)
             views = self._views or [("",)] * len(bundles)
             members = [replace(m, view=view) for m, seen in zip(opened, views, strict=True) for view in seen]
-            decoder = open_nvdec(self._hwdec, bundles, opened, rebuild=False)
+            decoder = open_nvdec(self._hwdec, bundles, opened, self._backend.device, rebuild=False)
             nvdec = (decoder or nullcontext()).__enter__()  # for as long as the actor lives
             self._opened = bundles, members, nvdec
         return self._opened

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 import tsm_runtime.commands.run_options as options
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import is_terminal
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_run(
+    context: typer.Context,
     videos: options.Videos = None,
     model: options.Models = None,
     capture: options.Captures = None,
@@ -41,6 +42,8 @@ def tsm_run(
     min_duration: options.MinDuration = None,
     window: options.Window = None,
     stride: options.Stride = None,
+    decoding: options.DecodingMethod = None,
+    scores: options.Scores = None,
     start: options.Start = 0.0,
     end: options.End = None,
     video_id: options.VideoId = None,
@@ -50,6 +53,7 @@ def tsm_run(
     precision: options.Precision = None,
     backend: options.Backend = None,
     hwdec: options.Hwdec = "none",
+    device: options.GpuNumber = 0,
     rebuild: options.Rebuild = False,
     rate: options.Rate = None,
     playlists: options.Playlists = False,
@@ -58,6 +62,7 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    scratch: options.ScratchSize = 8.0,
     metrics: options.Metrics = None,
     log_json: options.LogJson = False,
     isolate: options.Isolate = False,
@@ -78,8 +83,9 @@ def tsm_run(
 
         log_as_json()
     if demo:
-        from tsm_runtime.commands.demo import run_demo
+        from tsm_runtime.commands.demo import refuse_options, run_demo
 
+        refuse_options(context)
         run_demo()
         return
     if not (videos or capture or view):
@@ -108,6 +114,7 @@ def tsm_run(
         min_duration_seconds=min_duration,
         window_seconds=window,
         stride_seconds=stride,
+        decoding=decoding,
     )
     engine = BackendRequest(
         backend=backend or "auto",
@@ -115,6 +122,7 @@ def tsm_run(
         rebuild=rebuild,
         num_threads=threads,
         parallel_calls=2,
+        device=device,
         tell=not quiet and (backend == "auto" or is_terminal(sys.stderr)),
     )
     from tsm_runtime.archive.choice import ArchiveOptions
@@ -134,6 +142,7 @@ def tsm_run(
         format=format_,
         label_map=label_map,
         overlay=overlay,
+        scores=scores,
         report=report,
         embed=embed,
         truth=truth,
@@ -152,6 +161,7 @@ def tsm_run(
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
         metrics=metrics,
+        scratch_gibibytes=scratch,
         isolation=Limits(memory_mebibytes=memory_limit, seconds=time_limit)
         if isolate or memory_limit is not None or time_limit is not None
         else None,

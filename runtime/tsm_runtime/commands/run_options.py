@@ -117,6 +117,18 @@ Window = Annotated[
         min=0,
     ),
 ]
+DecodingMethod = Annotated[
+    Literal["clips", "merge", "viterbi", "durations", "proposals"] | None,
+    typer.Option(
+        "--decoding",
+        help="how segments are made: of the scores of clips, or by a method for the scores of frames"
+        " [default: the bundle's]",
+    ),
+]
+Scores = Annotated[
+    Path | None,
+    typer.Option(help="also write the scores of intervals, and of frames if the model has them: .npz, .csv"),
+]
 Stride = Annotated[
     float | None,
     typer.Option(
@@ -173,6 +185,7 @@ Hwdec = Annotated[
         " auto: if that works, else on the CPU, and says so"
     ),
 ]
+GpuNumber = Annotated[int, typer.Option("--device", help="number of the GPU, as nvidia-smi lists it", min=0)]
 Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
@@ -250,6 +263,10 @@ RayAddress = Annotated[
 Workers = Annotated[int, typer.Option(help="--ray: actors; 0: as many as there is room for", min=0)]
 WorkerCpus = Annotated[float, typer.Option(help="--ray: cores of each actor")]
 WorkerGpus = Annotated[float, typer.Option(help="--ray: GPUs of each actor", min=0)]
+
+ScratchSize = Annotated[
+    float, typer.Option(help="GiB for copies of videos from s3://, gs:// and https://", min=0.001)
+]
 
 # --- Watching a run.
 Metrics = Annotated[

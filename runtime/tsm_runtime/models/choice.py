@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +13,8 @@ from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import rebuild_plan, store_plan
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, BundleError, UsageError
-from tsm_runtime.terminal import warn
+
+_log = logging.getLogger("tsm_runtime")
 
 BackendName = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -31,6 +33,7 @@ class BackendRequest:
         parallel_calls: of onnxruntime on a CPU: more than one for files, where the time for all counts and
             not that for one batch.
         tell: say on standard error what `auto` took, and why.
+        device: number of the GPU, in CUDA's order.
 
     Raises:
         UsageError: a precision that the backend does not have.
@@ -42,6 +45,7 @@ class BackendRequest:
     num_threads: int | None = None
     parallel_calls: int = 1
     tell: bool = False
+    device: int = 0
 
     def __post_init__(self) -> None:
         if self.precision == "bf16" and self.backend not in ("auto", "openvino"):
@@ -61,7 +65,7 @@ def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
         return _open_onnx(bundle, request.backend, request)
     backend, why = _open_fastest(bundle, request)
     if request.tell:
-        warn(f"{bundle.path}: runs on {backend.name} ({why})")
+        _log.warning(f"{bundle.path}: runs on {backend.name} ({why})")
     return backend
 
 
@@ -75,7 +79,7 @@ def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[Backend, str
             return _open_first(bundle, plans, request), "a plan for this GPU"
         except (BackendError, BundleError) as error:
             instead = "onnxruntime runs" if find_spec("onnxruntime") else "another runs"
-            warn(f"{instead} instead of {plans[0]}: {error}")
+            _log.warning(f"{instead} instead of {plans[0]}: {error}")
     without_gpu = _without_cuda()
     if request.precision == "int8":
         without_gpu = "int8 files are for CPUs"
@@ -133,6 +137,7 @@ def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backe
         bf16=precision == "bf16",
         num_threads=request.num_threads,
         parallel_calls=request.parallel_calls,
+        device=request.device,
     )
 
 
@@ -141,7 +146,7 @@ def _announce_int8(bundle: Bundle) -> None:
     from tsm_runtime.backends.onnxruntime_module import NO_VNNI, integer_instructions
 
     if integer_instructions() == NO_VNNI:
-        warn(
+        _log.warning(
             f"{bundle.path}: int8 is about 1.9 times as fast as fp32 on this processor, which has no VNNI"
             " (with VNNI: 2 to 3 times); its scores are the same"
         )
@@ -164,24 +169,24 @@ def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -
     errors: list[BackendError | BundleError] = []
     for name in plans:
         try:
-            return _open_plan(bundle, name, rebuild=request.rebuild)
+            return _open_plan(bundle, name, rebuild=request.rebuild, device=request.device)
         except (BackendError, BundleError) as error:
             errors.append(error)
     raise errors[0]
 
 
-def _open_plan(bundle: Bundle, name: str, *, rebuild: bool) -> Backend:
+def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Backend:
     try:
-        backend = open_model(bundle, name)
+        backend = open_model(bundle, name, device=device)
     except BundleError as error:
         if not rebuild:
             raise
-        warn(f"building {name} anew: {error}")
+        _log.warning(f"building {name} anew: {error}")
         with build_bar(name) as progress:
             built = rebuild_plan(bundle, name, progress=progress)
-        backend = open_model(store_plan(bundle, name, built), name)
+        backend = open_model(store_plan(bundle, name, built), name, device=device)
     for notice in getattr(backend, "notices", ()):
-        warn(notice)
+        _log.warning(notice)
     return backend
 
 
@@ -207,6 +212,7 @@ def open_model(
     bf16: bool = False,
     num_threads: int | None = None,
     parallel_calls: int = 1,
+    device: int = 0,
 ) -> Backend:
     """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the engine that is named.
 
@@ -219,6 +225,7 @@ def open_model(
         bf16: of openvino: compute fp32 in bfloat16.
         num_threads: on the CPU; default: all cores that this process may use.
         parallel_calls: as of `OnnxruntimeBackend`; others have their own way to keep busy.
+        device: number of the GPU, for plans and `onnxruntime-cuda`.
 
     Raises:
         BundleError: the model is missing or altered, or a plan is for another machine or version.
@@ -227,7 +234,7 @@ def open_model(
     if name.endswith(".plan"):
         from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 
-        return TensorrtBackend(bundle, name)
+        return TensorrtBackend(bundle, name, device=device)
     entry = bundle.manifest.files.get(name)
     if entry is not None and entry.kind == "online":
         from tsm_runtime.backends.online import OnlineBackend, OnlineModel
@@ -236,7 +243,7 @@ def open_model(
     if engine == "onnxruntime-cuda":
         from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
 
-        return OnnxruntimeCudaBackend(bundle, name)
+        return OnnxruntimeCudaBackend(bundle, name, device=device)
     if engine == "openvino":
         from tsm_runtime.backends.openvino import OpenvinoBackend
 

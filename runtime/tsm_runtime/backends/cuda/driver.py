@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.backends.cuda.gpu import driver_error
 from tsm_runtime.errors import BackendError, OutOfMemoryError
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -107,6 +108,4 @@ class PrimaryContext:
         if code == _OUT_OF_MEMORY:
             raise OutOfMemoryError(f"GPU {self.device}: out of memory")
         if code:
-            raise BackendError(
-                f"GPU {self.device}: {function} gives CUDA error {code}; does nvidia-smi list it?"
-            )
+            raise BackendError(f"GPU {self.device}: {driver_error(function, code)}")

@@ -14,6 +14,19 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
 
 
+_REMEDIES = {
+    2: "its memory is full; nvidia-smi lists what uses it",
+    35: "the driver is older than CUDA needs; install a newer one",
+    100: "the driver finds no device; does nvidia-smi list one, and what is CUDA_VISIBLE_DEVICES?",
+    101: "there is none of this number; nvidia-smi lists them, CUDA_VISIBLE_DEVICES may hide some",
+    802: "the system is not ready; on machines with NVSwitch nvidia-fabricmanager must run",
+    803: "the driver's library does not fit its kernel module; restart the machine after an update",
+    804: "the driver is older than CUDA needs; install a newer one",
+    999: "the driver does not start; load its kernel module: nvidia-smi, or restart the machine",
+}
+"""By CUresult of cuda.h."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """A GPU of this machine."""
@@ -74,8 +87,20 @@ def _attribute(driver: Any, handle: ctypes.c_int, key: int) -> int:
     return value.value
 
 
+def driver_error(function: str, code: int) -> str:
+    """Return what an error code of the driver means, and the remedy.
+
+    Args:
+        function: that gave it.
+        code: CUresult of cuda.h.
+    """
+    known = _REMEDIES.get(code)
+    if known is None:
+        known = f"{function} gives CUDA error {code}; does nvidia-smi list a GPU?"
+    return known
+
+
 def _call(driver: Any, function: str, *arguments: object) -> None:
     code = getattr(driver, function)(*arguments)
     if code:
-        reason = "the driver finds no device" if code == 100 else f"{function} gives CUDA error {code}"
-        raise BackendError(f"no GPU: {reason}; does nvidia-smi list one, and what is CUDA_VISIBLE_DEVICES?")
+        raise BackendError(f"no GPU: {driver_error(function, code)}")
