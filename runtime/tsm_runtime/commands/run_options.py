@@ -43,7 +43,7 @@ Views = Annotated[
 ]
 Offsets = Annotated[
     Path | None,
-    typer.Option(help="where videos of captures begin: a split file, or CSV video,offset_seconds"),
+    typer.Option(help="where videos of captures begin: a split file, CSV video,offset_seconds, or auto"),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="of several models: w1,w2,... in their order, above 0 [default: equal]")
