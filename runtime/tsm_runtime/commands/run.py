@@ -16,9 +16,14 @@ from tsm_runtime.terminal import is_terminal
 
 app = new_app()
 
+_EXAMPLES = """tsm-run video.mp4 --model bundle -o video.json
+tsm-run recordings/ --model bundle --output results/ --format csv
+tsm-run --capture data/360x --model panoramic --model third_person -o fused.json"""
 
-@command(app)
+
+@command(app, examples=_EXAMPLES)
 def tsm_run(
+    context: typer.Context,
     videos: options.Videos = None,
     model: options.Models = None,
     capture: options.Captures = None,
@@ -81,6 +86,7 @@ def tsm_run(
     if demo:
         from tsm_runtime.commands.demo import run_demo
 
+        _check_alone(context)
         run_demo()
         return
     if not (videos or capture or view):
@@ -163,6 +169,22 @@ def tsm_run(
         quiet=quiet,
     )
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Refuse what is given beside --demo.
+
+    Raises:
+        UsageError: names the first.
+    """
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        is_given = source is not None and source.name == "COMMANDLINE"
+        if is_given and param.name not in ("demo", "quiet"):
+            name = max(param.opts, key=len) if param.param_type_name == "option" else "a video"
+            raise UsageError(
+                f"{name} beside --demo, which runs the embedded model on the embedded video; leave one out"
+            )
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from tsm_runtime.outputs.sinks import (
     Encoding,
     Sink,
     check_output,
+    check_suffix,
     check_writable,
     choose_format,
     open_sink,
@@ -95,7 +96,9 @@ def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> Report
     check_options(request.archive, has_folder=into_folder(request))
     if request.overlay is not None:
         check_overlay(request.overlay, named, request.output)
-    return report_request(request.report, request.embed, request.truth, named, request.output)
+    page = report_request(request.report, request.embed, request.truth, named, request.output)
+    check_suffix(request.output, request.format)
+    return page
 
 
 # --- the run --------------------------------------------------------------------------------------
