@@ -123,7 +123,8 @@ def tsm_export(
         from tsm_export.summary import describe
     except ImportError as error:
         raise BackendError(
-            f"{error.name or error} is not installed: pip install 'tsm-tal[export]'"
+            f"{error.name or error} is not installed: pip install 'tsm-tal[export,cpu]', or"
+            " 'tsm-tal[export,gpu]' on a CUDA machine"
         ) from error
 
     source = checkpoint or newest_checkpoint()

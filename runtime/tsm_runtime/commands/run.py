@@ -46,6 +46,8 @@ def tsm_run(
     min_duration: options.MinDuration = None,
     window: options.Window = None,
     stride: options.Stride = None,
+    decoding: options.DecodingMethod = None,
+    scores: options.Scores = None,
     start: options.Start = 0.0,
     end: options.End = None,
     video_id: options.VideoId = None,
@@ -115,6 +117,7 @@ def tsm_run(
         min_duration_seconds=min_duration,
         window_seconds=window,
         stride_seconds=stride,
+        decoding=decoding,
     )
     engine = BackendRequest(
         backend=backend or "auto",
@@ -142,6 +145,7 @@ def tsm_run(
         format=format_,
         label_map=label_map,
         overlay=overlay,
+        scores=scores,
         report=report,
         embed=embed,
         truth=truth,
