@@ -66,6 +66,7 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    scratch: options.ScratchSize = 8.0,
     metrics: options.Metrics = None,
     log_json: options.LogJson = False,
     isolate: options.Isolate = False,
@@ -86,9 +87,9 @@ def tsm_run(
 
         log_as_json()
     if demo:
-        from tsm_runtime.commands.demo import run_demo
+        from tsm_runtime.commands.demo import refuse_options, run_demo
 
-        _check_alone(context)
+        refuse_options(context)
         run_demo()
         return
     if not (videos or capture or view):
@@ -164,6 +165,7 @@ def tsm_run(
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
         metrics=metrics,
+        scratch_gibibytes=scratch,
         isolation=Limits(memory_mebibytes=memory_limit, seconds=time_limit)
         if isolate or memory_limit is not None or time_limit is not None
         else None,
@@ -173,22 +175,6 @@ def tsm_run(
         quiet=quiet,
     )
     raise typer.Exit(run_files(files, chosen, engine, overrides, notice))
-
-
-def _check_alone(context: typer.Context) -> None:
-    """Refuse what is given beside --demo.
-
-    Raises:
-        UsageError: names the first.
-    """
-    for param in context.command.params:
-        source = context.get_parameter_source(param.name or "")
-        is_given = source is not None and source.name == "COMMANDLINE"
-        if is_given and param.name not in ("demo", "quiet"):
-            name = max(param.opts, key=len) if param.param_type_name == "option" else "a video"
-            raise UsageError(
-                f"{name} beside --demo, which runs the embedded model on the embedded video; leave one out"
-            )
 
 
 def main() -> None:

@@ -369,6 +369,10 @@ WorkerGpus = Annotated[
     float, typer.Option(rich_help_panel="Archives", help="--ray: GPUs of each actor", min=0)
 ]
 
+ScratchSize = Annotated[
+    float, typer.Option(help="GiB for copies of videos from s3://, gs:// and https://", min=0.001)
+]
+
 # --- Watching a run.
 Metrics = Annotated[
     str | None,
