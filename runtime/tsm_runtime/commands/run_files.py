@@ -36,7 +36,6 @@ from tsm_runtime.outputs.sinks import (
     Encoding,
     Sink,
     check_output,
-    check_suffix,
     check_writable,
     choose_format,
     open_sink,
@@ -106,9 +105,7 @@ def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> Report
         check_overlay(request.overlay, named, request.output)
     if request.scores is not None:
         check_scores(request.scores, request.output)
-    page = report_request(request.report, request.embed, request.truth, named, request.output)
-    check_suffix(request.output, request.format)
-    return page
+    return report_request(request.report, request.embed, request.truth, named, request.output)
 
 
 # --- the run --------------------------------------------------------------------------------------

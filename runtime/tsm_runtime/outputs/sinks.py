@@ -132,22 +132,6 @@ def check_output(output: str | None, inputs: Sequence[VideoInput], format_: Form
         raise UsageError(f"--output {output}: would replace the video; choose another name")
 
 
-def check_suffix(output: str | None, format_: Format | None) -> None:
-    """Check that the name of an output file tells its format, unless `--format` does.
-
-    Raises:
-        UsageError: the suffix is that of no format.
-    """
-    if format_ is not None or output in (None, "", "-") or means_folder(str(output)):
-        return
-    path = Path(str(output))
-    if path.suffix and format_of(path.name) is None:
-        raise UsageError(
-            f"--output {output}: no format has the suffix {path.suffix}; known are"
-            f" {', '.join(sorted(set(SUFFIXES.values())))}, or name one with --format"
-        )
-
-
 def check_second_output(
     flag: str, path: Path, suffixes: Sequence[str], inputs: Sequence[VideoInput], output: str | None
 ) -> None:

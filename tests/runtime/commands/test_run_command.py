@@ -643,21 +643,6 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, environment: dict[s
     assert peak_kilobytes(10) - peak_kilobytes(1) < 20_000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--demo", "v.mp4"), "a video beside --demo"),
-        (("--demo", "-o", "demo.eaf"), "--output beside --demo"),
-        (("v.mp4", "-o", "out.xyz"), "--output out.xyz: no format has the suffix .xyz; known are .csv, "),
-    ],
-)
-def test_what_would_be_ignored_is_refused(tsm_run: Command, arguments: tuple[str, ...], words: str) -> None:
-    done = tsm_run(*arguments)
-    assert done.code == 2
-    assert words in done.err
-    assert done.err.count("\n") == 1
-
-
 def test_help_is_grouped_and_ends_with_examples(tsm_run: Command) -> None:
     done = tsm_run("-h")
     assert done.code == 0
