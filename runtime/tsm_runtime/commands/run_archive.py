@@ -63,6 +63,7 @@ def run_settings(
         "backend": backend.backend,
         "precision": backend.precision,
         "hwdec": request.hwdec,
+        "rate": options.rate,
         "format": choose_format(request.output, request.format),
         "label_map": request.label_map and request.label_map.read_text(errors="replace"),
         **asdict(overrides),
