@@ -46,14 +46,10 @@ Views = Annotated[
 ]
 Offsets = Annotated[
     Path | None,
-<<<<<<< HEAD
     typer.Option(
         rich_help_panel="Models and videos",
-        help="where videos of captures begin: a split file, or CSV video,offset_seconds",
+        help="where videos of captures begin: a split file, CSV video,offset_seconds, or auto",
     ),
-=======
-    typer.Option(help="where videos of captures begin: a split file, CSV video,offset_seconds, or auto"),
->>>>>>> main
 ]
 Weights = Annotated[
     str | None,
