@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,9 +18,10 @@ from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import Result
 from tsm_runtime.segments.rules import SegmentRules
-from tsm_runtime.terminal import warn
 from tsm_train.samples.clips import Labels
 from tsm_train.training.validation import score_results
+
+_log = logging.getLogger("tsm_runtime")
 
 Results = Mapping[str, Mapping[str, Result]]
 """What each model found, by model and video id."""
@@ -72,7 +74,7 @@ def run_models(
         try:
             result = run(path, members, video_id=video.video_id)
         except VideoError as error:
-            warn(f"accuracy counts this video as one where nothing is found: {error}")
+            _log.warning(f"accuracy counts this video as one where nothing is found: {error}")
             continue
         for name, of_model in zip(models, result.members or (result,), strict=True):
             if of_model is not None:

@@ -19,3 +19,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(library, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what `__getattr__` imports, so that completion finds it."""
+    return sorted({*globals(), *__all__})

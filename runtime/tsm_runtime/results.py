@@ -148,6 +148,7 @@ class Result:
             where these overlap of cells `cell_seconds` long, each the mean of the intervals that cover it.
             None where segments were read back from a file. Not written to files, and not part of what makes
             two results equal.
+        frames: scores of the frames, where the segments were made from them. Kept as `scores` are.
         members: of an ensemble, what each member found, before fusion; None for one without a result. Kept as
             `scores` are; empty for a single model.
     """
@@ -163,6 +164,7 @@ class Result:
     corrupt_frames: int
     warnings: tuple[str, ...]
     scores: IntervalScores | None = field(default=None, compare=False, repr=False)
+    frames: FrameScores | None = field(default=None, compare=False, repr=False)
     members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
     stride_seconds: float = 0.0
     discontinuities: tuple[float, ...] = ()

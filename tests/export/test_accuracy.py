@@ -174,13 +174,13 @@ def test_an_onnx_file_is_a_backend(validation: Validation) -> None:
 
 
 def test_a_video_that_cannot_be_read(
-    validation: Validation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    validation: Validation, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its instances count as missed by every model; the clips are those of the others."""
     lost = annotated("lost", "day", seg("bright", 0, 1))
     more = Validation(subset="validation", videos=(*validation.videos, (lost, tmp_path / "lost.mp4")))
     (report,) = reports_of(more, BrightnessBackend())
-    assert "accuracy counts this video as one where nothing is found: " in capsys.readouterr().err
+    assert "accuracy counts this video as one where nothing is found: " in caplog.text
     assert (report.num_videos, report.num_clips) == (2, 14)
     assert 0 < report.scores["map"] == report.fp32_scores["map"] < 1
     only = Validation(subset="validation", videos=more.videos[-1:])

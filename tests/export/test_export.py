@@ -600,7 +600,11 @@ def test_an_extra_that_is_missing_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     code, said = tsm_export(monkeypatch, capsys, stored)
-    assert (code, said) == (5, f"tsm-export: {missing} is not installed: pip install 'tsm-tal[export]'\n")
+    assert code == 5
+    assert said == (
+        f"tsm-export: {missing} is not installed: pip install 'tsm-tal[export,cpu]', or"
+        " 'tsm-tal[export,gpu]' on a CUDA machine\n"
+    )
 
 
 def test_help_answers_without_torch_and_onnx() -> None:

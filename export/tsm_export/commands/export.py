@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import BackendError
 from tsm_runtime.terminal import warn
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_export(
     checkpoint: Annotated[
         Path | None,
@@ -123,7 +123,8 @@ def tsm_export(
         from tsm_export.summary import describe
     except ImportError as error:
         raise BackendError(
-            f"{error.name or error} is not installed: pip install 'tsm-tal[export]'"
+            f"{error.name or error} is not installed: pip install 'tsm-tal[export,cpu]', or"
+            " 'tsm-tal[export,gpu]' on a CUDA machine"
         ) from error
 
     source = checkpoint or newest_checkpoint()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import warn
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 # Imports of numpy and tritonclient wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_triton(
     bundle: Annotated[Path, typer.Argument(help="bundle folder, as tsm-export writes it")],
     output: Annotated[

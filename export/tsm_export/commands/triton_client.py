@@ -11,20 +11,20 @@ from typing import Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import VideoError
 from tsm_runtime.formats.names import Format
 from tsm_runtime.terminal import warn
 
 # Imports of numpy, av and tritonclient wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 _QUEUED = 2
 """Clips handed to the backend at once, as a multiple of those in flight: it waits for the last of them."""
 
 
-@app.command()
+@command(app)
 def client(
     videos: Annotated[list[Path], typer.Argument(help="video files, or folders that hold some")],
     model: Annotated[str, typer.Option("--model", "-m", help="its name on the server")],

@@ -14,11 +14,11 @@ from tsm_export.graphs.parity import (
     Outputs,
     Signature,
     name_outputs,
-    open_session,
     parity_batches,
     report_parity,
     require_signature,
 )
+from tsm_export.graphs.session import open_session
 from tsm_export.request import DEFAULT_OPSET
 from tsm_runtime.backends.online import FRAME, next_name
 from tsm_runtime.bundle.manifest import ParityReport

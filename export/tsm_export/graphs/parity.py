@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from tsm_runtime.bundle.manifest import ParityReport
 from tsm_runtime.errors import CheckError
@@ -20,13 +19,6 @@ Outputs = Mapping[str, npt.NDArray[np.float32]]
 
 Signature = Mapping[str, tuple[str, Sequence[int | str]]]
 """Per input or output its type, as onnxruntime names it, and its shape without the free first axis."""
-
-
-def open_session(onnx_bytes: bytes) -> Any:
-    """Open an ONNX file on onnxruntime's CPU provider."""
-    return ort.InferenceSession(  # type: ignore[attr-defined]
-        onnx_bytes, providers=["CPUExecutionProvider"]
-    )
 
 
 def require_signature(session: Any, expected: Signature) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.terminal import warn
 from tsm_runtime.video.reader import VideoReader
+
+_log = logging.getLogger("tsm_runtime")
 
 NUM_CLIPS = 160
 """Clips that are asked for: 252 MB of frames at T = 8 and 256 pixels."""
@@ -82,7 +84,7 @@ def _count_intervals(video: Path, spec: ClipSpec) -> int:
         with VideoReader(video) as reader:
             claimed = reader.claimed_seconds
     except VideoError as error:
-        warn(f"not calibrated on: {error}")
+        _log.warning(f"not calibrated on: {error}")
         return 0
     return 1 if claimed is None else spec.num_intervals(claimed)
 
@@ -99,7 +101,7 @@ def _read_clips(video: Path, intervals: Sequence[int], spec: ClipSpec) -> list[n
                 for batch in ClipStream(reader, spec, part):
                     clips += [batch.frames[0]] if batch.indices[0] in near else []
         except VideoError as error:
-            warn(f"not calibrated on: {error}")
+            _log.warning(f"not calibrated on: {error}")
     return clips
 
 

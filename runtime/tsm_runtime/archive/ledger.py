@@ -16,8 +16,8 @@ from tsm_runtime.archive.lock import locked
 from tsm_runtime.archive.records import (
     RECORDS_FOLDER,
     Content,
-    LineWriter,
     Record,
+    RecordWriter,
     file_sha256,
     read_records,
     records_path,
@@ -68,8 +68,8 @@ class Ledger:
     settings: str
     choice: Choice
     num_plans: int
-    _records: LineWriter
-    _failures: LineWriter
+    _records: RecordWriter
+    _failures: RecordWriter
     _begun: float = field(default_factory=time.monotonic)
     _num_done: int = 0
     _num_failed: int = 0
@@ -192,7 +192,7 @@ def open_ledger(
             settings=name,
             choice=choice,
             num_plans=len(own),
-            _records=LineWriter(records_path(held, options.shard)),
+            _records=RecordWriter(records_path(held, options.shard)),
             _failures=_begin_failures(folder / f"failures{options.shard.suffix}.jsonl", own, choice),
         )
         try:
@@ -207,7 +207,7 @@ def _remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) -> LineWriter:
+def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) -> RecordWriter:
     """Write the failures that stay, and return what takes further ones."""
     paths = {plan.capture_id: str(plan.named.path) for plan in plans}
     lines = [
@@ -215,7 +215,7 @@ def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) ->
         for r in choice.failed
     ]
     write_whole(path, b"".join(line + b"\n" for line in lines))
-    return LineWriter(path)
+    return RecordWriter(path)
 
 
 def failure_reason(outcome: CaptureOutcome) -> str:

@@ -111,7 +111,7 @@ def read_lines(path: Path, kind: type[Record]) -> Iterator[Record]:
             continue
 
 
-class LineWriter:
+class RecordWriter:
     """Appends JSON lines to a file; each is on the disk when `write` returns.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,8 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores, joined_scores
 from tsm_runtime.errors import OutOfMemoryError, RunError, TsmError
-from tsm_runtime.terminal import warn
+
+_log = logging.getLogger("tsm_runtime")
 
 
 @dataclass(eq=False, slots=True)
@@ -139,7 +141,7 @@ class BatchRunner:
         if largest == 1:
             raise RunError(f"{name}: not even a single clip fits into its memory: {error}") from error
         self._most = largest // 2
-        warn(f"{name}: no memory for a batch of {largest}, goes on with {self._most}: {error}")
+        _log.warning(f"{name}: no memory for a batch of {largest}, goes on with {self._most}: {error}")
         return lost
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import new_app, run_command, version_option
 from tsm_runtime.errors import CheckError
 from tsm_runtime.terminal import printable, write_stdout
 
 if TYPE_CHECKING:  # imports of numpy and av wait until they are needed: --help answers at once
     from tsm_runtime.verification.survey import Finding
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 _SIGNS = {"ok": "ok", "missing": "--", "unusable": "!!"}
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import MODES, describe_modes
 from tsm_runtime.terminal import warn, write_stdout
 
 # Imports of numpy and rich wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 _HELP = f"""Score predicted segments against ground truth: mAP by the ActivityNet protocol.
 
@@ -27,7 +27,7 @@ Modes:
 """
 
 
-@app.command(help=_HELP)
+@command(app, text=_HELP)
 def tsm_eval(
     ground_truth: Annotated[Path, typer.Argument(help="annotations in any format of docs/formats.md")],
     predictions: Annotated[
@@ -72,6 +72,9 @@ def tsm_eval(
         Path | None,
         typer.Option("--report", help="also write a page (.html): curves, confusion, diagnosis, timelines"),
     ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="for --report: other predictions, shown beside these")
+    ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="file, or - for stdout")] = "-",
     version: Annotated[bool, version_option()] = False,
 ) -> None:
@@ -82,6 +85,8 @@ def tsm_eval(
         raise UsageError("--bins is for --diagnose; give both")
     if output != "-" and not Path(output).parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {Path(output).parent}")
+    if compare is not None and page is None:
+        raise UsageError("--compare is for --report; give both")
     if page is not None and not page.parent.is_dir():
         raise UsageError(f"--report {page}: there is no folder {page.parent}")
     from tsm_runtime.evaluation.instance_traits import parse_bins, read_traits
@@ -109,7 +114,22 @@ def tsm_eval(
     if page is not None:
         from tsm_runtime.outputs.report.evaluation_page import write_evaluation_page
 
-        write_evaluation_page(page, given, report)
+        other = None
+        if compare is not None:
+            from tsm_runtime.outputs.report.comparison import OtherRun
+
+            others = read_evaluation_input(ground_truth, compare, rules, subset)
+            judged = evaluate_input(others, rules, thresholds)
+            names = (compare.stem, predictions.stem)
+            if names[0] == names[1]:
+                names = (str(compare), str(predictions))
+            other = OtherRun(
+                name=names[0],
+                own_name=names[1],
+                predictions=others.predictions,
+                evaluation=judged.evaluation,
+            )
+        write_evaluation_page(page, given, report, other)
     to_file = output != "-"
     data = report_to_json(report).encode() if json_ else report_to_text(report, for_file=to_file)
     if to_file:

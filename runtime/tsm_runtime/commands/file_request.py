@@ -28,6 +28,7 @@ class FileRequest:
     format: Format | None = None
     label_map: Path | None = None
     overlay: Path | None = None
+    scores: Path | None = None
     report: Path | None = None
     embed: bool = False
     truth: Path | None = None
@@ -60,6 +61,7 @@ class FileRequest:
             raise UsageError(f"{self.videos[0]} beside {option}: which view is it? name it with --view")
         alone = {
             "--overlay": self.overlay,
+            "--scores": self.scores,
             "--report": self.report,
             "--embed": self.embed or None,
             "--truth": self.truth,
@@ -71,7 +73,12 @@ class FileRequest:
                 raise UsageError(f"{name} is for a video alone: leave it out beside {option}")
 
     def _check_ray(self) -> None:
-        here = {"--overlay": self.overlay, "--report": self.report, "--jobs": self.jobs}
+        here = {
+            "--overlay": self.overlay,
+            "--scores": self.scores,
+            "--report": self.report,
+            "--jobs": self.jobs,
+        }
         for name, given in here.items():
             if given is not None:
                 raise UsageError(f"{name} is for runs on this machine: leave it out beside --ray")

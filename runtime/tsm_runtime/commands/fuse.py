@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 
 # Imports of numpy and the rest wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_fuse(
     members: Annotated[
         list[Path] | None, typer.Argument(help="files of segments, one for each member", show_default=False)

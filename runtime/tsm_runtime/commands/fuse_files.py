@@ -23,10 +23,10 @@ from tsm_runtime.fusion.calibration import calibrated_result
 from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
 from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
-from tsm_runtime.fusion.fit_table import Gain, gather_fit_table
+from tsm_runtime.fusion.fit_table import MapGain, gather_fit_table
 from tsm_runtime.fusion.fuse import Method, describe_fusion
 from tsm_runtime.fusion.member_file import check_members, describe_members, fuse_files, read_member
-from tsm_runtime.fusion.member_labels import check_labels, read_labels, rename_labels
+from tsm_runtime.fusion.member_labels import check_member_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
 
 _FEW_VIDEOS = 10
@@ -164,7 +164,7 @@ def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[Result
     members, notes = _on_time_lines(renamed, ensemble, request.offsets)
     warnings += notes
     warnings += check_members(members)
-    check_labels(members, {*table, *table.values()})
+    check_member_labels(members, {*table, *table.values()})
     for line in () if request.quiet else warnings:
         warn(f"tsm-fuse: {line}")
     return members, table
@@ -319,5 +319,5 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def _told_gain(gain: Gain) -> str:
+def _told_gain(gain: MapGain) -> str:
     return f"{100 * gain.value:+.2f} (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"

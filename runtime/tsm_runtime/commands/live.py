@@ -9,14 +9,14 @@ import typer
 
 import tsm_runtime.commands.live_options as live_options
 import tsm_runtime.commands.run_options as options
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 
 # Imports of numpy, av and rich are delayed until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_live(
     sources: live_options.Sources = None,
     streams: live_options.Streams = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import TsmError, UsageError, VideoError
 from tsm_runtime.terminal import warn, write_stdout
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Imports of numpy wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 _HELP = """Find where each video of a capture begins, by its sound, else by its pictures.
 
@@ -30,7 +30,7 @@ Exit code 1: some videos have neither sound nor pictures to compare; 3: none has
 """
 
 
-@app.command(help=_HELP)
+@command(app, text=_HELP)
 def tsm_offsets(
     capture: Annotated[Path, typer.Argument(help="folder of a capture or of several, or folder/id of 360+x")],
     output: Annotated[

@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 import tsm_runtime.commands.run_options as options
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import is_terminal
 
 # Imports of numpy, av and rich wait until they are needed: --help answers at once.
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_run(
     videos: options.Videos = None,
     model: options.Models = None,
@@ -41,6 +41,8 @@ def tsm_run(
     min_duration: options.MinDuration = None,
     window: options.Window = None,
     stride: options.Stride = None,
+    decoding: options.DecodingMethod = None,
+    scores: options.Scores = None,
     start: options.Start = 0.0,
     end: options.End = None,
     video_id: options.VideoId = None,
@@ -109,6 +111,7 @@ def tsm_run(
         min_duration_seconds=min_duration,
         window_seconds=window,
         stride_seconds=stride,
+        decoding=decoding,
     )
     engine = BackendRequest(
         backend=backend or "auto",
@@ -136,6 +139,7 @@ def tsm_run(
         format=format_,
         label_map=label_map,
         overlay=overlay,
+        scores=scores,
         report=report,
         embed=embed,
         truth=truth,

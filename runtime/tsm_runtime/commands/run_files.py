@@ -30,6 +30,7 @@ from tsm_runtime.models.opening import closing_members, load_bundles, open_membe
 from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
+from tsm_runtime.outputs.score_file import check_scores, with_scores
 from tsm_runtime.outputs.sinks import (
     Encoding,
     Sink,
@@ -95,6 +96,8 @@ def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> Report
     check_options(request.archive, has_folder=into_folder(request))
     if request.overlay is not None:
         check_overlay(request.overlay, named, request.output)
+    if request.scores is not None:
+        check_scores(request.scores, request.output)
     return report_request(request.report, request.embed, request.truth, named, request.output)
 
 
@@ -240,6 +243,8 @@ class _Run:
         sink = open_sink(request.output, request.format, encoding)
         if request.overlay is not None:
             sink = with_overlay(sink, self.inputs.plans[0].named.path, request.overlay, quiet=request.quiet)
+        if request.scores is not None:
+            sink = with_scores(sink, request.scores, members)
         return sink if self.page is None else with_report(sink, self.page, members)
 
 

@@ -82,6 +82,9 @@ def run_live(
     with closing_members(members):
         if notice:
             warn(notice)
+        for bundle, member in zip(bundles, members, strict=True):
+            if member.decoding is not None and not request.quiet:
+                warn(f"{bundle.path}: streams are merged from scores of clips; its decoding is for files")
         return _watch(sources, members, _options(request, ensemble, bundles), request)
 
 

@@ -117,6 +117,18 @@ Window = Annotated[
         min=0,
     ),
 ]
+DecodingMethod = Annotated[
+    Literal["clips", "merge", "viterbi", "durations", "proposals"] | None,
+    typer.Option(
+        "--decoding",
+        help="how segments are made: of the scores of clips, or by a method for the scores of frames"
+        " [default: the bundle's]",
+    ),
+]
+Scores = Annotated[
+    Path | None,
+    typer.Option(help="also write the scores of intervals, and of frames if the model has them: .npz, .csv"),
+]
 Stride = Annotated[
     float | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import CheckError, TsmError
 from tsm_runtime.terminal import printable, terminal_bars, warn, write_stdout
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # imports of numpy, av and rich wait until they are needed: -
 
 _MOST_CLIPS = 1000  # held in memory: 1.6 GB at 8 x 256 x 256
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 _HELP = """Compare every model file of a bundle that this machine can run with model.fp32.onnx on the CPU.
 
@@ -40,7 +40,7 @@ Exit codes:
 """
 
 
-@app.command(help=_HELP)
+@command(app, text=_HELP)
 def tsm_verify(
     bundle: Annotated[Path, typer.Argument(help="folder that tsm-export wrote")],
     video: Annotated[
@@ -80,7 +80,7 @@ def tsm_verify(
     from tsm_runtime.bundle.finding import demo_folder
     from tsm_runtime.verification.clip_sets import DEMO_VIDEO, noise_clips, video_clips
     from tsm_runtime.verification.record import to_verification, write_verification
-    from tsm_runtime.verification.table import report_to_json, report_to_text
+    from tsm_runtime.verification.table import verification_to_json, verification_to_text
     from tsm_runtime.verification.variants import CHOICES
     from tsm_runtime.verification.verify import verify
 
@@ -108,7 +108,9 @@ def tsm_verify(
             warnings.append(str(error))
     for line in () if quiet else warnings:
         warn(line)
-    write_stdout(report_to_json(report, opened, result) if json_ else report_to_text(report, opened))
+    write_stdout(
+        verification_to_json(report, opened, result) if json_ else verification_to_text(report, opened)
+    )
     if report.failed_files:
         raise CheckError(
             f"{bundle}: failed: {', '.join(report.failed_files)}; do not use what failed, export it again"

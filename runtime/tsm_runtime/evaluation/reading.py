@@ -16,7 +16,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.files import read_json, read_text
 from tsm_runtime.formats.annotations import read_annotations
-from tsm_runtime.formats.detection_json import read_scenes
+from tsm_runtime.formats.detection_json import read_scene_scores
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.raw_segments import read_raw_detections
@@ -403,7 +403,7 @@ def _best_scenes(path: Path) -> dict[str, str]:
         content = json.loads(read_text(path))
     except ValueError:  # one of the other formats that `outputs.read_segments` takes: they have no scenes
         return {}
-    return {video: scenes[0].label for video, scenes in read_scenes(path, content).items() if scenes}
+    return {video: scenes[0].label for video, scenes in read_scene_scores(path, content).items() if scenes}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,3 +1,1 @@
 """Segments as files, one module per family of formats; `read_write` chooses between them."""
-
-from __future__ import annotations

@@ -166,7 +166,7 @@ def read_detection(where: str, raw: object) -> Segment:
     return segment_at(where, entry.label, *entry.segment, entry.score)
 
 
-def read_scenes(path: Path, content: object) -> dict[str, list[SceneScore]]:
+def read_scene_scores(path: Path, content: object) -> dict[str, list[SceneScore]]:
     """Scene scores per video id, best first, of a detection JSON of ours; other tools' files have none.
 
     Raises:

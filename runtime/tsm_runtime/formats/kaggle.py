@@ -76,7 +76,7 @@ def read_label_map(path: Path) -> dict[str, int | None]:
     return content
 
 
-def check_labels(labels: Iterable[str], ids: Mapping[str, int | None]) -> None:
+def check_class_ids(labels: Iterable[str], ids: Mapping[str, int | None]) -> None:
     """Check that each label has an id, or is left out on purpose.
 
     Raises:
@@ -107,7 +107,7 @@ def results_to_kaggle(results: Sequence[Result], ids: Mapping[str, int | None] =
         ValueError: two results have the same video id.
     """
     check_ids(results)
-    check_labels(dict.fromkeys(s.label for result in results for s in result.segments), ids)
+    check_class_ids(dict.fromkeys(s.label for result in results for s in result.segments), ids)
     lines = ["id,prediction"]
     for result in results:
         kept = [(number, s) for s in result.segments if (number := ids[s.label]) is not None]

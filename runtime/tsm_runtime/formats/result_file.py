@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsm_runtime.formats.detection_json import read_scenes, with_provenance
+from tsm_runtime.formats.detection_json import read_scene_scores, with_provenance
 from tsm_runtime.results import Result, SceneScore, Segment
 
 
@@ -82,7 +82,7 @@ def results_of(
     document = content if isinstance(content, dict) else {}
     external = document.get("external_data")
     videos = external.get("videos") if isinstance(external, dict) else None
-    scenes = read_scenes(path, document)
+    scenes = read_scene_scores(path, document)
     provenance = videos if isinstance(videos, dict) else {}
     results = {
         video_id: with_provenance(

@@ -21,9 +21,9 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.calibration import fit_temperature
 from tsm_runtime.fusion.candidates import Fused, merge_clusters, unite, weighted_confidence
 from tsm_runtime.fusion.fit_table import (
+    FitPairs,
     FitTable,
-    Gain,
-    Pairs,
+    MapGain,
     find_pairs,
     gain_over,
     judge,
@@ -74,8 +74,8 @@ class Fit:
     equal: float
     in_sample: float
     cross_validated: float
-    over_best: Gain
-    over_equal: Gain
+    over_best: MapGain
+    over_equal: MapGain
     num_videos: int
     num_instances: int
     num_folds: int
@@ -89,7 +89,7 @@ class Trials:
 
     def __init__(self, table: FitTable, options: FusionOptions) -> None:
         self.table, self.options = table, options
-        self._merged: dict[tuple[float, bytes], tuple[_Ints, Pairs]] = {}
+        self._merged: dict[tuple[float, bytes], tuple[_Ints, FitPairs]] = {}
 
     def value(self, setting: Setting) -> float:
         """Average mAP, 0 to 1."""

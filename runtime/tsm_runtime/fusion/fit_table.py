@@ -134,7 +134,7 @@ def _only(
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class FitPairs:
     """Fused segments and instances of one group that reach the lowest threshold, each (N,)."""
 
     segment: _Ints
@@ -142,7 +142,7 @@ class Pairs:
     tiou: _Floats
 
 
-def find_pairs(table: FitTable, fused: Fused) -> Pairs:
+def find_pairs(table: FitTable, fused: Fused) -> FitPairs:
     """Pairs of a fused segment and an instance of its class and video."""
     first = np.searchsorted(table.truth_group, fused.group, side="left")
     count = np.searchsorted(table.truth_group, fused.group, side="right") - first
@@ -152,10 +152,10 @@ def find_pairs(table: FitTable, fused: Fused) -> Pairs:
         fused.start[segment], fused.end[segment], table.truth_start[instance], table.truth_end[instance]
     )
     near = overlap >= min(DEFAULT_TIOU_THRESHOLDS) - _TOLERANCE
-    return Pairs(segment[near], instance[near], overlap[near])
+    return FitPairs(segment[near], instance[near], overlap[near])
 
 
-def _hits(table: FitTable, fused: Fused, pairs: Pairs) -> tuple[_Bools, _Ints]:
+def _hits(table: FitTable, fused: Fused, pairs: FitPairs) -> tuple[_Bools, _Ints]:
     """True positives (F, thresholds), and the order in which `evaluation` visits the segments (F,)."""
     video, label = table.group_video[fused.group], table.group_label[fused.group]
     order = np.lexsort((fused.end, fused.start, video, -fused.score, label))
@@ -184,7 +184,7 @@ class Judged:
     hit: _Bools
 
 
-def judge(table: FitTable, fused: Fused, pairs: Pairs | None = None) -> Judged:
+def judge(table: FitTable, fused: Fused, pairs: FitPairs | None = None) -> Judged:
     """Match fused segments with instances; `pairs` are those of `find_pairs`, where they are known."""
     hits, order = _hits(table, fused, pairs or find_pairs(table, fused))
     group = fused.group[order]
@@ -226,7 +226,7 @@ def resampled_maps(table: FitTable, judged: Judged, copies: _Floats) -> _Floats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gain:
+class MapGain:
     """Difference of two average mAPs over the same videos, with the bounds of its 95 % interval."""
 
     value: float
@@ -239,7 +239,7 @@ class Gain:
         return self.low > 0 or self.high < 0
 
 
-def gain_over(table: FitTable, first: Judged, second: Judged, rng: np.random.Generator) -> Gain:
+def gain_over(table: FitTable, first: Judged, second: Judged, rng: np.random.Generator) -> MapGain:
     """First less second, with the interval of a bootstrap that resamples videos, the same for both."""
     num_videos = table.num_videos
     drawn = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), size=_RESAMPLES).T.astype(
@@ -253,4 +253,4 @@ def gain_over(table: FitTable, first: Judged, second: Judged, rng: np.random.Gen
     low, high = np.nanquantile(differences, [0.025, 0.975]).tolist()
     ones = np.ones((num_videos, 1))
     value = float((resampled_maps(table, first, ones) - resampled_maps(table, second, ones))[0])
-    return Gain(value=value, low=low, high=high)
+    return MapGain(value=value, low=low, high=high)

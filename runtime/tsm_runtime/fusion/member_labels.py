@@ -68,7 +68,7 @@ def rename_labels(member: ResultFile, table: Mapping[str, str]) -> ResultFile:
     )
 
 
-def check_labels(
+def check_member_labels(
     members: Sequence[Labelled], meant: Iterable[str] = (), *, remedy: str = "map them with --labels TABLE"
 ) -> None:
     """Refuse members that name the same things differently: fused, they would support each other nowhere.

@@ -111,7 +111,7 @@ class Resumed(Item):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended(Item):
+class StreamEnded(Item):
     """The last item.
 
     Args:
@@ -245,7 +245,7 @@ class Backlog:
         """Remove and return further clips of the same feed, up to the next break."""
         found: list[Clip] = []
         for item in self._items:
-            if len(found) == most or isinstance(item, Break | Resumed | Ended):
+            if len(found) == most or isinstance(item, Break | Resumed | StreamEnded):
                 break
             if isinstance(item, Clip) and item.feed == first.feed:
                 found.append(item)

@@ -11,7 +11,7 @@ from functools import partial
 
 from tsm_runtime.clips.stream import Look, look_of
 from tsm_runtime.errors import VideoError
-from tsm_runtime.live.backlog import Backlog, Break, Ended, Item, Moment, Opened, Pixels, Resumed
+from tsm_runtime.live.backlog import Backlog, Break, Item, Moment, Opened, Pixels, Resumed, StreamEnded
 from tsm_runtime.live.feeds import Feed
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import FrameConverter
@@ -54,13 +54,13 @@ class _Stopped(Exception):  # noqa: N818  # no error: leaves nested loops
     """The run is over: no more frames are needed."""
 
 
-class Capture:
+class StreamCapture:
     """Reads a source until it ends, in a thread of its own.
 
     Args:
         source: where frames come from.
         feeds: turn frames into items.
-        backlog: takes the items; the last item is an `Ended`, also after a failure.
+        backlog: takes the items; the last item is an `StreamEnded`, also after a failure.
         stop: set from any thread, ends the capture at the next frame.
         reconnect_seconds: how long to try to reconnect to a lost stream; 0: never.
         waits_for_source: treat a source that cannot be opened at first as a lost one, if it reconnects.
@@ -99,13 +99,13 @@ class Capture:
         try:
             ended = self._read_source()
         except _Stopped:
-            ended = Ended(at=self._moment(), reason=STOPPED)
+            ended = StreamEnded(at=self._moment(), reason=STOPPED)
         except BaseException as error:
             reason = str(error) or type(error).__name__
-            ended = Ended(at=self._moment(), reason=reason, complete=False, error=error)
+            ended = StreamEnded(at=self._moment(), reason=reason, complete=False, error=error)
         self._backlog.put(ended)
 
-    def _read_source(self) -> Ended:
+    def _read_source(self) -> StreamEnded:
         try:
             connection = self._source.open()
             self._put(Opened(at=self._moment()))
@@ -116,20 +116,20 @@ class Capture:
             self._break(str(error))
             found = self._reconnect()
             if found is None:
-                return Ended(at=self._moment(), reason=str(error), complete=False, error=error)
+                return StreamEnded(at=self._moment(), reason=str(error), complete=False, error=error)
             connection = found
         while True:
             failure = self._read_connection(connection)
             if failure is None and not self._source.end_is_loss:
-                return Ended(at=self._moment(), reason="the stream ended")
+                return StreamEnded(at=self._moment(), reason="the stream ended")
             failure = failure or "the stream ended"
             if not self._source.reconnects:
-                return Ended(at=self._moment(), reason=failure, complete=False)
+                return StreamEnded(at=self._moment(), reason=failure, complete=False)
             self._break(failure)
             found = self._reconnect()
             if found is None:
                 after = f"; not back within {self._reconnect_seconds:g} s" if self._reconnect_seconds else ""
-                return Ended(at=self._moment(), reason=f"{failure}{after}", complete=False)
+                return StreamEnded(at=self._moment(), reason=f"{failure}{after}", complete=False)
             connection = found
 
     def _read_connection(self, connection: Connection) -> str | None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tsm_runtime._version import __version__
-from tsm_runtime.live.backlog import Dropped, Ended, Gap, Moment
+from tsm_runtime.live.backlog import Dropped, Gap, Moment, StreamEnded
 from tsm_runtime.live.capture import CaptureCounts
 from tsm_runtime.live.ensemble import SegmentWithScenes
 from tsm_runtime.live.events import (
@@ -102,7 +102,7 @@ class EventReporter:
         """Return the end of a break."""
         return Resumption(**self._now(), attempts=attempts)
 
-    def end(self, ended: Ended, num_intervals: int, counts: CaptureCounts) -> End:
+    def end(self, ended: StreamEnded, num_intervals: int, counts: CaptureCounts) -> End:
         """Return the last event."""
         self.at = ended.at if ended.at.seconds > self.at.seconds else self.at
         return End(

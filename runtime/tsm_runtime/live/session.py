@@ -15,7 +15,7 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.fuse import FusionOptions
-from tsm_runtime.live.backlog import Clip, Ended
+from tsm_runtime.live.backlog import Clip, StreamEnded
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.stream_run import DropPolicy, StreamRun, StreamSettings, checked_scores
 from tsm_runtime.models.member import Member
@@ -193,7 +193,7 @@ def _events(
         try:
             _score(clips, members, batch_size)
             for name, (first, *_) in taken.items():
-                if isinstance(first, Ended):
+                if isinstance(first, StreamEnded):
                     yield from _ending(name, running.pop(name), first)
                     continue
                 for event in chain(running[name].handle(first), running[name].segments()):
@@ -206,7 +206,7 @@ def _events(
             return
 
 
-def _ending(name: str, stream: StreamRun, ended: Ended) -> Iterator[tuple[str, Event | BaseException]]:
+def _ending(name: str, stream: StreamRun, ended: StreamEnded) -> Iterator[tuple[str, Event | BaseException]]:
     for event in stream.finish(ended):
         yield name, event
     if (error := stream.error(ended)) is not None:

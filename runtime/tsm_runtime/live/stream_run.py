@@ -18,15 +18,15 @@ from tsm_runtime.live.backlog import (
     Break,
     Clip,
     Dropped,
-    Ended,
     Gap,
     Item,
     Opened,
     Passed,
     Picture,
     Resumed,
+    StreamEnded,
 )
-from tsm_runtime.live.capture import STOPPED, Capture
+from tsm_runtime.live.capture import STOPPED, StreamCapture
 from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
@@ -90,7 +90,7 @@ class StreamRun:
             at_once={feed.number: feed.spec.num_open for feed in self._feeds},
             arrived=arrived,
         )
-        self._capture = Capture(
+        self._capture = StreamCapture(
             source,
             self._feeds,
             self._backlog,
@@ -128,12 +128,12 @@ class StreamRun:
             self._reporter.at = items[-1].at
         return items
 
-    def waited(self, seconds: float) -> Ended | None:
+    def waited(self, seconds: float) -> StreamEnded | None:
         """Note that nothing came for so long; return the end of a stream whose capture hangs after a stop."""
         if not self._stop.is_set():
             return None
         self._patience -= seconds
-        return Ended(at=self._reporter.at, reason=STOPPED) if self._patience <= 0 else None
+        return StreamEnded(at=self._reporter.at, reason=STOPPED) if self._patience <= 0 else None
 
     def handle(self, item: Item) -> Iterator[Event]:
         """Take an item other than a clip or the end, and yield the events of the stream that follow."""
@@ -167,18 +167,18 @@ class StreamRun:
         if self.settings.show_open:
             yield from self._reporter.open_segments(self._tracks.open())
 
-    def failed(self, error: Exception) -> Ended:
+    def failed(self, error: Exception) -> StreamEnded:
         """Return the end of a run whose models failed."""
         reason = str(error) or type(error).__name__
-        return Ended(at=self._reporter.at, reason=reason, complete=False, error=error)
+        return StreamEnded(at=self._reporter.at, reason=reason, complete=False, error=error)
 
-    def finish(self, ended: Ended) -> Iterator[Event]:
+    def finish(self, ended: StreamEnded) -> Iterator[Event]:
         """Close open segments and yield the last events."""
         if self._is_open:
             yield from self._reporter.segments(self._tracks.close(final=True))
             yield self._reporter.end(ended, self._tracks.num_intervals, self._capture.counts)
 
-    def error(self, ended: Ended) -> BaseException | None:
+    def error(self, ended: StreamEnded) -> BaseException | None:
         """Return what to raise after the last event."""
         if ended.error is not None or self._tracks.num_intervals or ended.reason == STOPPED:
             return ended.error
@@ -203,7 +203,7 @@ class StreamRun:
                 self._broken = {(m, index) for m, index in self._broken if m != member or index >= stop}
             self._tracks.skip_to(member, stop)
 
-    def _why_nothing(self, ended: Ended) -> str:
+    def _why_nothing(self, ended: StreamEnded) -> str:
         t, frames = self._feeds[self._finest].spec.interval_seconds, self._capture.counts.frames
         if not frames:
             return f"no frame of the video stream could be decoded ({ended.reason})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +13,8 @@ from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import rebuild_plan, store_plan
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, BundleError, UsageError
-from tsm_runtime.terminal import warn
+
+_log = logging.getLogger("tsm_runtime")
 
 BackendName = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -63,7 +65,7 @@ def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
         return _open_onnx(bundle, request.backend, request)
     backend, why = _open_fastest(bundle, request)
     if request.tell:
-        warn(f"{bundle.path}: runs on {backend.name} ({why})")
+        _log.warning(f"{bundle.path}: runs on {backend.name} ({why})")
     return backend
 
 
@@ -77,7 +79,7 @@ def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[Backend, str
             return _open_first(bundle, plans, request), "a plan for this GPU"
         except (BackendError, BundleError) as error:
             instead = "onnxruntime runs" if find_spec("onnxruntime") else "another runs"
-            warn(f"{instead} instead of {plans[0]}: {error}")
+            _log.warning(f"{instead} instead of {plans[0]}: {error}")
     without_gpu = _without_cuda()
     if request.precision == "int8":
         without_gpu = "int8 files are for CPUs"
@@ -144,7 +146,7 @@ def _announce_int8(bundle: Bundle) -> None:
     from tsm_runtime.backends.onnxruntime_module import NO_VNNI, integer_instructions
 
     if integer_instructions() == NO_VNNI:
-        warn(
+        _log.warning(
             f"{bundle.path}: int8 is about 1.9 times as fast as fp32 on this processor, which has no VNNI"
             " (with VNNI: 2 to 3 times); its scores are the same"
         )
@@ -179,12 +181,12 @@ def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Back
     except BundleError as error:
         if not rebuild:
             raise
-        warn(f"building {name} anew: {error}")
+        _log.warning(f"building {name} anew: {error}")
         with build_bar(name) as progress:
             built = rebuild_plan(bundle, name, progress=progress)
         backend = open_model(store_plan(bundle, name, built), name, device=device)
     for notice in getattr(backend, "notices", ()):
-        warn(notice)
+        _log.warning(notice)
     return backend
 
 

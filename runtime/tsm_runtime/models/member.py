@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from tsm_runtime.backends.base import Backend
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.models.frame_stream import FrameStream
 from tsm_runtime.models.temporal_head import TemporalHead
-from tsm_runtime.segments.decoding.settings import Decoding
+from tsm_runtime.segments.decoding.settings import Decoding, DecodingMethod
 from tsm_runtime.segments.rules import SegmentRules
 
 
@@ -54,12 +55,15 @@ class Overrides:
     Args:
         smoothing_seconds, min_duration_seconds: see `post_processing.SegmentRules`.
         window_seconds, stride_seconds: see `clips.ClipSpec`.
+        decoding: how segments are made: a method of `Decoding` for the scores of frames, or `clips` for the
+            merge of the scores of clips.
     """
 
     smoothing_seconds: float | None = None
     min_duration_seconds: float | None = None
     window_seconds: float | None = None
     stride_seconds: float | None = None
+    decoding: DecodingMethod | Literal["clips"] | None = None
 
     def apply(self, spec: ClipSpec, rules: SegmentRules) -> tuple[ClipSpec, SegmentRules]:
         """Return a model's settings with the given ones in their place.

@@ -6,6 +6,7 @@ NVDEC's, and doubles in that of CUDA's libraries.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BackendError, TsmError, UsageError, VideoError
 from tsm_runtime.models.member import Member
-from tsm_runtime.terminal import warn
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes, view_of
+
+_log = logging.getLogger("tsm_runtime")
 
 Hwdec = Literal["none", "auto", "cuda"]
 
@@ -77,7 +79,7 @@ class _Converter:
             raise VideoError(f"{reason}; --hwdec auto converts such pictures on the CPU")
         if not self._told:
             self._told = True
-            warn(f"--hwdec auto: pictures are converted on the CPU: {reason}")
+            _log.warning(f"--hwdec auto: pictures are converted on the CPU: {reason}")
         return self._on_cpu(frame)
 
 
@@ -136,7 +138,7 @@ class Nvdec:
             reason = f"{path}: FFmpeg cannot use the GPU ({trouble})"
         if not self.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto decodes such files on the CPU")
-        warn(f"--hwdec auto: decodes on the CPU: {reason}")
+        _log.warning(f"--hwdec auto: decodes on the CPU: {reason}")
 
     def converter(self, size: int, crop: Crop) -> _Converter:
         """Return what makes pictures of frames, for one video."""
@@ -209,7 +211,7 @@ def open_nvdec(
         return _opened(bundles, members, device, rebuild=rebuild, may_fall_back=hwdec == "auto")
     except (TsmError, OSError) as error:
         if hwdec == "auto":
-            warn(f"--hwdec auto: decodes on the CPU: {error}")
+            _log.warning(f"--hwdec auto: decodes on the CPU: {error}")
             return None
         if isinstance(error, UsageError):
             raise

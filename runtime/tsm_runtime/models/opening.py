@@ -13,11 +13,12 @@ from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
-from tsm_runtime.fusion.member_labels import check_labels
+from tsm_runtime.fusion.member_labels import check_member_labels
 from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.results import BACKGROUND
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 
 OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
@@ -29,7 +30,7 @@ OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """What a bundle may name, for `check_labels`."""
+    """What a bundle may name, for `check_member_labels`."""
 
     path: Path
     labels: set[str]
@@ -56,7 +57,7 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
             _Labels(b.path, {*b.manifest.action_labels} - {BACKGROUND}, {*b.manifest.scene_labels})
             for b in bundles
         ]
-        check_labels(
+        check_member_labels(
             labels, remedy="run each model alone and map the labels of its file with tsm-fuse --labels TABLE"
         )
     return bundles
@@ -82,9 +83,6 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
     """
     spec, rules = settings_of(bundle, overrides)
     manifest = bundle.manifest
-    decoding = manifest.decoding
-    if decoding is not None and overrides is not None and overrides.smoothing_seconds is not None:
-        decoding = replace(decoding, smoothing_seconds=overrides.smoothing_seconds)
     return Member(
         backend=backend,
         spec=spec,
@@ -92,7 +90,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         scene_labels=manifest.scene_labels,
         rules=rules,
         head=None if manifest.temporal_head is None else TemporalHead(bundle),
-        decoding=decoding,
+        decoding=decoding_of(bundle, overrides),
     )
 
 
@@ -107,13 +105,46 @@ def settings_of(bundle: Bundle, overrides: Overrides | None = None) -> tuple[Cli
         spec, rules = (overrides or Overrides()).apply(manifest.clip_spec, manifest.segment_rules)
     except UsageError as error:
         raise UsageError(f"{error} (model {bundle.path})") from error
-    if manifest.decoding is not None and spec.num_open > 1:
+    if spec.num_open > 1 and decoding_of(bundle, overrides) is not None:
         option = "--window" if spec.num_overlapping == 1 else "--stride"
         raise UsageError(
             f"{option}: the segments of this model are made of the scores of frames, which clips that overlap"
             f" would give several of; leave it out (model {bundle.path})"
         )
     return spec, rules
+
+
+_SWITCH_COST = 4.0
+"""Of `--decoding viterbi` for a bundle that was not fitted with it, in nats."""
+
+
+def decoding_of(bundle: Bundle, overrides: Overrides | None = None) -> Decoding | None:
+    """Return how the scores of frames become segments; None: segments are made of the scores of clips.
+
+    Raises:
+        UsageError: the overrides name a method for which the bundle lacks something.
+    """
+    manifest, overrides = bundle.manifest, overrides or Overrides()
+    method, decoding = overrides.decoding, manifest.decoding
+    if method == "clips":
+        return None
+    if method is not None:
+        lacking = {
+            "scores of frames; export it again with --frame-scores": not manifest.feature_dim,
+            "temporal head, whose distances proposals are made of": method == "proposals"
+            and manifest.temporal_head is None,
+            "lengths of actions; train a head, which learns them": method == "durations"
+            and (decoding is None or not decoding.lengths),
+        }
+        for what, is_lacking in lacking.items():
+            if is_lacking:
+                raise UsageError(f"--decoding {method}: the model has no {what} (model {bundle.path})")
+        decoding = replace(decoding or Decoding(), method=method)
+        if method == "viterbi" and not decoding.switch_cost:
+            decoding = replace(decoding, switch_cost=_SWITCH_COST)
+    if decoding is not None and overrides.smoothing_seconds is not None:
+        decoding = replace(decoding, smoothing_seconds=overrides.smoothing_seconds)
+    return decoding
 
 
 def open_members(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +26,6 @@ from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.outputs.painter import Painter, Picture, require_font
 from tsm_runtime.outputs.sinks import Sink, check_second_output
 from tsm_runtime.results import Result
-from tsm_runtime.terminal import warn
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import upright
 from tsm_runtime.video.finding import VideoInput
@@ -34,6 +34,8 @@ from tsm_runtime.video.reader import VideoReader
 
 if TYPE_CHECKING:
     pass  # Pillow is in an extra: only functions import it
+
+_log = logging.getLogger("tsm_runtime")
 
 OVERLAY_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """Containers that take H.264 and the usual sound."""
@@ -81,7 +83,7 @@ class _OverlaySink:
             return
         for line in write_overlay(self._video, self._result, self._path):
             if not self._quiet:
-                warn(f"{self._path}: {line}")
+                _log.warning(f"{self._path}: {line}")
 
 
 # --- the file -------------------------------------------------------------------------------------

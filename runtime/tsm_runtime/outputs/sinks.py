@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from tsm_runtime.files import is_folder, temporary_sibling, write_whole
 from tsm_runtime.formats.kaggle import (
     ACTION_IDS,
     SCENE_LABELS,
-    check_labels,
+    check_class_ids,
     read_label_map,
     scenes_to_kaggle,
 )
@@ -22,8 +23,10 @@ from tsm_runtime.formats.read_write import encode_results
 from tsm_runtime.outputs.row_files import LineFile, ParquetFile
 from tsm_runtime.outputs.table import print_table
 from tsm_runtime.results import BACKGROUND, Result, ranked_scenes
-from tsm_runtime.terminal import is_terminal, warn, write_stdout
+from tsm_runtime.terminal import is_terminal, write_stdout
 from tsm_runtime.video.finding import VideoInput
+
+_log = logging.getLogger("tsm_runtime")
 
 
 class Sink(Protocol):
@@ -70,7 +73,7 @@ class Encoding:
     def _write_scenes(self, path: Path, results: Sequence[Result]) -> None:
         best = {ranked_scenes(result.scenes)[0].label for result in results if result.scenes}
         if unknown := best.difference(SCENE_LABELS):
-            warn(f"no {path}: scene {min(unknown)!r} is none of the 28 of 360+x")
+            _log.warning(f"no {path}: scene {min(unknown)!r} is none of the 28 of 360+x")
             return
         write_whole(path, scenes_to_kaggle([result for result in results if result.scenes]))
 
@@ -102,7 +105,7 @@ def label_ids_for(
             raise UsageError(f"--label-map is for --format kaggle only, not {format_}")
         return ACTION_IDS
     ids = ACTION_IDS if label_map is None else read_label_map(label_map)
-    check_labels([label for label in action_labels if label != BACKGROUND], ids)
+    check_class_ids([label for label in action_labels if label != BACKGROUND], ids)
     return ids
 
 

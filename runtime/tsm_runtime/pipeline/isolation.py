@@ -31,7 +31,15 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError, UsageError, VideoError
-from tsm_runtime.pipeline.worker_messages import NUM_SLOTS, Batch, Broken, End, FromWorker, Job, batch_shape
+from tsm_runtime.pipeline.worker_messages import (
+    NUM_SLOTS,
+    Batch,
+    Broken,
+    FromWorker,
+    Job,
+    WorkerEnd,
+    batch_shape,
+)
 
 _POLL_SECONDS = 0.2
 
@@ -156,7 +164,7 @@ class _Worker:
         """
         if not self._from.poll(seconds):
             return None
-        message: FromWorker = msgspec.msgpack.decode(self._from.recv_bytes(), type=Batch | End | Broken)
+        message: FromWorker = msgspec.msgpack.decode(self._from.recv_bytes(), type=Batch | WorkerEnd | Broken)
         return message
 
     def copy(self, start: int, out: npt.NDArray[np.uint8]) -> None:
@@ -265,7 +273,7 @@ class IsolatedClips(ClipStream):
         self.builders[spec].breaks.update(message.breaks)
         return ClipBatch(np.array(message.indices, np.int64), frames, spec, memory)
 
-    def _take_end(self, end: End) -> None:
+    def _take_end(self, end: WorkerEnd) -> None:
         self.duration_seconds, self.num_frames = end.duration_seconds, end.num_frames
         self.discontinuities = list(end.discontinuities)
         self._remote.failure, self._remote.corrupt_frames = end.failure, end.corrupt_frames

@@ -10,7 +10,7 @@ import numpy as np
 from tsm_runtime.errors import VideoError
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
-from tsm_runtime.results import IntervalScores, Result, SceneScore, Segment
+from tsm_runtime.results import FrameScores, IntervalScores, Result, SceneScore, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.find import find_segments
@@ -37,8 +37,9 @@ def result_of(
     builder = clips.builders[spec]
     intervals = scores.joined(frozenset(builder.breaks))
     segments, cells = find_segments(intervals, member.action_labels, spec, member.rules)
-    if member.decoding is not None:
-        segments = _decoded(member, member.decoding, scores, frozenset(builder.breaks))
+    frames = None if member.decoding is None else scores.joined_frames(frozenset(builder.breaks))
+    if frames is not None and member.decoding is not None:
+        segments = _decoded(member, member.decoding, frames)
     return Result(
         video_id=scored.video.video_id,
         segments=tuple(segment for segment in segments if segment.score >= min_score),
@@ -53,14 +54,12 @@ def result_of(
         warnings=tuple(clips.warnings(spec)),
         discontinuities=tuple(clips.discontinuities),
         scores=cells,
+        frames=frames,
     )
 
 
-def _decoded(
-    member: Member, decoding: Decoding, scores: MemberScores, breaks: frozenset[int]
-) -> list[Segment]:
+def _decoded(member: Member, decoding: Decoding, frames: FrameScores) -> list[Segment]:
     """Return the segments that the scores of frames make."""
-    frames = scores.joined_frames(breaks)
     found = decode_frames(frames, member.action_labels, decoding, member.rules.thresholds)
     return [segment for segment in found if member.rules.keeps(segment)]
 

@@ -20,7 +20,7 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
-from tsm_runtime.pipeline.worker_messages import NUM_SLOTS, Batch, Broken, End, Job, batch_shape
+from tsm_runtime.pipeline.worker_messages import NUM_SLOTS, Batch, Broken, Job, WorkerEnd, batch_shape
 from tsm_runtime.video.reader import VideoReader
 
 
@@ -106,7 +106,7 @@ def _decode(job: Job, memory: mmap.mmap, source: Connection, sink: Connection) -
                     claimed_seconds=reader.claimed_seconds,
                 )
                 sink.send_bytes(msgspec.msgpack.encode(message))
-            last: End | Broken = _end(clips)
+            last: WorkerEnd | Broken = _end(clips)
     except VideoError as error:
         last = Broken(message=str(error))
     except MemoryError:
@@ -115,9 +115,9 @@ def _decode(job: Job, memory: mmap.mmap, source: Connection, sink: Connection) -
     sink.send_bytes(msgspec.msgpack.encode(last))
 
 
-def _end(clips: ClipStream) -> End:
+def _end(clips: ClipStream) -> WorkerEnd:
     reader, builders = clips.reader, [clips.builders[spec] for spec in clips.specs]
-    return End(
+    return WorkerEnd(
         duration_seconds=clips.duration_seconds,
         num_frames=clips.num_frames,
         discontinuities=clips.discontinuities,

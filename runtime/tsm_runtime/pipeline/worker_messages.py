@@ -30,7 +30,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
     claimed_seconds: float | None
 
 
-class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
+class WorkerEnd(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     """What was noticed of a video that was read to its end; gaps and breaks by spec."""
 
     duration_seconds: float
@@ -50,7 +50,7 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True, tag="broken"):
     message: str
 
 
-FromWorker = Batch | End | Broken
+FromWorker = Batch | WorkerEnd | Broken
 
 
 def batch_shape(spec: ClipSpec, options: ClipOptions) -> tuple[int, ...]:

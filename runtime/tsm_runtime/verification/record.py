@@ -14,10 +14,12 @@ from tsm_runtime.files import write_whole
 from tsm_runtime.verification.compare import HeadDifference
 from tsm_runtime.verification.host import describe_machine, hardware_of
 from tsm_runtime.verification.tolerances import tolerance_for
-from tsm_runtime.verification.verify import Comparison, Report
+from tsm_runtime.verification.verify import Comparison, VerificationReport
 
 
-def to_verification(report: Report, bundle: Bundle, max_abs_error: float | None = None) -> Verification:
+def to_verification(
+    report: VerificationReport, bundle: Bundle, max_abs_error: float | None = None
+) -> Verification:
     """Return what the manifest keeps of a report: an entry for each comparison, and for each failure.
 
     Args:

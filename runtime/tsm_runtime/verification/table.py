@@ -16,7 +16,7 @@ from tsm_runtime.bundle.manifest import Verification
 from tsm_runtime.terminal import is_terminal, printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
 from tsm_runtime.verification.pictures import PictureDifference
-from tsm_runtime.verification.verify import REFERENCE, Comparison, Report
+from tsm_runtime.verification.verify import REFERENCE, Comparison, VerificationReport
 
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime: only the functions that print import it.
@@ -28,7 +28,7 @@ _COLUMNS = ("file", "input", "output", "max error", "relative", "top-1 %", "segm
 _LEFT = frozenset({"file", "input", "output", "segments %", ""})
 
 
-def report_to_json(report: Report, bundle: Bundle, verification: Verification) -> bytes:
+def verification_to_json(report: VerificationReport, bundle: Bundle, verification: Verification) -> bytes:
     """Return one JSON object: what the manifest keeps, and the reasons and counts that it does not.
 
     Args:
@@ -69,7 +69,7 @@ def report_to_json(report: Report, bundle: Bundle, verification: Verification) -
     return msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n"
 
 
-def report_to_text(report: Report, bundle: Bundle) -> bytes:
+def verification_to_text(report: VerificationReport, bundle: Bundle) -> bytes:
     """Return the table, what failed or was not run and why, and the verdict, for standard output."""
     from rich.console import Console
 
@@ -83,7 +83,7 @@ def report_to_text(report: Report, bundle: Bundle) -> bytes:
         return buffer.getvalue()
 
 
-def _print_report(report: Report, bundle: Bundle, console: Console) -> None:
+def _print_report(report: VerificationReport, bundle: Bundle, console: Console) -> None:
     head = f"{bundle.path}: {REFERENCE} on {report.reference}, one clip per call, is the reference"
     console.print(printable(head), soft_wrap=True)
     if report.comparisons:
@@ -92,7 +92,7 @@ def _print_report(report: Report, bundle: Bundle, console: Console) -> None:
         console.print(printable(line), soft_wrap=True)
 
 
-def _table(report: Report) -> Table:
+def _table(report: VerificationReport) -> Table:
     from rich import box
     from rich.table import Table as RichTable
 
@@ -146,7 +146,7 @@ def _segments(agreement: SegmentAgreement | None) -> str:
     return f"{100 * agreement.share:.2f}\n{counts if found else 'none in either'}"
 
 
-def _int8_backends(report: Report) -> dict[str, str]:
+def _int8_backends(report: VerificationReport) -> dict[str, str]:
     """Label of each INT8 file to what ran it: its speed depends on the processor's instructions."""
     return {
         comparison.variant.label: comparison.backend
@@ -155,7 +155,7 @@ def _int8_backends(report: Report) -> dict[str, str]:
     }
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: VerificationReport) -> Iterator[str]:
     if report.comparisons:
         yield (
             "max error: largest difference of a probability; relative: the same over the larger of the two,"

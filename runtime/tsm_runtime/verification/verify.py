@@ -74,7 +74,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class VerificationReport:
     """What was found.
 
     Args:
@@ -116,7 +116,7 @@ def verify(
     max_abs_error: float | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> VerificationReport:
     """Compare every model file of a bundle that this machine can run with the reference.
 
     Args:
@@ -154,7 +154,9 @@ def verify(
                 not_run[variant.label] = _line(error)
             except (BundleError, CheckError, RunError) as error:
                 failed[variant] = _line(error)
-    return Report(reference=run.reference, comparisons=tuple(comparisons), failed=failed, not_run=not_run)
+    return VerificationReport(
+        reference=run.reference, comparisons=tuple(comparisons), failed=failed, not_run=not_run
+    )
 
 
 def _features(backend: Backend, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.terminal import warn, write_stdout
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 DEFAULT_PORT = 8360
 _PORTS_TRIED = 20
 
 
-@app.command()
+@command(app)
 def tsm_review(
     folder: Annotated[Path, typer.Argument(help="folder of videos, searched at any depth")],
     model: Annotated[Path | None, typer.Option("--model", "-m", help="bundle that makes drafts")] = None,

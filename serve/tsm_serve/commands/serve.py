@@ -11,16 +11,16 @@ from typing import Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.terminal import warn, write_stdout
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 TOKEN_VARIABLE = "TSM_SERVE_TOKEN"
 
 
-@app.command()
+@command(app)
 def tsm_serve(
     bundles: Annotated[list[Path], typer.Argument(help="folders of tsm-export; the first is the default")],
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.terminal import warn, write_stdout
 
 if TYPE_CHECKING:
     from tsm_serve.suggest.ranking import Suggestion
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 _SOME_FAILED = 1
 
 
-@app.command()
+@command(app)
 def tsm_suggest(
     folder: Annotated[Path, typer.Argument(help="folder of videos, searched at any depth")],
     model: Annotated[

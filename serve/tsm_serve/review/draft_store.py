@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import RunError, TsmError
 from tsm_runtime.files import write_whole
-from tsm_runtime.formats.detection_json import read_detections, read_scenes, results_to_json
+from tsm_runtime.formats.detection_json import read_detections, read_scene_scores, results_to_json
 from tsm_runtime.results import Result, SceneScore, Segment
 
 
@@ -123,7 +123,7 @@ class DraftStore:
 
 def _read(path: Path) -> dict[str, Draft]:
     content: Any = json.loads(path.read_text("utf-8"))
-    scenes = read_scenes(path, content)
+    scenes = read_scene_scores(path, content)
     about = content.get("external_data", {})
     videos = about.get("videos", {})
     return {

@@ -89,10 +89,8 @@ class Session:
         port = listening.getsockname()[1]
         more = loop_routes(self.project, self.training)
         app = review_app(self.project, self.hub, token=self.token, port=port, more=more)
-        try:
-            serve(app, listening, lambda: on_start(self.address(port)))
-        finally:
-            self.training.stop()
+        # A signal first ends the training, which would otherwise go on on its own.
+        serve(app, listening, lambda: on_start(self.address(port)), drain=self.training.stop)
 
 
 def open_browser(address: str) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from emulated import Emulated
 
-from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory, open_device
+from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory
+from tsm_runtime.backends.cuda.opening import open_device
 from tsm_runtime.errors import BackendError
 
 
@@ -85,7 +86,7 @@ def test_a_program_that_ends_without_closing(library: str) -> None:
     """It ends with its own exit code."""
     program = """
 import sys
-from tsm_runtime.backends.cuda.memory import open_device
+from tsm_runtime.backends.cuda.opening import open_device
 memory = open_device(0)
 with memory.active():
     buffer, stream, event = memory.allocate(1 << 20), memory.stream(), memory.event()

@@ -60,12 +60,12 @@ def test_as_many_are_in_flight_as_the_backend_takes() -> None:
 
 @pytest.mark.parametrize("fails_at", ["submit", "result"])
 def test_short_memory_halves_the_batch_and_says_so_once(
-    fails_at: str, capsys: pytest.CaptureFixture[str]
+    fails_at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = QueueBackend(2, memory=3, fails_at=fails_at)
     assert len(scored(backend, clips([8, 8, 3, 1]))) == 4
     assert backend.batch_sizes == [2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1]
-    assert capsys.readouterr().err.splitlines() == [
+    assert caplog.messages == [
         "queue: no memory for a batch of 8, goes on with 4: 8 clips want too much",
         "queue: no memory for a batch of 4, goes on with 2: 4 clips want too much",
     ]

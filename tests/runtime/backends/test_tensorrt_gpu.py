@@ -24,7 +24,8 @@ from tensorrt_double import NUM_FRAMES, SIZE
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.cuda.device_clips import new_clips
 from tsm_runtime.backends.cuda.driver import PrimaryContext
-from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory, open_device
+from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory
+from tsm_runtime.backends.cuda.opening import open_device
 from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 from tsm_runtime.errors import BackendError, RunError
 

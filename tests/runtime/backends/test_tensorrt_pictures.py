@@ -392,7 +392,7 @@ def test_plans_that_do_not_fit_are_refused(machine: Machine) -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_rebuild_builds_it_beside_the_plan_of_clips(
-    machine: Machine, there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: Machine, there: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Missing, or of another version; what was stored of the plan of clips in the meantime stays."""
     identity = load_bundle(machine.bundle.path).manifest_sha256
@@ -415,7 +415,7 @@ def test_rebuild_builds_it_beside_the_plan_of_clips(
     with machine.open() as backend:
         backend.open_drawer(stale, rebuild=True)
         backend.open_drawer(load_bundle(stale.path))
-    assert "building preprocess.plan anew: " in capsys.readouterr().err
+    assert "building preprocess.plan anew: " in caplog.text
     now = load_bundle(machine.bundle.path)
     assert now.manifest.files[PICTURES].kind == "preprocess"
     assert now.manifest.files[PICTURES].engine == msgspec.structs.replace(asked[0], batch=(1, 1, 1))

@@ -100,6 +100,19 @@ def test_output_files(tsm_eval: Command) -> None:
     assert "there is no folder missing" in err
 
 
+def test_a_report_of_two_runs(tsm_eval: Command) -> None:
+    truth, predictions = write()
+    other = Path(predictions).with_name("other.json")
+    other.write_text('{"results": {}}')
+    code, _, err = tsm_eval(truth, predictions, "--report", "page.html", "--compare", other)
+    assert code == 0, err
+    page = Path("page.html").read_text()
+    assert "against other: average mAP" in page
+    assert '"name":"other"' in page.replace('": "', '":"')
+    code, _, err = tsm_eval(truth, predictions, "--compare", other)
+    assert (code, "give both" in err) == (2, True)
+
+
 def test_a_report(tsm_eval: Command) -> None:
     code, out, err = tsm_eval(*write(scenes=SCENES), "--report", "page.html", "--diagnose")
     assert (code, err) == (0, "")

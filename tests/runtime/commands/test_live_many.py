@@ -110,3 +110,14 @@ def test_what_happens_to_a_stream_in_words() -> None:
         "lost at 3.00 s: gone",
         "back at 4.00 s after 2 attempts",
     ]
+
+
+def test_a_decoding_of_frames_is_not_used_and_this_is_said(tsm_live: Command) -> None:
+    from tsm_runtime.bundle.finding import demo_folder
+
+    bundle = demo_folder() / "bundle"
+    code, out, err = tsm_live("a.mp4", "-m", bundle)
+    assert code == 0
+    assert err == f"{bundle}: streams are merged from scores of clips; its decoding is for files\n"
+    assert events(out)[-1]["intervals"] > 0
+    assert tsm_live("a.mp4", "-m", bundle, "-q").err == ""

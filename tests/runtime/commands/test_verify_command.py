@@ -453,7 +453,7 @@ class Engine(BlockingBackend):
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
         self.batch_sizes.append(len(frames))
-        action, scene = self.onnxruntime.infer(frames)
+        action, scene, *_ = self.onnxruntime.infer(frames)
         return Scores(action + np.float32([self.error, -self.error, 0]), scene)
 
 

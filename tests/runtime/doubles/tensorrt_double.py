@@ -215,7 +215,7 @@ class TensorrtDouble:
             running.remove(token)
             self.runs.append(shape[0])
             frames = buffers["frames"].data.reshape(shape)
-            action, scene = BrightnessBackend().infer(frames)
+            action, scene, *_ = BrightnessBackend().infer(frames)
             for name, values in (("action_scores", action), ("scene_scores", scene)):
                 if name in buffers:
                     data = np.ascontiguousarray(values).view(np.uint8).reshape(-1)

@@ -19,12 +19,12 @@ from tsm_runtime.live.backlog import (
     Break,
     Clip,
     Dropped,
-    Ended,
     Gap,
     Item,
     Moment,
     Passed,
     Picture,
+    StreamEnded,
 )
 from tsm_runtime.live.feeds import Feed
 
@@ -172,7 +172,7 @@ def test_a_closed_backlog_lets_everybody_go() -> None:
     backlog.close()
     thread.join(60)
     assert answers == [False]
-    assert not backlog.put(Ended(at=AT, reason=""))
+    assert not backlog.put(StreamEnded(at=AT, reason=""))
 
 
 # --- feeds ----------------------------------------------------------------------------------------

@@ -499,14 +499,14 @@ def live_held_up(backend: GatedBackend, member: Member, batch_size: int) -> list
 
     frames = grey_frames(even([(DARK, 5.0)]))
     source = FakeSource([FakeConnection([*frames, *grey_frames([(5.0, 0.04, DARK)])], before=before)])
-    original = capture.Capture.run
+    original = capture.StreamCapture.run
 
-    def run(self: capture.Capture) -> None:
+    def run(self: capture.StreamCapture) -> None:
         original(self)
         backend.go.set()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capture.Capture, "run", run)
+        patch.setattr(capture.StreamCapture, "run", run)
         return live(source, replace(member, backend=backend), drop="oldest", batch_size=batch_size)
 
 

@@ -109,12 +109,12 @@ def test_onnxruntime_where_it_is_asked_for_or_there_is_no_plan(
 
 
 def test_auto_says_why_a_plan_is_not_taken(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried = open_plans_of("11.4", monkeypatch)
     assert "CPU, fp32" in open_requested(bundle, BackendRequest()).name
     assert tried == ["model.fp16.plan", "model.fp32.onnx"]
-    assert capsys.readouterr().err == (
+    assert "".join(f"{line}\n" for line in caplog.messages) == (
         "onnxruntime runs instead of model.fp16.plan: model.fp16.plan is for tensorrt 10.12, here is 11.4\n"
     )
 
@@ -130,7 +130,7 @@ def test_a_backend_that_is_named_is_used_or_an_error(bundle: Bundle, monkeypatch
 
 
 def test_rebuild_puts_a_plan_of_this_machine_into_the_bundle(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     built_from: list[tuple[bytes, BuildOptions, str]] = []
 
@@ -147,7 +147,7 @@ def test_rebuild_puts_a_plan_of_this_machine_into_the_bundle(
     assert [(onnx, options.batch, precision) for onnx, options, precision in built_from] == [
         (MODEL, (1, 4, 8), "fp16")
     ]
-    assert "building model.fp16.plan anew" in capsys.readouterr().err
+    assert "building model.fp16.plan anew" in caplog.text
     again = load_bundle(bundle.path)
     assert again.model_bytes("model.fp16.plan") == b"plan of 11.4"
     assert again.manifest_sha256 == bundle.manifest_sha256  # the same models: an ensemble still knows it
@@ -239,7 +239,7 @@ def test_cuda_by_name_is_used_or_an_error(bundle: Bundle, opened: list[tuple[str
 
 
 def test_auto_tries_a_plan_then_cuda_then_the_cpu_and_says_why(
-    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, opened: list[tuple[str, str, bool]], caplog: pytest.LogCaptureFixture
 ) -> None:
     open_requested(bundle, BackendRequest(tell=True))
     assert opened == [
@@ -247,26 +247,26 @@ def test_auto_tries_a_plan_then_cuda_then_the_cpu_and_says_why(
         ("model.fp16.onnx", "onnxruntime-cuda", False),
         ("model.fp32.onnx", "onnxruntime", False),
     ]
-    assert capsys.readouterr().err.splitlines() == [
+    assert caplog.messages == [
         "onnxruntime runs instead of model.fp16.plan: no GPU for plans",
         f"{bundle.path}: runs on onnxruntime model.fp32.onnx (CUDA does not load; on the CPU)",
     ]
 
 
 def test_auto_takes_cuda_where_it_runs(
-    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, opened: list[tuple[str, str, bool]], caplog: pytest.LogCaptureFixture
 ) -> None:
     choice.open_model.runs_cuda.append(True)  # type: ignore[attr-defined]
     open_requested(bundle, BackendRequest(tell=True))
     assert opened[-1] == ("model.fp16.onnx", "onnxruntime-cuda", False)
-    assert "onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)" in capsys.readouterr().err
+    assert "onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)" in caplog.text
 
 
 def test_auto_says_nothing_where_nobody_listens(
-    bundle: Bundle, opened: list[tuple[str, str, bool]], capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, opened: list[tuple[str, str, bool]], caplog: pytest.LogCaptureFixture
 ) -> None:
     open_requested(bundle, BackendRequest(precision="int8"))
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "onnxruntime-cuda", "tensorrt"])
@@ -277,7 +277,7 @@ def test_bf16_is_for_openvino(backend: choice.BackendName) -> None:
 
 @pytest.mark.parametrize("tell", [True, False])
 def test_int8_without_vnni_is_announced(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tell: bool
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tell: bool
 ) -> None:
     request = BackendRequest(backend="onnxruntime", precision="int8", tell=tell)
     for instructions in ("AVX-512 VNNI", "no VNNI"):
@@ -287,7 +287,7 @@ def test_int8_without_vnni_is_announced(
         onnxruntime_module.integer_instructions.cache_clear()
         backend = open_requested(bundle, request)
         assert backend.name.endswith(f"CPU, int8, {instructions}")
-        announced = "1.9 times as fast as fp32 on this processor" in capsys.readouterr().err
+        announced = "1.9 times as fast as fp32 on this processor" in caplog.text
         assert announced == (tell and instructions == "no VNNI")
     onnxruntime_module.integer_instructions.cache_clear()
 

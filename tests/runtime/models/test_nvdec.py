@@ -225,7 +225,7 @@ def test_memory_stays_until_no_batch_is_in_flight(
 
 
 def test_a_picture_that_the_graph_does_not_take(
-    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`cuda` refuses, `auto` converts on the CPU, copies to the GPU and says so once."""
     video = VideoInput(levels(tmp_path / "v.mkv", pixel_format="yuv444p"), "v")
@@ -238,7 +238,7 @@ def test_a_picture_that_the_graph_does_not_take(
             (found,) = results([video], member, nvdec=decoder)
     assert str(refused) == f"{video.path}: no NV12; --hwdec auto converts such pictures on the CPU"
     assert found.segments == expected.segments
-    assert capsys.readouterr().err.count("--hwdec auto: pictures are converted on the CPU: no NV12") == 1
+    assert caplog.text.count("--hwdec auto: pictures are converted on the CPU: no NV12") == 1
     assert not cuda.memory
 
 
@@ -351,7 +351,7 @@ def test_pyav_takes_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     [("ffv1", "FFmpeg has no NVDEC for ffv1"), ("libx264", r"FFmpeg cannot use the GPU \(.+\)")],
 )
 def test_what_nvdec_does_not_take(
-    tmp_path: Path, hwdec: str, codec: str, why: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, hwdec: str, codec: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The real PyAV: FFV1 is not in FFmpeg's list, and there is no current context that it could use."""
     path = write_video(tmp_path / "v.mkv", counted(5), codec=codec)
@@ -362,7 +362,7 @@ def test_what_nvdec_does_not_take(
         return
     with VideoReader(path, decoder) as reader:
         assert len([*reader.frames()]) == 5
-    assert re.search(rf"--hwdec auto: decodes on the CPU: .*v\.mkv: {why}", capsys.readouterr().err)
+    assert re.search(rf"--hwdec auto: decodes on the CPU: .*v\.mkv: {why}", caplog.text)
 
 
 # --- the command ----------------------------------------------------------------------------------

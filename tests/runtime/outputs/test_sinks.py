@@ -80,7 +80,7 @@ def test_media_reach_the_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text())["file"]["1"]["fname"] == "clip.mkv"
 
 
-def test_kaggle_writes_the_scene_track_beside(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_kaggle_writes_the_scene_track_beside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def write(name: str, scene: str | None) -> list[str]:
         scenes = () if scene is None else (SceneScore(label=scene, score=1.0),)
         sink = open_sink(f"{tmp_path}/{name}/", "kaggle", Encoding(format="kaggle"))
@@ -91,9 +91,9 @@ def test_kaggle_writes_the_scene_track_beside(tmp_path: Path, capfd: pytest.Capt
     assert write("known", "Nature") == ["clip.csv", "clip_scenes.csv"]
     assert (tmp_path / "known" / "clip_scenes.csv").read_text().splitlines()[1].startswith("clip,0,0,0,0,1,0")
     assert write("none", None) == ["clip.csv"]
-    assert capfd.readouterr().err == ""
+    assert caplog.messages == []
     assert write("other", "yard") == ["clip.csv"]
-    assert "clip_scenes.csv: scene 'yard' is none of the 28 of 360+x" in capfd.readouterr().err
+    assert "clip_scenes.csv: scene 'yard' is none of the 28 of 360+x" in caplog.text
 
 
 def test_class_ids_are_checked_before_the_run(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from tsm_train.synthetic.poses import (
     ACTIONS,
     GRASP,
     REVERSED_PAIRS,
-    Setting,
+    BodySetting,
     State,
     holding_at,
     pose_at,
@@ -50,7 +50,7 @@ def plans(count: int, frames: int = 750) -> list[list[Step]]:
     return [random_plan(np.random.default_rng(seed), frames) for seed in range(count)]
 
 
-def settings(count: int) -> list[tuple[Setting, np.random.Generator]]:
+def settings(count: int) -> list[tuple[BodySetting, np.random.Generator]]:
     rngs = [np.random.default_rng(seed) for seed in range(count)]
     return [(random_setting(rng, random_body(rng)), rng) for rng in rngs]
 

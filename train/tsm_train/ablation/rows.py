@@ -14,7 +14,7 @@ from tsm_runtime.evaluation.bootstrap import Interval, bootstrap_difference, boo
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.protocol import Evaluation, scene_accuracy, score_matching
 from tsm_runtime.files import read_text
-from tsm_runtime.formats.detection_json import read_scenes
+from tsm_runtime.formats.detection_json import read_scene_scores
 from tsm_runtime.formats.read_write import read_segments
 from tsm_train.ablation.paper import PaperRow
 from tsm_train.ablation.videos import truth_of
@@ -109,7 +109,7 @@ def score_file(path: Path, videos: Sequence[TrainingVideo]) -> Scored:
 
 
 def _scene_top1(path: Path, scenes: Mapping[str, str]) -> float | None:
-    found = read_scenes(path, json.loads(read_text(path)))
+    found = read_scene_scores(path, json.loads(read_text(path)))
     best = {video: listed[0].label for video, listed in found.items() if listed}
     return scene_accuracy(scenes, best) if scenes and best else None
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.terminal import warn, write_stdout
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_ablation(
     config: Annotated[Path, typer.Argument(help="the ablation's TOML file", show_default=False)],
     data: Annotated[Path | None, typer.Option(help="folder where relative paths of the file start")] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import terminal_bars, warn, write_stdout
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from tsm_train.data.problems import Problems
     from tsm_train.data.split import Split
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
-@app.command()
+@command(app)
 def tsm_inspect(
     config: Annotated[
         str, typer.Argument(help="the run's TOML file, or the name of a shipped one", show_default=False)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from tsm_runtime.commands.entry import run_command, version_option
+from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.terminal import warn, write_stdout
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 def _list_presets(requested: bool) -> None:
@@ -40,7 +40,7 @@ def _print_keys(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
+@command(app)
 def tsm_train(
     config: Annotated[
         str, typer.Argument(help="the run's TOML file, or the name of a shipped one", show_default=False)

@@ -22,7 +22,7 @@ from tsm_train.synthetic.pen import Pen
 from tsm_train.synthetic.places import Stage
 from tsm_train.synthetic.plan import FRAMES_PER_SECOND, IDLE_FRAMES, Step, random_plan
 from tsm_train.synthetic.poses import (
-    Setting,
+    BodySetting,
     Sway,
     holding_at,
     pose_at,
@@ -51,7 +51,7 @@ class Actor:
     """
 
     plan: list[Step]
-    setting: Setting
+    setting: BodySetting
     view: View
     sway: Sway
     thing: Thing
@@ -111,7 +111,7 @@ def _beside(view: View, stage: Stage, number: int) -> View:
     return replace(view, x=middle + 0.5 * (view.x - 0.5 * stage.width), height=_SHARED_HEIGHT * view.height)
 
 
-def _fidget(pose: Pose, step: Step, progress: float, setting: Setting) -> Pose:
+def _fidget(pose: Pose, step: Step, progress: float, setting: BodySetting) -> Pose:
     """Raise a free hand a little while idling, as if to look at a watch."""
     hand = 1 - setting.carrier if step.before.holding else step.manner.side
     pose = pose.copy()

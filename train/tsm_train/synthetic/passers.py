@@ -10,7 +10,7 @@ import numpy as np
 from tsm_train.synthetic.figure import Body, Pose, View, draw_figure, random_body
 from tsm_train.synthetic.pen import Colour, Pen, random_colour, shade
 from tsm_train.synthetic.places import Stage
-from tsm_train.synthetic.poses import Setting, State, Sway, random_setting, rest_pose
+from tsm_train.synthetic.poses import BodySetting, State, Sway, random_setting, rest_pose
 
 _KINDS = {
     "room": ("ball", "cat", "butterfly", "bystander"),
@@ -44,7 +44,7 @@ class Passer:
     stands_at: float | None
     colour: Colour
     body: Body
-    setting: Setting
+    setting: BodySetting
     sway: Sway
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tsm_train.synthetic.figure import Array, View
 from tsm_train.synthetic.pen import Colour, Pen, random_colour, shade
-from tsm_train.synthetic.poses import Setting, thing_place
+from tsm_train.synthetic.poses import BodySetting, thing_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +254,7 @@ def _slab(pen: Pen, view: View, corner: Array, size: Array, colour: Colour) -> N
     pen.polygon([tuple(point) for point in view.project(top)[0]], colour)
 
 
-def draw_seat(pen: Pen, setting: Setting, view: View, rng: np.random.Generator) -> None:
+def draw_seat(pen: Pen, setting: BodySetting, view: View, rng: np.random.Generator) -> None:
     """Draw a stool, a chair or a bench where the figure sits down."""
     kind = str(rng.choice(["stool", "chair", "bench"]))
     colour = random_colour(rng, saturation=(0.1, 0.8), value=(0.25, 0.95))
@@ -271,7 +271,9 @@ def draw_seat(pen: Pen, setting: Setting, view: View, rng: np.random.Generator) 
     _slab(pen, view, np.array([back, top - 0.03, -half]), np.array([front - back, 0.03, 2 * half]), colour)
 
 
-def draw_stand(pen: Pen, setting: Setting, view: View, thing_radius: float, rng: np.random.Generator) -> None:
+def draw_stand(
+    pen: Pen, setting: BodySetting, view: View, thing_radius: float, rng: np.random.Generator
+) -> None:
     """Draw the low box on which the object waits, unless it waits on the ground."""
     place = thing_place(setting, None)
     top = place[1] - 0.9 * thing_radius

@@ -37,7 +37,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class BodySetting:
     """What stays the same in a video: body, seat, and where the object waits.
 
     Args:
@@ -78,9 +78,9 @@ class Manner:
     bow: float
 
 
-def random_setting(rng: np.random.Generator, body: Body) -> Setting:
+def random_setting(rng: np.random.Generator, body: Body) -> BodySetting:
     """Draw the setting of one video."""
-    return Setting(
+    return BodySetting(
         body=body,
         seat_height=rng.uniform(0.44, 0.56),
         seat_distance=rng.uniform(0.42, 0.52),
@@ -123,7 +123,7 @@ def _outwards(hand: int) -> float:
     return 1.0 if hand == 0 else -1.0
 
 
-def rest_pose(setting: Setting, state: State) -> Pose:
+def rest_pose(setting: BodySetting, state: State) -> Pose:
     """Pose of the figure that does nothing in a state."""
     pose = np.zeros((6, 3))
     pose[HIP] = (-setting.seat_distance, setting.seat_height, 0.0) if state.seated else (0.0, 0.975, 0.0)
@@ -137,7 +137,7 @@ def rest_pose(setting: Setting, state: State) -> Pose:
     return pose
 
 
-def _low_pose(setting: Setting, bend: float) -> Pose:
+def _low_pose(setting: BodySetting, bend: float) -> Pose:
     """Pose that reaches down; `bend` from 0 (upright) to 1 (as low as it goes)."""
     pose = rest_pose(setting, State(seated=False, holding=False))
     pose[HIP] = (-0.28 * bend, 0.975 - (0.2 + 0.36 * setting.squat) * bend, 0.0)
@@ -148,7 +148,7 @@ def _low_pose(setting: Setting, bend: float) -> Pose:
     return pose
 
 
-def _grasp_pose(setting: Setting) -> Pose:
+def _grasp_pose(setting: BodySetting) -> Pose:
     """Pose whose carrying hand is at the object's height, found by bisection."""
     low, high = 0.0, 1.0
     for _ in range(20):
@@ -158,7 +158,7 @@ def _grasp_pose(setting: Setting) -> Pose:
     return _low_pose(setting, (low + high) / 2)
 
 
-def thing_place(setting: Setting, pose: Pose | None) -> Array:
+def thing_place(setting: BodySetting, pose: Pose | None) -> Array:
     """Place (3,) of the object: in the hand of the figure in `pose`, or (None) where it waits."""
     if pose is None:
         pose = _grasp_pose(setting)
@@ -167,7 +167,7 @@ def thing_place(setting: Setting, pose: Pose | None) -> Array:
     return place
 
 
-def _sit(progress: float, setting: Setting, before: State, manner: Manner) -> Pose:
+def _sit(progress: float, setting: BodySetting, before: State, manner: Manner) -> Pose:
     first = rest_pose(setting, State(seated=False, holding=before.holding))
     last = rest_pose(setting, State(seated=True, holding=before.holding))
     eased = _ease(progress)
@@ -185,7 +185,7 @@ def _reach(progress: float) -> float:
     return progress / GRASP if progress < GRASP else (1.0 - progress) / (1.0 - GRASP)
 
 
-def _pick(progress: float, setting: Setting, before: State, manner: Manner) -> Pose:
+def _pick(progress: float, setting: BodySetting, before: State, manner: Manner) -> Pose:
     pose = rest_pose(setting, State(seated=False, holding=progress >= GRASP))
     return pose + (_grasp_pose(setting) - pose) * _ease(_reach(progress))
 
@@ -196,7 +196,7 @@ def _ramp(progress: float, seconds: float, ramp_seconds: float = 0.35) -> float:
     return _ease(min(1.0, min(progress, 1.0 - progress) * seconds / ramp_seconds))
 
 
-def _wave(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+def _wave(progress: float, seconds: float, setting: BodySetting, before: State, manner: Manner) -> Pose:
     pose = rest_pose(setting, before)
     hand = 1 - setting.carrier if before.holding else manner.side
     side = _outwards(hand)
@@ -208,7 +208,7 @@ def _wave(progress: float, seconds: float, setting: Setting, before: State, mann
     return pose
 
 
-def _clap(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+def _clap(progress: float, seconds: float, setting: BodySetting, before: State, manner: Manner) -> Pose:
     pose = rest_pose(setting, before)
     body = setting.body
     swing = 0.5 - 0.5 * math.cos(2 * math.pi * 2.2 * manner.rate_hertz * progress * seconds + manner.phase)
@@ -226,7 +226,7 @@ def _repetition(progress: float, seconds: float, manner: Manner) -> float:
     return (progress * count) % 1.0 if progress < 1.0 else 1.0
 
 
-def _jump(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+def _jump(progress: float, seconds: float, setting: BodySetting, before: State, manner: Manner) -> Pose:
     pose = rest_pose(setting, before)
     moment = _repetition(progress, seconds, manner)
     crouch = _keyed(moment, [(0.0, 0.0), (0.2, 1.0), (0.34, 0.0), (0.72, 0.0), (0.84, 0.8), (1.0, 0.0)])
@@ -244,7 +244,7 @@ def _jump(progress: float, seconds: float, setting: Setting, before: State, mann
     return pose
 
 
-def _kick(progress: float, seconds: float, setting: Setting, before: State, manner: Manner) -> Pose:
+def _kick(progress: float, seconds: float, setting: BodySetting, before: State, manner: Manner) -> Pose:
     pose = rest_pose(setting, before)
     moment = _repetition(progress, seconds, manner)
     along = _keyed(moment, [(0.0, 0.0), (0.28, -0.45), (0.52, 0.78), (0.66, 0.72), (1.0, 0.0)])
@@ -260,7 +260,7 @@ def _kick(progress: float, seconds: float, setting: Setting, before: State, mann
 
 
 def pose_at(
-    action: str, progress: float, *, seconds: float, setting: Setting, before: State, manner: Manner
+    action: str, progress: float, *, seconds: float, setting: BodySetting, before: State, manner: Manner
 ) -> Pose:
     """Pose inside an action.
 

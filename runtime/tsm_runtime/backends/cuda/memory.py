@@ -6,15 +6,12 @@ library they come from: pycuda or cuda.bindings.
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from tsm_runtime.backends.cuda.gpu import Gpu
-from tsm_runtime.errors import BackendError
 
 ALIGNMENT = 512
 """Bytes that the address of every tensor of a plan is to be a multiple of."""
@@ -131,30 +128,3 @@ class DeviceMemory(Protocol):
     def close(self) -> None:
         """Leave the GPU, when everything that was taken has been given back; may be called twice."""
         ...
-
-
-def open_device(index: int) -> DeviceMemory:
-    """Return the memory of a GPU, in CUDA's order, through the package that is installed.
-
-    pycuda where both are, unless TSM_CUDA=bindings.
-
-    Raises:
-        BackendError: neither pycuda nor cuda.bindings is installed, or there is no such GPU.
-    """
-    wanted = os.environ.get("TSM_CUDA", "")
-    if wanted not in ("", "pycuda", "bindings"):
-        raise BackendError(f"TSM_CUDA={wanted}: expected pycuda or bindings")
-    if wanted == "bindings" or (not wanted and find_spec("pycuda") is None and _has_bindings()):
-        from tsm_runtime.backends.cuda.bindings_memory import BindingsMemory
-
-        return BindingsMemory(index)
-    from tsm_runtime.backends.cuda.pycuda_memory import PycudaMemory
-
-    return PycudaMemory(index)
-
-
-def _has_bindings() -> bool:
-    try:
-        return find_spec("cuda.bindings.driver") is not None
-    except ModuleNotFoundError:
-        return False

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.base import Device, Scores
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
-from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory, open_device
+from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory
+from tsm_runtime.backends.cuda.opening import open_device
 from tsm_runtime.backends.cuda.pinned import PinnedFrames
 from tsm_runtime.backends.tensorrt.drawer import TensorrtDrawer, open_drawer
 from tsm_runtime.backends.tensorrt.library import Heard, import_library, listening

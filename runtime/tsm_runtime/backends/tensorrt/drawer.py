@@ -5,6 +5,7 @@ Nothing here ran on a GPU for a release: tests put doubles in the place of Tenso
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,8 +24,9 @@ from tsm_runtime.backends.tensorrt.slots import hold
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
-from tsm_runtime.terminal import warn
 from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES, PictureView
+
+_log = logging.getLogger("tsm_runtime")
 
 
 class TensorrtDrawer:
@@ -178,7 +180,7 @@ def open_drawer(
     except BundleError as error:
         if not rebuild:
             raise
-        warn(f"building {name} anew: {error}")
+        _log.warning(f"building {name} anew: {error}")
         with build_bar(name) as progress:
             built = build_picture_plan(bundle, like, progress=progress)
         # The plan of clips may have been stored since this bundle was read.

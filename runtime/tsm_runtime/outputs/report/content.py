@@ -60,6 +60,7 @@ class VideoReport:
         strip: probabilities per interval, or None.
         has_facts: False where `result` holds segments that were read back from a file, so that intervals,
             gaps and corrupt frames are not known and not shown.
+        name: of `result` on the timeline; empty: "found", or "fused" where there are members.
     """
 
     result: Result
@@ -68,6 +69,7 @@ class VideoReport:
     truth: VideoAnnotation | None = None
     strip: ScoreStrip | None = None
     has_facts: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,24 +6,31 @@ from pathlib import Path
 
 from tsm_runtime.evaluation.reading import EvaluationInput
 from tsm_runtime.evaluation.summary import EvaluationReport
+from tsm_runtime.outputs.report.comparison import OtherRun, beside, differences
 from tsm_runtime.outputs.report.content import Report
 from tsm_runtime.outputs.report.diagnosis_charts import diagnosis_charts
 from tsm_runtime.outputs.report.evaluation_charts import chart_evaluation, prediction_videos
 from tsm_runtime.outputs.report.page import write_report
 
 
-def write_evaluation_page(path: Path, given: EvaluationInput, found: EvaluationReport) -> None:
+def write_evaluation_page(
+    path: Path, given: EvaluationInput, found: EvaluationReport, other: OtherRun | None = None
+) -> None:
     """Write the page of an evaluation.
 
     Args:
         path: of the page.
         given: what was evaluated.
         found: what came out.
+        other: predictions to compare with; None: no comparison.
 
     Raises:
         RunError: the page cannot be written.
     """
     videos, notes = prediction_videos(given.truth.videos, given.predictions)
+    if other is not None:
+        videos = beside(videos, other)
+        notes = (*differences(found.evaluation, other), *notes)
     charts = chart_evaluation(
         found.matching,
         given.predictions,

@@ -55,7 +55,7 @@ def _all_labels(report: Report) -> list[str]:
 
 def _video(video: VideoReport, media: Mapping[str, str] | None, number: Mapping[str, int]) -> dict[str, Any]:
     result = video.result
-    main = "fused" if video.members else "found"
+    main = video.name or ("fused" if video.members else "found")
     found = [(main, result.segments), *((member.name, member.segments) for member in video.members)]
     return {
         "id": result.video_id,
