@@ -44,7 +44,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         service = webdriver.ChromeService(executable_path=found("chromedriver"))
         self.driver = webdriver.Chrome(options=options, service=service)
-        self.driver.set_script_timeout(60)
+        self.driver.set_script_timeout(120)
 
     def open(
         self,
@@ -71,7 +71,7 @@ class Browser:
     def until(self, condition: str) -> None:
         """Wait in the page itself until an expression is true."""
         done = self.driver.execute_async_script(
-            "const [, done] = arguments; const end = performance.now() + 30000;"
+            "const [, done] = arguments; const end = performance.now() + 90000;"
             f"const look = () => ({condition}) ? done(true) : performance.now() > end ? done(false)"
             " : setTimeout(look, 20); look();",
             None,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
+from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.protocol import Evaluation, evaluate
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.models.opening import open_member
@@ -25,6 +28,21 @@ def score_demo(folder: Path) -> tuple[Result, tuple[Segment, ...], Evaluation]:
     result = run(folder / "video.mp4", open_member(load_bundle(folder / "bundle")), video_id=truth.video_id)
     evaluation = evaluate({truth.video_id: truth.segments}, {truth.video_id: result.segments})
     return result, truth.segments, evaluation
+
+
+def refuse_options(context: typer.Context) -> None:
+    """Refuse what stands beside `--demo` on the command line: nothing would come of it.
+
+    Raises:
+        UsageError: names the first such option, or the video.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and name not in ("demo", "quiet", "log_json") and context.params.get(name):
+            shown = parameter.opts[0] if parameter.opts[0].startswith("-") else "a video"
+            raise UsageError(f"--demo takes no other option, got {shown}; leave out --demo, or the rest")
 
 
 def run_demo() -> None:

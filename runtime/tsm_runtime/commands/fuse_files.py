@@ -16,7 +16,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder, write_whole
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.kaggle import ACTION_IDS, read_label_map
-from tsm_runtime.formats.names import format_of
+from tsm_runtime.formats.names import known_format_of
 from tsm_runtime.formats.read_write import encode_results
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.calibration import calibrated_result
@@ -143,7 +143,7 @@ def _check_output(request: FuseRequest) -> None:
         raise UsageError(f"--output {path} is a folder; give the name of a file")
     if not is_folder(path.parent):
         raise UsageError(f"--output {path}: there is no folder {path.parent}")
-    if request.format is None and format_of(path.name) not in (None, "json", "csv"):
+    if request.format is None and known_format_of(path.name) not in (None, "json", "csv"):
         raise UsageError(
             f"--output {path}: tsm-fuse writes JSON and CSV; name it .json or .csv, or give --format"
         )

@@ -19,6 +19,7 @@ app = new_app()
 
 @command(app)
 def tsm_run(
+    context: typer.Context,
     videos: options.Videos = None,
     model: options.Models = None,
     capture: options.Captures = None,
@@ -81,8 +82,9 @@ def tsm_run(
 
         log_as_json()
     if demo:
-        from tsm_runtime.commands.demo import run_demo
+        from tsm_runtime.commands.demo import refuse_options, run_demo
 
+        refuse_options(context)
         run_demo()
         return
     if not (videos or capture or view):

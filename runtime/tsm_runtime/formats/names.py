@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Literal
 
+from tsm_runtime.errors import UsageError
+
 Format = Literal["json", "csv", "jsonl", "vtt", "srt", "eaf", "via", "audacity", "kaggle", "parquet"]
 
 SUFFIXES: dict[Format, str] = {
@@ -44,3 +46,19 @@ def format_of(name: str) -> Format | None:
     """
     name = name.lower().removesuffix(".gz")
     return _BY_SUFFIX.get(PurePath(name).suffix)
+
+
+def known_format_of(name: str) -> Format | None:
+    """Return the format of an output's suffix; None where it has no suffix.
+
+    Raises:
+        UsageError: a suffix that belongs to no format.
+    """
+    suffix = PurePath(name).suffix
+    format_ = None if suffix.lower() == ".gz" else format_of(name)  # gzipped files are read, not written
+    if format_ is None and suffix:
+        known = " ".join(_BY_SUFFIX)
+        raise UsageError(
+            f"--output {name}: no format has the suffix {suffix}; known: {known}; or give --format"
+        )
+    return format_

@@ -18,7 +18,7 @@ from tsm_runtime.formats.kaggle import (
     read_label_map,
     scenes_to_kaggle,
 )
-from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, format_of
+from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, known_format_of
 from tsm_runtime.formats.read_write import encode_results
 from tsm_runtime.outputs.row_files import LineFile, ParquetFile
 from tsm_runtime.outputs.table import print_table
@@ -79,12 +79,16 @@ class Encoding:
 
 
 def choose_format(output: str | None, format_: Format | None) -> Format:
-    """Return the format that was asked for by name, else by the output's name, else JSON."""
+    """Return the requested format, else the one of the output's suffix, else JSON.
+
+    Raises:
+        UsageError: a suffix that belongs to no format.
+    """
     if format_ is not None:
         return format_
     if output is None or output == "-" or means_folder(output):
         return "json"
-    return format_of(output) or "json"
+    return known_format_of(output) or "json"
 
 
 def label_ids_for(

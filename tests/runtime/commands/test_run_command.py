@@ -202,7 +202,7 @@ def test_wrong_usage_of_the_report(tsm_run: Command, video: Path) -> None:
         (("--truth", "other.json"), "--truth is for --report"),
         (("--report", "page.txt"), "ends in .html"),
         (("--report", "nowhere/page.html"), "there is no folder nowhere"),
-        (("--report", "p.html", "-o", "p.html"), "would replace"),
+        (("--report", "p.html", "-o", "p.html", "--format", "json"), "would replace"),
         (("--report", "p.html", "--truth", "other.json"), "annotates none of the videos; their ids: scene"),
     ):
         code, out, err = tsm_run(video, *arguments)
@@ -383,6 +383,8 @@ def test_a_video_that_breaks_off_gives_its_first_part(tsm_run: Command, tmp_path
     ("arguments", "words"),
     [
         ([], "no video given; try: tsm-run VIDEO, or tsm-run --demo"),
+        (["--demo", "-o", "demo.eaf"], "--demo takes no other option, got --output"),
+        (["--demo", "v.mp4"], "--demo takes no other option, got a video"),
         (["scene.mp4", "--frobnicate"], "--frobnicate"),
         (["scene.mp4", "--format", "xml"], "'xml' is not one of"),
         (["scene.mp4", "--min-score", "2"], "--min-score"),
@@ -394,7 +396,8 @@ def test_a_video_that_breaks_off_gives_its_first_part(tsm_run: Command, tmp_path
         (["scene.mp4", "--batch", "0"], "--batch"),
         (["scene.mp4", "-o", "nowhere/out.json"], "--output nowhere/out.json: there is no folder nowhere"),
         (["scene.mp4", "-o", ""], "--output is empty"),
-        (["scene.mp4", "-o", "./scene.mp4"], "would replace the video"),
+        (["scene.mp4", "-o", "./scene.mp4", "--format", "json"], "would replace the video"),
+        (["scene.mp4", "-o", "a.dat"], "--output a.dat: no format has the suffix .dat; known: .json"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(

@@ -31,13 +31,20 @@ TWO = [*ONE, VideoInput(Path("b.mp4"), "b")]
         ("a.txt", None, "audacity"),
         ("a.txt", "csv", "csv"),
         ("a.csv", "kaggle", "kaggle"),
-        ("a.dat", None, "json"),
+        ("/dev/stdout", None, "json"),
     ],
 )
 def test_the_format_is_the_one_asked_for_else_that_of_the_name(
     output: str | None, asked: Format | None, chosen: Format
 ) -> None:
     assert choose_format(output, asked) == chosen
+
+
+@pytest.mark.parametrize("name", ["a.dat", "a.csv.gz"])
+def test_a_suffix_of_no_format_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"--output {name}: no format has the suffix .*known: \.json"):
+        choose_format(name, None)
+    assert choose_format(name, "vtt") == "vtt"
 
 
 @pytest.mark.parametrize(
