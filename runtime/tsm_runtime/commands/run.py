@@ -62,6 +62,7 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    scratch: options.ScratchSize = 8.0,
     metrics: options.Metrics = None,
     log_json: options.LogJson = False,
     isolate: options.Isolate = False,
@@ -160,6 +161,7 @@ def tsm_run(
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
         metrics=metrics,
+        scratch_gibibytes=scratch,
         isolation=Limits(memory_mebibytes=memory_limit, seconds=time_limit)
         if isolate or memory_limit is not None or time_limit is not None
         else None,

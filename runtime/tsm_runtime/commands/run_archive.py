@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.archive.choice import ArchiveOptions
+from tsm_runtime.archive.cloud import is_remote
 from tsm_runtime.archive.settings import Settings
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.commands.file_request import FileRequest
@@ -29,7 +30,9 @@ def into_folder(request: FileRequest) -> bool:
 
 def is_archive(request: FileRequest) -> bool:
     """Whether records are kept: the output is a folder, and an input is one or a list, or a flag says so."""
-    from_many = any(video.startswith("@") or Path(video).is_dir() for video in request.videos)
+    from_many = any(
+        video.startswith("@") or is_remote(video) or Path(video).is_dir() for video in request.videos
+    )
     return into_folder(request) and (from_many or request.archive != ArchiveOptions())
 
 
@@ -60,6 +63,7 @@ def run_settings(
         "backend": backend.backend,
         "precision": backend.precision,
         "hwdec": request.hwdec,
+        "rate": options.rate,
         "format": choose_format(request.output, request.format),
         "label_map": request.label_map and request.label_map.read_text(errors="replace"),
         **asdict(overrides),

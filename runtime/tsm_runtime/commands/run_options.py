@@ -264,6 +264,10 @@ Workers = Annotated[int, typer.Option(help="--ray: actors; 0: as many as there i
 WorkerCpus = Annotated[float, typer.Option(help="--ray: cores of each actor")]
 WorkerGpus = Annotated[float, typer.Option(help="--ray: GPUs of each actor", min=0)]
 
+ScratchSize = Annotated[
+    float, typer.Option(help="GiB for copies of videos from s3://, gs:// and https://", min=0.001)
+]
+
 # --- Watching a run.
 Metrics = Annotated[
     str | None,

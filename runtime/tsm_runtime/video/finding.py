@@ -44,7 +44,10 @@ not unique."""
 
 
 def list_inputs(
-    paths: Sequence[Path], video_id: str | None = None, ids: Ids = "stem"
+    paths: Sequence[Path],
+    video_id: str | None = None,
+    ids: Ids = "stem",
+    listed: Mapping[Path, Sequence[Path]] | None = None,
 ) -> tuple[list[VideoInput], list[VideoError]]:
     """Return the videos to run on, folders replaced by the videos in them, and what is wrong with the others.
 
@@ -54,6 +57,7 @@ def list_inputs(
         paths: files and folders; folders are searched at any depth, in order of name, hidden files left out.
         video_id: name of the video, if there is just one.
         ids: how the others are named.
+        listed: the videos of folders that are not on this machine.
 
     Raises:
         UsageError: two videos with the same id, or an id for several videos.
@@ -61,8 +65,11 @@ def list_inputs(
     videos: dict[Path, Path] = {}
     errors = []
     for path in paths:
-        found = _videos_in(path) if is_folder(path) else [path]
-        videos |= {video: path if is_folder(path) else path.parent for video in found if video not in videos}
+        elsewhere = (listed or {}).get(path)
+        is_one = elsewhere is None and not is_folder(path)
+        found = [path] if is_one else [*(elsewhere if elsewhere is not None else _videos_in(path))]
+        root = path.parent if is_one or found == [path] else path
+        videos |= {video: root for video in found if video not in videos}
         if not found:
             looked_for = " ".join(VIDEO_SUFFIXES)
             errors.append(VideoError(f"{path}: no video in this folder (looked for {looked_for})"))
