@@ -16,8 +16,12 @@ from tsm_runtime.terminal import is_terminal
 
 app = new_app()
 
+_EXAMPLES = """tsm-run video.mp4 --model bundle -o video.json
+tsm-run recordings/ --model bundle --output results/ --format csv
+tsm-run --capture data/360x --model panoramic --model third_person -o fused.json"""
 
-@command(app)
+
+@command(app, examples=_EXAMPLES)
 def tsm_run(
     context: typer.Context,
     videos: options.Videos = None,

@@ -16,6 +16,7 @@ from tsm_runtime.archive.cloud import is_remote
 from tsm_runtime.archive.settings import Settings
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.commands.file_request import FileRequest
+from tsm_runtime.commands.run_captures import AUTO
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.models.choice import BackendRequest
@@ -71,9 +72,9 @@ def run_settings(
     if len(members) > 1:
         settings["fusion"] = describe_fusion(options.fusion)
     if request.captures is not None:
-        settings["offsets"] = request.captures.offsets and request.captures.offsets.read_text(
-            errors="replace"
-        )
+        offsets = request.captures.offsets
+        if offsets is not None:
+            settings["offsets"] = "auto" if offsets == AUTO else offsets.read_text(errors="replace")
     built: dict[str, object] = msgspec.to_builtins(settings, str_keys=True)
     return built
 

@@ -203,7 +203,12 @@ class _Run:
 
     def _begin(self, given: VideoInput) -> _Video:
         seeing = [number for number, member in enumerate(self._members) if member.view == given.view]
-        video = _Video(given, {n: MemberScores(self._members[n].frame_stream()) for n in seeing})
+        members = {number: self._members[number] for number in seeing}
+        scores = {
+            number: MemberScores(member.frame_stream(), member.sound_stream(given.path))
+            for number, member in members.items()
+        }
+        video = _Video(given, scores)
         self._decoding.start(video, lambda: self._read(video))
         return video
 
