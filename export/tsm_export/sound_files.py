@@ -16,10 +16,10 @@ from tsm_export.graphs.parity import (
     Outputs,
     Signature,
     name_outputs,
-    open_session,
     report_parity,
     require_signature,
 )
+from tsm_export.graphs.session import open_session
 from tsm_export.request import DEFAULT_OPSET, ExportRequest
 from tsm_runtime.bundle.manifest import Manifest, ModelFile, ParityReport, SoundInfo, sha256
 from tsm_runtime.errors import UsageError
