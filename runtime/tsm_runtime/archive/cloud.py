@@ -56,7 +56,8 @@ def _open_store(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise BackendError(f"{shown(url)} needs fsspec: pip install 'tsm-tal[cloud]'") from error
     try:
-        store, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        find: Any = fsspec.core.url_to_fs
+        store, path = find(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise BackendError(f"{shown(url)}: {_reason(error, url)}") from error
     return store, path
