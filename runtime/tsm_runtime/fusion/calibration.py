@@ -1,8 +1,8 @@
 """Calibration of a member's confidences by temperature.
 
-A score p is treated as a probability, so the temperature acts on its logit: sigmoid(log(p / (1 - p)) / T), the
-two-class case of Guo, Pleiss, Sun, Weinberger 2017 (arXiv 1706.04599). T > 1 corrects an over-confident member,
-T < 1 an under-confident one; the order of a member's segments does not change.
+A score p is treated as a probability, so the temperature acts on its logit: sigmoid(log(p / (1 - p)) / T),
+the two-class case of Guo, Pleiss, Sun, Weinberger 2017 (arXiv 1706.04599). T > 1 corrects an over-confident
+member, T < 1 an under-confident one; the order of a member's segments does not change.
 """
 
 from __future__ import annotations

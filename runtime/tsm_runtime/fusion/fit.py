@@ -4,9 +4,10 @@ The search maximises the average mAP of `evaluation.evaluate`. It evaluates no f
 once. The clusters of merged candidates and the true instances that they reach are cached for each (threshold,
 set of candidates), so that another set of weights costs little more than sorting its confidences.
 
-The reported gain is not biased by the search: "cross-validated" fits on all folds but one, fuses the videos of
-the remaining fold, and evaluates all videos fused this way together. Its difference to the best single member
-and to equal weights comes with a 95 % interval of a paired bootstrap: both use the same resampled videos.
+The reported gain is not biased by the search: "cross-validated" fits on all folds but one, fuses the videos
+of the remaining fold, and evaluates all videos fused this way together. Its difference to the best single
+member and to equal weights comes with a 95 % interval of a paired bootstrap: both use the same resampled
+videos.
 """
 
 from __future__ import annotations

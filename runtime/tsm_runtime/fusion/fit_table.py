@@ -1,7 +1,7 @@
 """Candidates and true instances of validation videos as one table, and the mAP of fusions of it.
 
-The figures equal those of `evaluation.evaluate`, without files: pairs of fused segments and instances are found
-once and reused in every trial in which only confidences change.
+The figures equal those of `evaluation.evaluate`, without files: pairs of fused segments and instances are
+found once and reused in every trial in which only confidences change.
 """
 
 from __future__ import annotations

@@ -192,8 +192,9 @@ def fuse_results(
 ) -> Result:
     """Fuse the results of members for one video.
 
-    Data about the video combine the most cautious values of the members: complete only if all are, the gaps of
-    all members, the largest number of corrupt frames; interval length and number are those of the finest grid.
+    Data about the video combine the most cautious values of the members: complete only if all are, the gaps
+    of all members, the largest number of corrupt frames; interval length and number are those of the finest
+    grid.
 
     Args:
         results: one for each member; None for a member without a result.
