@@ -22,6 +22,7 @@ from tsm_export import onnx_models as onnx_files
 from tsm_export import plans
 from tsm_export.commands import export as cli
 from tsm_export.export import export_bundle, newest_checkpoint
+from tsm_export.graphs.frame_outputs import add_frame_outputs
 from tsm_export.graphs.from_checkpoint import HALF_WEIGHTS_TOLERANCE, compare, export_fp32, halve_weights
 from tsm_export.graphs.half import to_half
 from tsm_export.graphs.parity import PARITY_BATCH_SIZES
@@ -272,12 +273,13 @@ def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path
     manifest = bundle.manifest
     assert manifest == written
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "MODEL_CARD.md",
         "manifest.json",
         "model.fp32.onnx",
         "preprocess.onnx",
     ]
-    assert bundle.model_bytes("model.fp32.onnx") == graph
-    assert manifest.files["model.fp32.onnx"].sha256 == sha256(graph)
+    assert bundle.model_bytes("model.fp32.onnx") == add_frame_outputs(graph)
+    assert manifest.files["model.fp32.onnx"].sha256 == sha256(add_frame_outputs(graph))
     assert (manifest.action_labels, manifest.scene_labels) == (ACTIONS, ("hall", "park"))
     assert manifest.clip_spec == checkpoint.config.clip_spec
     assert (manifest.head, manifest.backbone, manifest.shift) == ("softmax", "mobilenet_v2", True)
@@ -469,15 +471,15 @@ def test_fp16_beside_fp32(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "bundle", "--engine", "fp16")
-    assert code == 0
+    assert code == 0, said
     assert [line.split()[0] for line in said.splitlines()[1:]] == [
         "model.fp32.onnx",
         "model.fp16.onnx",
         "preprocess.onnx",
     ]
     bundle = load_bundle(tmp_path / "bundle")
-    assert bundle.model_bytes("model.fp32.onnx") == graph
-    assert bundle.model_bytes("model.fp16.onnx") == to_half(graph)
+    assert bundle.model_bytes("model.fp32.onnx") == add_frame_outputs(graph)
+    assert bundle.model_bytes("model.fp16.onnx") == add_frame_outputs(to_half(graph))
     half = bundle.manifest.files["model.fp16.onnx"]
     assert half.precision == "fp16"
     assert half.parity is not None
@@ -549,6 +551,7 @@ def test_a_plan_for_which_there_is_no_room_is_left_out(
         for name in ("model.fp32", "preprocess")
     ]
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "MODEL_CARD.md",
         "manifest.json",
         "model.fp32.onnx",
         "preprocess.onnx",

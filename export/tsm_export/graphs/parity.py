@@ -56,12 +56,18 @@ def name_outputs(names: Iterable[str], values: Iterable[npt.ArrayLike]) -> Outpu
     return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
 
-def report_parity(pairs: Iterable[tuple[Outputs, Outputs]], *, tolerance: float) -> ParityReport:
+def report_parity(
+    pairs: Iterable[tuple[Outputs, Outputs]],
+    *,
+    tolerance: float,
+    factors: Mapping[str, float] | None = None,
+) -> ParityReport:
     """Compare what PyTorch and an exported graph say of the `parity_batches`.
 
     Args:
         pairs: for each batch, what is expected and what the graph gives.
         tolerance: largest allowed difference of a probability.
+        factors: of the tolerance, by output; 1 where none is given.
 
     Raises:
         CheckError: a shape differs, a value is not finite, or a probability differs by more than the
@@ -79,7 +85,7 @@ def report_parity(pairs: Iterable[tuple[Outputs, Outputs]], *, tolerance: float)
         tolerance=tolerance,
         top1_agreement={name: float(np.concatenate(same).mean()) for name, same in agreements.items()},
     )
-    _require_parity(report)
+    _require_parity(report, factors or {})
     return report
 
 
@@ -91,10 +97,11 @@ def _max_error(name: str, expected: npt.NDArray[np.float32], got: npt.NDArray[np
     return float(np.abs(expected - got).max())
 
 
-def _require_parity(report: ParityReport) -> None:
+def _require_parity(report: ParityReport, factors: Mapping[str, float]) -> None:
     for name, error in report.max_abs_error.items():
-        if error > report.tolerance:
+        allowed = report.tolerance * factors.get(name, 1.0)
+        if error > allowed:
             raise CheckError(
                 f"{name}: the exported graph differs from PyTorch by {error:.2e}, allowed is"
-                f" {report.tolerance:g}; nothing was written"
+                f" {allowed:.2g}; nothing was written"
             )

@@ -72,6 +72,7 @@ def fuse_and_write(request: FuseRequest) -> None:
     """
     ensemble = _ensemble(request)
     _check_output(request)
+    _check_format(request)
     members, table = _read_members(request, ensemble)
     for member, entry in zip(members, ensemble.members, strict=True):
         _check_calibration(member, entry.temperature)
@@ -143,9 +144,16 @@ def _check_output(request: FuseRequest) -> None:
         raise UsageError(f"--output {path} is a folder; give the name of a file")
     if not is_folder(path.parent):
         raise UsageError(f"--output {path}: there is no folder {path.parent}")
-    if request.format is None and known_format_of(path.name) not in (None, "json", "csv"):
+
+
+def _check_format(request: FuseRequest) -> None:
+    if request.output in (None, "-") or request.format is not None:
+        return
+    name = Path(str(request.output)).name
+    if known_format_of(name) not in (None, "json", "csv"):
         raise UsageError(
-            f"--output {path}: tsm-fuse writes JSON and CSV; name it .json or .csv, or give --format"
+            f"--output {request.output}: tsm-fuse writes JSON and CSV; name it .json or .csv,"
+            " or give --format"
         )
 
 

@@ -122,14 +122,14 @@ def check_output(output: str | None, inputs: Sequence[VideoInput], format_: Form
     """
     if output == "":
         raise UsageError("--output is empty; give a file, a folder, or - for standard output")
+    path = Path(output or "-")
+    if any(path.resolve() == video.path.resolve() for video in inputs):
+        raise UsageError(f"--output {output}: would replace the video; choose another name")
     _check_one_file(output, len(inputs), choose_format(output, format_))
     if output is None or output == "-":
         return
-    path = Path(output)
     if not means_folder(output) and not is_folder(path.parent):
         raise UsageError(f"--output {output}: there is no folder {path.parent}")
-    if any(path.resolve() == video.path.resolve() for video in inputs):
-        raise UsageError(f"--output {output}: would replace the video; choose another name")
 
 
 def check_second_output(

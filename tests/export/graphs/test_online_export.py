@@ -125,7 +125,7 @@ def assert_frame_by_frame_equals_clip_wise(found: Exported) -> None:
             scorer.reset()
             for place in range(NUM_FRAMES):
                 scores = scorer.push(clips[:, place])
-            for value, want in zip(scores, clip_wise(found.checkpoint, clips), strict=True):
+            for value, want in zip(scores[:2], clip_wise(found.checkpoint, clips), strict=True):
                 assert value is not None
                 np.testing.assert_allclose(value, want, atol=TOLERANCE)
             said.append(scores.action)

@@ -24,14 +24,13 @@ from tensorrt_contract import BINDINGS, CONTRACTS, ContractModule, contract_modu
 import tsm_runtime
 
 RUNTIME = Path(tsm_runtime.__file__).parent
-SOURCES = [*sorted(RUNTIME.glob("engines/*.py")), *sorted(RUNTIME.glob("gpu/*.py"))]
-SOURCES += [RUNTIME / "backends" / name for name in ("tensorrt.py", "tensorrt_drawer.py")]
+SOURCES = sorted(path for part in ("tensorrt", "cuda") for path in RUNTIME.glob(f"backends/{part}/*.py"))
 OTHER_OBJECTS = {
-    "engines/inspector.py": {"layer.get", "layer.inputs", "layer.kind", "layer.outputs", "tensor.items"},
-    "engines/options.py": {"engine"},
-    "engines/rebuild.py": {"engine"},
-    "gpu/device_clips.py": {"context"},
-    "gpu/pycuda_memory.py": {"context"},
+    "tensorrt/inspector.py": {"layer.get", "layer.inputs", "layer.kind", "layer.outputs", "tensor.items"},
+    "tensorrt/build_options.py": {"engine"},
+    "tensorrt/rebuild.py": {"engine"},
+    "cuda/device_clips.py": {"context"},
+    "cuda/pycuda_memory.py": {"context"},
 }
 """Where a name below holds, or may hold too, something that is not TensorRT's."""
 TENSORRT = [name for name in CONTRACTS if name.startswith("tensorrt-")]

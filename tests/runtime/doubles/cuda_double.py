@@ -334,7 +334,7 @@ class FakeDevice:
     def _buffer(self, num_bytes: int, kind: str) -> FakeBuffer:
         garbage = np.full(num_bytes, 0xCD, np.uint8)
         buffer = FakeBuffer(self, self._next_address, garbage, kind)
-        self._next_address += -(-num_bytes // 256) * 256 + 256
+        self._next_address += -(-num_bytes // 512) * 512 + 512
         return self.take(kind, buffer)  # type: ignore[no-any-return]
 
     def _called(self, call: str) -> None:

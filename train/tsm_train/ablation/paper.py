@@ -67,8 +67,12 @@ PAPER_TABLE = (
 
 
 def coinciding(config: Config, task: str) -> PaperRow | None:
-    """Return the paper's row of the same task, backbone and interval: with shift, without temporal head."""
+    """Return the paper's row of the same task, backbone and interval.
+
+    The paper's models have shift and one view, and neither a temporal head nor sound.
+    """
     wanted = (task, config.model.backbone, config.clip.interval_seconds)
-    if not config.model.shift or config.head is not None:
+    ours = config.head is not None or config.audio is not None or len(config.data.views) > 1
+    if not config.model.shift or ours:
         return None
     return next((r for r in PAPER_TABLE if (r.task, r.backbone, r.interval_seconds) == wanted), None)

@@ -5,7 +5,7 @@ The same video is played as so many streams, each at its own pace as a camera gi
 machine was too slow; `delay_ms` is from the arrival of the frame that ends a segment to its line; `cpu` is
 processor time by wall time. The last line is one JSON object.
 
-    python benchmarks/streams.py VIDEO --streams 8 --seconds 30 --precision int8
+    python benchmarks/live_streams.py VIDEO --streams 8 --seconds 30 --precision int8
 """
 
 from __future__ import annotations
