@@ -64,7 +64,8 @@ def test_help_keeps_the_order_of_parameters_and_fields() -> None:
     text = CliRunner().invoke(app_that_records([]), ["--help"]).output
     places = [text.index(name) for name in ("--first", "--width", "--tag", "--last")]
     assert places == sorted(places)
-    assert "columns" in text and "[default: 4" in text
+    assert "columns" in text
+    assert "[default: 4" in text
 
 
 def test_two_options_of_one_name_are_an_error() -> None:
