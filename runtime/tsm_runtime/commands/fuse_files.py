@@ -40,6 +40,7 @@ def fuse_and_write(request: FuseRequest, *, quiet: bool) -> None:
     """
     ensemble = _ensemble(request)
     _check_output(request)
+    _check_format(request)
     members, table = _read_members(request, ensemble, quiet=quiet)
     for member, entry in zip(members, ensemble.members, strict=True):
         _check_calibration(member, entry.temperature)
@@ -111,6 +112,13 @@ def _check_output(request: FuseRequest) -> None:
         raise UsageError(f"--output {path} is a folder; give the name of a file")
     if not is_folder(path.parent):
         raise UsageError(f"--output {path}: there is no folder {path.parent}")
+
+
+def _check_format(request: FuseRequest) -> None:
+    """Refuse an output for segments whose name means a format that tsm-fuse does not write."""
+    if request.output is None or request.output == "-":
+        return
+    path = Path(request.output)
     if request.format is None and known_format_of(path.name) not in (None, "json", "csv"):
         raise UsageError(
             f"--output {path}: tsm-fuse writes JSON and CSV; name it .json or .csv, or give --format"
