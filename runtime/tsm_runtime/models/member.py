@@ -43,9 +43,13 @@ class Member:
     head: TemporalHead | None = None
     decoding: Decoding | None = None
 
-    def frame_stream(self) -> FrameStream | None:
-        """Return what scores the frames of one video; None where segments are made of clips."""
-        return None if self.decoding is None else FrameStream.of(self.spec, self.head)
+    def frame_stream(self, *, at_once: bool = False) -> FrameStream | None:
+        """Return what scores the frames of one video; None where segments are made of clips.
+
+        Args:
+            at_once: as in `FrameStream.of`.
+        """
+        return None if self.decoding is None else FrameStream.of(self.spec, self.head, at_once=at_once)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
