@@ -199,6 +199,8 @@ def stream(
     That is at most an interval after its end, and the time that the machine takes. A window adds half of what
     it has beyond the interval, smoothing half its width (rounded up to whole strides), and an ensemble waits
     until no overlapping candidate is open.
+    Where the model's segments are made of the scores of frames, they are decoded with a bounded look-ahead
+    (`LiveOptions.lookahead_seconds`), and the first event states the delay.
 
     Args:
         source: `rtsp://...` and other addresses, `/dev/video0`, `-` (standard input) or a file.

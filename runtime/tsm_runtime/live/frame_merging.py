@@ -8,7 +8,8 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import OnlineBackend
 from tsm_runtime.models.member import Member
 from tsm_runtime.results import FrameScores
-from tsm_runtime.segments.decoding.lookahead import FrameDecoder, Lag, Rows
+from tsm_runtime.segments.decoding.lookahead import FrameDecoder, Lag
+from tsm_runtime.segments.decoding.runs import Rows
 from tsm_runtime.segments.merging import MergedSegment
 
 

@@ -141,4 +141,4 @@ def test_the_decoding_of_a_bundle_makes_the_segments(tsm_live: Command) -> None:
 
 def test_a_look_ahead_out_of_range_is_refused(tsm_live: Command) -> None:
     code, _, err = tsm_live("a.mp4", "--lookahead", "601")
-    assert (code, err) == (2, "error: lookahead 601: expected 0 to 600 seconds\n")
+    assert (code, err) == (2, "tsm-live: lookahead 601: expected 0 to 600 seconds\n")
