@@ -130,6 +130,7 @@ def timed(work: Callable[[], None]) -> tuple[float, float]:
 def with_cluster(work: Callable[[str], None]) -> None:
     """Do some work beside a cluster of two nodes with one core each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machine
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 100 * 2**20}

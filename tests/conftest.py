@@ -23,6 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900))
 
 
+@pytest.fixture(autouse=True)
+def _installed_from_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages name the package, not the folder of this checkout."""
+    monkeypatch.setattr("tsm_runtime.commands.installing.installed_from", lambda: (False, "tsm-tal"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the small data sets beside the repository (TSM_SHARED_DATA names another place)."""

@@ -14,11 +14,13 @@ from tsm_export.model_card import MODEL_CARD, model_card
 from tsm_export.onnx_models import onnx_files
 from tsm_export.plans import NewPlan, plan_libraries, plans
 from tsm_export.request import ExportRequest
+from tsm_export.sound_files import find_sound, sound_file, with_sound
 from tsm_runtime._version import __version__
 from tsm_runtime.bundle.bundle import CLIP_MODEL
 from tsm_runtime.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
+from tsm_runtime.models.sound_branch import SOUND_MODEL
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
 
@@ -79,6 +81,9 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
         if head is not None:
             described = head_files(head, request, models[CLIP_MODEL][1].sha256)
             models |= described.files
+        sound = find_sound(checkpoint, checkpoint_path, request)
+        if sound is not None:
+            models[SOUND_MODEL] = sound_file(sound, request)
         files = {name: file for name, (_, file) in models.items()}
         for name, (data, _) in models.items():
             (folder / name).write_bytes(data)
@@ -92,6 +97,8 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
         manifest = _describe(checkpoint, checkpoint_path, files, frame_outputs=request.frame_outputs)
         if described is not None:
             manifest = with_head(manifest, described)
+        if sound is not None:
+            manifest = with_sound(manifest, sound, models[CLIP_MODEL][1].sha256)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     return Exported(manifest=manifest, problems=tuple(problems), warnings=tuple(warnings))

@@ -433,11 +433,10 @@ def test_the_command(
     os.utime(older, (1, 1))
     code, said = tsm_export(monkeypatch, capsys)
     assert code == 0
-    first, second, half, third = said.splitlines()
+    first, second, third = said.splitlines()
     assert first == "runs/random/best.safetensors -> bundle"
     assert second.startswith("  model.fp32.onnx (")
     assert "largest difference from PyTorch at batches (2, 3): action_scores " in second
-    assert half.startswith("  model.fp16.onnx (")
     assert third.startswith("  preprocess.onnx (")
     code, _ = tsm_export(monkeypatch, capsys, stored, "--engine", "fp32")  # over the existing bundle
     assert code == 0

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tsm_runtime.audio.patches import SoundSpec
 from tsm_runtime.bundle.manifest import ShiftDirection
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
@@ -248,6 +249,46 @@ class HeadConfig(_Section, frozen=True):
     """A training window plays up to so many times as fast or as slow; 1: at its own speed."""
 
 
+class AudioConfig(_Section, frozen=True):
+    """The sound branch: a small network over log-mel frames, whose features join those of the pictures.
+
+    It is trained after the backbone, on features that are computed once. Without sound the scores are those
+    of the pictures.
+    """
+
+    channels: Literal[1, 2] = 1
+    """2: also by how much the left channel is louder than the right one."""
+    window_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0
+    """Of sound around the middle of an interval."""
+    num_bands: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
+    """Of the mel scale, from 125 to 7500 Hz."""
+    track: str = ""
+    """Number of the audio track from 0, or its language; empty: the best one."""
+    epochs: Count = 30
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 64
+    """Intervals of a step."""
+    learning_rate: Positive = 0.003
+    """Largest of the cycle."""
+    weight_decay: NotNegative = 0.01
+    width: Annotated[int, msgspec.Meta(ge=4)] = 16
+    """Channels of the first convolution."""
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.3
+    picture_dropout: Share = 0.3
+    """Share of the training intervals of which only the sound is used (modality dropout)."""
+    pretrained: str = ""
+    """`audio.safetensors` of another run, whose convolutions are taken over; empty: random weights."""
+
+    @property
+    def spec(self) -> SoundSpec:
+        """How sound is cut, as the runtime knows it."""
+        return SoundSpec(
+            channels=self.channels,
+            window_seconds=self.window_seconds,
+            num_bands=self.num_bands,
+            track=self.track,
+        )
+
+
 class StoreConfig(_Section, frozen=True):
     """Frames that are decoded once and kept in `data.cache`."""
 
@@ -273,12 +314,18 @@ class Config(_Section, frozen=True):
     store: StoreConfig = StoreConfig()
     head: HeadConfig | None = None
     """Without this section no temporal head is trained."""
+    audio: AudioConfig | None = None
+    """Without this section sound is not used."""
 
     def __post_init__(self) -> None:
         if 0 < self.store.size < self.clip.size:
             raise ValueError(
                 f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
             )
+        if self.head is not None and self.audio is not None:
+            raise ValueError("[head] and [audio] do not go together yet: leave one of them out")
+        if self.audio is not None and self.clip.window_seconds > self.clip.interval_seconds:
+            raise ValueError("clip.window_seconds with [audio]: set it to 0, or leave [audio] out")
         if self.train.logit_adjustment and self.model.head == "sigmoid":
             raise ValueError(
                 "train.logit_adjustment is for a softmax head; leave it out with model.head sigmoid"
@@ -390,7 +437,7 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
     def absolute(text: str) -> str:
         return str((folder / Path(text).expanduser()).resolve()) if text else ""
 
-    data, model = config.data, config.model
+    data, model, audio = config.data, config.model, config.audio
     return msgspec.structs.replace(
         config,
         data=msgspec.structs.replace(
@@ -400,4 +447,7 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         model=model
         if model.pretrained in ("", "imagenet", "demo")
         else msgspec.structs.replace(model, pretrained=absolute(model.pretrained)),
+        audio=None
+        if audio is None
+        else msgspec.structs.replace(audio, pretrained=absolute(audio.pretrained)),
     )

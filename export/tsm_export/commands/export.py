@@ -25,7 +25,7 @@ def tsm_export(
         list[str] | None,
         typer.Option(
             help="precision: fp32, fp16 or int8; may be given several times, fp32 is always written"
-            " [default: fp32, and fp16 for GPUs]"
+            " [default: fp32]"
         ),
     ] = None,
     target: Annotated[
@@ -99,7 +99,7 @@ def tsm_export(
     from tsm_runtime.backends.tensorrt.build_options import BuildOptions, parse_batch
 
     request = ExportRequest(
-        engines=checked_engines(engine or ("fp32", "fp16")),
+        engines=checked_engines(engine or ("fp32",)),
         targets=checked_targets(target or ()),
         half_weights=half_weights,
         calibrate=calibrate,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tsm_runtime.archive.records import Content, Record, content_of, file_sha256, find_done
 from tsm_runtime.archive.settings import Settings, describe_change
@@ -59,12 +60,20 @@ class Choice:
     notes: Sequence[str] = ()
 
 
-def contents_of(plan: CapturePlan, *, checksum: bool = False) -> tuple[Content, ...]:
+class ContentOf(Protocol):
+    """As `records.content_of`."""
+
+    def __call__(self, path: Path, *, checksum: bool = False) -> Content: ...  # noqa: D102
+
+
+def contents_of(
+    plan: CapturePlan, *, checksum: bool = False, content: ContentOf = content_of
+) -> tuple[Content, ...]:
     """Return the contents of a plan's videos; those of files that are not there are left out."""
     found = []
     for video, _ in plan.begins:
         try:
-            found.append(content_of(video.path, checksum=checksum))
+            found.append(content(video.path, checksum=checksum))
         except OSError:
             continue
     return tuple(found)
@@ -77,6 +86,7 @@ def choose_plans(
     options: ArchiveOptions,
     settings: tuple[str, Settings],
     folder: Path,
+    content: ContentOf = content_of,
 ) -> Choice:
     """Return which plans are to be run.
 
@@ -88,13 +98,14 @@ def choose_plans(
         options: how the folder is continued.
         settings: of this run, and their hash.
         folder: of the records.
+        content: identifies the content of a file.
     """
     todo, done, failed, contents = [], [], [], {}
     changed: list[str] = []
     other: dict[str, list[str]] = {}
     for plan in plans:
         own = records.get(plan.capture_id, ()) if options.continues else ()
-        now = contents_of(plan, checksum=options.checksum and bool(own))
+        now = contents_of(plan, checksum=options.checksum and bool(own), content=content)
         contents[plan.capture_id] = now
         found = find_done(own, settings[0], now, checksum=options.checksum)
         if found is not None and found.status == "failed" and not options.retry_failed:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from tsm_runtime.archive.choice import ArchiveOptions, Choice, choose_plans, contents_of
+from tsm_runtime.archive.choice import ArchiveOptions, Choice, ContentOf, choose_plans, contents_of
+from tsm_runtime.archive.cloud import as_address
 from tsm_runtime.archive.lock import locked
 from tsm_runtime.archive.records import (
     RECORDS_FOLDER,
     Content,
     Record,
     RecordWriter,
+    content_of,
     file_sha256,
     read_records,
     records_path,
@@ -68,6 +70,7 @@ class Ledger:
     settings: str
     choice: Choice
     num_plans: int
+    content: ContentOf
     _records: RecordWriter
     _failures: RecordWriter
     _begun: float = field(default_factory=time.monotonic)
@@ -90,7 +93,7 @@ class Ledger:
             self.fail(plan, failure_reason(outcome))
             return None
         before = self.choice.contents[plan.capture_id]
-        if _unsummed(contents_of(plan)) != _unsummed(before):
+        if _unsummed(contents_of(plan, content=self.content)) != _unsummed(before):
             reason = "the file changed while the run was going on; --retry-failed runs it again"
             self.fail(plan, reason)
             return f"{plan.named.path}: {reason}"
@@ -111,7 +114,12 @@ class Ledger:
         self._num_failed += 1
         when = self._write("failed", plan, self.choice.contents[plan.capture_id], reason=reason)
         self._failures.write(
-            {"video": plan.capture_id, "path": str(plan.named.path), "reason": reason, "when": when}
+            {
+                "video": plan.capture_id,
+                "path": as_address(str(plan.named.path)),
+                "reason": reason,
+                "when": when,
+            }
         )
 
     def summary(self) -> Summary:
@@ -142,7 +150,7 @@ class Ledger:
     def _summed(self, plan: CapturePlan, contents: tuple[Content, ...]) -> tuple[Content, ...]:
         if not self.options.checksum or all(content.sha256 for content in contents):
             return contents
-        return contents_of(plan, checksum=True)
+        return contents_of(plan, checksum=True, content=self.content)
 
     def _write(self, status: str, plan: CapturePlan, contents: tuple[Content, ...], **more: object) -> str:
         when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -158,6 +166,7 @@ def open_ledger(
     options: ArchiveOptions,
     settings: Settings,
     format_: Format,
+    content: ContentOf = content_of,
 ) -> Iterator[Ledger]:
     """Lock an output folder, choose what is to be run, and keep the books while the block runs.
 
@@ -167,6 +176,7 @@ def open_ledger(
         options: how the folder is continued.
         settings: of the run.
         format_: of the results.
+        content: identifies the content of a file.
 
     Raises:
         UsageError: another run writes to the folder.
@@ -184,7 +194,7 @@ def open_ledger(
         if options.shard.count == 1:
             _remove_leftovers(folder)
         records = read_records(held)
-        choice = choose_plans(own, records, outputs, options, (name, settings), held)
+        choice = choose_plans(own, records, outputs, options, (name, settings), held, content)
         ledger = Ledger(
             folder=folder,
             options=options,
@@ -192,6 +202,7 @@ def open_ledger(
             settings=name,
             choice=choice,
             num_plans=len(own),
+            content=content,
             _records=RecordWriter(records_path(held, options.shard)),
             _failures=_begin_failures(folder / f"failures{options.shard.suffix}.jsonl", own, choice),
         )
@@ -209,7 +220,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) -> RecordWriter:
     """Write the failures that stay, and return what takes further ones."""
-    paths = {plan.capture_id: str(plan.named.path) for plan in plans}
+    paths = {plan.capture_id: as_address(str(plan.named.path)) for plan in plans}
     lines = [
         msgspec.json.encode({"video": r.id, "path": paths[r.id], "reason": r.reason, "when": r.when})
         for r in choice.failed
@@ -221,7 +232,7 @@ def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) ->
 def failure_reason(outcome: CaptureOutcome) -> str:
     """Return why a video or capture gave no result."""
     errors = [str(video.error) for video in outcome.videos if video.error is not None]
-    return "; ".join(errors) or "no video of it gave a result"
+    return as_address("; ".join(errors)) or "no video of it gave a result"
 
 
 def _unsummed(contents: tuple[Content, ...]) -> tuple[Content, ...]:

@@ -52,7 +52,6 @@ def require_ray() -> Any:
         BackendError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         import ray
         import ray.data
@@ -74,6 +73,7 @@ def connected(options: RayOptions) -> Generator[Any]:
         return
     address = None if options.address == "local" else options.address
     more = {"include_dashboard": False} if address is None else {}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **more)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:

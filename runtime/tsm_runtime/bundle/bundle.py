@@ -159,6 +159,7 @@ def _check(manifest: Manifest, path: Path) -> None:
         if Path(name).name != name or name == "..":
             raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
     _check_temporal_head(manifest, path)
+    _check_sound(manifest, path)
     try:
         _ = manifest.clip_spec, manifest.segment_rules
     except (ValueError, OverflowError) as error:
@@ -179,6 +180,22 @@ def _check_head(manifest: Manifest, path: Path) -> None:
         )
     if num_thresholds != len(labels):
         raise BundleError(f"{path}: {num_thresholds} thresholds for {len(labels)} action_labels")
+
+
+def _check_sound(manifest: Manifest, path: Path) -> None:
+    if manifest.sound is None:
+        return
+    if not manifest.feature_dim or manifest.decoding is not None:
+        raise BundleError(
+            f"{path}: a sound branch needs models with features of frames, and segments made of clips; export"
+            " the bundle again"
+        )
+    backbone = manifest.files.get(CLIP_MODEL)
+    if backbone is None or backbone.sha256.lower() != manifest.sound.backbone_sha256.lower():
+        raise BundleError(
+            f"{path}: the sound branch was trained on the features of another backbone (SHA-256"
+            f" {manifest.sound.backbone_sha256[:12]}) than {CLIP_MODEL}; export both from one run"
+        )
 
 
 def _check_temporal_head(manifest: Manifest, path: Path) -> None:

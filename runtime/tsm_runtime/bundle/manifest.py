@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from tsm_runtime.audio.patches import SoundSpec
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
@@ -18,7 +19,7 @@ MANIFEST = "manifest.json"
 FORMAT_VERSION = 4
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
 head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are
-outputs per frame and a temporal head."""
+outputs per frame, a temporal head and a sound branch."""
 
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -102,9 +103,10 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     sha256: str
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
-    kind: Literal["clips", "online", "preprocess", "head"] = "clips"
+    kind: Literal["clips", "online", "preprocess", "head", "audio"] = "clips"
     """What a call takes: whole clips, or one frame of each and what the model kept of the frames before, or
-    the planes of a decoded picture, of which it makes a frame, or the features of a video's frames."""
+    the planes of a decoded picture, of which it makes a frame, or the features of a video's frames, or
+    those of intervals and their sound."""
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
     quantization: QuantizationReport | None = None
@@ -161,6 +163,17 @@ class TemporalHeadInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError(f"context {self.context}: expected 0 or more frames on both sides")
 
 
+class SoundInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sound branch of a bundle, whose file is `audio.fp32.onnx`."""
+
+    backbone_sha256: str
+    """Of `model.fp32.onnx`, on whose features it was trained."""
+    spec: SoundSpec
+    """What it hears of an interval."""
+    metrics: dict[str, float] = {}
+    """Of validation videos, 0 to 1: `map` with sound, `muted_map` with all sound left out."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All that is needed to run the models and to read their outputs."""
 
@@ -198,6 +211,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """None: segments are made of the scores of clips."""
     decoding: Decoding | None = None
     """How the scores of frames become segments; None: segments are made of the scores of clips."""
+    sound: SoundInfo | None = None
+    """None: the models see, and hear nothing."""
     files: dict[str, ModelFile]
     built_with: dict[str, str] = {}
     checkpoint: dict[str, str | float | int] = {}
@@ -237,6 +252,8 @@ _STRUCTS = (
     Verification,
     FileVerification,
     TemporalHeadInfo,
+    SoundInfo,
+    SoundSpec,
 )
 _KNOWN_KEYS = [key for struct in _STRUCTS for key in struct.__struct_fields__]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsm_runtime.commands.entry import new_app, run_command, version_option
+from tsm_runtime.commands.installing import for_this_installation
 from tsm_runtime.errors import CheckError
 from tsm_runtime.terminal import printable, write_stdout
 
@@ -78,7 +79,7 @@ def _as_text(machine: list[Finding], bundles: dict[Path, list[Finding]]) -> str:
 def _lines(finding: Finding) -> list[str]:
     lines = [f"  {_SIGNS[finding.state]}  {printable(finding.name):<18} {printable(finding.detail)}"]
     if finding.remedy:
-        lines.append(f"{'':24} {printable(finding.remedy)}")
+        lines.append(f"{'':24} {printable(for_this_installation(finding.remedy))}")
     return lines
 
 

@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from tsm_runtime._version import __version__
+from tsm_runtime.commands.installing import for_this_installation
 from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.terminal import INTERRUPTED, warn
 
@@ -85,7 +86,7 @@ class _StandardError(logging.Handler):
     """Prints the library's log messages on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        warn(record.getMessage())
+        warn(for_this_installation(record.getMessage()))
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def _exit_code(app: typer.Typer, name: str) -> Any:
         warn(f"{name}: {error.format_message().rstrip('.')}; see {name} --help")
         return UsageError.exit_code
     except TsmError as error:
-        warn(f"{name}: {error}")
+        warn(f"{name}: {for_this_installation(str(error))}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

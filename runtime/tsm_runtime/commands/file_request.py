@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsm_runtime.archive.choice import ArchiveOptions
+from tsm_runtime.archive.cloud import is_remote
 from tsm_runtime.archive.ray_run import RayOptions
 from tsm_runtime.commands.run_captures import CaptureRequest
 from tsm_runtime.errors import UsageError
@@ -44,10 +45,13 @@ class FileRequest:
     ray: RayOptions | None = None
     isolation: Limits | None = None
     metrics: str | None = None
+    scratch_gibibytes: float = 8.0
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if any(video == "-" or "://" in video for video in self.videos):
+        if self.has_remote:
+            self._check_remote()
+        if any(video == "-" or ("://" in video and not is_remote(video)) for video in self.videos):
             raise UsageError("an address or - is a stream: use tsm-live")
         if self.ray is not None:
             self._check_ray()
@@ -71,6 +75,22 @@ class FileRequest:
         for name, given in alone.items():
             if given is not None:
                 raise UsageError(f"{name} is for a video alone: leave it out beside {option}")
+
+    @property
+    def has_remote(self) -> bool:
+        """Whether a video lies in a store or on a web server."""
+        return any(is_remote(video) for video in self.videos)
+
+    def _check_remote(self) -> None:
+        here = {
+            "--overlay": self.overlay,
+            "--report": self.report,
+            "--checksum": self.archive.checksum or None,
+            "--ray": self.ray,
+        }
+        for name, given in here.items():
+            if given is not None:
+                raise UsageError(f"{name} is for videos on this machine: leave it out for addresses")
 
     def _check_ray(self) -> None:
         here = {

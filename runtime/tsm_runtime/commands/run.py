@@ -16,8 +16,12 @@ from tsm_runtime.terminal import is_terminal
 
 app = new_app()
 
+_EXAMPLES = """tsm-run video.mp4 --model bundle -o video.json
+tsm-run recordings/ --model bundle --output results/ --format csv
+tsm-run --capture data/360x --model panoramic --model third_person -o fused.json"""
 
-@command(app)
+
+@command(app, examples=_EXAMPLES)
 def tsm_run(
     context: typer.Context,
     videos: options.Videos = None,
@@ -62,6 +66,7 @@ def tsm_run(
     retry_failed: options.RetryFailed = False,
     shard: options.ShardText = None,
     ids: options.IdKind = "auto",
+    scratch: options.ScratchSize = 8.0,
     metrics: options.Metrics = None,
     log_json: options.LogJson = False,
     isolate: options.Isolate = False,
@@ -160,6 +165,7 @@ def tsm_run(
             shard=Shard() if shard is None else Shard.parse(shard),
         ),
         metrics=metrics,
+        scratch_gibibytes=scratch,
         isolation=Limits(memory_mebibytes=memory_limit, seconds=time_limit)
         if isolate or memory_limit is not None or time_limit is not None
         else None,

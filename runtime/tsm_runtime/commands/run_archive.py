@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.archive.choice import ArchiveOptions
+from tsm_runtime.archive.cloud import is_remote
 from tsm_runtime.archive.settings import Settings
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.commands.file_request import FileRequest
+from tsm_runtime.commands.run_captures import AUTO
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.models.choice import BackendRequest
@@ -29,7 +31,9 @@ def into_folder(request: FileRequest) -> bool:
 
 def is_archive(request: FileRequest) -> bool:
     """Whether records are kept: the output is a folder, and an input is one or a list, or a flag says so."""
-    from_many = any(video.startswith("@") or Path(video).is_dir() for video in request.videos)
+    from_many = any(
+        video.startswith("@") or is_remote(video) or Path(video).is_dir() for video in request.videos
+    )
     return into_folder(request) and (from_many or request.archive != ArchiveOptions())
 
 
@@ -60,6 +64,7 @@ def run_settings(
         "backend": backend.backend,
         "precision": backend.precision,
         "hwdec": request.hwdec,
+        "rate": options.rate,
         "format": choose_format(request.output, request.format),
         "label_map": request.label_map and request.label_map.read_text(errors="replace"),
         **asdict(overrides),
@@ -67,9 +72,9 @@ def run_settings(
     if len(members) > 1:
         settings["fusion"] = describe_fusion(options.fusion)
     if request.captures is not None:
-        settings["offsets"] = request.captures.offsets and request.captures.offsets.read_text(
-            errors="replace"
-        )
+        offsets = request.captures.offsets
+        if offsets is not None:
+            settings["offsets"] = "auto" if offsets == AUTO else offsets.read_text(errors="replace")
     built: dict[str, object] = msgspec.to_builtins(settings, str_keys=True)
     return built
 

@@ -11,9 +11,14 @@ from tsm_runtime.captures.layout import Capture, capture_of_views, find_captures
 from tsm_runtime.captures.selection import CapturePlan, listed_views, plan_captures
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
+from tsm_runtime.terminal import warn
 
 DEFAULT_VIEW = "panoramic"
 """The view of a model whose bundle names none: training takes it unless another is requested."""
+
+
+AUTO = Path("auto")
+"""In place of a file of offsets: look for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +28,8 @@ class CaptureRequest:
     Args:
         captures: folders of 360+x, folder/id or a video of a capture.
         views: videos of one capture, see `capture_of_views`.
-        offsets: file with the second of the captures' time lines at which each video begins.
+        offsets: file with the second of the captures' time lines at which each video begins; `AUTO`: they are
+            found by sound and pictures.
     """
 
     captures: tuple[Path, ...] = ()
@@ -33,7 +39,7 @@ class CaptureRequest:
     def __post_init__(self) -> None:
         if self.captures and self.views:
             raise UsageError("--capture beside --view: the first finds the videos, the second names them")
-        if self.views and self.offsets is not None:
+        if self.views and self.offsets not in (None, AUTO):
             raise UsageError("--offsets beside --view: write VIEW=FILE@SECONDS")
 
     @property
@@ -64,7 +70,24 @@ class CaptureRequest:
         Raises:
             UsageError: as `find` and `plan_captures`.
         """
-        return plan_captures(self.find(capture_id), ensemble, views, self.offsets)
+        captures = self.find(capture_id)
+        if self.offsets == AUTO:
+            captures = [_with_found_offsets(capture) for capture in captures]
+        offsets_file = None if self.offsets == AUTO else self.offsets
+        return plan_captures(captures, ensemble, views, offsets_file)
+
+
+def _with_found_offsets(capture: Capture) -> Capture:
+    """Look where the videos of a capture begin; offsets given with the videos go first."""
+    from tsm_runtime.captures.matching.find import Group, find_offsets
+
+    name_of = {video.path: video.name for video in capture.videos}
+    found, _ = find_offsets(Group(capture_id=capture.capture_id, videos=tuple(name_of)))
+    for each in found:
+        if each.offset_seconds is None:
+            warn(f"--offsets auto: {each.path}: {each.note}")
+    known = {name_of[each.path]: each.offset_seconds for each in found if each.offset_seconds is not None}
+    return replace(capture, offsets={**known, **capture.offsets})
 
 
 def views_of_members(

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.archive.choice import check_options
+from tsm_runtime.archive.cloud import Scratch, is_remote, remote_output, scratch_folder
 from tsm_runtime.archive.ledger import Ledger, open_ledger
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
@@ -43,6 +44,7 @@ from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_captures
+from tsm_runtime.pipeline.scheduler import Fetched, is_there
 from tsm_runtime.terminal import log_event, printable, warn
 from tsm_runtime.video.finding import list_inputs, read_list
 
@@ -70,9 +72,14 @@ class _Inputs:
     warnings: Sequence[str] = ()
 
 
-def _find_inputs(request: FileRequest, ensemble: Ensemble, bundles: Sequence[Bundle]) -> _Inputs:
+def _find_inputs(
+    request: FileRequest, ensemble: Ensemble, bundles: Sequence[Bundle], scratch: Scratch
+) -> _Inputs:
     if request.captures is None:
-        videos, errors = list_inputs(_paths(request.videos), request.video_id, request.ids)
+        listed = dict(scratch.find(video) for video in request.videos if is_remote(video))
+        here = [video for video in request.videos if not is_remote(video)]
+        paths = [*listed, *_paths(here)]
+        videos, errors = list_inputs(paths, request.video_id, request.ids, listed)
         return _Inputs(plans=[*map(plan_of_video, videos)], views=[("",)] * len(bundles), errors=errors)
     views, assumed = views_of_members(ensemble, bundles)
     plans = request.captures.plans(request.video_id, ensemble, views)
@@ -118,22 +125,38 @@ def run_files(
     Raises:
         TsmError: what a user can cause, before the first video is read.
     """
+    with ExitStack() as held:
+        if request.output is not None and is_remote(request.output):
+            local = held.enter_context(remote_output(request.output, resume=request.archive.continues))
+            request = replace(request, output=local)
+        scratch = held.enter_context(scratch_folder(int(request.scratch_gibibytes * 2**30)))
+        return _run_files(request, ensemble, backend, overrides, notice, scratch)
+
+
+def _run_files(
+    request: FileRequest,
+    ensemble: Ensemble,
+    backend: BackendRequest,
+    overrides: Overrides,
+    notice: str | None,
+    scratch: Scratch,
+) -> int:
     bundles = load_bundles(ensemble)
-    inputs = _find_inputs(request, ensemble, bundles)
+    inputs = _find_inputs(request, ensemble, bundles, scratch)
     page = _check_outputs(request, inputs.plans)
     for line in (*map(str, inputs.errors), *(() if request.quiet else inputs.warnings)):
         warn(line)
     if not inputs.plans:
         return VideoError.exit_code
     check_writable(request.output)
-    run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice)
+    run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice, scratch)
     with interrupted_by_sigterm(), _metrics_of(request, run):
         if not is_archive(request):
             return run.all_of(_own_share(inputs.plans, request), None)
         settings = run_settings(request, ensemble, backend, overrides, bundles, inputs.views)
         format_ = choose_format(request.output, request.format)
         folder = Path(str(request.output))
-        with open_ledger(folder, inputs.plans, request.archive, settings, format_) as ledger:
+        with open_ledger(folder, inputs.plans, request.archive, settings, format_, scratch.content) as ledger:
             return run.of_ledger(ledger)
 
 
@@ -163,6 +186,7 @@ class _Run:
     inputs: _Inputs
     page: ReportRequest | None
     notice: str | None
+    scratch: Scratch
     metrics: RunMetrics = field(default_factory=RunMetrics)
 
     def of_ledger(self, ledger: Ledger) -> int:
@@ -188,6 +212,7 @@ class _Run:
         if not plans:
             return 0
         self.metrics.num_videos = len(plans)
+        self.scratch.begin([video.path for plan in plans for video, _ in plan.begins])
         if request.ray is not None:
             return run_on_ray(
                 RayRun(
@@ -235,6 +260,7 @@ class _Run:
                     isolation=None if limits is None else workers,
                     ledger=ledger,
                     metrics=self.metrics,
+                    fetched=self.scratch.local,
                 )
         return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
 
@@ -260,6 +286,7 @@ def run_all(
     isolation: Isolation | None = None,
     ledger: Ledger | None = None,
     metrics: RunMetrics | None = None,
+    fetched: Fetched = is_there,
 ) -> Losses:
     """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
 
@@ -274,6 +301,7 @@ def run_all(
         isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
         metrics: count what is done.
+        fetched: see `scheduler.scored_videos`.
 
     Returns:
         How many gave no result; each is reported on standard error.
@@ -288,6 +316,7 @@ def run_all(
             nvdec=nvdec,
             isolation=isolation,
             meter=None if metrics is None else metrics.meter,
+            fetched=fetched,
             progress=None if bars is None else bars.report,
         )
         return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)

@@ -19,6 +19,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
+        rich_help_panel="Models and videos",
         help="bundle folder; given several times: an ensemble, which decodes once"
         " [default: $TSM_MODEL, ./bundle, the demo model]",
         show_default=False,
@@ -27,6 +28,7 @@ Models = Annotated[
 Captures = Annotated[
     list[Path] | None,
     typer.Option(
+        rich_help_panel="Models and videos",
         help="folder in the layout of 360+x (panoramic/ID.mp4, third_person/ID.mp4,"
         " binocular/ID/clip1.mp4), or FOLDER/ID: each model runs on the videos of its view, and a"
         " capture's are fused",
@@ -36,6 +38,7 @@ Captures = Annotated[
 Views = Annotated[
     list[str] | None,
     typer.Option(
+        rich_help_panel="Models and videos",
         help="VIEW=FILE or VIEW=FILE@SECONDS, for each video of one capture, and where it begins on the"
         " capture's time line [default: 0; of binocular and monocular clips it must be told]",
         show_default=False,
@@ -43,53 +46,88 @@ Views = Annotated[
 ]
 Offsets = Annotated[
     Path | None,
-    typer.Option(help="where videos of captures begin: a split file, or CSV video,offset_seconds"),
+    typer.Option(
+        rich_help_panel="Models and videos",
+        help="where videos of captures begin: a split file, CSV video,offset_seconds, or auto",
+    ),
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="of several models: w1,w2,... in their order, above 0 [default: equal]")
+    str | None,
+    typer.Option(
+        rich_help_panel="Models and videos",
+        help="of several models: w1,w2,... in their order, above 0 [default: equal]",
+    ),
 ]
 Iou = Annotated[
     float | None,
-    typer.Option(help="of several models: segments whose temporal IoU exceeds it overlap [default: 0.5]"),
+    typer.Option(
+        rich_help_panel="Models and videos",
+        help="of several models: segments whose temporal IoU exceeds it overlap [default: 0.5]",
+    ),
 ]
 Denominator = Annotated[
     Literal["all", "present"] | None,
     typer.Option(
+        rich_help_panel="Models and videos",
         help="of several models: whose weights divide the weighted sum of confidences: of all, or of"
-        " those that found the segment [default: all]"
+        " those that found the segment [default: all]",
     ),
 ]
 Method = Annotated[
     Literal["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"] | None,
-    typer.Option(help="of several models: what becomes of overlapping segments [default: paper]"),
+    typer.Option(
+        rich_help_panel="Models and videos",
+        help="of several models: what becomes of overlapping segments [default: paper]",
+    ),
 ]
 Ensemble = Annotated[
-    Path | None, typer.Option(help="ensemble.toml: bundles, weights and options, as tsm-fuse reads it")
+    Path | None,
+    typer.Option(
+        rich_help_panel="Models and videos",
+        help="ensemble.toml: bundles, weights and options, as tsm-fuse reads it",
+    ),
 ]
 
 # --- What is written.
 Output = Annotated[
-    str | None, typer.Option("--output", "-o", help="file, folder (a file per video) or - for stdout")
+    str | None,
+    typer.Option(
+        "--output", "-o", rich_help_panel="Output", help="file, folder (a file per video) or - for stdout"
+    ),
 ]
 FormatName = Annotated[
     Format | None,
-    typer.Option("--format", help="[default: by the output's name, else json]"),
+    typer.Option("--format", rich_help_panel="Output", help="[default: by the output's name, else json]"),
 ]
 LabelMap = Annotated[
     Path | None,
-    typer.Option(help='class ids for kaggle, as JSON {"label": 1} [default: the 34 of 360+x]'),
+    typer.Option(
+        rich_help_panel="Output", help='class ids for kaggle, as JSON {"label": 1} [default: the 34 of 360+x]'
+    ),
 ]
 Overlay = Annotated[
-    Path | None, typer.Option(help="also write the video with its labels burnt in, as .mp4, .mov or .mkv")
+    Path | None,
+    typer.Option(
+        rich_help_panel="Output", help="also write the video with its labels burnt in, as .mp4, .mov or .mkv"
+    ),
 ]
 Report = Annotated[
-    Path | None, typer.Option(help="also write a page (.html) with the video, a timeline and all scores")
+    Path | None,
+    typer.Option(
+        rich_help_panel="Output", help="also write a page (.html) with the video, a timeline and all scores"
+    ),
 ]
-Embed = Annotated[bool, typer.Option("--embed", help="put the videos into the report's page")]
-Truth = Annotated[Path | None, typer.Option(help="annotations to show beside what was found, in the report")]
+Embed = Annotated[
+    bool, typer.Option("--embed", rich_help_panel="Output", help="put the videos into the report's page")
+]
+Truth = Annotated[
+    Path | None,
+    typer.Option(rich_help_panel="Output", help="annotations to show beside what was found, in the report"),
+]
 MinScore = Annotated[
     float | None,
     typer.Option(
+        rich_help_panel="Output",
         help="drop segments below this score; of several models candidates and fused segments, as"
         " tsm-fuse [default: 0]",
         min=0,
@@ -101,17 +139,23 @@ MinScore = Annotated[
 Smoothing = Annotated[
     float | None,
     typer.Option(
+        rich_help_panel="Scores",
         help="seconds over which scores are averaged; 0: none [default: the bundle's]",
         min=0,
     ),
 ]
 MinDuration = Annotated[
     float | None,
-    typer.Option(help="drop segments shorter than so many seconds [default: the bundle's]", min=0),
+    typer.Option(
+        rich_help_panel="Scores",
+        help="drop segments shorter than so many seconds [default: the bundle's]",
+        min=0,
+    ),
 ]
 Window = Annotated[
     float | None,
     typer.Option(
+        rich_help_panel="Scores",
         help="seconds around an interval's middle that its frames are from; 0: the interval"
         " [default: the bundle's]",
         min=0,
@@ -132,6 +176,7 @@ Scores = Annotated[
 Stride = Annotated[
     float | None,
     typer.Option(
+        rich_help_panel="Scores",
         help="seconds from one interval to the next, a whole part of its length; 0: they do not overlap"
         " [default: the bundle's]",
         min=0,
@@ -139,16 +184,29 @@ Stride = Annotated[
 ]
 
 # --- Which part of a video.
-Start = Annotated[float, typer.Option(help="begin at this second of the video", min=0)]
-End = Annotated[float | None, typer.Option(help="stop at this second [default: the video's end]", min=0)]
+Start = Annotated[
+    float, typer.Option(rich_help_panel="Part of a video", help="begin at this second of the video", min=0)
+]
+End = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel="Part of a video", help="stop at this second [default: the video's end]", min=0
+    ),
+]
 VideoId = Annotated[
-    str | None, typer.Option("--id", help="name of the one video in the output [default: its file name]")
+    str | None,
+    typer.Option(
+        "--id",
+        rich_help_panel="Part of a video",
+        help="name of the one video in the output [default: its file name]",
+    ),
 ]
 
 # --- The machine.
 Batch = Annotated[
     int | None,
     typer.Option(
+        rich_help_panel="Machine",
         help="clips per call of the model [default: 1 on a CPU, more on a GPU]",
         min=1,
         show_default=False,
@@ -157,43 +215,60 @@ Batch = Annotated[
 Jobs = Annotated[
     int | None,
     typer.Option(
+        rich_help_panel="Machine",
         help="videos at a time, whose clips share batches [default: 1 on a CPU, 1 for every 4 cores"
         " beside a GPU]",
         min=1,
         max=64,
     ),
 ]
-Threads = Annotated[int | None, typer.Option(help="threads of the model [default: all cores]", min=1)]
+Threads = Annotated[
+    int | None,
+    typer.Option(rich_help_panel="Machine", help="threads of the model [default: all cores]", min=1),
+]
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"] | None,
     typer.Option(
+        rich_help_panel="Machine",
         help="which of the bundle's models [default: fp16 on a GPU, fp32 on the CPU]; bf16: the fp32 one"
-        " in bfloat16, on openvino and a CPU that has it"
+        " in bfloat16, on openvino and a CPU that has it",
     ),
 ]
 Backend = Annotated[
     Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"] | None,
     typer.Option(
+        rich_help_panel="Machine",
         help="what runs it; auto: the fastest of a plan that runs here, onnxruntime on a GPU, and the CPU"
-        " [default: auto]"
+        " [default: auto]",
     ),
 ]
 Hwdec = Annotated[
     Literal["none", "auto", "cuda"],
     typer.Option(
+        rich_help_panel="Machine",
         help="decode on the GPU (NVDEC), for --backend tensorrt and onnxruntime-cuda, frames stay there;"
-        " auto: if that works, else on the CPU, and says so"
+        " auto: if that works, else on the CPU, and says so",
     ),
 ]
-GpuNumber = Annotated[int, typer.Option("--device", help="number of the GPU, as nvidia-smi lists it", min=0)]
+GpuNumber = Annotated[
+    int,
+    typer.Option(
+        "--device", rich_help_panel="Machine", help="number of the GPU, as nvidia-smi lists it", min=0
+    ),
+]
 Rebuild = Annotated[
     bool,
-    typer.Option("--rebuild", help="build a plan anew that is for another GPU or version, and keep it"),
+    typer.Option(
+        "--rebuild",
+        rich_help_panel="Machine",
+        help="build a plan anew that is for another GPU or version, and keep it",
+    ),
 ]
 
 Rate = Annotated[
     float | None,
     typer.Option(
+        rich_help_panel="Machine",
         help="frames per second of videos that hold no times, such as raw MJPEG; others ignore it"
         " [default: 25 is assumed, with a warning]",
         show_default=False,
@@ -203,6 +278,7 @@ Playlists = Annotated[
     bool,
     typer.Option(
         "--allow-playlists",
+        rich_help_panel="Machine",
         help="also read playlists (HLS, concat lists), whose files must lie below the playlist's folder",
     ),
 ]
@@ -212,19 +288,31 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
+        rich_help_panel="Archives",
         help="skip videos whose result is in the --output folder, from the same content, bundle and options",
     ),
 ]
 Checksum = Annotated[
-    bool, typer.Option("--checksum", help="with --resume: compare contents by SHA-256, not by size and time")
+    bool,
+    typer.Option(
+        "--checksum",
+        rich_help_panel="Archives",
+        help="with --resume: compare contents by SHA-256, not by size and time",
+    ),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="as --resume, and run those again that failed before")
+    bool,
+    typer.Option(
+        "--retry-failed",
+        rich_help_panel="Archives",
+        help="as --resume, and run those again that failed before",
+    ),
 ]
 ShardText = Annotated[
     str | None,
     typer.Option(
         "--shard",
+        rich_help_panel="Archives",
         help="run a fixed share of the videos, as 3/16, by a hash of their ids: for arrays of jobs",
         show_default=False,
     ),
@@ -233,6 +321,7 @@ IdKind = Annotated[
     Literal["auto", "stem", "path"],
     typer.Option(
         "--ids",
+        rich_help_panel="Archives",
         help="names of videos in the output: the file's stem, or its path below the folder; auto: by path"
         " where two stems are equal",
     ),
@@ -241,28 +330,48 @@ IdKind = Annotated[
 Isolate = Annotated[
     bool,
     typer.Option(
-        "--isolate", help="decode each video in a process of its own: a crash or hang costs that video alone"
+        "--isolate",
+        rich_help_panel="Archives",
+        help="decode each video in a process of its own: a crash or hang costs that video alone",
     ),
 ]
 MemoryLimit = Annotated[
     int | None,
-    typer.Option(help="MiB that decoding a video may take; with --isolate, which it implies", min=128),
+    typer.Option(
+        rich_help_panel="Archives",
+        help="MiB that decoding a video may take; with --isolate, which it implies",
+        min=128,
+    ),
 ]
 TimeLimit = Annotated[
     float | None,
-    typer.Option(help="seconds that decoding a video may take; with --isolate, which it implies", min=0.1),
+    typer.Option(
+        rich_help_panel="Archives",
+        help="seconds that decoding a video may take; with --isolate, which it implies",
+        min=0.1,
+    ),
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option(
         "--ray",
+        rich_help_panel="Archives",
         help="run on a Ray cluster: its address, auto for this machine's, local for a new one here",
         show_default=False,
     ),
 ]
-Workers = Annotated[int, typer.Option(help="--ray: actors; 0: as many as there is room for", min=0)]
-WorkerCpus = Annotated[float, typer.Option(help="--ray: cores of each actor")]
-WorkerGpus = Annotated[float, typer.Option(help="--ray: GPUs of each actor", min=0)]
+Workers = Annotated[
+    int,
+    typer.Option(rich_help_panel="Archives", help="--ray: actors; 0: as many as there is room for", min=0),
+]
+WorkerCpus = Annotated[float, typer.Option(rich_help_panel="Archives", help="--ray: cores of each actor")]
+WorkerGpus = Annotated[
+    float, typer.Option(rich_help_panel="Archives", help="--ray: GPUs of each actor", min=0)
+]
+
+ScratchSize = Annotated[
+    float, typer.Option(help="GiB for copies of videos from s3://, gs:// and https://", min=0.001)
+]
 
 # --- Watching a run.
 Metrics = Annotated[

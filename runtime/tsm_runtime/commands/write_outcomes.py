@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 
+from tsm_runtime.archive.cloud import as_address
 from tsm_runtime.archive.ledger import Ledger, failure_reason
 from tsm_runtime.commands.progress import ProgressBars
 from tsm_runtime.errors import TsmError, VideoError
@@ -99,9 +100,9 @@ def _report(outcome: CaptureOutcome, *, quiet: bool) -> None:
     """Print errors and warnings of a video or capture on standard error."""
     for video in outcome.videos:
         if video.error is not None:
-            warn(printable(str(video.error)))
+            warn(printable(as_address(str(video.error))))
         for line in () if quiet else video.warnings:
-            warn(printable(f"{video.video.path}: {line}"))
+            warn(printable(as_address(f"{video.video.path}: {line}")))
     plan = outcome.plan
     for note in () if quiet else plan.notes:
         warn(printable(f"capture {plan.capture_id}: {note}"))

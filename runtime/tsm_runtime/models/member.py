@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from tsm_runtime.backends.base import Backend
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.models.frame_stream import FrameStream
+from tsm_runtime.models.sound_branch import SoundBranch, SoundStream
 from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.segments.decoding.settings import Decoding, DecodingMethod
 from tsm_runtime.segments.rules import SegmentRules
@@ -28,6 +30,7 @@ class Member:
         weight: in an ensemble, above 0.
         head: scores the frames of a video by their features; None: the bundle has no temporal head.
         decoding: how the scores of frames become segments; None: segments are made of the scores of clips.
+        sound: scores intervals by their sound, too; None: the bundle has no sound branch.
         temperature: in an ensemble, of its segments' scores, see `fusion.calibration`.
     """
 
@@ -42,6 +45,7 @@ class Member:
     temperature: float = 1.0
     head: TemporalHead | None = None
     decoding: Decoding | None = None
+    sound: SoundBranch | None = None
 
     def frame_stream(self, *, at_once: bool = False) -> FrameStream | None:
         """Return what scores the frames of one video; None where segments are made of clips.
@@ -50,6 +54,10 @@ class Member:
             at_once: as in `FrameStream.of`.
         """
         return None if self.decoding is None else FrameStream.of(self.spec, self.head, at_once=at_once)
+
+    def sound_stream(self, video: Path) -> SoundStream | None:
+        """Return what scores the intervals of one video by their sound, too; None: nothing does."""
+        return None if self.sound is None else SoundStream(self.sound, self.spec, video)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.fusion.member_labels import check_member_labels
 from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
+from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.decoding.settings import Decoding
@@ -90,6 +91,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         scene_labels=manifest.scene_labels,
         rules=rules,
         head=None if manifest.temporal_head is None else TemporalHead(bundle),
+        sound=None if manifest.sound is None else SoundBranch(bundle),
         decoding=decoding_of(bundle, overrides),
     )
 

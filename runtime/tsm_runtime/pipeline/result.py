@@ -51,7 +51,7 @@ def result_of(
         complete=clips.reader.failure is None,
         gaps=tuple(builder.gaps),
         corrupt_frames=clips.reader.corrupt_frames,
-        warnings=tuple(clips.warnings(spec)),
+        warnings=(*clips.warnings(spec), *(scores.sound.warnings if scores.sound else ())),
         discontinuities=tuple(clips.discontinuities),
         scores=cells,
         frames=frames,

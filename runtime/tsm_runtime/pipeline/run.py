@@ -17,7 +17,7 @@ from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.result import VideoOutcome, outcome_of
-from tsm_runtime.pipeline.scheduler import VideoProgress, scored_videos
+from tsm_runtime.pipeline.scheduler import Fetched, VideoProgress, is_there, scored_videos
 from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
 
@@ -96,6 +96,7 @@ def run_captures(
     nvdec: Nvdec | None = None,
     isolation: Isolation | None = None,
     meter: Meter | None = None,
+    fetched: Fetched = is_there,
 ) -> Generator[CaptureOutcome]:
     """Run models on captures, and yield the outcome of each, in their order.
 
@@ -116,6 +117,7 @@ def run_captures(
         nvdec=nvdec,
         isolation=isolation,
         meter=meter,
+        fetched=fetched,
     )
     with closing(all_scored):
         for plan in plans:

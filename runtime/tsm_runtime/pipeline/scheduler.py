@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,14 @@ VideoProgress = Callable[[VideoInput, float, float | None], None]
 _Lane = tuple[str, ClipSpec]
 """A view and a spec: clips that have both in common share batches."""
 
+Fetched = Callable[[Path], AbstractContextManager[None]]
+
+
+def is_there(path: Path) -> AbstractContextManager[None]:
+    """Return what `fetched` is for files on this machine: nothing to do."""
+    return nullcontext()
+
+
 _BATCHES_AHEAD = 2
 """Decoded batches that wait for the model: enough that a short delay of one side does not stop the other."""
 
@@ -52,6 +61,7 @@ def scored_videos(
     nvdec: Nvdec | None = None,
     isolation: Isolation | None = None,
     meter: Meter | None = None,
+    fetched: Fetched = is_there,
 ) -> Generator[ScoredVideo | VideoError]:
     """Decode and score videos, several at a time, and yield them in their order.
 
@@ -68,6 +78,7 @@ def scored_videos(
         nvdec: decodes on a GPU.
         isolation: decodes in other processes, on the CPU.
         meter: is kept up to date.
+        fetched: returns a context in which a video's file is there; entered by the thread that decodes.
 
     Yields:
         For each video its scores, or the reason why it cannot be read.
@@ -79,9 +90,9 @@ def scored_videos(
     if not members:
         raise ValueError("no model to run: expected one or more")
     batch_size = options.batch_size or max(member.backend.best_batch for member in members)
-    yield from _Run(members, options.clips(batch_size), jobs, progress, nvdec, isolation, meter).outcomes(
-        videos
-    )
+    yield from _Run(
+        members, options.clips(batch_size), jobs, progress, nvdec, isolation, meter, fetched
+    ).outcomes(videos)
 
 
 @dataclass(eq=False, slots=True)
@@ -134,12 +145,14 @@ class _Run:
         nvdec: Nvdec | None,
         isolation: Isolation | None,
         meter: Meter | None,
+        fetched: Fetched,
     ) -> None:
         self._members = members
         self._progress = progress
         self._nvdec = nvdec
         self._isolation = isolation
         self._meter = meter or Meter()
+        self._fetched = fetched
         self._jobs = jobs
         self._batch_size = options.batch_size
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
@@ -190,12 +203,21 @@ class _Run:
 
     def _begin(self, given: VideoInput) -> _Video:
         seeing = [number for number, member in enumerate(self._members) if member.view == given.view]
-        video = _Video(given, {n: MemberScores(self._members[n].frame_stream()) for n in seeing})
+        members = {number: self._members[number] for number in seeing}
+        scores = {
+            number: MemberScores(member.frame_stream(), member.sound_stream(given.path))
+            for number, member in members.items()
+        }
+        video = _Video(given, scores)
         self._decoding.start(video, lambda: self._read(video))
         return video
 
     def _read(self, video: _Video) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
+        with self._fetched(video.given.path):
+            yield from self._clips(video)
+
+    def _clips(self, video: _Video) -> Iterator[ClipBatch]:
         if self._isolation is not None:
             video.clips = IsolatedClips(
                 video.given.path,

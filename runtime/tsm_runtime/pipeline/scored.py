@@ -13,6 +13,7 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError
 from tsm_runtime.models.frame_stream import FrameStream
+from tsm_runtime.models.sound_branch import SoundStream
 from tsm_runtime.models.temporal_head import joined_frames
 from tsm_runtime.results import FrameScores, IntervalScores
 from tsm_runtime.video.finding import VideoInput
@@ -24,9 +25,11 @@ class MemberScores:
 
     Args:
         frame_stream: scores the frames; None: only the intervals are scored.
+        sound: scores the intervals by their sound, too; None: by pictures alone.
     """
 
     frame_stream: FrameStream | None = None
+    sound: SoundStream | None = None
     indices: list[npt.NDArray[np.int64]] = field(default_factory=list, init=False)
     scores: list[Scores] = field(default_factory=list, init=False)
     frames: list[FrameScores] = field(default_factory=list, init=False)
@@ -45,6 +48,8 @@ class MemberScores:
         Raises:
             RunError: they are not finite, or the temporal head failed.
         """
+        if self.sound is not None:
+            scores = self.sound.joined(indices, scores)
         if not all(np.isfinite(part).all() for part in scores if part is not None):
             raise RunError(
                 f"{video}: the model gave scores that are not numbers (nan); try another precision"

@@ -15,7 +15,7 @@ from tsm_export.export import export_bundle
 from tsm_export.graphs.frame_outputs import add_frame_outputs
 from tsm_export.graphs.from_checkpoint import compare, export_fp32, halve_weights
 from tsm_export.graphs.half import to_half
-from tsm_export.graphs.parity import open_session
+from tsm_export.graphs.session import open_session
 from tsm_export.request import ExportRequest
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder

@@ -17,7 +17,7 @@ from media import write_levels
 
 from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.graphs.online import compare_online, export_online
-from tsm_export.graphs.parity import open_session
+from tsm_export.graphs.session import open_session
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend, OnlineModel
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import MANIFEST, Manifest, ModelFile, encode_manifest, sha256

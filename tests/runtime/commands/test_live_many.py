@@ -124,14 +124,14 @@ def test_the_decoding_of_a_bundle_makes_the_segments(tsm_live: Command) -> None:
         assert events(out)[-1]["intervals"] > 0
         return events(out)[0]["models"][0], err
 
-    told, err = model_and_err()
-    assert (told["decoding"], told["lookahead_seconds"], err) == ("merge", 0.0, "")
-    assert told["delay_seconds"] == 0.5 + (31 + 1 + 1) * step  # of smoothing and of merging one each
-    told, err = model_and_err("--decoding", "viterbi", "--lookahead", "1")
-    assert (told["decoding"], told["lookahead_seconds"], err) == ("viterbi", 1.0, "")
-    assert told["delay_seconds"] == 0.5 + (31 + 1 + 8 + 1) * step
-    told, err = model_and_err("--decoding", "clips")
-    assert ("decoding" in told, "delay_seconds" in told, err) == (False, False, "")
+    described, err = model_and_err()
+    assert (described["decoding"], described["lookahead_seconds"], err) == ("merge", 0.0, "")
+    assert described["delay_seconds"] == 0.5 + (31 + 1 + 1) * step  # of smoothing and of merging one each
+    described, err = model_and_err("--decoding", "viterbi", "--lookahead", "1")
+    assert (described["decoding"], described["lookahead_seconds"], err) == ("viterbi", 1.0, "")
+    assert described["delay_seconds"] == 0.5 + (31 + 1 + 8 + 1) * step
+    described, err = model_and_err("--decoding", "clips")
+    assert ("decoding" in described, "delay_seconds" in described, err) == (False, False, "")
     _, err = model_and_err("--decoding", "proposals")
     assert err == (
         f"{bundle}: segments are merged from scores of frames, as proposals need the whole video\n"

@@ -9,8 +9,10 @@ import pytest
 from entry import Command, command
 from sounds import RATE, scene, write_sound
 
+from tsm_runtime.captures.layout import find_captures
 from tsm_runtime.captures.offsets import read_offsets
 from tsm_runtime.commands.offsets import main
+from tsm_runtime.commands.run_captures import _with_found_offsets
 
 
 @pytest.fixture
@@ -58,3 +60,11 @@ def test_wrong_use_and_what_cannot_be_read(tsm_offsets: Command, capture: Path) 
     assert done.code == 1
     assert "not found: neither sound nor pictures" in done.out
     assert "third_person/c.mp4: not a readable video or sound" in done.err
+
+
+def test_offsets_auto(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = find_captures([capture])
+    offsets = _with_found_offsets(found).offsets
+    assert offsets["third_person/c"] == pytest.approx(2.5, abs=0.02)
+    assert "binocular/c/clip1" not in offsets
+    assert "binocular/c/clip1.mp4: not found" in capsys.readouterr().err

@@ -641,3 +641,12 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, environment: dict[s
         return int(done.stderr)
 
     assert peak_kilobytes(10) - peak_kilobytes(1) < 20_000
+
+
+def test_help_is_grouped_and_ends_with_examples(tsm_run: Command) -> None:
+    done = tsm_run("-h")
+    assert done.code == 0
+    panels = [line for line in done.out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert panels[:3] == ["Arguments:", "Models and videos:", "Output:"]
+    assert panels[-1] == "Examples:"
+    assert max(map(len, done.out.splitlines())) <= 82

@@ -353,7 +353,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
             sys.executable,
             "-c",
             PEAK,
-            str(Path(__file__).parents[1]),
+            str(Path(__file__).parents[1] / "doubles"),
             str(path),
             str(tmp_path / "out.mp4"),
         ]

@@ -208,6 +208,9 @@ class Sink:
             raise self.error
         self.results.append(result)
 
+    def fail(self, video_id: str, reason: str) -> None:
+        """Failures are reported on standard error."""
+
     def close(self) -> None:
         """Nothing is held back."""
 

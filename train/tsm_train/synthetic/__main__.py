@@ -35,6 +35,9 @@ def main(
     short: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the actions that last 0.2 to 0.4 s.")
     ] = 0.0,
+    sounds: Annotated[
+        bool, typer.Option("--sounds", help="Add a sound track, and actions that are heard.")
+    ] = False,
     processes: Annotated[int | None, typer.Option(min=1, help="Default: one per CPU core.")] = None,
 ) -> None:
     """Draw a data set of figures that act, with exact ground truth; prints the path of the JSON file."""
@@ -60,6 +63,10 @@ def main(
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
+    if sounds:
+        from tsm_train.synthetic.sounds import add_sounds
+
+        add_sounds(path, folder / "videos", seed)
     typer.echo(path)
 
 

@@ -179,8 +179,8 @@ def check_same_config(folder: Path, begun: Config, config: Config) -> None:
     Raises:
         UsageError: names the keys that differ.
     """
-    # The head is trained after all epochs, and changes none of them.
-    begun, config = (msgspec.structs.replace(each, head=None) for each in (begun, config))
+    # Head and sound branch are trained after all epochs, and change none of them.
+    begun, config = (msgspec.structs.replace(each, head=None, audio=None) for each in (begun, config))
     if keys := sorted(_differing_keys(begun, config) - MAY_DIFFER):
         raise UsageError(
             f"{folder}: was begun with another configuration ({', '.join(keys)}); resume with that one,"

@@ -22,6 +22,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from tsm_runtime.errors import BackendError, UsageError, VideoError
 from tsm_runtime.terminal import warn
+from tsm_train.audio.checkpoint import SOUND_FILE
+from tsm_train.audio.run import train_run_sound
 from tsm_train.config import Config
 from tsm_train.data.dataset import TrainingData, open_data, resolve_section
 from tsm_train.head.checkpoint import HEAD_FILE
@@ -79,9 +81,9 @@ def train(
     config = msgspec.structs.replace(config, data=resolve_section(config.data))
     show_progress = show_progress and sys.stderr.isatty()
     if resume and (finished := _finished(config, folder)) is not None:
-        if config.head is None:
+        if config.head is None and config.audio is None:
             return finished
-        return finished | train_run_head(config, folder, _open(config), show_progress=show_progress)
+        return finished | _train_more(config, folder, _open(config), show_progress)
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
     resume = resume and (folder / RESUME).exists()
@@ -94,7 +96,8 @@ def train(
         model = _start_model(config, labels, pretrained=not resume)
     output = RunFolder(folder, writes=trainer.is_global_zero)
     if trainer.is_global_zero and not resume:
-        (folder / HEAD_FILE).unlink(missing_ok=True)  # of another backbone
+        for name in (HEAD_FILE, SOUND_FILE):
+            (folder / name).unlink(missing_ok=True)  # of another backbone
     if resume:
         output.check_same(config, labels)
     run = TrainingRun(config, labels, model, data.validation, output)
@@ -103,10 +106,20 @@ def train(
         trainer.fit(
             run, datamodule=clips, ckpt_path=str(folder / RESUME) if resume else None, weights_only=True
         )
-    if config.head is None or not trainer.is_global_zero:
+    if not trainer.is_global_zero:
         return output.best_metrics
     with failures_as_errors(config, output):
-        return output.best_metrics | train_run_head(config, folder, data, show_progress=show_progress)
+        return output.best_metrics | _train_more(config, folder, data, show_progress)
+
+
+def _train_more(config: Config, folder: Path, data: TrainingData, show_progress: bool) -> dict[str, float]:
+    """Train what comes after the backbone, and return its metrics."""
+    metrics: dict[str, float] = {}
+    if config.head is not None:
+        metrics |= train_run_head(config, folder, data, show_progress=show_progress)
+    if config.audio is not None:
+        metrics |= train_run_sound(config, folder, data)
+    return metrics
 
 
 def _finished(config: Config, folder: Path) -> dict[str, float] | None:

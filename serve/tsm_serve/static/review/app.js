@@ -155,6 +155,7 @@ export class App {
   async addLabel(name) {
     const label = name.trim();
     if (!label) return;
+    const before = this.label;
     if (!this.project.labels.includes(label)) {
       const body = { labels: [...this.project.labels, label], who: this.details.who };
       try {
@@ -163,7 +164,7 @@ export class App {
         return this.#saveState(`class not added: ${error instanceof Error ? error.message : error}`, true);
       }
     }
-    this.actions.relabel(label);
+    if (this.label === before) this.actions.relabel(label); // else another class was chosen meanwhile
   }
 
   async compare() {

@@ -1,0 +1,110 @@
+"""The sound branch of a bundle: features of pictures and log-mel frames of sound to scores of intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsm_runtime.audio.patches import Patches, SoundTrack, read_track
+from tsm_runtime.backends.base import Scores, one_line
+from tsm_runtime.backends.onnxruntime import open_session
+from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.clips.spec import ClipSpec
+from tsm_runtime.errors import BundleError, RunError
+
+SOUND_MODEL = "audio.fp32.onnx"
+"""Name of the branch's file in a bundle."""
+
+
+class SoundBranch:
+    """A session over the sound branch of a bundle, on the CPU.
+
+    Args:
+        bundle: which has one.
+
+    Raises:
+        BackendError: onnxruntime is not installed.
+        BundleError: the file is missing or altered, or does not fit the manifest.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        if manifest.sound is None or SOUND_MODEL not in manifest.files:
+            raise BundleError(f"{bundle.path}: has no {SOUND_MODEL}; train one with an [audio] section")
+        self.spec = manifest.sound.spec
+        self._session = open_session(bundle, SOUND_MODEL, num_threads=1)
+        self._outputs = ["action_scores", *(["scene_scores"] if manifest.scene_labels else [])]
+        expected = {
+            "features": [manifest.feature_dim],
+            "log_mel": list(self.spec.patch_shape),
+            "is_heard": [],
+            "action_scores": [len(manifest.action_labels)],
+            **({"scene_scores": [len(manifest.scene_labels)]} if manifest.scene_labels else {}),
+        }
+        _check_tensors(self._session, expected, f"{bundle.path}: {SOUND_MODEL}")
+
+    def infer(self, features: npt.NDArray[np.float32], patches: Patches) -> Scores:
+        """Score intervals.
+
+        Args:
+            features: (N, D) means over the frames of each interval.
+            patches: their sound.
+
+        Raises:
+            RunError: onnxruntime failed.
+        """
+        inputs = {"features": features, "log_mel": patches.log_mel, "is_heard": patches.is_heard}
+        try:
+            values = self._session.run(self._outputs, inputs)
+        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
+            raise RunError(f"sound branch: failed on {len(features)} intervals: {one_line(error)}") from error
+        return Scores.of(dict(zip(self._outputs, values, strict=True)))
+
+
+def _check_tensors(session: Any, expected: Mapping[str, list[int]], what: str) -> None:
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    got = {node.name: list(node.shape[1:]) for node in nodes}
+    if got != expected:
+        raise BundleError(f"{what} does not fit the manifest: expected sizes {expected}, got {got}")
+
+
+@dataclass(slots=True)
+class SoundStream:
+    """Scores the intervals of one video by what is seen and heard.
+
+    Args:
+        branch: the model.
+        clips: of the member.
+        path: of the video; its sound is read when the first scores come.
+    """
+
+    branch: SoundBranch
+    clips: ClipSpec
+    path: Path
+    warnings: tuple[str, ...] = ()
+    _track: SoundTrack | None = field(default=None, init=False)
+
+    def joined(self, indices: npt.NDArray[np.int64], scores: Scores) -> Scores:
+        """Return the scores of intervals with their sound.
+
+        Args:
+            indices: numbers of the intervals.
+            scores: of the picture model, with its features.
+
+        Raises:
+            RunError: the model gave no features, or onnxruntime failed.
+            VideoError, UsageError: the sound cannot be read, see `read_track`.
+        """
+        if scores.features is None:
+            raise RunError(f"{self.path}: the model gives no features for its sound branch; export it again")
+        if self._track is None:
+            self._track, self.warnings = read_track(self.path, self.branch.spec)
+        begins = indices.astype(np.float64) * self.clips.stride_seconds
+        middles = np.asarray(begins + self.clips.interval_seconds / 2, np.float64)
+        heard = self.branch.infer(scores.features.mean(axis=1), self._track.patches(middles))
+        return scores._replace(action=heard.action, scene=heard.scene)

@@ -1,0 +1,145 @@
+"""The sound branch from training through the bundle to a result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tsm_export.export import export_bundle
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.errors import UsageError
+from tsm_runtime.models.opening import open_member
+from tsm_runtime.pipeline.run import run
+from tsm_train.audio.checkpoint import SOUND_FILE, load_sound, save_sound
+from tsm_train.audio.run import train_run_sound
+from tsm_train.config import AudioConfig, Config, load_config
+from tsm_train.data.dataset import TrainingData, open_data
+from tsm_train.samples.clips import Labels
+from tsm_train.synthetic.sounds import _mux
+from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
+
+AUDIO = AudioConfig(epochs=30, batch_size=16, width=4)
+
+
+@pytest.fixture(scope="module")
+def heard_data(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn videos, in which every action sounds at a pitch of its own."""
+    folder = tmp_path_factory.mktemp("heard")
+    shutil.copytree(drawn_data / "videos", folder / "videos")
+    truth = json.loads((drawn_data / "ground_truth.json").read_text())
+    labels = sorted({a["label"] for entry in truth["database"].values() for a in entry["annotations"]})
+    for video_id, entry in truth["database"].items():
+        times = np.arange(round(entry["duration"] * 16_000)) / 16_000
+        samples = 0.01 * np.random.default_rng(1).normal(size=len(times))
+        for action in entry["annotations"]:
+            inside = (times >= action["segment"][0]) & (times < action["segment"][1])
+            pitch = 300 * 1.4 ** labels.index(action["label"])
+            samples += 0.3 * inside * np.sin(2 * np.pi * pitch * times)
+        _mux(folder / "videos" / f"{video_id}.mp4", samples.astype(np.float32))
+    (folder / "ground_truth.json").write_text(json.dumps(truth))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(heard_data: Path) -> Config:
+    """A run whose network is not trained."""
+    path = heard_data / "run.toml"
+    path.write_text(
+        """
+        name = "heard"
+        data.annotations = "ground_truth.json"
+        data.videos = "videos"
+        data.cache = "cache"
+        data.validation_subset = "training"
+        data.accept = ["capture-in-two-subsets"]
+        model = {backbone = "mobilenet_v2", width_mult = 0.25, dropout = 0.0}
+        clip = {interval_seconds = 0.5, num_frames = 2, size = 32}
+        """
+    )
+    return msgspec.structs.replace(load_config(path), audio=AUDIO)
+
+
+@pytest.fixture(scope="module")
+def data(config: Config) -> TrainingData:
+    """Its videos."""
+    return open_data(config.data, config.clip.interval_seconds)
+
+
+@pytest.fixture(scope="module")
+def heard_run(config: Config, data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a sound branch."""
+    folder = tmp_path_factory.mktemp("run")
+    labels = Labels.of(data.actions, data.scenes, config.model)
+    torch.manual_seed(1)
+    checkpoint = Checkpoint(
+        config=config,
+        labels=labels,
+        epoch=1,
+        metrics={},
+        weights=build_model(config, labels).state_dict(),
+    )
+    save_checkpoint(folder / "best.safetensors", checkpoint)
+    metrics = train_run_sound(config, folder, data)
+    assert set(metrics) == {"audio_map", "audio_map_0.5", "audio_muted_map", "audio_muted_map_0.5"}
+    return folder
+
+
+def test_a_bundle_with_sound_hears_and_does_without(
+    heard_run: Path, heard_data: Path, drawn_data: Path, tmp_path: Path
+) -> None:
+    exported = export_bundle(heard_run / "best.safetensors", tmp_path / "both")
+    assert exported.manifest.sound is not None
+    assert exported.manifest.files["audio.fp32.onnx"].kind == "audio"
+    both = open_member(load_bundle(tmp_path / "both"))
+    seen = replace(both, sound=None)
+    video = sorted((heard_data / "videos").glob("training*.mp4"))[0]
+    heard = run(video, both)
+    pictures = run(video, seen)
+    assert heard.warnings == ()
+    assert heard.scores is not None
+    assert pictures.scores is not None
+    assert np.abs(heard.scores.action - pictures.scores.action).max() > 1e-3
+    mute = run(drawn_data / "videos" / video.name, both)
+    assert mute.warnings == ("no audio track; scored by its pictures alone",)
+    assert mute.scores is not None
+    assert np.abs(mute.scores.action - pictures.scores.action).max() < 1e-5
+    assert [(s.label, s.start_seconds) for s in mute.segments] == [
+        (s.label, s.start_seconds) for s in pictures.segments
+    ]
+
+
+def test_sound_helps_and_training_keeps_what_is_there(
+    heard_run: Path, config: Config, data: TrainingData
+) -> None:
+    kept = load_sound(heard_run / SOUND_FILE)
+    assert kept.metrics["map"] > kept.metrics["muted_map"] + 0.1
+    before = (heard_run / SOUND_FILE).stat().st_mtime_ns
+    train_run_sound(config, heard_run, data)
+    assert (heard_run / SOUND_FILE).stat().st_mtime_ns == before
+
+
+def test_pretrained_convolutions(heard_run: Path, config: Config, data: TrainingData, tmp_path: Path) -> None:
+    shutil.copy(heard_run / "best.safetensors", tmp_path)
+    path = str(heard_run / SOUND_FILE)
+    wrong = msgspec.structs.replace(AUDIO, width=8, pretrained=path, epochs=1)
+    with pytest.raises(UsageError, match=r"audio.pretrained: \d+ of \d+ tensors are missing or of another"):
+        train_run_sound(msgspec.structs.replace(config, audio=wrong), tmp_path, data)
+    fitting = msgspec.structs.replace(AUDIO, pretrained=path, epochs=1)
+    train_run_sound(msgspec.structs.replace(config, audio=fitting), tmp_path, data)
+    assert load_sound(tmp_path / SOUND_FILE).config == fitting
+
+
+def test_a_branch_of_another_backbone_is_refused(heard_run: Path, tmp_path: Path) -> None:
+    for name in ("best.safetensors", SOUND_FILE):
+        shutil.copy(heard_run / name, tmp_path)
+    sound = load_sound(tmp_path / SOUND_FILE)
+    save_sound(tmp_path / SOUND_FILE, replace(sound, backbone_sha256="0" * 64))
+    with pytest.raises(UsageError, match="was trained on features or labels of another model"):
+        export_bundle(tmp_path / "best.safetensors", tmp_path / "bundle")

@@ -1,0 +1,1 @@
+"""The sound branch of a model: its data, network and training."""

@@ -1,0 +1,157 @@
+"""Intervals of videos as the sound branch learns them: picture features, sound around them, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tsm_runtime.audio.patches import SoundSpec, SoundTrack, read_track
+from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.terminal import warn
+from tsm_train.data.interval_labels import interval_label
+from tsm_train.data.video import TrainingVideo
+from tsm_train.head.features import FeatureCache
+from tsm_train.samples.clips import NO_SCENE, Labels, covering_labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoIntervals:
+    """The intervals of one video.
+
+    Args:
+        video: that they are of.
+        indices: (N,) their numbers.
+        features: (N, D) float32, means over the frames of each.
+        track: its sound.
+        middles: (N,) seconds.
+    """
+
+    video: TrainingVideo
+    indices: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float32]
+    track: SoundTrack
+    middles: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """All intervals of the training videos; log-mel frames are cut when a batch needs them.
+
+    Args:
+        videos: in order.
+        owner: (K,) the video of each interval, and (K,) its place there.
+        actions: (K,) indices or (K, A) zeros and ones, see `losses.action_loss`.
+        scenes: (K,) indices, `NO_SCENE` where unknown.
+    """
+
+    videos: Sequence[VideoIntervals]
+    owner: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    actions: Tensor
+    scenes: Tensor
+
+    @classmethod
+    def of(cls, videos: Sequence[VideoIntervals], labels: Labels, interval_seconds: float) -> Intervals:
+        """Label all intervals.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not videos:
+            raise UsageError("the sound branch has no training video as long as one interval")
+        targets = [_targets(each, labels, interval_seconds) for each in videos]
+        scene_index = {label: number for number, label in enumerate(labels.scenes)}
+        counts = [len(each.indices) for each in videos]
+        scenes = [scene_index.get(each.video.scene or "", NO_SCENE) for each in videos]
+        return cls(
+            videos,
+            (np.repeat(np.arange(len(videos)), counts), np.concatenate([np.arange(n) for n in counts])),
+            torch.cat(targets),
+            torch.tensor(np.repeat(scenes, counts)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def inputs(
+        self, rows: npt.NDArray[np.int64], shifts: npt.NDArray[np.float64] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features (n, D), log-mel frames (n, C, F, M) and is_heard (n,) of some intervals.
+
+        Args:
+            rows: (n,) numbers of the intervals.
+            shifts: (n,) seconds by which the sound is taken later; None: not at all.
+        """
+        features, log_mels, heard = [], [], []
+        for place, row in enumerate(rows.tolist()):
+            each, number = self.videos[self.owner[0][row]], self.owner[1][row]
+            middle = each.middles[number : number + 1] + (0.0 if shifts is None else shifts[place])
+            patches = each.track.patches(middle)
+            features.append(each.features[number])
+            log_mels.append(patches.log_mel[0])
+            heard.append(patches.is_heard[0])
+        return (
+            torch.from_numpy(np.stack(features)),
+            torch.from_numpy(np.stack(log_mels)),
+            torch.tensor(np.array(heard, np.float32)),
+        )
+
+
+def _targets(each: VideoIntervals, labels: Labels, t: float) -> Tensor:
+    index = {label: number for number, label in enumerate(labels.actions)}
+    bounds = [(middle - t / 2, middle + t / 2) for middle in each.middles.tolist()]
+    segments = each.video.segments
+    if labels.head == "softmax":
+        return torch.tensor([index[interval_label(segments, *bound)] for bound in bounds])
+    target = torch.zeros(len(bounds), len(index))
+    for row, bound in enumerate(bounds):
+        for label in covering_labels(segments, *bound):
+            if label in index:
+                target[row, index[label]] = 1.0
+    return target
+
+
+def read_intervals(
+    videos: Sequence[TrainingVideo], cache: FeatureCache, spec: SoundSpec, num_frames: int
+) -> list[VideoIntervals]:
+    """Return the intervals of all videos that can be read and are as long as one.
+
+    Args:
+        videos: files and annotations.
+        cache: computes picture features.
+        spec: of the sound.
+        num_frames: T of a clip.
+    """
+    found, num_mute = [], 0
+    t = cache.frame_seconds * num_frames
+    for video in videos:
+        try:
+            pieces = cache.deployed(video)
+            track, _ = read_track(video.path, spec)
+        except VideoError as error:
+            warn(f"the sound branch does without this video: {error}")
+            continue
+        if not pieces:
+            continue
+        num_mute += not track.frames.shape[1]
+        features = [piece.features.astype(np.float32) for piece in pieces]
+        means = [part.reshape(-1, num_frames, part.shape[1]).mean(axis=1) for part in features]
+        firsts = [round(piece.start_seconds / t) for piece in pieces]
+        indices = [np.arange(first, first + len(part)) for first, part in zip(firsts, means, strict=True)]
+        numbers = np.concatenate(indices)
+        found.append(
+            VideoIntervals(
+                video=video,
+                indices=numbers,
+                features=np.concatenate(means),
+                track=track,
+                middles=np.asarray((numbers + 0.5) * t, np.float64),
+            )
+        )
+    if num_mute:
+        warn(f"{num_mute} of {len(found)} videos have no sound")
+    return found
