@@ -28,6 +28,8 @@ def tsm_live(
     show_open: live_options.ShowOpen = False,
     min_score: options.MinScore = None,
     around: ScoreFlags,
+    decoding: options.DecodingMethod = None,
+    lookahead: live_options.Lookahead = None,
     video_id: live_options.VideoId = None,
     drop: live_options.Drop = None,
     timeout: live_options.Timeout = 10.0,
@@ -57,6 +59,7 @@ def tsm_live(
         video_id=video_id,
         output=output,
         show_open=show_open,
+        lookahead=lookahead,
         drop=drop,
         batch=batch,
         timeout=timeout,
@@ -68,7 +71,7 @@ def tsm_live(
     engine = BackendRequest(
         backend=backend or "auto", precision=precision, rebuild=rebuild, num_threads=threads
     )
-    raise typer.Exit(run_live(request, chosen, engine, around.overrides(), notice))
+    raise typer.Exit(run_live(request, chosen, engine, around.overrides(decoding), notice))
 
 
 def main() -> None:
