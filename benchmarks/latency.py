@@ -1,8 +1,8 @@
 """Latency of segments of a live stream after their end, and the share of the machine in it.
 
 A video is played at its own pace, as a camera gives it, through all of `tsm-live`. `behind_ms` is how
-long after the end of an interval its label was reported, as that of an open segment. This includes the wait
-for the frame that begins the next interval, the decoding, and the model. `delay_ms` is the machine's part alone: from
+long after the end of an interval its label was reported, as an open segment. This includes the wait for
+the frame that begins the next interval, the decoding, and the model. `delay_ms` is the machine's part: from
 the arrival of that frame to the line. `segment_behind_ms` is for segments that are over, counted from their
 own end: the interval that ends one has to be over itself, so it lies one interval higher. Percentiles are
 over all lines of the run; `cpu` is processor time by wall time. The last line is one JSON object.

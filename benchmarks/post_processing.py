@@ -101,11 +101,11 @@ class Row:
 
     def described(self) -> dict[str, Any]:
         """Return the line for JSON: mAP and the interval of its difference from plain, in percent."""
-        row_: dict[str, Any] = {"name": self.name, **self.setting, **percents(self.matching)}
+        line: dict[str, Any] = {"name": self.name, **self.setting, **percents(self.matching)}
         if self.matching is not self.plain:
             drawn = bootstrap_difference(self.matching, self.plain, replicates=2000)
-            row_["difference"] = [round(100 * x, 1) for x in (drawn.average.low, drawn.average.high)]
-        return row_
+            line["difference"] = [round(100 * x, 1) for x in (drawn.average.low, drawn.average.high)]
+        return line
 
 
 def table(judged: Sequence[Judged], truth: dict[str, Any], base: ClipSpec) -> list[Row]:
@@ -151,8 +151,8 @@ def described(setting: Setting) -> dict[str, float]:
 def percents(matching: Matching) -> dict[str, float]:
     """Return mAP at each threshold and their mean."""
     found = score_matching(matching, {})
-    row_ = {f"map_{t:g}": 100 * v for t, v in zip(found.tiou_thresholds, found.map_per_tiou, strict=True)}
-    return {name: round(value, 1) for name, value in {**row_, "map": 100 * found.average_map}.items()}
+    line = {f"map_{t:g}": 100 * v for t, v in zip(found.tiou_thresholds, found.map_per_tiou, strict=True)}
+    return {name: round(value, 1) for name, value in {**line, "map": 100 * found.average_map}.items()}
 
 
 def as_line(judged: Judged) -> str:
@@ -166,10 +166,10 @@ def as_markdown(rows: Sequence[Row]) -> str:
     lines = ["| | window | stride | smoothing | shortest | 0.5 | 0.75 | 0.95 | mean | difference |"]
     lines.append("|---" * 10 + "|")
     for row in rows:
-        row_ = row.described()
-        seconds = [f"{row_[key]:g}" if key in row_ else "" for key in described_keys()]
-        numbers = [f"{row_[key]:.1f}" for key in ("map_0.5", "map_0.75", "map_0.95", "map")]
-        span = "{:+.1f} to {:+.1f}".format(*row_["difference"]) if "difference" in row_ else ""
+        line = row.described()
+        seconds = [f"{line[key]:g}" if key in line else "" for key in described_keys()]
+        numbers = [f"{line[key]:.1f}" for key in ("map_0.5", "map_0.75", "map_0.95", "map")]
+        span = "{:+.1f} to {:+.1f}".format(*line["difference"]) if "difference" in line else ""
         lines.append("| " + " | ".join([row.name, *seconds, *numbers, span]) + " |")
     return "\n".join(lines)
 

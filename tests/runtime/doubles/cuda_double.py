@@ -2,8 +2,8 @@
 
 It stands where `tsm_runtime.backends.cuda.memory.DeviceMemory` does.
 Work that is submitted to a stream runs when a caller waits for it, or before, as `hurry` decides: results
-must not depend on that. Copies read and write their buffers when they run, so a buffer that is reused or freed too
-early gives wrong results and is reported.
+must not depend on that. Copies access their buffers when they run, so a buffer that is reused or freed
+too early gives wrong results and is reported.
 """
 
 from __future__ import annotations
