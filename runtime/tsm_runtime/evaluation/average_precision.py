@@ -8,10 +8,10 @@ from tsm_runtime.evaluation.matching import Bools, Floats, Matching
 
 
 def average_precision(hits: Bools, num_truth: int, *, normal_num_truth: float | None = None) -> Floats:
-    """Average precision of one class, per threshold.
+    """Return the average precision of one class, per threshold.
 
-    Recall grows by 1 / num_truth at every true positive, so the area is the mean over all instances of the
-    envelope at the prediction that found it.
+    Recall grows by 1 / num_truth at every true positive, so the area is the mean, over all instances, of the
+    envelope at the prediction that found the instance.
 
     Args:
         hits: (P, K) whether a prediction is true, in visiting order.
@@ -27,7 +27,7 @@ def average_precision(hits: Bools, num_truth: int, *, normal_num_truth: float | 
 
 
 def precision_at_ranks(hits: Bools, num_truth: int, *, normal_num_truth: float | None = None) -> Floats:
-    """Precision behind each prediction of one class, per threshold.
+    """Return the precision after each prediction of one class, per threshold.
 
     Args:
         hits: (P, K) whether a prediction is true, in visiting order.
@@ -48,7 +48,7 @@ def precision_at_ranks(hits: Bools, num_truth: int, *, normal_num_truth: float |
 
 
 def class_average_precision(matching: Matching) -> Floats:
-    """Average precision of every class of the truth at every threshold: (C, K)."""
+    """Return the average precision of every class of the truth at every threshold, (C, K)."""
     hits = matching.hits
     return np.array(
         [

@@ -2,9 +2,8 @@
 
 Matching happens within a video, so it is not repeated: a replicate in which a video is drawn w times is the
 set with w copies of that video, and its average precision follows from the hits of the whole set with weight
-w. Copies of one prediction have one score and stand together, which is one of the orders that equal scores
-allow; the envelope takes the precision behind the last of them. So this equals an evaluation of the copied
-set.
+w. Copies of one prediction have equal scores and are adjacent, which is one valid order of equal scores; the
+envelope takes the precision after the last of them. The result equals an evaluation of the copied set.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ class BootstrapIntervals:
     """Percentile intervals over replicates of the videos.
 
     Args:
-        replicates: how many.
-        seed: of the random numbers.
+        replicates: number of replicates.
+        seed: seed of the random numbers.
         confidence: share of the replicates inside an interval.
         average: interval of the mean over the thresholds.
         tiou: K intervals of mAP.
@@ -50,9 +49,9 @@ class BootstrapIntervals:
 def bootstrap_map(
     matching: Matching, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> BootstrapIntervals:
-    """Percentile intervals of mAP over replicates that draw as many videos as there are, with replacement.
+    """Return percentile intervals of mAP over replicates, which draw V of the V videos with replacement.
 
-    The mean over classes is taken over those that have an instance in the replicate, as the protocol has it.
+    The mean over classes covers those that have an instance in the replicate, as in the protocol.
 
     Raises:
         UsageError: fewer than two replicates, a confidence outside (0, 1), or fewer than two videos.
@@ -69,9 +68,9 @@ def bootstrap_difference(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> BootstrapIntervals:
-    """Percentile intervals of how much higher mAP is than that of a baseline on the same videos.
+    """Return percentile intervals of the difference in mAP to a baseline on the same videos.
 
-    Both are judged on the same replicates: what makes a replicate hard for both cancels out.
+    Both are evaluated on the same replicates, so that the difficulty of a replicate cancels out.
 
     Raises:
         UsageError: as for `bootstrap_map`.
@@ -112,7 +111,7 @@ def _percentiles(values: Floats, replicates: int, seed: int, confidence: float) 
 
 
 def _draw(num_videos: int, replicates: int, seed: int) -> Iterator[Ints]:
-    """How often each video is drawn: blocks (V, up to _BATCH)."""
+    """Yield how often each video is drawn, in blocks (V, up to _BATCH)."""
     random = np.random.default_rng(seed)
     for start in range(0, replicates, _BATCH):
         batch = min(_BATCH, replicates - start)
@@ -139,19 +138,22 @@ def _map_of_replicates(matching: Matching, weight: Ints) -> Floats:
 
 
 def _weighted_truth(matching: Matching, label: int, weight: Ints) -> Ints:
-    """Instances of a class in each replicate: (B,); an empty one of unknown video is in all."""
+    """Return the number of instances of a class in each replicate, (B,).
+
+    An instance of length zero whose video is unknown is in all replicates.
+    """
     empty = matching.empty_video[matching.empty_label == label]
     count = weight[matching.truth.video[matching.truth.rows_of(label)]].sum(axis=0)
     return np.asarray(count + weight[empty[empty >= 0]].sum(axis=0) + np.sum(empty < 0))
 
 
 def _weighted_precision(matching: Matching, label: int, weight: Ints) -> Floats:
-    """Sum of the envelope over the hits of a class: (B, K)."""
+    """Return the sum of the envelope over the hits of a class, (B, K)."""
     rows = matching.predictions.rows_of(label)
     hits = matching.hits[rows]
     found = np.zeros((weight.shape[1], hits.shape[1]))
     last = int(np.flatnonzero(hits.any(axis=1)).max(initial=-1)) + 1
-    # What comes after the last hit changes nothing, and only precision at hits enters the envelope.
+    # Predictions after the last hit change nothing, and the envelope only uses the precision at hits.
     mine = weight[matching.predictions.video[rows][:last]]
     rank = np.cumsum(mine, axis=0)
     for k in range(hits.shape[1]):

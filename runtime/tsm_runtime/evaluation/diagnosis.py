@@ -1,17 +1,18 @@
-"""What kinds of error a detector makes, and which instances it misses.
+"""Diagnosis of a detector: the kinds of its errors, and the instances that it misses.
 
 After Alwassel et al., Diagnosing Error in Temporal Action Detectors (DETAD, ECCV 2018), and its defaults:
 
-- Kinds of false positive, by the instance of any class with the highest tIoU in the video (on a tie one of
-  the prediction's own class). That tIoU reaches the threshold: double detection if the class is right, else
-  wrong label. It is at least 0.1: localisation if the class is right, else confusion. Below: background.
-- Only the best 10 G predictions of a class are looked at, G being its number of instances.
-- Normalised average precision (see `average_precision`), N being the mean number of instances per class.
-- An instance counts as missed as well when it is found at a normalised precision of 0.05 or less.
+- The kind of a false positive depends on the instance of any class with the highest tIoU in the video (on a
+  tie one of the prediction's own class). If that tIoU reaches the threshold: double detection if the class is
+  right, else wrong label. If it is at least 0.1: localisation if the class is right, else confusion.
+  Otherwise: background.
+- Only the best 10 G predictions of a class are analysed, where G is its number of instances.
+- Average precision is normalised (see `average_precision`); N is the mean number of instances per class.
+- An instance that is found at a normalised precision of 0.05 or less also counts as missed.
 
-Two things differ from DETAD's code: a prediction is left out of a bin at the thresholds at which it found an
-instance of another bin, not at all thresholds; and a second false positive in a video without instances is
-background, too. Instances of length zero are left out, as there.
+Two things differ from DETAD's code: a prediction is left out of a bin only at the thresholds at which it
+found an instance of another bin, not at all thresholds; and a second false positive in a video without
+instances counts as background too. Instances of length zero are left out, as in DETAD.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class ErrorProfile:
     """Shares of the kinds of prediction.
 
     Args:
-        kinds: names.
-        shares: one row per slice of the ranking: the best G predictions of each class, the next G, and so
-            on as far as there are any; in a row the share of each kind, averaged over the thresholds.
-        predictions: predictions in each slice.
+        kinds: names of the kinds.
+        shares: one row per slice of the ranking: the best G predictions of each class, the next G, and so on;
+            a row holds the share of each kind, averaged over the thresholds.
+        predictions: number of predictions in each slice.
     """
 
     kinds: tuple[str, ...]
@@ -59,7 +60,7 @@ class ErrorProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """By how much average mAP and normalised average mAP rise when one kind of error is removed."""
+    """Increase of average mAP and normalised average mAP when one kind of error is removed."""
 
     kind: str
     average_map: float
@@ -71,10 +72,10 @@ class TraitBin:
     """Instances of one bin of a characteristic.
 
     Args:
-        name: of the bin.
-        instances: how many there are.
-        normalised_map: average normalised mAP when only these are to be found.
-        missed: share that is not found, averaged over the thresholds.
+        name: name of the bin.
+        instances: number of instances.
+        normalised_map: average normalised mAP when only these instances count.
+        missed: share of the instances that is not found, averaged over the thresholds.
     """
 
     name: str
@@ -93,14 +94,14 @@ class TraitBins:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that was found.
+    """Result of a diagnosis.
 
     Args:
         profile: kinds of prediction by rank.
-        gains: of each kind of error, over the best 10 G predictions of each class.
+        gains: gain of removing each kind of error, over the best 10 G predictions of each class.
         normalised_map: average normalised mAP of all predictions.
         missed: share of the instances that is not found.
-        traits: by characteristic.
+        traits: bins of each characteristic.
     """
 
     profile: ErrorProfile
@@ -113,15 +114,15 @@ class Diagnosis:
 def diagnose(
     matching: Matching, traits: Sequence[Trait] = (), *, num_bins: int = DEFAULT_NUM_BINS
 ) -> Diagnosis:
-    """Diagnose the errors of a matching (see the module's text).
+    """Diagnose the errors of a matching (see the module's docstring).
 
     Args:
-        matching: by rules that let an instance be found once, and take bounds as they are.
+        matching: made by one-to-one rules that do not change bounds.
         traits: characteristics of instances.
         num_bins: quantile bins of a characteristic without borders.
 
     Raises:
-        UsageError: the rules are others, or all instances have length zero.
+        UsageError: the matching has other rules, or all instances have length zero.
     """
     if not matching.rules.one_to_one or matching.rules.cut is not None:
         raise UsageError("the diagnosis needs a mode in which an instance is found once; use --mode tsm")
@@ -153,7 +154,7 @@ def diagnose(
 
 
 def classify_predictions(matching: Matching) -> npt.NDArray[np.int8]:
-    """Kind of every prediction at every threshold: (P, K) positions in `KINDS`."""
+    """Return the kind of every prediction at every threshold, (P, K) positions in `KINDS`."""
     best, own = _best_tiou(matching)
     right = own >= best
     tolerance = matching.rules.tiou_tolerance
@@ -170,7 +171,7 @@ def classify_predictions(matching: Matching) -> npt.NDArray[np.int8]:
 
 
 def _best_tiou(matching: Matching) -> tuple[Floats, Floats]:
-    """Highest tIoU of each prediction in its video, with any class and with its own: (P,) each."""
+    """Return the highest tIoU of each prediction in its video, with any class and with its own, (P,) each."""
     true = matching.truth.take(np.argsort(matching.truth.video, kind="stable"))
     predicted = matching.predictions
     best, own = np.zeros(len(predicted)), np.zeros(len(predicted))
@@ -191,7 +192,7 @@ def _best_tiou(matching: Matching) -> tuple[Floats, Floats]:
 
 
 def _classes(matching: Matching) -> list[tuple[slice, int]]:
-    """Predictions and number of instances of each class that has an instance longer than 0."""
+    """Return predictions and number of instances of each class that has an instance longer than 0."""
     count = np.bincount(matching.truth.label, minlength=len(matching.labels))
     return [(matching.predictions.rows_of(label), int(n)) for label, n in enumerate(count) if n]
 
@@ -225,7 +226,7 @@ def _gains(matching: Matching, kind: npt.NDArray[np.int8]) -> tuple[Gain, ...]:
 
 
 def _maps_without(matching: Matching, kind: npt.NDArray[np.int8], removed: str) -> tuple[float, float]:
-    """Average mAP, plain and normalised, of the best predictions but those of one kind."""
+    """Return average mAP, plain and normalised, of the best predictions without those of one kind."""
     code = KINDS.index(removed) if removed else -1
     normal = _normal_number(matching)
     plain, normalised = [], []
@@ -239,7 +240,7 @@ def _maps_without(matching: Matching, kind: npt.NDArray[np.int8], removed: str) 
 
 
 def _normalised_map(matching: Matching, instances: Ints) -> float:
-    """Average normalised mAP when only some instances are to be found; what found others is left out."""
+    """Return average normalised mAP on some instances; predictions that found others are left out."""
     wanted = np.zeros(len(matching.truth) + 1, dtype=np.bool_)
     wanted[instances] = True
     wanted[-1] = True  # the place of -1, a false positive
@@ -255,7 +256,7 @@ def _normalised_map(matching: Matching, instances: Ints) -> float:
 
 
 def _found_at_precision(matching: Matching) -> Bools:
-    """(T, K) which instances are found at a normalised precision above `_LEAST_PRECISION`."""
+    """Return (T, K) flags of the instances found at a normalised precision above `_LEAST_PRECISION`."""
     found = np.zeros((len(matching.truth), len(matching.thresholds)), dtype=np.bool_)
     normal = _normal_number(matching)
     for rows, number in _classes(matching):

@@ -24,7 +24,7 @@ DETAD_BORDERS: dict[str, tuple[float, ...]] = {
     "instances": (1.0, 4.0, 8.0),
     "agreement": (0.2, 0.4, 0.6, 0.8),
 }
-"""Borders of DETAD, made for ActivityNet: seconds, shares, counts."""
+"""Borders of bins in DETAD, chosen for ActivityNet: seconds, shares, counts."""
 
 _NAMES = ("length", "coverage", "instances", "agreement", "scene", "view")
 
@@ -39,8 +39,8 @@ class Trait:
     Args:
         name: length (seconds), coverage (share of the video), instances (of its class in its video),
             agreement (of annotators), scene, view.
-        values: a number or a name per instance; instances without one belong to no bin.
-        borders: between the bins of numbers, a border belongs to the bin below it; None: quantiles.
+        values: a number or a name per instance; instances without a value belong to no bin.
+        borders: borders between the bins of numbers, each part of the bin below it; None: quantiles.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Trait:
     borders: tuple[float, ...] | None = None
 
     def bins(self, matching: Matching, num_bins: int) -> list[tuple[str, Ints]]:
-        """Name and rows of `matching.truth` of each bin that is not empty."""
+        """Return name and rows of `matching.truth` of each bin that is not empty."""
         table = matching.truth
         keys = zip(
             table.video.tolist(), table.label.tolist(), table.start.tolist(), table.end.tolist(), strict=True
@@ -64,7 +64,7 @@ class Trait:
         borders = self.borders
         if borders is None:
             quantiles = np.quantile(numbers, np.arange(1, num_bins) / num_bins)
-            # No border above which nothing lies: many equal values would give the name of an empty bin.
+            # A border above all values is dropped: with many equal values it would name an empty bin.
             borders = tuple(value for value in np.unique(quantiles).tolist() if value < numbers.max())
         place = np.searchsorted(np.array(borders), numbers, side="left")
         return [
@@ -80,13 +80,13 @@ def _bin_names(borders: Sequence[float]) -> list[str]:
 
 
 def parse_bins(texts: Sequence[str]) -> tuple[dict[str, tuple[float, ...]], int]:
-    """Borders by characteristic and the number of quantile bins of the others.
+    """Return borders by characteristic, and the number of quantile bins of the others.
 
     >>> parse_bins(["length=5,30", "4"])
     ({'length': (5.0, 30.0)}, 4)
 
     Raises:
-        UsageError: something else.
+        UsageError: a text has another form.
     """
     borders: dict[str, tuple[float, ...]] = {}
     num_bins = DEFAULT_NUM_BINS
@@ -120,17 +120,17 @@ def _parse_borders(text: str, values: str) -> tuple[float, ...]:
 def read_traits(
     path: Path, truth: GroundTruth, borders: Mapping[str, tuple[float, ...]], *, strip_ids: int = 0
 ) -> list[Trait]:
-    """Characteristics of the instances, those that any instance has.
+    """Return the characteristics that at least one instance has.
 
     Args:
         path: the annotations, read again for "agreement" (a number per annotation) and "view" (a name per
-            video), which evaluation itself has no use for.
+            video), which evaluation itself does not use.
         truth: the videos to evaluate.
-        borders: by characteristic; quantiles where there are none.
-        strip_ids: characters that were cut from the front of the file's video ids.
+        borders: borders by characteristic; quantiles where there are none.
+        strip_ids: number of characters cut from the front of the file's video ids.
 
     Raises:
-        UsageError: an agreement is no finite number, or a view no text.
+        UsageError: an agreement is not a finite number, or a view is not text.
     """
     values: dict[str, dict[InstanceKey, float | str]] = {name: {} for name in _NAMES}
     for video in truth.videos:

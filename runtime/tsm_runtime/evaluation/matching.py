@@ -1,13 +1,12 @@
 """Matching of predicted segments with true ones by the ActivityNet protocol.
 
-Per class the predictions of all videos are visited by falling score. Each one looks at the instances of its
-class in its video by falling tIoU; at every threshold it takes the first that reaches the threshold and is
-still free, else it is a false positive. So a duplicate is false, and a prediction whose best instance is
-taken falls through to the next one (unlike VOC). Source: eval_detection.py of activitynet/ActivityNet.
+The predictions of a class in all videos are visited by falling score. Each prediction visits the instances of
+its class in its video by falling tIoU; at every threshold it takes the first free instance that reaches the
+threshold, else it is a false positive. So a duplicate is false, and a prediction whose best instance is taken
+falls through to the next one (unlike VOC). Source: eval_detection.py of activitynet/ActivityNet.
 
-What the protocol leaves open (equal scores, equal tIoUs) and what evaluators change is in
-`evaluation_modes.MatchRules`. Everything that is computed from matches (average precision, its range over
-tie orders, bootstrap, diagnosis) starts from the `Matching` that is made here, once.
+`modes.MatchRules` holds what the protocol leaves open (equal scores, equal tIoUs) and what evaluators change.
+Average precision, its range over tie orders, bootstrap and diagnosis all start from one `Matching`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _BLOCK_PAIRS = 1 << 20
-"""Pairs of prediction and instance that are compared at once: memory does not grow with the data."""
+"""Pairs of prediction and instance compared at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +43,13 @@ class SegmentTable:
         return len(self.label)
 
     def take(self, rows: Ints | slice) -> SegmentTable:
-        """Return some of the rows."""
+        """Return the selected rows."""
         return SegmentTable(
             self.label[rows], self.video[rows], self.start[rows], self.end[rows], self.score[rows]
         )
 
     def rows_of(self, label: int) -> slice:
-        """Rows of one label; they are neighbours."""
+        """Return the rows of one label, which are adjacent."""
         start, stop = np.searchsorted(self.label, [label, label + 1])
         return slice(int(start), int(stop))
 
@@ -59,7 +58,7 @@ class SegmentTable:
 class Pairs:
     """Pairs of one class and video that reach the lowest threshold, each column (M,).
 
-    In the order of the protocol: by prediction, then by falling tIoU.
+    Pairs are in the order of the protocol: by prediction, then by falling tIoU.
     """
 
     prediction: Ints
@@ -69,18 +68,18 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matching:
-    """Which prediction found which instance.
+    """Assignment of predictions to instances.
 
     Args:
         labels: C classes of the truth, sorted.
-        videos: V judged videos, sorted.
+        videos: V evaluated videos, sorted.
         thresholds: (K,) tIoU thresholds.
         truth: T instances by label and video.
         predictions: P predictions by label, then in the order in which they are visited.
-        pairs: see there.
-        instance: (P, K) row of the instance that a prediction found, -1 where it is a false positive.
-        empty_label: (E,) label of each instance of length zero, which nothing can find.
-        empty_video: (E,) its video, -1 where that is not known.
+        pairs: see `Pairs`.
+        instance: (P, K) row of the instance that a prediction found, -1 for a false positive.
+        empty_label: (E,) label of each instance of length zero, which no prediction can find.
+        empty_video: (E,) its video, -1 if unknown.
         rules: the rules of matching.
     """
 
@@ -97,19 +96,19 @@ class Matching:
 
     @property
     def hits(self) -> Bools:
-        """(P, K) whether a prediction is a true positive."""
+        """Flags of the true positives, (P, K)."""
         return self.instance >= 0
 
     @property
     def num_truth(self) -> Ints:
-        """(C,) instances per class, zero-length ones included: the denominators of recall."""
+        """Instances per class, (C,), zero-length ones included: the denominators of recall."""
         count = len(self.labels)
         return np.asarray(
             np.bincount(self.truth.label, minlength=count) + np.bincount(self.empty_label, minlength=count)
         )
 
     def reached(self, threshold: float) -> Bools:
-        """(M,) which pairs reach a threshold."""
+        """Return the flags of the pairs that reach a threshold, (M,)."""
         return np.asarray(self.pairs.tiou >= threshold - self.rules.tiou_tolerance)
 
 
@@ -131,7 +130,7 @@ def match_segments(
             left out.
         thresholds: K numbers in (0, 1].
         rules: by default those of the mode "tsm".
-        unknown_videos: judge predictions in videos that the truth does not have; else they are left out.
+        unknown_videos: evaluate predictions in videos that the truth does not have; else they are left out.
         empty_truth: (label, video id or None) of each instance of length zero.
 
     Raises:
@@ -165,7 +164,7 @@ def match_segments(
 
 
 def checked_thresholds(thresholds: Sequence[float]) -> Floats:
-    """Thresholds as (K,).
+    """Return the thresholds as (K,).
 
     Raises:
         UsageError: there is none, or one is not in (0, 1].
@@ -177,11 +176,11 @@ def checked_thresholds(thresholds: Sequence[float]) -> Floats:
 
 
 def pairwise_tiou(first_start: Floats, first_end: Floats, second_start: Floats, second_end: Floats) -> Floats:
-    """Temporal intersection over union, elementwise; arrays broadcast; 0 without a union."""
+    """Return the temporal intersection over union, elementwise; arrays broadcast; 0 if the union is empty."""
     overlap = np.minimum(first_end, second_end) - np.maximum(first_start, second_start)
     intersection = np.maximum(overlap, 0.0)
     union = (first_end - first_start) + (second_end - second_start) - intersection
-    none = union <= 0  # of two without length, or of one in the wrong order
+    none = union <= 0  # both have length 0, or one has its bounds in the wrong order
     return np.asarray(np.where(none, 0.0, intersection / np.where(none, 1.0, union)), dtype=np.float64)
 
 
@@ -191,7 +190,7 @@ def pairwise_tiou(first_start: Floats, first_end: Floats, second_start: Floats, 
 def to_table(
     segments: Mapping[str, Sequence[Segment]], labels: Mapping[str, int], videos: Mapping[str, int]
 ) -> SegmentTable:
-    """Columns of the segments whose label and video are known, in the order of listing.
+    """Return the segments whose label and video are known as columns, in the order of listing.
 
     Args:
         segments: per video id.
@@ -212,7 +211,7 @@ def to_table(
 
 
 def listing_order(table: SegmentTable, rules: MatchRules) -> tuple[npt.NDArray[np.generic], ...]:
-    """Keys for `numpy.lexsort`, least important first, that settle the order of equal scores."""
+    """Return keys for `numpy.lexsort`, least important first, that order equal scores."""
     listed = np.arange(len(table))
     if rules.ties == "time":
         return table.end, table.start, table.video
@@ -220,7 +219,7 @@ def listing_order(table: SegmentTable, rules: MatchRules) -> tuple[npt.NDArray[n
 
 
 def _truth_order(table: SegmentTable, rules: MatchRules) -> SegmentTable:
-    """By label and video; within them the instance that gets the prediction on equal tIoU comes first."""
+    """Sort by label and video; within these, the instance preferred on equal tIoU comes first."""
     keys = (table.end, table.start) if rules.ties == "time" else (-np.arange(len(table)),)
     return table.take(np.lexsort((*keys, table.video, table.label)))
 
@@ -271,7 +270,7 @@ def _find_pairs(true: SegmentTable, predicted: SegmentTable, least_tiou: float, 
 
 
 def blocks(count: Ints) -> Iterator[Ints]:
-    """Rows with a count, in blocks whose counts sum to about `_BLOCK_PAIRS`."""
+    """Yield the rows with a count, in blocks whose counts sum to about `_BLOCK_PAIRS`."""
     rows = np.flatnonzero(count)
     total = np.cumsum(count[rows])
     start = 0
@@ -291,7 +290,7 @@ def _pairs_of(
     least_tiou: float,
     rules: MatchRules,
 ) -> tuple[Ints, Ints, Floats]:
-    """Pairs of some predictions; `first` and `count` tell the instances of each one's class and video."""
+    """Return pairs of some predictions; `first`, `count`: instances of each prediction's class and video."""
     counts = count[rows]
     prediction = np.repeat(rows, counts)
     within = np.arange(len(prediction)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -319,13 +318,13 @@ def _match(
 
 
 def _take_free(prediction: Ints, instance: Ints, num_instances: int) -> tuple[list[int], list[int]]:
-    """Pair by pair, a prediction that has none takes an instance that is free."""
+    """Assign, pair by pair, free instances to predictions that have none."""
     matched: list[int] = []
     taken: list[int] = []
     last_matched = -1
     locked = bytearray(num_instances)
     for p, i in zip(prediction.tolist(), instance.tolist(), strict=True):
-        # The pairs of one prediction are neighbours: it is enough to remember the last that got an instance.
+        # The pairs of a prediction are adjacent, so only the last prediction with an instance is remembered.
         if p != last_matched and not locked[i]:
             locked[i] = 1
             matched.append(p)
@@ -335,6 +334,6 @@ def _take_free(prediction: Ints, instance: Ints, num_instances: int) -> tuple[li
 
 
 def _take_best(prediction: Ints, instance: Ints, num_instances: int) -> tuple[Ints, Ints]:
-    """Every prediction takes its best instance, free or not."""
+    """Assign to every prediction its best instance, free or not."""
     matched, first = np.unique(prediction, return_index=True)
     return matched, instance[first]

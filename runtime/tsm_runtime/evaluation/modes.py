@@ -1,8 +1,8 @@
-"""How evaluators differ: one `Mode` each, told as data, so that every difference stands in one place.
+"""Differences between evaluators: each is a `Mode`, described as data in one place.
 
-`tsm` is the default. The others give the figures of the evaluator they are named after, its oddities
-included; what each does differently from ActivityNet was read from its source. This module imports nothing
-heavy: `tsm-eval --help` prints the table.
+`tsm` is the default. The other modes reproduce the figures of the evaluator they are named after, including
+its oddities; their differences to ActivityNet were read from the evaluators' sources. This module imports
+nothing heavy, because `tsm-eval --help` prints the table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DEFAULT_TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 """Thresholds of the BinEgo-360 challenge; its score is the mean of the three mAPs."""
 
 TIOU_TOLERANCE = 1e-9
-"""A tIoU this far below a threshold still reaches it: bounds on a grid often give exactly 0.5 or 0.75."""
+"""Tolerance below a threshold that a tIoU still reaches: bounds on a grid often give exactly 0.5 or 0.75."""
 
 _TENTHS = "0.5:0.05:0.95"
 
@@ -26,8 +26,8 @@ class CutGrid:
 
     Args:
         seconds: length of a cut; bounds are limited to [0, seconds].
-        decimals: bounds are rounded to so many decimals first.
-        snap_seconds: the bound of a prediction that is nearer than this to an end of the cut moves there.
+        decimals: bounds are first rounded to this number of decimals.
+        snap_seconds: a prediction's bound that is nearer than this to an end of the cut moves to that end.
     """
 
     seconds: float = 10.0
@@ -37,17 +37,17 @@ class CutGrid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRules:
-    """What matching predictions with instances depends on (see `matching` for the protocol itself).
+    """Rules of matching predictions with instances (see `matching` for the protocol itself).
 
     Args:
-        ties: order of predictions of one score. "time" is (video id, start, end), and equal tIoUs go to the
-            instance first by (start, end): nothing depends on the order of the files. "first_listed" and
+        ties: order of predictions with equal scores. "time" is (video id, start, end), and equal tIoUs go to
+            the first instance by (start, end), independent of the order of the files. "first_listed" and
             "last_listed" are orders in the file; equal tIoUs then go to the instance that is listed last.
         tiou_tolerance: a tIoU that is at most this much below a threshold still reaches it.
-        one_to_one: an instance that was found is not found again. False counts every prediction that
-            reaches some instance, so that recall can exceed 1.
-        cut: None: bounds are taken as they are.
-        single_precision: tIoUs are rounded to 32 bits, so that one of 0.7 stays below 0.7.
+        one_to_one: an instance is found at most once. False counts every prediction that reaches an
+            instance, so that recall can exceed 1.
+        cut: treatment of bounds inside a cut; None: bounds stay as they are.
+        single_precision: tIoUs are rounded to 32 bits, so that a tIoU of 0.7 stays below 0.7.
     """
 
     ties: Literal["time", "first_listed", "last_listed"] = "time"
@@ -59,22 +59,22 @@ class MatchRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """One evaluator: what it does before matching, its rules of matching, its thresholds.
+    """One evaluator: its preparation of the data, its rules of matching, its thresholds.
 
     Args:
-        summary: one line on what is different, and why anybody wants it.
-        thresholds: tIoU thresholds when none are asked for, as `--tiou` takes them.
-        takes_any_bounds: predictions of length zero, or that start below 0, are judged like others; else they
-            are left out and counted.
+        summary: one line on the differences and the purpose of the mode.
+        thresholds: default tIoU thresholds, in the form of `--tiou`.
+        takes_any_bounds: predictions of length zero, or that start below 0, are evaluated like others; else
+            they are left out and counted.
         unknown_videos: predictions in videos without truth are ignored, or count as false positives.
-        unknown_labels: predictions of classes without truth are ignored; or refused, where the evaluator
-            itself stops; or "collide": their raw class id is taken for a position among the true classes.
+        unknown_labels: predictions of classes without truth are ignored; or refused, if the evaluator itself
+            stops; or "collide": their raw class id is used as a position among the true classes.
         empty_truth: instances of length zero count as missed, or are left out.
-        duplicate_seconds: an instance whose label is that of an earlier one in its video, with both bounds
-            this near, is dropped; None keeps it.
+        duplicate_seconds: an instance is dropped if an earlier one in its video has the same label and both
+            bounds within this distance; None keeps all.
         min_truth_seconds: shorter instances are dropped.
         min_prediction_seconds: predictions that are not longer are dropped; 0 keeps all.
-        strip_truth_ids: so many characters are cut from the front of the truth's video ids.
+        strip_truth_ids: number of characters cut from the front of the truth's video ids.
     """
 
     name: str
@@ -170,6 +170,6 @@ MODES: dict[str, Mode] = {
 
 
 def describe_modes() -> str:
-    """Name, summary and thresholds of each mode, broken into lines for `--help`."""
+    """Return name, summary and thresholds of each mode, wrapped for `--help`."""
     texts = (f"{mode.name}: {mode.summary} (tIoU {mode.thresholds})" for mode in MODES.values())
     return "\n".join(textwrap.fill(text, 76, subsequent_indent="  ") for text in texts)

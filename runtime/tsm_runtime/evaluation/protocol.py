@@ -1,16 +1,16 @@
 """Evaluation by the ActivityNet protocol: mAP over temporal IoU thresholds, and scene accuracy.
 
-Written once for training and runtime. Where each rule stands:
+Training and runtime share this code. The rules are in these modules:
 
-- matching, who finds which instance: `matching`
+- matching of predictions with instances: `matching`
 - average precision: `average_precision`
-- equal scores, and what other evaluators do differently: `modes`
-- how far the order of equal scores moves the result: `tie_range`
+- equal scores, and differences of other evaluators: `modes`
+- range of the result over the orders of equal scores: `tie_range`
 - average recall of proposals: `recall`; confidence intervals: `bootstrap`; kinds of error: `diagnosis`
 
 The official code leaves the order of equal scores to an unstable sort and to the order of the file, so one
 set of detections has several official figures. `evaluate` visits equal scores in the order of (video id,
-start, end), and equal tIoUs in the order of (start, end): the result depends on nothing else.
+start, end), and equal tIoUs in the order of (start, end), so that its result is unique.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Evaluation:
         map_per_tiou: K means over the labels.
         average_map: mean of `map_per_tiou`.
         num_truth: instances, zero-length ones included.
-        num_predictions: predictions that were judged.
+        num_predictions: predictions that were evaluated.
         ignored_labels: number of predictions per label that the truth does not have.
         ignored_videos: number of predictions per video that the truth does not have.
     """
@@ -56,7 +56,7 @@ class Evaluation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line per kind of prediction that was ignored."""
+        """One line for each kind of ignored prediction."""
         lines = []
         if self.ignored_labels:
             lines.append(_ignored_line("label", self.ignored_labels))
@@ -81,19 +81,18 @@ def evaluate(
     unknown_videos: Literal["ignore", "count"] = "ignore",
     empty_truth: Mapping[str, int] | None = None,
 ) -> Evaluation:
-    """Mean average precision by the ActivityNet protocol, with the rules of the mode "tsm".
+    """Return mean average precision by the ActivityNet protocol, with the rules of the mode "tsm".
 
     Args:
         truth: instances per video id; a video without instances is given as an empty sequence, so that
             predictions in it are false positives.
         predictions: predicted segments per video id. Those with a label that the truth does not have are
-            ignored; `Evaluation.ignored_labels` tells how many.
+            ignored and counted in `Evaluation.ignored_labels`.
         tiou_thresholds: K numbers in (0, 1].
-        unknown_videos: predictions in a video that the truth does not have are ignored
-            (`Evaluation.ignored_videos` tells how many), or count as false positives, which is what the
-            official code does with them.
-        empty_truth: per label the number of further instances of length zero, which nothing can match but
-            which count as missed, which again is what the official code does.
+        unknown_videos: predictions in a video that the truth does not have are ignored and counted in
+            `Evaluation.ignored_videos`, or count as false positives, as in the official code.
+        empty_truth: per label the number of further instances of length zero, which no prediction can match
+            but which count as missed, as in the official code.
 
     Raises:
         UsageError: there is no instance in the truth, or a threshold is out of range.
@@ -106,11 +105,11 @@ def evaluate(
 
 
 def score_matching(matching: Matching, predictions: Mapping[str, Sequence[Segment]]) -> Evaluation:
-    """Average precisions of a matching.
+    """Return the average precisions of a matching.
 
     Args:
         matching: from `matching.match_segments`.
-        predictions: what was matched, for counting what was left out.
+        predictions: the matched predictions, used to count those left out.
     """
     ap = class_average_precision(matching)
     map_per_tiou = ap.mean(axis=0)
@@ -140,7 +139,9 @@ def _count_unknown_videos(
 
 
 def scene_accuracy(truth: Mapping[str, str | None], predicted: Mapping[str, str]) -> float:
-    """Share (0 to 1) of the videos with a true scene whose prediction equals it; without one it is wrong.
+    """Return the share (0 to 1) of the videos with a true scene that are predicted right.
+
+    A video without a predicted scene counts as wrong.
 
     Raises:
         UsageError: no video of the truth has a scene.
@@ -152,6 +153,6 @@ def scene_accuracy(truth: Mapping[str, str | None], predicted: Mapping[str, str]
 
 
 def tiou(first: Segment, second: Segment) -> float:
-    """Temporal intersection over union of two segments, whatever their labels; 0 when they do not overlap."""
+    """Return the temporal intersection over union of two segments, 0 without overlap; labels are ignored."""
     bounds = [np.array([x]) for s in (first, second) for x in (s.start_seconds, s.end_seconds)]
     return float(pairwise_tiou(*bounds)[0])

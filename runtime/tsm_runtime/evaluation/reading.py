@@ -1,4 +1,4 @@
-"""What `tsm-eval` evaluates: both files read, checked and prepared as a mode has it, every oddity named."""
+"""Input of `tsm-eval`: reads both files, checks them, prepares them by a mode, and warns of oddities."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class EvaluationInput:
     """Truth and predictions, ready for matching.
 
     Args:
-        truth: the videos of the subset, as the mode sees them.
+        truth: the videos of the subset, prepared by the mode.
         predictions: predicted segments per video id, in the order of the file.
-        scenes: best scene per video id; empty when one of the files has none.
-        subset: its name; None when all videos were taken.
-        warnings: what was ignored or is odd; one line each.
+        scenes: best scene per video id; empty if one of the files has none.
+        subset: name of the subset; None if all videos are evaluated.
+        warnings: ignored entries and oddities, one line each.
     """
 
     truth: GroundTruth
@@ -60,17 +60,17 @@ def read_evaluation_input(
     subset: str | None = None,
     options: ReadOptions | None = None,
 ) -> EvaluationInput:
-    """Read both files, either may be gzipped.
+    """Read both files; either may be gzipped.
 
     Args:
         truth_path: annotations, as `annotation_files.read_annotations` takes them.
         predictions_path: detections, as `outputs.read_segments` takes them.
-        mode: what is ignored, dropped or refused.
-        subset: its name; None: the only one there is, or "validation".
-        options: how the annotations are read, where their format leaves a choice.
+        mode: rules for ignoring, dropping and refusing.
+        subset: name of the subset; None: the only one, or "validation".
+        options: options for reading the annotations.
 
     Raises:
-        UsageError: a file is not as it must be; names file, video and entry.
+        UsageError: a file is not valid; the message names file, video and entry.
     """
     repeated: list[str] = []
     bounds: Literal["any", "count"] = "any" if mode.takes_any_bounds else "count"
@@ -88,13 +88,13 @@ def read_evaluation_input(
     others = {video.video_id for video in whole.videos} - {video.video_id for video in chosen.videos}
     warnings += _check_videos(read, truth, others, mode, predictions_path)
     warnings += _check_case(truth.action_labels, truth_path)
-    predictions, told = prepare_predictions(read, truth, mode, predictions_path, truth_path)
+    predictions, ignored = prepare_predictions(read, truth, mode, predictions_path, truth_path)
     return EvaluationInput(
         truth=truth,
         predictions=predictions,
         scenes=_best_scenes(predictions_path) if truth.scenes else {},
         subset=name,
-        warnings=(*warnings, *told),
+        warnings=(*warnings, *ignored),
     )
 
 
@@ -102,28 +102,28 @@ def read_evaluation_input(
 
 
 def choose_subset(
-    truth: GroundTruth, asked: str | None, path: Path
+    truth: GroundTruth, requested: str | None, path: Path
 ) -> tuple[GroundTruth, str | None, list[str]]:
     """Choose the videos to evaluate.
 
     Returns:
-        The truth of the subset, its name (None when there is but one, unnamed) and what to tell.
+        The truth of the subset, its name (None for a single unnamed one) and warnings.
 
     Raises:
-        UsageError: no such subset, or several and none named "validation".
+        UsageError: there is no such subset, or there are several and none is named "validation".
     """
     there = sorted({video.subset for video in truth.videos})
-    if asked is not None:
+    if requested is not None:
         try:
-            return truth.subset(asked), asked, []
+            return truth.subset(requested), requested, []
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
     if len(there) < 2:
         return truth, (there[0] or None) if there else None, []
     names = ", ".join(map(repr, there))
     if _DEFAULT_SUBSET in there:
-        told = f"{path}: subsets {names}: {_DEFAULT_SUBSET!r} is evaluated; --subset takes another"
-        return truth.subset(_DEFAULT_SUBSET), _DEFAULT_SUBSET, [told]
+        warning = f"{path}: subsets {names}: {_DEFAULT_SUBSET!r} is evaluated; --subset takes another"
+        return truth.subset(_DEFAULT_SUBSET), _DEFAULT_SUBSET, [warning]
     raise UsageError(f"{path}: several subsets, {names}; choose one with --subset")
 
 
@@ -131,7 +131,7 @@ def choose_subset(
 
 
 def _dropped_instances(truth: GroundTruth, mode: Mode, path: Path) -> list[str]:
-    """One line on instances of length zero, where the default mode leaves them out."""
+    """Return a warning about instances of length zero, if the default mode leaves them out."""
     empty = [(video.video_id, entry) for video in truth.videos for entry in video.empty_entries]
     if mode.takes_any_bounds or not empty:
         return []
@@ -184,15 +184,15 @@ def _equal(first: Segment, second: Segment, tolerance: float) -> bool:
 
 
 def read_predictions(path: Path, mode: Mode, repeated: list[str]) -> tuple[Predictions, list[str]]:
-    """Read detections in any format, those of ActivityNet's JSON with whatever bounds they have.
+    """Read detections in any format; those of ActivityNet's JSON may have invalid bounds.
 
     Args:
         path: the file.
-        mode: whether what is no segment counts.
-        repeated: gets keys that an object of the JSON has twice.
+        mode: whether detections with invalid bounds count.
+        repeated: collects keys that occur twice in an object of the JSON.
 
     Returns:
-        The detections, and a line for each kind that is left out.
+        The detections, and a warning for each kind that is left out.
 
     Raises:
         UsageError: names file and entry.
@@ -215,7 +215,7 @@ def read_predictions(path: Path, mode: Mode, repeated: list[str]) -> tuple[Predi
 def _json_content(path: Path, repeated: list[str]) -> object:
     try:
         return read_json(path, repeated)
-    except UsageError:  # of another format, whose reader says what is wrong
+    except UsageError:  # another format: its reader raises the right error
         return None
 
 
@@ -253,10 +253,10 @@ def prepare_predictions(
     """Apply a mode's rules on short predictions and on labels that the truth does not have.
 
     Returns:
-        The predictions to match, and what to tell.
+        The predictions to match, and warnings.
 
     Raises:
-        UsageError: a label is unknown, and the mode refuses those.
+        UsageError: a label is unknown, and the mode refuses unknown labels.
     """
     least = mode.min_prediction_seconds or -math.inf
     kept = {
@@ -273,16 +273,16 @@ def prepare_predictions(
         raise UsageError(
             f"{where}\nthe code that mode {mode.name!r} follows stops here; --mode tsm ignores it"
         )
-    told = _brief(f"{where}; {count} such prediction(s) ignored" for where, count in unknown.values())
+    warnings = _brief(f"{where}; {count} such prediction(s) ignored" for where, count in unknown.values())
     if mode.unknown_labels == "collide":
-        return _collide(kept, known, set(unknown), truth_path, told)
-    return kept, told
+        return _collide(kept, known, set(unknown), truth_path, warnings)
+    return kept, warnings
 
 
 def _unknown_labels(
     predictions: Mapping[str, Sequence[Segment]], known: set[str], judged: set[str], path: Path
 ) -> dict[str, tuple[str, int]]:
-    """Per unknown label the place of its first prediction, in words, and the number of its predictions."""
+    """Return for each unknown label a description of its first prediction, and how many it has."""
     by_case = {_spelling(label): label for label in sorted(known)}
     found: dict[str, tuple[str, int]] = {}
     for video, segments in predictions.items():
@@ -304,7 +304,7 @@ def _unknown_labels(
 def _check_videos(
     predictions: Mapping[str, Sequence[Segment]], truth: GroundTruth, others: set[str], mode: Mode, path: Path
 ) -> list[str]:
-    """One line on predictions in videos of other subsets, and one on those in videos of no subset."""
+    """Return a warning about predictions in videos of other subsets, and one about unknown videos."""
     judged = {video.video_id for video in truth.videos}
     treated = "ignored" if mode.unknown_videos == "ignore" else "counted as false"
     lines = []
@@ -323,7 +323,7 @@ def _check_videos(
 
 
 def _check_case(labels: Sequence[str], path: Path) -> list[str]:
-    """Labels of the truth that differ from another one in case, spaces or Unicode's composition only."""
+    """Return warnings about true labels that differ only in case, spaces or Unicode composition."""
     first: dict[str, str] = {}
     pairs = [
         (first[_spelling(label)], label)
@@ -336,23 +336,23 @@ def _check_case(labels: Sequence[str], path: Path) -> list[str]:
 
 
 def _spelling(label: str) -> str:
-    """Return what labels have in common that look alike."""
+    """Return a key that is equal for labels that look alike."""
     return " ".join(unicodedata.normalize("NFKC", label).replace("_", " ").split()).casefold()
 
 
 def _collide(
-    predictions: Predictions, known: set[str], unknown: set[str], truth_path: Path, told: list[str]
+    predictions: Predictions, known: set[str], unknown: set[str], truth_path: Path, warnings: list[str]
 ) -> tuple[Predictions, list[str]]:
-    """Give predictions of a class without truth to the class whose position equals their class id.
+    """Assign predictions of a class without truth to the class whose position equals their class id.
 
-    That is what ActionFormer's evaluator does: it replaces the ids of true classes by their positions among
-    the sorted ids, and leaves other ids as they are.
+    ActionFormer's evaluator behaves so: it replaces the ids of true classes by their positions among the
+    sorted ids, and leaves other ids unchanged.
     """
     ids = {label: int(label) for label in unknown if label.isdecimal()} | _class_ids(truth_path)
     missing = sorted(label for label in known | unknown if label not in ids)
     if missing:
         why = f'{truth_path}: no "label_id" for {_listed(missing)}: collisions of ids are not imitated'
-        return predictions, [*told, why]
+        return predictions, [*warnings, why]
     positions = sorted(known, key=lambda label: ids[label])
     new = {label: positions[ids[label]] for label in unknown if 0 <= ids[label] < len(positions)}
     moved = {
@@ -361,7 +361,7 @@ def _collide(
     }
     pairs = ", ".join(f"{label!r} as {new[label]!r}" for label in sorted(new)[:_SHOWN])
     taken = [f"class ids collide, as in the evaluator that is imitated: {pairs}"] if new else []
-    return moved, [*(line for line in told if new.keys() != unknown), *taken]
+    return moved, [*(line for line in warnings if new.keys() != unknown), *taken]
 
 
 class _Labelled(msgspec.Struct):
@@ -370,7 +370,7 @@ class _Labelled(msgspec.Struct):
 
 
 def _class_ids(path: Path) -> dict[str, int]:
-    """Class id of each label in the annotations of all subsets; a label that is a whole number is its own."""
+    """Return the class id of each label in all subsets' annotations; a whole number is its own id."""
     content = _json_content(path, [])
     database = content.get("database", {}) if isinstance(content, dict) else {}
     ids: dict[str, int] = {}
@@ -411,7 +411,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _brief(lines: Iterable[str]) -> list[str]:
-    """The first lines, and how many more there are."""
+    """Return the first lines, and the number of further ones."""
     every = list(lines)
     more = len(every) - _SHOWN
     return every if more <= 0 else [*every[:_SHOWN], f"... and {more} more like the last"]

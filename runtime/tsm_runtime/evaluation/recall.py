@@ -1,7 +1,7 @@
 """Average recall at average number of proposals, as ActivityNet's proposal task defines it (AR@AN).
 
-Labels do not count. The best-scored share of each video's proposals is kept, the same share everywhere, so
-that videos with many proposals keep many; AN is the number kept, averaged over the videos with instances.
+Labels are ignored. The same share of each video's proposals, those with the best scores, is kept, so that
+videos with many proposals keep many; AN is the number kept, averaged over the videos with instances.
 Recall is averaged over tIoU 0.5:0.05:0.95. The area under the curve from AN = 1 to 100, divided by 100, is
 the score of the task. Source: eval_proposal.py of activitynet/ActivityNet, whose rounding is kept.
 """
@@ -28,7 +28,7 @@ from tsm_runtime.evaluation.modes import MatchRules
 from tsm_runtime.results import Segment
 
 REPORTED_NUMBERS = (1, 5, 10, 50, 100)
-"""Average numbers of proposals that are reported, as is usual in the field."""
+"""Average numbers of proposals that are reported, as usual in the field."""
 
 _THRESHOLDS = tuple(float(value) for value in np.linspace(0.5, 0.95, 10))
 _STEPS = 100
@@ -49,7 +49,7 @@ class ProposalRecall:
     area: float
 
     def at(self, number: float) -> float:
-        """Recall at an average number of proposals, interpolated between the steps and from (0, 0)."""
+        """Return the recall at an average number of proposals, interpolated linearly from (0, 0)."""
         return float(np.interp(number, (0.0, *self.average_number), (0.0, *self.average_recall)))
 
 
@@ -63,17 +63,17 @@ def proposal_recall(
     num_elsewhere: int = 0,
     empty_truth: Sequence[str] = (),
 ) -> ProposalRecall:
-    """Average recall at average number of proposals.
+    """Return the average recall at average number of proposals.
 
     Args:
-        truth: instances per video id; videos without any have no part in the averages.
-        proposals: predictions per video id; their labels are not looked at.
+        truth: instances per video id; videos without instances are not part of the averages.
+        proposals: predictions per video id; their labels are ignored.
         max_average_number: last average number of the curve.
-        tiou_thresholds: recall is averaged over them.
+        tiou_thresholds: thresholds that recall is averaged over.
         rules: the order of equal scores, and the tolerance of tIoU.
-        num_elsewhere: further proposals that count when the kept share is found: those in videos without
-            truth, with which the official code lessens the share of all.
-        empty_truth: video of each instance of length zero, which nothing finds.
+        num_elsewhere: number of proposals in videos without truth; they lower the kept share of all videos,
+            as in the official code.
+        empty_truth: video of each instance of length zero, which no proposal finds.
 
     Raises:
         UsageError: no video has an instance, or a threshold is out of range.
@@ -112,7 +112,7 @@ def _unlabelled(segments: Mapping[str, Sequence[Segment]], videos: Mapping[str, 
 
 
 def _first_rank(true: SegmentTable, found: SegmentTable, least_tiou: Floats) -> Ints:
-    """(G, K) rank in its video, from 1, of the first proposal that reaches each instance."""
+    """Return the rank in its video, from 1, of the first proposal that reaches each instance, (G, K)."""
     never = np.iinfo(np.int64).max
     rank = np.full((len(true), len(least_tiou)), never)
     first = np.searchsorted(found.video, true.video, side="left")

@@ -1,4 +1,4 @@
-"""Everything `tsm-eval` finds, as one value: computed here, written as JSON or as tables."""
+"""Report of `tsm-eval`: computed as one value, written as JSON or as tables."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PLAIN_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe: wide enough that no line is broken."""
+"""Width of a table that goes to a file or a pipe, in columns; no line is wrapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
-    """What was found.
+    """Result of an evaluation.
 
     Args:
-        mode: by which rules.
-        matching: which prediction found which instance; all figures but the recall come from it.
-        subset: its name; None when all videos were taken.
-        num_videos: videos of the truth.
+        mode: rules of the evaluation.
+        matching: assignment of predictions to instances; all figures except recall are computed from it.
+        subset: name of the subset; None if all videos are evaluated.
+        num_videos: number of videos in the truth.
         evaluation: average precisions.
-        ties: how far they could move by the order of equal scores.
+        ties: range of the average precisions over the orders of equal scores.
         recall: average recall of the predictions as proposals.
         scene_top1: share of the videos with the right scene; None without scenes in both files.
-        num_scenes: videos with a true scene.
-        bootstrap: confidence intervals; None when not asked for.
-        diagnosis: kinds of error; None when not asked for.
+        num_scenes: number of videos with a true scene.
+        bootstrap: confidence intervals; None if not requested.
+        diagnosis: kinds of error; None if not requested.
         warnings: one line each.
     """
 
@@ -77,13 +77,13 @@ def evaluate_input(
     """Match once, then compute everything from the matches.
 
     Args:
-        given: from `eval_inputs.read_evaluation_input`.
-        mode: the same as there.
+        given: from `reading.read_evaluation_input`.
+        mode: the mode that `given` was read with.
         tiou_thresholds: K numbers in (0, 1].
-        replicates: of the bootstrap; 0 leaves it out.
-        seed: of the bootstrap.
-        traits: characteristics of instances for the diagnosis; None leaves it out.
-        num_bins: bins of a characteristic whose bins are not given.
+        replicates: number of bootstrap replicates; 0: no bootstrap.
+        seed: seed of the bootstrap.
+        traits: characteristics of instances for the diagnosis; None: no diagnosis.
+        num_bins: number of bins of a characteristic without given borders.
     """
     truth = given.truth.segments
     matching = match_segments(
@@ -113,7 +113,7 @@ def evaluate_input(
 
 
 def _order_warnings(matching: Matching, ties: TieRange, mode: Mode) -> Iterable[str]:
-    """One line on each thing but the segments and scores that a figure depends on."""
+    """Yield a line for each figure that depends on the order of entries, not only on segments and scores."""
     if ties.tied_predictions and mode.rules.ties == "last_listed":
         yield (
             f"{ties.tied_predictions} predictions have equal scores, whose order the imitated code leaves to"
@@ -146,7 +146,7 @@ def _recall(given: EvaluationInput, mode: Mode) -> ProposalRecall:
 
 
 def report_to_json(report: EvaluationReport) -> str:
-    """One JSON object; values 0 to 1, except AP in the mode 360x-kit; keys of tIoU as "0.5"."""
+    """Return one JSON object; values are 0 to 1, except AP in the mode 360x-kit; tIoU keys such as "0.5"."""
     found = report.evaluation
     keys = [f"{threshold:g}" for threshold in found.tiou_thresholds]
     document: dict[str, object] = {
@@ -196,11 +196,11 @@ def _ties_object(ties: TieRange, keys: Sequence[str]) -> Mapping[str, object]:
 
 
 def report_to_text(report: EvaluationReport, *, for_file: bool = False) -> bytes:
-    """Tables for a person, all numbers in percent.
+    """Return tables for reading, all numbers in percent.
 
     Args:
-        report: what was found.
-        for_file: as UTF-8 and wide; else as standard output can show it.
+        report: the report.
+        for_file: UTF-8 and wide; else in the encoding and width of standard output.
     """
     from rich.console import Console
 

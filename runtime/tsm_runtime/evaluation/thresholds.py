@@ -1,4 +1,4 @@
-"""tIoU thresholds as a command line gives them."""
+"""Parsing of tIoU thresholds from the command line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tsm_runtime.errors import UsageError
 
 
 def parse_thresholds(text: str) -> list[float]:
-    """Numbers and ranges first:step:last, separated by commas.
+    """Parse numbers and ranges first:step:last, separated by commas.
 
     >>> parse_thresholds("0.5:0.25:1,0.3")
     [0.5, 0.75, 1.0, 0.3]
 
     Raises:
-        UsageError: something else, a number outside (0, 1], or one that is given twice.
+        UsageError: the text has another form, a number is outside (0, 1] or given twice.
     """
     values: list[float] = []
     for part in text.split(","):
@@ -43,5 +43,5 @@ def _range(first: float, step: float, last: float) -> list[float]:
     steps = round((last - first) / step)
     if abs(first + steps * step - last) > 1e-9:
         raise UsageError(f"--tiou: {first:g}:{step:g}:{last:g} does not end at {last:g} in whole steps")
-    # As the official code makes them: a tIoU on a threshold may depend on its last digit.
+    # Computed as in the official code: a tIoU equal to a threshold may depend on its last digit.
     return [float(value) for value in np.linspace(first, last, steps + 1)]

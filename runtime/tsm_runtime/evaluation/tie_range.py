@@ -1,4 +1,4 @@
-"""How far average precision could move by the order of equal scores.
+"""Range of average precision over the orders of equal scores.
 
 Average precision is (1/N) sum over hits k of max over j >= k of j / r_j, with r_j the rank of the j-th hit.
 It can only grow when hits come earlier or when there are more of them. So the order of one score that puts
@@ -12,8 +12,8 @@ hits first gives the highest value, and one that puts them last the lowest, as f
   of hits after each score lies between a half of the largest matching of predictions with instances (any
   greedy matching is maximal) and all of it: the values are then proven bounds, which may not be reached.
 
-`TieRange.exact` tells which of the two it is. Orders of different classes are independent, so exact values
-per class make an exact mAP; the mean over thresholds is a bound, as one order serves all thresholds.
+`TieRange.exact` distinguishes the two cases. Orders of different classes are independent, so exact values per
+class give an exact mAP; the mean over thresholds is a bound, as one order serves all thresholds.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class TieRange:
     """Lowest and highest mAP over all orders of equal scores.
 
     Args:
-        tied_predictions: predictions with a score that another one of their class has, too.
+        tied_predictions: number of predictions whose score another prediction of their class also has.
         lowest: K values, one per threshold.
         highest: K values.
-        exact: K flags: both values are reached by some order. Else they are bounds: no order leaves them.
+        exact: K flags; True: some orders reach both values; False: the values are bounds for all orders.
         lowest_average: mean of `lowest`; no order gives a lower average mAP.
         highest_average: mean of `highest`; no order gives a higher one.
     """
@@ -53,7 +53,7 @@ class TieRange:
 
 
 def tie_range(matching: Matching) -> TieRange:
-    """Range of mAP over tie orders, per threshold (see the module's text)."""
+    """Return the range of mAP over tie orders, per threshold (see the module's docstring)."""
     lowest, highest, exact = class_tie_range(matching)
     low, high = lowest.mean(axis=0), highest.mean(axis=0)
     return TieRange(
@@ -67,7 +67,7 @@ def tie_range(matching: Matching) -> TieRange:
 
 
 def class_tie_range(matching: Matching) -> tuple[Floats, Floats, Bools]:
-    """Lowest and highest average precision, and whether they are exact: (C, K) each."""
+    """Return the lowest and highest average precision, and whether they are exact, (C, K) each."""
     shape = (len(matching.labels), len(matching.thresholds))
     lowest, highest, exact = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=np.bool_)
     for label, count in enumerate(matching.num_truth.tolist()):
@@ -92,7 +92,7 @@ def _count_tied(matching: Matching) -> int:
 
 
 class _Counts:
-    """What is known of the hits of each score of one class at one threshold."""
+    """Known hits of each score of one class at one threshold."""
 
     def __init__(self, num_groups: int) -> None:
         self.hits = np.zeros(num_groups, dtype=np.int64)
@@ -103,7 +103,7 @@ class _Counts:
 
 
 def _extreme_hits(matching: Matching, rows: slice, group: Ints, k: int) -> tuple[Bools, Bools, bool]:
-    """Sequences of hits of one class at threshold k with the lowest and the highest average precision."""
+    """Return hits of one class at threshold k in the orders of the lowest and highest average precision."""
     counts = _Counts(int(group[-1]) + 1)
     first, last = np.searchsorted(matching.pairs.prediction, [rows.start, rows.stop])
     reached = matching.reached(float(matching.thresholds[k]))[first:last]
@@ -125,14 +125,14 @@ def _extreme_hits(matching: Matching, rows: slice, group: Ints, k: int) -> tuple
 
 
 def _videos_with_competition(prediction: Ints, group: Ints, video: Ints) -> Ints:
-    """Videos in which two predictions of one score reach some instance."""
+    """Return the videos in which two predictions with equal scores reach some instance."""
     num_groups = int(group[-1]) + 1
     cells, count = np.unique(video[prediction] * num_groups + group[prediction], return_counts=True)
     return np.unique(cells[count > 1] // num_groups)
 
 
 def _cells_by_video(prediction: Ints, instance: Ints, group: Ints, video: Ints) -> Iterable[list[_Cell]]:
-    """Per video its scores from high to low, each with what its predictions reach."""
+    """Yield for each video its scores from high to low, each with the instances its predictions reach."""
     reach: dict[int, dict[int, dict[int, list[int]]]] = {}
     for p, i, v, g in zip(
         prediction.tolist(),
@@ -147,7 +147,7 @@ def _cells_by_video(prediction: Ints, instance: Ints, group: Ints, video: Ints) 
 
 
 def _follow_video(cells: Sequence[_Cell], counts: _Counts) -> None:
-    """Go through the scores of a video as long as their order cannot change which instances are taken."""
+    """Count hits by falling score, as long as tie orders cannot change which instances are taken."""
     locked: set[int] = set()
     for position, (group, members) in enumerate(cells):
         favourites: defaultdict[int, list[list[int]]] = defaultdict(list)
@@ -165,7 +165,7 @@ def _follow_video(cells: Sequence[_Cell], counts: _Counts) -> None:
 
 
 def _bound_video(cells: Sequence[_Cell], locked: set[int], counts: _Counts) -> None:
-    """Fewest and most hits after each score, from the largest matching with the instances left."""
+    """Bound the hits after each score by the largest matching with the remaining instances."""
     counts.exact = False
     owner: dict[int, int] = {}
     reach: list[list[int]] = []
@@ -207,7 +207,7 @@ def _hand_over(
 
 
 def _place_hits(counts: _Counts, group: Ints) -> tuple[Bools, Bools]:
-    """Hits as late and as early as possible."""
+    """Return the hits placed as late and as early as possible."""
     size = np.bincount(group)
     offset = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
     contested = np.zeros(len(size), dtype=np.int64)
@@ -224,7 +224,7 @@ def _place_hits(counts: _Counts, group: Ints) -> tuple[Bools, Bools]:
 
 
 def _latest(size: int, hits: int, losers: Sequence[int]) -> Bools:
-    """Hits of one score as late as possible; each of `losers` counts what is false behind a certain hit."""
+    """Place hits of one score as late as possible; each of `losers` counts the misses after a certain hit."""
     contested = [flag for z in sorted(losers, reverse=True) for flag in (True, *[False] * z)]
     false = size - hits - len(contested)
     return np.array([False] * false + contested + [True] * hits, dtype=np.bool_)

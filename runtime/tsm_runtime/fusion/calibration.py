@@ -1,8 +1,8 @@
 """Calibration of a member's confidences by temperature.
 
-A score p is taken as a probability, so the temperature acts on its logit: sigmoid(log(p / (1 - p)) / T), the
-two-class case of Guo, Pleiss, Sun, Weinberger 2017 (arXiv 1706.04599). T > 1 makes an over-confident member
-more modest, T < 1 a timid one bolder; the order of its segments stays.
+A score p is treated as a probability, so the temperature acts on its logit: sigmoid(log(p / (1 - p)) / T),
+the two-class case of Guo, Pleiss, Sun, Weinberger 2017 (arXiv 1706.04599). T > 1 corrects an over-confident
+member, T < 1 an under-confident one; the order of a member's segments does not change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.results import Result, Segment
 
 TEMPERATURES = (0.1, 10.0)
-"""Where a temperature is looked for."""
+"""Search range of the temperature."""
 
 _MARGIN = 1e-6  # scores of exactly 0 and 1 have no logit; files hold six decimals anyway
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -29,7 +29,7 @@ _Bools = npt.NDArray[np.bool_]
 
 
 def calibrated(score: _Floats, temperature: float) -> _Floats:
-    """Scores (any shape, 0 to 1, nan stays) at a temperature, rounded to six decimals as files hold them."""
+    """Return calibrated scores (any shape, 0 to 1, nan stays), rounded to six decimals as in files."""
     if temperature == 1:
         return score
     clipped = np.clip(score, _MARGIN, 1 - _MARGIN)
@@ -43,9 +43,9 @@ def calibrate_segments(
     """Return the segments per video with calibrated scores.
 
     Raises:
-        UsageError: a score is no probability.
+        UsageError: a score is not in 0 to 1.
     """
-    calm = {}
+    calibrated_segments = {}
     for video_id, found in segments.items():
         scores = np.array([segment.score for segment in found], dtype=np.float64)
         if np.any((scores < 0) | (scores > 1)):
@@ -54,38 +54,40 @@ def calibrate_segments(
                 " a temperature takes scores from 0 to 1"
             )
         new = calibrated(scores, temperature).tolist()
-        calm[video_id] = [replace(segment, score=score) for segment, score in zip(found, new, strict=True)]
-    return calm
+        calibrated_segments[video_id] = [
+            replace(segment, score=score) for segment, score in zip(found, new, strict=True)
+        ]
+    return calibrated_segments
 
 
 def calibrated_result(result: Result, temperature: float) -> Result:
     """Return a result with calibrated segment scores."""
     if temperature == 1:
         return result
-    # Rounded first, as a file holds them, so that fusing in memory and fusing files give the same.
+    # Scores are rounded first, as in files, so that fusing in memory and fusing files give the same result.
     held = [replace(segment, score=round(segment.score, 6)) for segment in result.segments]
     calibrated_segments = calibrate_segments({result.video_id: held}, temperature)
     return replace(result, segments=tuple(calibrated_segments[result.video_id]))
 
 
 def negative_log_likelihood(score: _Floats, hit: _Bools, temperature: float) -> float:
-    """Mean over (P,) detections of -log of the probability that a calibrated score gives to what it is."""
+    """Return the mean negative log likelihood of (P,) detections being hits or not, at a temperature."""
     clipped = np.clip(score, _MARGIN, 1 - _MARGIN)
     logits = np.log(clipped / (1 - clipped)) / temperature
     return float(np.logaddexp(0.0, np.where(hit, -logits, logits)).mean())
 
 
 def fit_temperature(score: _Floats, hit: _Bools) -> float:
-    """Temperature of the least negative log likelihood of detections being true positives.
+    """Return the temperature that minimises the negative log likelihood of detections being true positives.
 
-    It is convex in 1 / T, so golden section finds the one minimum within `TEMPERATURES`.
+    The likelihood is convex in 1 / T, so golden-section search finds the only minimum within `TEMPERATURES`.
 
     Args:
         score: (P,) from 0 to 1.
         hit: (P,) whether a detection is a true positive.
 
     Returns:
-        Four decimals; 1 without detections.
+        The temperature, rounded to four decimals; 1 without detections.
     """
     if not len(score):
         return 1.0

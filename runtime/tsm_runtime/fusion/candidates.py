@@ -13,11 +13,12 @@ import numpy.typing as npt
 from tsm_runtime.results import Segment
 
 Denominator = Literal["all", "present"]
-"""Over whom sum(w_i) runs: all members that have the video (a segment that one of them misses loses
-confidence), or only those that found this segment."""
+"""Members that sum(w_i) covers: all that have the video (a segment that one of them misses loses confidence),
+or only those that found this segment."""
 
 MICROSECONDS = 1e6
-"""In a second. Bounds are whole microseconds: equal keys are equal, and tIoU is a quotient of integers."""
+"""Microseconds per second. Bounds are whole microseconds, so keys compare exactly and tIoU is a quotient of
+integers."""
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
@@ -26,7 +27,7 @@ _Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Distinct (group, start, end), sorted so; a group is one class in one video.
+    """Distinct candidates, sorted by (group, start, end); a group is one class in one video.
 
     Args:
         group: (K,).
@@ -42,7 +43,7 @@ class Candidates:
     has_video: _Bools
 
     def take(self, rows: _Bools | slice) -> Candidates:
-        """Only some rows."""
+        """Return the selected rows."""
         return Candidates(
             self.group[rows], self.start[rows], self.end[rows], self.confidence[rows], self.has_video[rows]
         )
@@ -94,12 +95,12 @@ def gather_candidates(
 
 
 def _microseconds(seconds: float) -> int:
-    # First as a file would hold it: so memory and file give the same number also on a border of rounding.
+    # Scores are rounded as in files first, so that memory and files agree even where rounding is ambiguous.
     return round(round(seconds, 6) * MICROSECONDS)
 
 
 def weighted_confidence(candidates: Candidates, weights: _Floats, denominator: Denominator) -> _Floats:
-    """Weighted mean sum(w_i c_i) / sum(w_i) of K candidates over M members (paper, 3.3).
+    """Return the weighted mean sum(w_i c_i) / sum(w_i) of K candidates over M members (paper, 3.3).
 
     Args:
         candidates: K rows.
@@ -107,7 +108,7 @@ def weighted_confidence(candidates: Candidates, weights: _Floats, denominator: D
         denominator: see `Denominator`.
 
     Returns:
-        (K,), rounded to nine decimals, so that members who agree on 0.3 give 0.3 with any weights.
+        (K,), rounded to nine decimals, so that members that agree on 0.3 give 0.3 with any weights.
     """
     found = ~np.isnan(candidates.confidence)
     voters = candidates.has_video if denominator == "all" else found
@@ -116,7 +117,7 @@ def weighted_confidence(candidates: Candidates, weights: _Floats, denominator: D
 
 
 def _sorted_sum(terms: _Floats) -> _Floats:
-    """Sum of each row, equal for any order of its terms and any number of zeros among them."""
+    """Return the sum of each row; the order of its terms and zeros among them do not change it."""
     total = np.zeros(len(terms))
     for column in np.sort(terms, axis=1).T:
         total += column
@@ -124,7 +125,7 @@ def _sorted_sum(terms: _Floats) -> _Floats:
 
 
 def chain_overlapping(candidates: Candidates) -> tuple[_Ints, _Ints]:
-    """First row and number of rows of each run of candidates of one group that overlap in a chain."""
+    """Return the first row and the length of each run of candidates of one group that overlap in a chain."""
     first: list[int] = []
     group, reached = -1, -math.inf
     columns = (candidates.group.tolist(), candidates.start.tolist(), candidates.end.tolist())
@@ -142,14 +143,14 @@ def chain_overlapping(candidates: Candidates) -> tuple[_Ints, _Ints]:
 
 
 def merge_clusters(candidates: Candidates, iou: float) -> _Ints:
-    """Which candidates become one segment by repeated union; scores have no part in it.
+    """Cluster the candidates that become one segment by repeated union; scores are not used.
 
-    One pass visits the spans of a group by (start, end). Each joins the first span before it, in that order,
-    with which its tIoU exceeds `iou` and which grows to the union; else it stays itself. Passes are repeated,
-    each from the order of (start, end), until one changes nothing: then no pair exceeds `iou`.
+    One pass visits the spans of a group in order of (start, end). A span joins the first earlier span whose
+    tIoU with it exceeds `iou`, and that span grows to the union; otherwise the span stays unchanged. Passes
+    repeat, each in order of (start, end), until one changes nothing; then no pair exceeds `iou`.
 
     Returns:
-        (K,) number of the cluster, counted from 0 without holes.
+        (K,) cluster numbers, consecutive from 0.
     """
     cluster = np.empty(len(candidates.start), dtype=np.int64)
     number = 0
@@ -199,7 +200,7 @@ def _merge_pass(spans: Mapping[_Span, list[int]], iou: float) -> dict[_Span, lis
 
 
 def unite(candidates: Candidates, score: _Floats, cluster: _Ints) -> Fused:
-    """Union of each cluster's spans with the maximum confidence.
+    """Return the union of each cluster's spans, with the maximum confidence.
 
     Args:
         candidates: K rows.

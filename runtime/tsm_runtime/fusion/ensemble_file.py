@@ -21,21 +21,21 @@ class EnsembleMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     segments: str = ""
     """File of its segments, for `tsm-fuse`."""
     bundle: str = ""
-    """Its bundle folder, for running it; empty: only its segments are known."""
+    """Bundle folder, needed to run the member; empty: only its segments are known."""
     bundle_sha256: str = ""
-    """Hash of the manifest of the bundle that made the segments, where their file told it."""
+    """Hash of the manifest of the bundle that made the segments, if their file records it."""
     view: str = ""
-    """Which videos of a capture it sees, as `third_person`; several with a comma between; empty: as its
-    bundle, or the file of its segments, tells."""
+    """Views of a capture that the member sees, such as `third_person`, separated by commas; empty: the views
+    recorded in its bundle or in the file of its segments."""
     offset_seconds: float | None = None
-    """Where its videos begin on the capture's time line, unless a file of offsets says it."""
+    """Start of its videos on the capture's time line, unless a file of offsets gives it."""
     weight: float = 1.0
     temperature: float = 1.0
     """Scores p become sigmoid(logit(p) / temperature) before they are fused."""
 
 
 class FusionKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a file says of fusing; the keys are those of `fusion.FusionOptions`."""
+    """Fusion options of a file; the keys are those of `fusion.FusionOptions`."""
 
     method: Method = "paper"
     iou: float = 0.5
@@ -45,7 +45,7 @@ class FusionKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def options(self) -> FusionOptions:
-        """How to fuse.
+        """Return the fusion options.
 
         Raises:
             UsageError: a value is out of range.
@@ -60,13 +60,13 @@ class FusionKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Ensemble(FusionKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """Content of an ensemble file."""
 
     members: tuple[EnsembleMember, ...]
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """One for each member."""
+        """Return the weight of each member."""
         return tuple(member.weight for member in self.members)
 
 
@@ -114,8 +114,8 @@ def ensemble_to_toml(ensemble: Ensemble, folder: Path, *, comments: tuple[str, .
 
     Args:
         ensemble: with paths relative to the current folder, or absolute.
-        folder: where the file will lie.
-        comments: lines for its head.
+        folder: folder of the file.
+        comments: comment lines at the top.
 
     Raises:
         UsageError: a path is not text.

@@ -1,12 +1,13 @@
-"""Weights, tIoU threshold and minimum score of an ensemble from validation videos, and what that is worth.
+"""Fits weights, tIoU threshold and minimum score of an ensemble on validation videos, and estimates the gain.
 
 The search maximises the average mAP of `evaluation.evaluate`. It evaluates no files: candidates are gathered
-once, and which of them merge and which true instances the merged ones reach is kept for every (threshold, set
-of candidates), so that another set of weights costs little more than sorting its confidences.
+once. The clusters of merged candidates and the true instances that they reach are cached for each (threshold,
+set of candidates), so that another set of weights costs little more than sorting its confidences.
 
-What is told is honest about the search: "cross-validated" fits on all folds but one, fuses the videos of that
-one, and evaluates all videos so fused together. Its difference to the best single member and to equal weights
-comes with a 95 % interval of a bootstrap over videos, paired: both sides see the same resampled videos.
+The reported gain is not biased by the search: "cross-validated" fits on all folds but one, fuses the videos
+of the remaining fold, and evaluates all videos fused this way together. Its difference to the best single
+member and to equal weights comes with a 95 % interval of a paired bootstrap: both use the same resampled
+videos.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What the search chooses; temperatures are 1 unless members are calibrated."""
+    """Values chosen by the search; temperatures are 1 unless members are calibrated."""
 
     weights: tuple[float, ...]
     iou: float
@@ -59,14 +60,14 @@ class Fit:
     """Outcome of a fit; all mAPs are averages over the tIoU thresholds, 0 to 1.
 
     Args:
-        setting: found on all videos.
-        member_maps: of each member alone, its file as it is.
-        equal: of equal weights with the threshold and minimum score the search started from.
-        in_sample: of `setting` on the videos it was chosen on: too high.
-        cross_validated: of settings chosen without the videos they are judged on.
-        over_best: cross_validated less the best member (best on these same videos, which favours it).
-        over_equal: cross_validated less equal.
-        num_videos, num_instances, num_folds: what it rests on.
+        setting: setting found on all videos.
+        member_maps: mAP of each member alone, its file unchanged.
+        equal: mAP of equal weights with the initial threshold and minimum score of the search.
+        in_sample: mAP of `setting` on the videos it was chosen on; biased upwards.
+        cross_validated: mAP of settings chosen without the videos they are evaluated on.
+        over_best: cross_validated minus the best member (best on these same videos, which favours it).
+        over_equal: cross_validated minus equal.
+        num_videos, num_instances, num_folds: size of the validation set, and number of folds.
     """
 
     setting: Setting
@@ -85,14 +86,14 @@ class Fit:
 
 
 class Trials:
-    """Average mAP of settings on one table; remembers what a setting shares with earlier ones."""
+    """Average mAP of settings on one table; caches the work that settings share."""
 
     def __init__(self, table: FitTable, options: FusionOptions) -> None:
         self.table, self.options = table, options
         self._merged: dict[tuple[float, bytes], tuple[_Ints, FitPairs]] = {}
 
     def value(self, setting: Setting) -> float:
-        """Average mAP, 0 to 1."""
+        """Return the average mAP, 0 to 1."""
         if self.options.method != "paper":
             return mean_ap(self.table, fuse_at(self.table, setting, self.options))
         candidates = self.table.candidates
@@ -110,7 +111,7 @@ class Trials:
 
 
 def fuse_at(table: FitTable, setting: Setting, options: FusionOptions) -> Fused:
-    """Fuse a table, whose confidences are calibrated already, by a setting."""
+    """Fuse a table with already calibrated confidences by a setting."""
     chosen = replace(options, iou=setting.iou, min_score=setting.min_score)
     return fuse_candidates(table.candidates, np.array(setting.weights), chosen)
 
@@ -124,16 +125,16 @@ def search(
     min_scores: Sequence[float] = MIN_SCORES,
     calibrate: bool = False,
 ) -> tuple[Setting, FitTable]:
-    """Find the setting of the highest average mAP by turns: threshold and minimum score, then weights.
+    """Find the setting with the highest average mAP, alternating threshold and minimum score with weights.
 
-    Weights start from equal ones and are tried in proportion to each member's own mAP (the paper's choice,
-    with its public scores), with one member foremost, at random, and then step by step around the best. Of
-    equal values the one tried first stays, so nothing leaves its start without a gain.
+    The search starts from equal weights. It then tries weights in proportion to each member's own mAP (the
+    paper's choice, with its public scores), weights dominated by one member, random weights, and small steps
+    around the best. Ties keep the setting tried first, so that a value changes only for a gain.
 
     Args:
         table: V videos.
-        options: method and denominator, and the threshold and minimum score to start from.
-        seed: of the random weights.
+        options: method and denominator, and the initial threshold and minimum score.
+        seed: seed of the random weights.
         ious: thresholds to try.
         min_scores: minimum scores to try.
         calibrate: fit a temperature for each member first.
@@ -197,7 +198,7 @@ def _around(setting: Setting) -> list[Setting]:
 
 
 def _normal(weights: _Floats) -> tuple[float, ...]:
-    """Weights of sum 1 and four decimals, none of them 0."""
+    """Return the weights scaled to sum 1, with four decimals, none of them 0."""
     total = weights.sum()
     shares = weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
     floored = np.maximum(shares, _LEAST_WEIGHT)
@@ -225,13 +226,13 @@ def fit_ensemble(
     min_scores: Sequence[float] = MIN_SCORES,
     calibrate: bool = False,
 ) -> Fit:
-    """Search on all videos, and tell by cross-validation and bootstrap what the search is worth.
+    """Search on all videos, and estimate the gain by cross-validation and bootstrap.
 
     Args:
         table: V videos, at least two.
         options: see `search`.
-        folds: parts of the videos, as equal as can be; V at most.
-        seed: of the folds, the random weights and the bootstrap.
+        folds: number of parts of the videos, of nearly equal size; at most V.
+        seed: seed of the folds, the random weights and the bootstrap.
         ious: see `search`.
         min_scores: see `search`.
         calibrate: see `search`.
@@ -249,7 +250,7 @@ def fit_ensemble(
     def searched(part: FitTable) -> tuple[Setting, FitTable]:
         return search(part, options, seed=seed, ious=ious, min_scores=min_scores, calibrate=calibrate)
 
-    setting, calm = searched(table)
+    setting, calibrated_table = searched(table)
     crossed = judge(
         table, _held_out(table, np.array_split(rng.permutation(table.num_videos), folds), searched, options)
     )
@@ -262,7 +263,7 @@ def fit_ensemble(
         setting=setting,
         member_maps=tuple(maps),
         equal=mean_ap(table, even),
-        in_sample=mean_ap(calm, fuse_at(calm, setting, options)),
+        in_sample=mean_ap(calibrated_table, fuse_at(calibrated_table, setting, options)),
         cross_validated=max(maps) + over_best.value,
         over_best=over_best,
         over_equal=gain_over(table, crossed, judge(table, even), rng),
@@ -278,7 +279,7 @@ def _held_out(
     searched: Callable[[FitTable], tuple[Setting, FitTable]],
     options: FusionOptions,
 ) -> Fused:
-    """Fuse the videos of each fold with what was searched on those of the others."""
+    """Fuse the videos of each fold with the setting found on the other folds."""
     parts = []
     for fold in folds:
         outside = np.isin(np.arange(table.num_videos), fold)

@@ -1,7 +1,7 @@
-"""Candidates and true instances of validation videos as one table, and the mAP of what is fused from it.
+"""Candidates and true instances of validation videos as one table, and the mAP of fusions of it.
 
-It gives the figures of `evaluation.evaluate` without files: pairs of fused segments and instances are found
-once and serve every trial in which only confidences change.
+The figures equal those of `evaluation.evaluate`, without files: pairs of fused segments and instances are
+found once and reused in every trial in which only confidences change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tsm_runtime.fusion.candidates import MICROSECONDS, Candidates, Fused, gathe
 from tsm_runtime.results import Segment
 
 _RESAMPLES = 1000
-_BLOCK = 1 << 22  # numbers of a bootstrap that are held at once
+_BLOCK = 1 << 22  # numbers of a bootstrap that are in memory at a time
 _TOLERANCE = 1e-9  # as in evaluation: a tIoU this far below a threshold still reaches it
 
 _Floats = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ class FitTable:
     num_videos: int
 
     def take(self, videos: _Bools) -> FitTable:
-        """Only the videos (V,) that are marked; numbers stay."""
+        """Return the table of the selected videos, (V,) flags; video numbers stay."""
         rows = videos[self.group_video[self.candidates.group]]
         true = videos[self.group_video[self.truth_group]]
         return replace(
@@ -66,13 +66,13 @@ class FitTable:
         )
 
     def at_temperatures(self, temperatures: Sequence[float]) -> FitTable:
-        """Calibrated confidences."""
+        """Return the table with calibrated confidences."""
         columns = zip(self.candidates.confidence.T, temperatures, strict=True)
         confidence = np.stack([calibrated(column, temperature) for column, temperature in columns], axis=1)
         return replace(self, candidates=replace(self.candidates, confidence=confidence))
 
     def member(self, number: int) -> Fused:
-        """One member's own segments."""
+        """Return the segments of one member."""
         rows = ~np.isnan(self.candidates.confidence[:, number])
         mine = self.candidates.take(rows)
         return Fused(mine.group, mine.start, mine.end, mine.confidence[:, number])
@@ -81,10 +81,10 @@ class FitTable:
 def gather_fit_table(
     members: Sequence[Mapping[str, Sequence[Segment]]], truth: Mapping[str, Sequence[Segment]]
 ) -> FitTable:
-    """Table of the videos that the truth and at least one member have, and of the labels of the truth there.
+    """Return the table of the videos in the truth and in at least one member, with the truth's labels there.
 
     Raises:
-        UsageError: there is no such video, or no instance in them.
+        UsageError: there is no such video, or no instance in these videos.
     """
     videos = sorted(video for video in truth if any(video in member for member in members))
     if not videos:
@@ -143,7 +143,7 @@ class FitPairs:
 
 
 def find_pairs(table: FitTable, fused: Fused) -> FitPairs:
-    """Pairs of a fused segment and an instance of its class and video."""
+    """Return the pairs of a fused segment and an instance of its class and video."""
     first = np.searchsorted(table.truth_group, fused.group, side="left")
     count = np.searchsorted(table.truth_group, fused.group, side="right") - first
     segment = np.repeat(np.arange(len(count)), count)
@@ -156,7 +156,7 @@ def find_pairs(table: FitTable, fused: Fused) -> FitPairs:
 
 
 def _hits(table: FitTable, fused: Fused, pairs: FitPairs) -> tuple[_Bools, _Ints]:
-    """True positives (F, thresholds), and the order in which `evaluation` visits the segments (F,)."""
+    """Return the true positives (F, thresholds), and the order in which `evaluation` visits segments (F,)."""
     video, label = table.group_video[fused.group], table.group_label[fused.group]
     order = np.lexsort((fused.end, fused.start, video, -fused.score, label))
     rank = np.empty(len(order), dtype=np.int64)
@@ -185,25 +185,25 @@ class Judged:
 
 
 def judge(table: FitTable, fused: Fused, pairs: FitPairs | None = None) -> Judged:
-    """Match fused segments with instances; `pairs` are those of `find_pairs`, where they are known."""
+    """Match fused segments with instances; `pairs` from `find_pairs` may be passed to save time."""
     hits, order = _hits(table, fused, pairs or find_pairs(table, fused))
     group = fused.group[order]
     return Judged(table.group_label[group], table.group_video[group], hits[order])
 
 
 def mean_ap(table: FitTable, fused: Fused) -> float:
-    """Average mAP of fused segments, as `evaluation.evaluate` gives it."""
+    """Return the average mAP of fused segments, as `evaluation.evaluate` defines it."""
     return float(resampled_maps(table, judge(table, fused), np.ones((table.num_videos, 1)))[0])
 
 
 def resampled_maps(table: FitTable, judged: Judged, copies: _Floats) -> _Floats:
-    """Average mAP of B resamples, (B,); nan where a resample has no instance.
+    """Return the average mAP of B resamples, (B,); nan where a resample has no instance.
 
     Args:
         table: the truth.
         judged: F segments.
-        copies: (V, B) how often each video is in a resample. The copies of a segment stand together
-            and are all true or all false: so precision counts at the last of them.
+        copies: (V, B) how often each video is in a resample. The copies of a segment are adjacent and all
+            true or all false, so precision is taken at the last of them.
     """
     labels, videos = table.group_label[table.truth_group], table.group_video[table.truth_group]
     total = np.zeros(copies.shape[1])
@@ -240,7 +240,7 @@ class MapGain:
 
 
 def gain_over(table: FitTable, first: Judged, second: Judged, rng: np.random.Generator) -> MapGain:
-    """First less second, with the interval of a bootstrap that resamples videos, the same for both."""
+    """Return first minus second, with the interval of a paired bootstrap over videos."""
     num_videos = table.num_videos
     drawn = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), size=_RESAMPLES).T.astype(
         np.float64

@@ -5,7 +5,7 @@ mean sum(w_i c_i) / sum(w_i) over the members; then segments of one class whose 
 threshold become their union with the maximum confidence. Four named alternatives replace the second step or
 both, see `Method`.
 
-Nothing depends on the order of members (their weights permuted with them) or of segments:
+The result does not depend on the order of members (with their weights) or of segments:
 
 - Bounds are whole microseconds and scores have six decimals, as files hold them. Equal keys are equal
   integers, and a temporal IoU, a quotient of integers, compares exactly with the threshold. So fusing in
@@ -49,9 +49,9 @@ from tsm_runtime.fusion.suppression import (
 from tsm_runtime.results import Result, SceneScore, Segment, all_complete, ranked_scenes
 
 Method = Literal["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"]
-"""What happens to overlapping segments of one class (tIoU strictly greater than the threshold).
+"""Treatment of overlapping segments of one class (tIoU strictly greater than the threshold).
 
-- paper: they become their union with the maximum confidence, again and again until no pair is left.
+- paper: they become their union with the maximum confidence, repeated until no pair is left.
 - wbf: weighted boxes fusion (Solovyev, Wang, Gabruseva 2021, arXiv 1910.13302) in one dimension. Segments are
   visited by falling w_i c_i; each joins the cluster whose fused span it overlaps most, or founds one. A fused
   bound is the mean of the cluster's T bounds weighted by w_i c_i; the confidence is their mean w_i c_i times
@@ -97,7 +97,7 @@ class FusionOptions:
 
 
 def checked_weights(weights: Sequence[float] | None, num_members: int) -> tuple[float, ...]:
-    """Weights of members, 1 each when None.
+    """Return the weights of members, 1 each when None.
 
     Raises:
         UsageError: not one weight for each member, or one that is not a finite number above 0.
@@ -124,14 +124,14 @@ def fuse_segments(
 ) -> list[Segment]:
     """Fuse what members found in one video.
 
-    A segment that one member names twice (same class, start and end) counts once, with its highest score: a
-    member has one voice. One shorter than half a microsecond vanishes, as it does in files.
+    A segment that a member lists twice (same class, start and end) counts once, with its highest score.
+    Segments shorter than half a microsecond are dropped, as in files.
 
     Args:
-        members: segments of each, in any order; None for a member that has not seen the video, which is left
-            out of the denominator, while an empty sequence is a member that found nothing.
-        weights: one for each member, above 0; None: equal.
-        options: None: the paper's ensemble.
+        members: segments of each member, in any order; None: the member has not seen the video and is left
+            out of the denominator; an empty sequence: the member found nothing.
+        weights: one for each member, above 0; None: equal weights.
+        options: fusion options; None: the paper's ensemble.
 
     Returns:
         Fused segments in order of (start, end, label).
@@ -140,9 +140,9 @@ def fuse_segments(
         UsageError: the weights do not fit.
     """
     options = options or FusionOptions()
-    voices = checked_weights(weights, len(members))
+    checked = checked_weights(weights, len(members))
     labels, candidates = gather_candidates([{} if found is None else {"": found} for found in members])
-    fused = fuse_candidates(candidates, np.array(voices), options)
+    fused = fuse_candidates(candidates, np.array(checked), options)
     segments = [
         Segment(
             label=labels[group][1],
@@ -160,16 +160,16 @@ def fuse_segments(
 def fuse_scenes(
     members: Sequence[Iterable[SceneScore] | None], weights: Sequence[float] | None = None
 ) -> tuple[SceneScore, ...]:
-    """Weighted mean of scene scores over the members that have some; best first.
+    """Return the weighted mean of scene scores over the members that have scenes, best first.
 
-    A scene that such a member does not name has the score 0 there, since scene scores are one distribution.
+    A scene that such a member does not list has score 0 there, since scene scores form one distribution.
 
     Raises:
         UsageError: the weights do not fit.
     """
-    voices = checked_weights(weights, len(members))
+    checked = checked_weights(weights, len(members))
     tables = [_scene_table(scenes or ()) for scenes in members]
-    voted = [(table, weight) for table, weight in zip(tables, voices, strict=True) if table]
+    voted = [(table, weight) for table, weight in zip(tables, checked, strict=True) if table]
     total = math.fsum(weight for _, weight in voted)
     fused = {
         label: math.fsum(weight * table.get(label, 0.0) for table, weight in voted) / total
@@ -192,11 +192,12 @@ def fuse_results(
 ) -> Result:
     """Fuse the results of members for one video.
 
-    What is told about the video is the most careful of what the members tell: complete only if all are, every
-    gap of any member, the most corrupt frames; interval length and number are those of the finest grid.
+    Data about the video combine the most cautious values of the members: complete only if all are, the gaps
+    of all members, the largest number of corrupt frames; interval length and number are those of the finest
+    grid.
 
     Args:
-        results: one for each member; None for a member that gave none.
+        results: one for each member; None for a member without a result.
         weights: as `fuse_segments` takes them.
         options: as `fuse_segments` takes them.
 
@@ -249,7 +250,7 @@ def fuse_members(
 
 
 def union_gaps(gaps: Iterable[Iterable[tuple[float, float]]]) -> tuple[tuple[float, float], ...]:
-    """Union of several lists of [start, end) in order of time.
+    """Return the union of several lists of [start, end) in order of time.
 
     >>> union_gaps([[(5.0, 7.0)], [(1.0, 2.0), (6.0, 8.0)]])
     ((1.0, 2.0), (5.0, 8.0))
@@ -286,7 +287,7 @@ def fuse_candidates(candidates: Candidates, weights: _Floats, options: FusionOpt
 def _without_overlap(
     candidates: Candidates, score: _Floats, weights: _Floats, options: FusionOptions
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Start, end and score of what a method other than the paper's makes of one group's rows."""
+    """Return start, end and score of one group's rows, fused by a method other than the paper's."""
     start, end = candidates.start, candidates.end
     match options.method:
         case "nms":
@@ -310,11 +311,11 @@ def _without_overlap(
 
 
 def describe_fusion(options: FusionOptions) -> dict[str, object]:
-    """Return the options for `external_data`; sigma where the method uses it."""
-    told: dict[str, object] = {
+    """Return the options for `external_data`; includes sigma if the method uses it."""
+    described: dict[str, object] = {
         "method": options.method,
         "iou": options.iou,
         "denominator": options.denominator,
         "min_score": options.min_score,
     }
-    return {**told, "sigma": options.sigma} if options.method == "soft-nms-gaussian" else told
+    return {**described, "sigma": options.sigma} if options.method == "soft-nms-gaussian" else described

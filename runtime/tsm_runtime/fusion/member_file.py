@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def read_member(path: Path, label_ids: Mapping[str, int | None] = ACTION_IDS) -> ResultFile:
-    """Read a file of segments, of any format that `read_results` takes; label ids are for Kaggle's.
+    """Read a file of segments in any format that `read_results` supports; Kaggle's format uses the label ids.
 
     Raises:
         UsageError: the file cannot be read, has no video, or a segment or scene that cannot be fused.
@@ -84,8 +84,8 @@ def fuse_files(
 ) -> list[Result]:
     """Fuse every video that any member has, in order of their ids; arguments are those of `fuse_members`.
 
-    A video that a CSV does not name counts as one that its member has not seen: a CSV cannot tell it from one
-    without segments.
+    A video that a CSV does not list counts as one that its member has not seen: a CSV cannot distinguish it
+    from a video without segments.
 
     Raises:
         UsageError: the weights do not fit, or a score to be calibrated is no probability.
@@ -99,12 +99,12 @@ def fuse_files(
 def describe_members(
     members: Sequence[ResultFile], fusion: Mapping[str, object], described: Sequence[Mapping[str, object]]
 ) -> dict[str, object]:
-    """Return where fused results come from, for `external_data`.
+    """Return the provenance of fused results, for `external_data`.
 
     Args:
         members: the files.
-        fusion: its options, see `describe_fusion`.
-        described: more of each member, as its weight.
+        fusion: fusion options, see `describe_fusion`.
+        described: further values of each member, such as its weight.
     """
     entries: list[dict[str, object]] = []
     for member, more in zip(members, described, strict=True):

@@ -1,4 +1,4 @@
-"""Labels of members that name the same things differently: a table to rename them, and a refusal without."""
+"""Renaming of members' labels by a table, and the check that members use the same labels."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tsm_runtime.strict import read_toml_or_json
 
 
 class Labelled(Protocol):
-    """A member by what it may name: a file of segments, or a bundle."""
+    """Labels of a member: a file of segments, or a bundle."""
 
     @property
     def path(self) -> Path:
-        """To name it by."""
+        """Path for messages."""
         ...
 
     @property
     def labels(self) -> set[str]:
-        """Of actions."""
+        """Action labels."""
         ...
 
     @property
     def scene_labels(self) -> set[str]:
-        """Of scenes."""
+        """Scene labels."""
         ...
 
 
@@ -39,7 +39,7 @@ def read_labels(path: Path) -> dict[str, str]:
     """Read a table {"from": "to"} of labels, JSON or (by its suffix) TOML.
 
     Raises:
-        UsageError: it cannot be read or is no such table.
+        UsageError: the file cannot be read or is not such a table.
     """
     content = read_toml_or_json(path)
     try:
@@ -71,12 +71,12 @@ def rename_labels(member: ResultFile, table: Mapping[str, str]) -> ResultFile:
 def check_member_labels(
     members: Sequence[Labelled], meant: Iterable[str] = (), *, remedy: str = "map them with --labels TABLE"
 ) -> None:
-    """Refuse members that name the same things differently: fused, they would support each other nowhere.
+    """Refuse members whose labels differ in spelling: when fused, they would never support each other.
 
     Args:
-        members: with their labels already renamed.
-        meant: labels that stay as they are, whatever they resemble: those that the user's table names.
-        remedy: the next step that errors name, before the form of the table.
+        members: members with their labels already renamed.
+        meant: labels accepted as they are, even if they resemble others: those in the user's table.
+        remedy: next step for error messages, put before the form of the table.
 
     Raises:
         UsageError: a label differs from another member's in case or spaces only, or a member has no label in

@@ -19,7 +19,7 @@ _Bools = npt.NDArray[np.bool_]
 
 
 def suppress(start: _Floats, end: _Floats, score: _Floats, iou: float) -> _Ints:
-    """Rows that non-maximum suppression keeps: each kept one drops those whose tIoU with it exceeds `iou`."""
+    """Return the rows that non-maximum suppression keeps; a kept row drops rows whose tIoU exceeds `iou`."""
     waiting = np.lexsort((end, start, -score))
     kept = []
     while len(waiting):
@@ -32,17 +32,17 @@ def suppress(start: _Floats, end: _Floats, score: _Floats, iou: float) -> _Ints:
 def soft_suppress(
     start: _Floats, end: _Floats, score: _Floats, decay: Callable[[_Floats], _Floats], min_score: float
 ) -> _Floats:
-    """Scores after soft-NMS (Bodla et al. 2017).
+    """Return the scores after soft-NMS (Bodla et al. 2017).
 
     Args:
         start: (K,).
         end: (K,).
         score: (K,).
-        decay: factors for the tIoUs with the segment that was just kept.
-        min_score: where the best that is left falls below it, the rest is of no interest.
+        decay: maps tIoUs with the segment just kept to factors.
+        min_score: the loop ends when the best remaining score is below it.
 
     Returns:
-        (K,) scores; one below the minimum may have lost less than it should.
+        (K,) scores; scores below the minimum may not be fully decayed.
     """
     score = score.copy()
     waiting = np.arange(len(score))
@@ -57,12 +57,12 @@ def soft_suppress(
 
 
 def decay_linear(tiou: _Floats, iou: float) -> _Floats:
-    """1 - tIoU where it exceeds the threshold, else 1."""
+    """Return 1 - tIoU where tIoU exceeds the threshold, else 1."""
     return np.where(tiou > iou, 1 - tiou, 1.0)
 
 
 def decay_gaussian(tiou: _Floats, sigma: float) -> _Floats:
-    """exp(-tIoU^2 / sigma)."""
+    """Return exp(-tIoU^2 / sigma)."""
     return np.asarray(np.exp(-(tiou**2) / sigma), dtype=np.float64)
 
 
@@ -75,7 +75,7 @@ def weighted_boxes(
     iou: float,
     denominator: Denominator,
 ) -> tuple[_Floats, _Floats, _Floats]:
-    """Start, end and confidence of the clusters of weighted boxes fusion (Solovyev et al. 2021).
+    """Return start, end and confidence of the clusters of weighted boxes fusion (Solovyev et al. 2021).
 
     Args:
         start: (K,).
@@ -88,11 +88,11 @@ def weighted_boxes(
     """
     row, member = np.nonzero(~np.isnan(confidence))
     weight = weights[member]
-    voice = confidence[row, member] * weight
-    order = np.lexsort((weight, end[row], start[row], -voice))
+    mass = confidence[row, member] * weight
+    order = np.lexsort((weight, end[row], start[row], -mass))
     clusters: list[_Cluster] = []
     for i in order.tolist():
-        box = (float(start[row[i]]), float(end[row[i]]), float(voice[i]), float(weight[i]))
+        box = (float(start[row[i]]), float(end[row[i]]), float(mass[i]), float(weight[i]))
         overlaps = [cluster.tiou(box[0], box[1]) for cluster in clusters]
         best = max(overlaps, default=0.0)
         if best > iou:
@@ -101,9 +101,9 @@ def weighted_boxes(
             clusters.append(_Cluster(*box))
     num_members, total = int(has_video.sum()), float(np.sort(weights[has_video]).sum())
     scores = [
-        cluster.voice / cluster.weight
+        cluster.mass / cluster.weight
         if denominator == "present"
-        else cluster.voice * min(1.0, num_members / cluster.count) / total
+        else cluster.mass * min(1.0, num_members / cluster.count) / total
         for cluster in clusters
     ]
     starts = np.round([cluster.start for cluster in clusters])
@@ -112,17 +112,17 @@ def weighted_boxes(
 
 
 class _Cluster:
-    """Segments that become one; `start` and `end` are the fused bounds, `voice` the sum of w_i c_i."""
+    """Segments that become one; `start` and `end` are the fused bounds, `mass` the sum of w_i c_i."""
 
-    def __init__(self, start: float, end: float, voice: float, weight: float) -> None:
+    def __init__(self, start: float, end: float, mass: float, weight: float) -> None:
         self.start, self.end = start, end
-        self.voice, self.weight, self.count = voice, weight, 1
+        self.mass, self.weight, self.count = mass, weight, 1
 
-    def add(self, start: float, end: float, voice: float, weight: float) -> None:
-        self.voice += voice
+    def add(self, start: float, end: float, mass: float, weight: float) -> None:
+        self.mass += mass
         self.weight += weight
         self.count += 1
-        share = voice / self.voice if self.voice else 0.0  # of scores 0 the first one's bounds stay
+        share = mass / self.mass if self.mass else 0.0  # if all scores are 0, the first bounds stay
         self.start += share * (start - self.start)
         self.end += share * (end - self.end)
 

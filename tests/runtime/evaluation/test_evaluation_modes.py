@@ -229,7 +229,7 @@ def test_the_kit_needs_cuts(case: Case) -> None:
         case.report("360x-kit")
 
 
-def test_help_tells_every_mode_without_loading_numpy() -> None:
+def test_help_lists_every_mode_without_loading_numpy() -> None:
     for name, mode in MODES.items():
         assert f"{name}: " in describe_modes()
         assert mode.name == name

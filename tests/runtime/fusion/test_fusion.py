@@ -463,7 +463,7 @@ def test_scenes_are_the_weighted_mean_over_members_that_have_some() -> None:
     assert fuse_scenes([(), None]) == ()
 
 
-def test_results_keep_the_most_careful_of_what_members_tell() -> None:
+def test_fused_results_keep_the_most_cautious_data_of_the_members() -> None:
     first = replace(
         result_of(seg("a", 0, 1, 0.9), scenes=scenes(park=0.8)),
         gaps=((1.0, 2.0), (5.0, 6.0)),

@@ -1,4 +1,4 @@
-"""Fitting an ensemble: the fast table against the evaluation of files, and what is told of the gain."""
+"""Fitting an ensemble: the fast table against the evaluation of files, and the reported gain."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_nothing_leaves_its_start_without_a_gain() -> None:
     assert found == setting((0.5, 0.5), 0.4, 0.1)
 
 
-def test_the_fit_tells_what_it_is_worth(table: FitTable) -> None:
+def test_the_fit_estimates_its_gain(table: FitTable) -> None:
     fit = fit_ensemble(table, FusionOptions(), folds=3, seed=1, **GRID)  # type: ignore[arg-type]
     assert fit == fit_ensemble(table, FusionOptions(), folds=3, seed=1, **GRID)  # type: ignore[arg-type]
     assert (fit.num_videos, fit.num_instances, fit.num_folds) == (12, 120, 3)
@@ -241,9 +241,11 @@ def test_calibration_of_the_fit_is_that_of_the_members_own_hits() -> None:
         {video: [wrong if k % 4 == 0 else right] for k, video in enumerate(truth)},
         {video: [wrong if k % 10 == 0 else right] for k, video in enumerate(truth)},
     ]
-    found, calm = search(gather_fit_table(members, truth), FusionOptions(), calibrate=True, **GRID)  # type: ignore[arg-type]
+    found, calibrated_table = search(
+        gather_fit_table(members, truth), FusionOptions(), calibrate=True, **GRID
+    )  # type: ignore[arg-type]
     assert found.temperatures == pytest.approx(
         (math.log(4) / math.log(3), math.log(4) / math.log(9)), abs=2e-4
     )
-    for column, share in zip(calm.candidates.confidence.T, (0.75, 0.9), strict=True):
+    for column, share in zip(calibrated_table.candidates.confidence.T, (0.75, 0.9), strict=True):
         assert column[~np.isnan(column)] == pytest.approx(share, abs=1e-4)
