@@ -32,7 +32,6 @@ from tsm_export.quantization.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.manifest import ModelFile, QuantizationReport, sha256
-from tsm_runtime.verification.clip_sets import noise_clips
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint
@@ -41,6 +40,8 @@ OnnxFiles = dict[str, tuple[bytes, ModelFile]]
 """Bytes and manifest entry of each ONNX file, by its name in the bundle."""
 
 Precision = Literal["fp32", "fp16", "int8", "int8-trt"]
+
+_NOISE_SEED = 0
 
 INT8_TOLERANCE = 0.6
 """Largest difference of a probability on real clips. Near a decision eight bits move it by 0.1 to 0.3 in good
@@ -62,7 +63,7 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     calibration = _calibration_videos(checkpoint, request)
     validation = _validation(checkpoint, request)
     plain = export_fp32(checkpoint, opset=request.opset)
-    noise = noise_clips(checkpoint.config.clip_spec, sum(PARITY_BATCH_SIZES)).frames
+    noise = noise_clips(checkpoint)
     fp32, tolerance = separate_moved_channels(plain), PARITY_TOLERANCE
     if request.half_weights:
         fp32, tolerance = halve_weights(fp32), HALF_WEIGHTS_TOLERANCE
@@ -164,3 +165,12 @@ def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validat
         name: (data, msgspec.structs.replace(file, accuracy=reports.get(name)))
         for name, (data, file) in files.items()
     }
+
+
+def noise_clips(checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
+    """Return seeded clips, all different and none flat: noise over a random plain colour per frame."""
+    clip = checkpoint.config.clip
+    rng = np.random.default_rng(_NOISE_SEED)
+    shape = (sum(PARITY_BATCH_SIZES), clip.num_frames, clip.size, clip.size, 3)
+    plain = rng.integers(0, 192, (*shape[:2], 1, 1, 3))
+    return (plain + rng.integers(0, 64, shape)).astype(np.uint8)
