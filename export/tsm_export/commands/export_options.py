@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 class FileFlags:
     """Which files are written, and the videos they are calibrated and validated on."""
 
-    engine: Annotated[
+    precision: Annotated[
         list[str] | None,
         typer.Option(
+            "--engine",
             help="precision: fp32, fp16 or int8; may be given several times, fp32 is always written"
-            " [default: fp32]"
+            " [default: fp32]",
         ),
     ] = None
     target: Annotated[
@@ -41,7 +42,9 @@ class FileFlags:
     ] = None
     validate: Annotated[
         Path | None,
-        typer.Option(help="annotations whose videos tell what each precision costs in mAP and agreement"),
+        typer.Option(
+            help="annotations of videos on which each precision is compared with fp32: mAP and agreement"
+        ),
     ] = None
 
 
@@ -107,7 +110,9 @@ class GraphFlags:
     ] = False
     opset: Annotated[
         int | None,
-        typer.Option(help="version of ONNX's operators, 18 to 23, for an older engine [default: 20]"),
+        typer.Option(
+            help="version of ONNX's operators, 18 to 23, for an older inference library [default: 20]"
+        ),
     ] = None
     frame_scores: Annotated[
         bool,
@@ -127,10 +132,10 @@ def export_request(files: FileFlags, plans: PlanFlags, graph: GraphFlags) -> Exp
     Raises:
         UsageError: a value is out of range, or options that do not go together.
     """
-    from tsm_export.request import DEFAULT_OPSET, ExportRequest, checked_engines, checked_targets
+    from tsm_export.request import DEFAULT_OPSET, ExportRequest, checked_precisions, checked_targets
 
     return ExportRequest(
-        engines=checked_engines(files.engine or ("fp32",)),
+        precisions=checked_precisions(files.precision or ("fp32",)),
         targets=checked_targets(files.target or ()),
         half_weights=graph.half_weights,
         calibrate=files.calibrate,
