@@ -47,9 +47,13 @@ class Member:
     decoding: Decoding | None = None
     sound: SoundBranch | None = None
 
-    def frame_stream(self) -> FrameStream | None:
-        """Return the stream that scores the frames of one video; None if segments are made from clips."""
-        return None if self.decoding is None else FrameStream.of(self.spec, self.head)
+    def frame_stream(self, *, at_once: bool = False) -> FrameStream | None:
+        """Return the stream that scores the frames of one video; None if segments are made from clips.
+
+        Args:
+            at_once: as in `FrameStream.of`.
+        """
+        return None if self.decoding is None else FrameStream.of(self.spec, self.head, at_once=at_once)
 
     def sound_stream(self, video: Path) -> SoundStream | None:
         """Return the stream that scores intervals of one video with their sound, or None."""

@@ -40,7 +40,7 @@ RTX_ONLY = {
     "IBuilderConfig.num_compute_capabilities",
     "IBuilderConfig.set_compute_capability",
 }
-"""What TensorRT for RTX has and TensorRT has not; used where a compute capability was requested for."""
+"""What TensorRT for RTX has and TensorRT has not; used where a compute capability was requested."""
 
 
 # --- the stored contracts -------------------------------------------------------------------------
