@@ -1,4 +1,4 @@
-"""Ground truth from the files people have: ActivityNet JSON, VIA 3 JSON, CSV, and what other tools write."""
+"""Reading of ground truth: ActivityNet JSON, VIA 3 JSON, CSV, and formats of other tools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tsm_runtime.formats.via import read_via
 from tsm_runtime.results import BACKGROUND, Segment
 
 AnnotationFormat = Literal["activitynet", "csv", "via", "mmaction2", "segments"]
-"""`segments`: any format that `read_write.read_segments` reads, of which the scores are ignored."""
+"""`segments`: any format that `read_write.read_segments` reads; scores are ignored."""
 
 _FOLDER_FORMATS = frozenset({"json", "eaf", "vtt", "srt", "audacity"})
 _SHOWN = 3
@@ -39,10 +39,10 @@ Segments = dict[str, list[Segment]]
 
 
 def annotation_format(path: Path) -> AnnotationFormat:
-    """Return what kind of annotations a file, or a folder of files, holds.
+    """Return the kind of annotations in a file, or in a folder of files.
 
     Raises:
-        UsageError: it cannot be read, or is none of these.
+        UsageError: the path cannot be read, or has none of these kinds.
     """
     if is_folder(path):
         return _folder_format(path)
@@ -60,7 +60,7 @@ def annotation_format(path: Path) -> AnnotationFormat:
 
 
 def _folder_format(folder: Path) -> AnnotationFormat:
-    """Return what the first file of a folder holds that can be read."""
+    """Return the kind of the first readable file of a folder."""
     for file in _files_in(folder):
         try:
             return annotation_format(file)
@@ -94,18 +94,18 @@ def read_annotations(
     options: ReadOptions | None = None,
     repeated: list[str] | None = None,
 ) -> GroundTruth:
-    """Read ground truth in any of the formats; ActivityNet's alone tells durations and scenes.
+    """Read ground truth in any of the formats; only ActivityNet's has durations and scenes.
 
     Args:
-        path: a file; also a folder of files of one video each, such as VIA, ELAN or subtitles.
-        format_: None: by what the file holds.
-        empty_segments: of ActivityNet JSON, see `ground_truth.read_ground_truth`.
-        faults: gets the faults of entries, which are then left out; without it the first is raised.
-        options: which tiers are read, and what videos without any entry stand for.
-        repeated: gets keys that an object of ActivityNet's JSON has twice; without it `faults` gets them.
+        path: a file, or a folder of files of one video each, such as VIA, ELAN or subtitles.
+        format_: format of the file; None: detected from the content.
+        empty_segments: for ActivityNet JSON, see `ground_truth.read_ground_truth`.
+        faults: collects the faults of entries, which are then left out; None: the first fault is raised.
+        options: tiers to read, and the meaning of videos without entries.
+        repeated: collects keys that occur twice in an object of ActivityNet's JSON; None: `faults` does.
 
     Raises:
-        UsageError: names file and entry.
+        UsageError: an entry is wrong; the message names file and entry.
     """
     format_ = format_ or annotation_format(path)
     options = options or ReadOptions()
@@ -144,7 +144,7 @@ def _unannotated_warning(path: Path, names: Sequence[str], num_others: int) -> t
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Return the files of annotations in a folder, those of the kind that most are of."""
+    """Return the annotation files in a folder that are of the most frequent kind."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     by_kind: dict[str, list[Path]] = {}
     for path in files:
@@ -166,10 +166,10 @@ def _read_segment_files(path: Path, faults: Faults, options: ReadOptions) -> Seg
 
 
 def read_scenes(path: Path, *, faults: Faults = None) -> dict[str, str]:
-    """Scene by video id from a CSV `video,scene`; other columns are ignored.
+    """Return the scene by video id from a CSV `video,scene`; other columns are ignored.
 
     Raises:
-        UsageError: names file and line.
+        UsageError: a line is wrong; the message names file and line.
     """
     scenes: dict[str, str] = {}
     for where, cells in csv_rows(path, read_text(path), _SCENE_COLUMNS, faults):
@@ -190,12 +190,12 @@ def read_via_file(
     notes: list[str] | None = None,
     unannotated: list[str] | None = None,
 ) -> Segments:
-    """Segments per video of a VIA 3 JSON in either spelling.
+    """Return the segments per video of a VIA 3 JSON in either spelling.
 
     Args:
         path: the file.
-        faults: gets the faults of entries, which are then left out.
-        notes: gets a word on text that is not UTF-8, which is then read with replacement characters.
+        faults: collects the faults of entries, which are then left out.
+        notes: collects a note on text that is not UTF-8, which is then read with replacement characters.
         unannotated: see `via.read_via`.
 
     Raises:
@@ -213,7 +213,7 @@ def check_labels(where: str, segments: Iterable[Segment], faults: Faults) -> lis
     """Return the segments without those of the reserved label.
 
     Raises:
-        UsageError: there is one, and `faults` does not collect.
+        UsageError: a segment has the reserved label, and `faults` is None.
     """
     kept = []
     for segment in segments:
@@ -228,12 +228,12 @@ def check_labels(where: str, segments: Iterable[Segment], faults: Faults) -> lis
 
 
 def _read_csv(path: Path, faults: Faults, subsets: dict[str, str]) -> Segments:
-    """Segments per video. A row with a video and nothing else stands for a video without actions.
+    """Return the segments per video; a row with only a video stands for a video without actions.
 
     Args:
         path: the file.
-        faults: gets the faults of rows.
-        subsets: gets the subset of each video, if there is such a column.
+        faults: collects the faults of rows.
+        subsets: filled with the subset of each video, if there is such a column.
     """
     found: Segments = {}
     for where, cells in csv_rows(path, read_text(path), _CSV_COLUMNS, faults):

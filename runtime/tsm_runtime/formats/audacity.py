@@ -15,14 +15,14 @@ _NOT_IN_A_LINE = re.compile(r"[\t\r\n]")
 
 
 def results_to_audacity(results: Sequence[Result]) -> str:
-    r"""Audacity label track: times in seconds, six decimals.
+    r"""Return an Audacity label track; times are in seconds with six decimals.
 
-    There is no place for scores, scenes and the video's id: read back, scores are 1.0 and the id is the
+    The format cannot hold scores, scenes and the video's id: when read back, scores are 1.0 and the id is the
     file's stem. Tabs and line ends in a label are written as \u0009, \u000a and \u000d, which
-    `read_segments` turns back.
+    `read_segments` decodes.
 
     Raises:
-        UsageError: not exactly one video.
+        UsageError: there is not exactly one video.
     """
     return "".join(
         f"{rounded(s.start_seconds):.6f}\t{rounded(s.end_seconds):.6f}\t{hide(s.label, _NOT_IN_A_LINE)}\n"
@@ -31,10 +31,10 @@ def results_to_audacity(results: Sequence[Result]) -> str:
 
 
 def read_audacity(path: Path, text: str) -> dict[str, list[Segment]]:
-    """Segments of a label track, with score 1.0; lines that tell a frequency range are left out.
+    """Return the segments of a label track, with score 1.0; lines with a frequency range are left out.
 
     Raises:
-        UsageError: names file and line.
+        UsageError: a line is wrong; the message names file and line.
     """
     segments = []
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):

@@ -19,14 +19,14 @@ CSV_COLUMNS = ("video", "label", "start", "end", "score")
 _SEPARATORS = (",", ";", "\t")
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""Start of a cell that a spreadsheet would run as a formula, or of one that was already made harmless."""
+"""Start of a cell that a spreadsheet would run as a formula, or of an escaped one."""
 
 
 def results_to_csv(results: Sequence[Result]) -> str:
-    """One line per segment: `video,label,start,end,score`; times in seconds, six decimals.
+    """Return one line per segment: `video,label,start,end,score`; times in seconds with six decimals.
 
     A video id or label that a spreadsheet would run as a formula gets an apostrophe in front, which
-    `read_segments` takes away again. A video without segments leaves no trace.
+    `read_segments` removes. A video without segments is not in the file.
 
     Raises:
         ValueError: two results have the same video id.
@@ -42,8 +42,8 @@ def results_to_csv(results: Sequence[Result]) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Return a text as a cell: harmless in a spreadsheet, quoted where it must be."""
-    # By hand: with "\n" line ends the csv module of Python 3.11 leaves a carriage return unquoted.
+    """Return a text as a cell: escaped against formulas, and quoted if necessary."""
+    # Not by the csv module: with "\n" line ends that of Python 3.11 leaves a carriage return unquoted.
     harmless = f"'{text}" if _FORMULA.match(text) else text
     if re.search(r'[,"\r\n]', harmless) or harmless != harmless.strip():
         return '"' + harmless.replace('"', '""') + '"'
@@ -51,7 +51,7 @@ def csv_cell(text: str) -> str:
 
 
 def without_apostrophe(cell: str) -> str:
-    """Undo what `csv_cell` did to a formula."""
+    """Undo the escape of a formula by `csv_cell`."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -60,16 +60,16 @@ def csv_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the place ("FILE, line 2") and the cells by column name of each row; empty rows are left out.
 
-    Cells are separated by commas, semicolons or tabs, as the header shows or Excel's first line `sep=;` says.
+    Cells are separated by commas, semicolons or tabs, according to the header or Excel's first line `sep=;`.
 
     Args:
-        path: named in messages.
-        text: of the file.
-        columns: that must be there.
-        faults: gets rows with another number of cells than the header, which are then left out.
+        path: path for messages.
+        text: content of the file.
+        columns: required columns.
+        faults: collects rows with another number of cells than the header, which are then left out.
 
     Raises:
-        UsageError: a column is missing, a row has another number of cells, or it is no CSV.
+        UsageError: a column is missing, a row has another number of cells, or the text is not a CSV.
     """
     first_line, separator, text = _separated(text, columns)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
@@ -93,7 +93,7 @@ def csv_rows(
 
 
 def _separated(text: str, columns: Sequence[str]) -> tuple[int, str, str]:
-    """Return how many lines come before the header, what separates cells, and the text from the header on."""
+    """Return the number of lines before the header, the separator, and the text from the header on."""
     stated = re.match(r"sep=(.)\r?\n", text)
     if stated:
         return 1, stated[1], text[stated.end() :]
@@ -105,10 +105,10 @@ def _separated(text: str, columns: Sequence[str]) -> tuple[int, str, str]:
 
 
 def read_csv(path: Path, text: str) -> dict[str, list[Segment]]:
-    """Segments per video; columns may come in any order, others are ignored.
+    """Return the segments per video; columns may be in any order, others are ignored.
 
     Raises:
-        UsageError: names file and line.
+        UsageError: a line is wrong; the message names file and line.
     """
     found: dict[str, list[Segment]] = {}
     for place, cells in csv_rows(path, text, CSV_COLUMNS):

@@ -1,4 +1,4 @@
-"""ActivityNet detection JSON: every evaluator in the field reads it."""
+"""ActivityNet detection JSON, which every evaluator in the field reads."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class _Detection(msgspec.Struct):
 
 
 def results_to_json(results: Sequence[Result], external_data: Mapping[str, object]) -> bytes:
-    """ActivityNet detection JSON, the same bytes for the same results.
+    """Return ActivityNet detection JSON; equal results give equal bytes.
 
     Args:
-        results: videos in the order they shall have in the file.
-        external_data: JSON values that tell where the results come from; "videos" is added to it.
+        results: videos in the order of the file.
+        external_data: JSON values on the origin of the results; "videos" is added to it.
 
     Returns:
         UTF-8; times and scores rounded to six decimals; scenes by falling score.
@@ -63,18 +63,18 @@ def detections_to_json(
         },
         "external_data": external_data,
     }
-    # A video id may hold lone surrogates (a file name that is not UTF-8): their escape is valid JSON.
+    # A video id may hold lone surrogates (a file name that is not UTF-8); their escape is valid JSON.
     return (_layout(document, 0) + "\n").encode("utf-8", "backslashreplace")
 
 
 def detection(segment: Segment) -> dict[str, object]:
-    """One segment as a JSON object."""
+    """Return a segment as a JSON object."""
     bounds = [rounded(segment.start_seconds), rounded(segment.end_seconds)]
     return {"label": segment.label, "segment": bounds, "score": rounded(segment.score)}
 
 
 def provenance(result: Result) -> dict[str, object]:
-    """What was analysed of a video, as a JSON object; of an ensemble also which members (from 1) have it."""
+    """Return the provenance of a result as a JSON object, for an ensemble with its members (from 1)."""
     there = [number for number, member in enumerate(result.members, start=1) if member is not None]
     members: dict[str, object] = {"members": there} if there else {}
     if result.complete is None:
@@ -100,7 +100,7 @@ class _Provenance(msgspec.Struct):
 
 
 def with_provenance(result: Result, raw: object) -> Result:
-    """Return a result with what `provenance` wrote of it; other content is ignored."""
+    """Return a result with the data that `provenance` wrote; other content is ignored."""
     try:
         read = msgspec.convert(raw, _Provenance)
     except msgspec.ValidationError:
@@ -117,7 +117,7 @@ def with_provenance(result: Result, raw: object) -> Result:
 
 
 def _layout(value: object, depth: int) -> str:
-    """JSON text that breaks a list or object over lines only when it does not fit on one."""
+    """Return JSON text in which a list or object that fits on one line is not wrapped."""
     flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
     inner = " " * (depth + 1)
     if depth > 0 and len(flat) + depth <= _LINE_LENGTH:
@@ -134,10 +134,10 @@ def _layout(value: object, depth: int) -> str:
 
 
 def read_detections(path: Path, content: object) -> dict[str, list[Segment]]:
-    """Segments of a detection JSON of any ActivityNet tool; a video without any has an empty list.
+    """Return the segments of a detection JSON of any ActivityNet tool; a video without any has an empty list.
 
     Raises:
-        UsageError: names file, video and entry, counted from 1.
+        UsageError: an entry is wrong; the message names file, video and entry, counted from 1.
     """
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
@@ -157,7 +157,7 @@ def read_detection(where: str, raw: object) -> Segment:
     """Return the segment of one JSON object.
 
     Raises:
-        UsageError: `where` begins the message.
+        UsageError: the object is wrong; the message begins with `where`.
     """
     try:
         entry = msgspec.convert(raw, _Detection)
@@ -167,10 +167,10 @@ def read_detection(where: str, raw: object) -> Segment:
 
 
 def read_scene_scores(path: Path, content: object) -> dict[str, list[SceneScore]]:
-    """Scene scores per video id, best first, of a detection JSON of ours; other tools' files have none.
+    """Return the scene scores per video id, best first; detection JSON of other tools has none.
 
     Raises:
-        UsageError: names file, video and entry of the first fault.
+        UsageError: an entry is wrong; the message names file, video and entry of the first fault.
     """
     scenes = content.get("scenes", {}) if isinstance(content, dict) else {}
     if not isinstance(scenes, dict):

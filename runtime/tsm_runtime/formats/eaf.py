@@ -23,7 +23,7 @@ _VIDEO_PROPERTY = "tsm-tal video"
 _SCENE_PROPERTY = "tsm-tal scene"
 
 _NOT_IN_XML = re.compile("[\\x00-\\x08\\x0b-\\x1f\\ud800-\\udfff\\ufffe\\uffff]")
-"""What XML 1.0 cannot hold, and the carriage return, which its readers take for a line end."""
+"""Characters that XML 1.0 cannot hold, and the carriage return, which XML readers convert to a line end."""
 
 _MIME_TYPES = {".mp4": "video/mp4", ".mov": "video/quicktime", ".mpg": "video/mpeg", ".mpeg": "video/mpeg"}
 
@@ -32,19 +32,19 @@ _MIME_TYPES = {".mp4": "video/mp4", ".mov": "video/quicktime", ".mpg": "video/mp
 
 
 def results_to_eaf(results: Sequence[Result], media: Path | None = None) -> bytes:
-    r"""ELAN document with the segments of one video as annotations on the tier "actions".
+    r"""Return an ELAN document with the segments of one video as annotations on the tier "actions".
 
     Annotations of one tier may not overlap, so overlapping segments go to "actions 2", "actions 3" and so on.
-    The text is the label; its score is a dependent annotation on the tier "actions score". Times in
+    The text is the label; its score is a dependent annotation on the tier "actions score". Times are in
     milliseconds. The scene is a property in the header. Characters that XML cannot hold are written as
-    \u0001, which `read_segments` turns back.
+    \u0001, which `read_segments` decodes.
 
     Args:
-        results: one.
-        media: the video file, which ELAN shall open.
+        results: one result.
+        media: the video file that ELAN opens.
 
     Raises:
-        UsageError: not exactly one video.
+        UsageError: there is not exactly one video.
     """
     result = one_result(results, "eaf")
     # The date is required; a fixed one keeps the bytes the same for the same result.
@@ -137,9 +137,9 @@ def _add_types(root: Element) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """`times`: milliseconds by slot (a slot may have none); `scores`: by the annotation they belong to.
+    """`times`: milliseconds by slot, or None; `scores`: by the id of the parent annotation.
 
-    `origin` is where time 0 lies in the video, in milliseconds.
+    `origin` is the position of time 0 in the video, in milliseconds.
     """
 
     root: Element
@@ -149,20 +149,20 @@ class _Document:
 
 
 def read_eaf(path: Path, text: str, tiers: Collection[str] = ()) -> dict[str, list[Segment]]:
-    """Segments of an ELAN document of any origin: the annotations of all tiers that depend on no other.
+    """Return the segments of any ELAN document: the annotations of all independent tiers.
 
-    An annotation without text is labelled by its tier. Scores are those that we wrote, else 1.0; the video's
-    id is the one we wrote, else the file's stem. Times are of the video: its TIME_ORIGIN, where ELAN aligned
-    several media, is added.
+    An annotation without text gets the name of its tier as label. Scores and the video's id are those that
+    `results_to_eaf` wrote, else 1.0 and the file's stem. Times are of the video: TIME_ORIGIN, which ELAN sets
+    when it aligns several media, is added.
 
     Args:
-        path: named in messages.
-        text: of the file.
-        tiers: only these, also such as depend on another one; (): all that depend on none.
+        path: path for messages.
+        text: content of the file.
+        tiers: only these tiers, dependent ones too; (): all independent tiers.
 
     Raises:
-        UsageError: names file and annotation; also for a document type declaration, which ELAN never writes
-            and which could make a short file fill the memory.
+        UsageError: an annotation is wrong (the message names file and annotation), or the document has a type
+            declaration, which ELAN never writes and which could make a short file fill the memory.
     """
     root = _parse(path, text)
     if root.tag != "ANNOTATION_DOCUMENT":
@@ -197,7 +197,7 @@ def _chosen_tiers(path: Path, root: Element, names: Collection[str]) -> list[Ele
 
 
 def _origin_milliseconds(path: Path, root: Element) -> float:
-    """Return where the document's time 0 lies in its video."""
+    """Return the position of the document's time 0 in its video, in milliseconds."""
     media = list(root.iter("MEDIA_DESCRIPTOR"))
     videos = [each for each in media if each.get("MIME_TYPE", "").startswith("video/")] or media
     text = videos[0].get("TIME_ORIGIN", "0") if videos else "0"
@@ -208,7 +208,7 @@ def _origin_milliseconds(path: Path, root: Element) -> float:
 
 
 def _parse(path: Path, text: str) -> Element:
-    """Return the root of an XML text that declares no document type, so has no entities of its own."""
+    """Return the root of an XML text without a document type, and so without entities of its own."""
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True

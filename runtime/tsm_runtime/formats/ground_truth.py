@@ -24,14 +24,14 @@ _DURATION_SLACK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoAnnotation:
-    """What is known about one video.
+    """Annotations of one video.
 
     Args:
-        duration_seconds: as the file says, or None.
-        segments: in the order of the file.
-        empty_labels: labels of zero-length instances (see `read_ground_truth`): nothing can match them, but
-            an evaluation counts them as missed.
-        empty_entries: their places in the file's list of annotations, counted from 1.
+        duration_seconds: duration according to the file, or None.
+        segments: segments in the order of the file.
+        empty_labels: labels of zero-length instances (see `read_ground_truth`): no prediction can match them,
+            but an evaluation counts them as missed.
+        empty_entries: their positions in the file's list of annotations, counted from 1.
     """
 
     video_id: str
@@ -48,9 +48,9 @@ class GroundTruth:
     """Annotated videos in the order of the file.
 
     Args:
-        videos: see there.
-        warnings: oddities that were kept.
-        unannotated: ids of videos that the file names without any entry, so that nobody has looked at them.
+        videos: annotations of each video.
+        warnings: oddities in the entries, one line each.
+        unannotated: ids of videos that the file lists without any entry, which are not annotated yet.
     """
 
     videos: tuple[VideoAnnotation, ...]
@@ -58,10 +58,10 @@ class GroundTruth:
     unannotated: tuple[str, ...] = ()
 
     def subset(self, name: str) -> GroundTruth:
-        """Only the videos of one subset (the warnings stay those of the whole file).
+        """Return the videos of one subset, with the warnings of the whole file.
 
         Raises:
-            UsageError: no video belongs to it; the message names the subsets there are.
+            UsageError: no video belongs to the subset; the message lists the subsets.
         """
         videos = tuple(video for video in self.videos if video.subset == name)
         if not videos:
@@ -111,19 +111,19 @@ def read_ground_truth(
     faults: Faults = None,
     repeated: list[str] | None = None,
 ) -> GroundTruth:
-    """Read an ActivityNet `database` JSON, with an optional "scene" per video; other fields are ignored.
+    """Read an ActivityNet `database` JSON with an optional "scene" per video; other fields are ignored.
 
     Args:
         path: the file.
-        empty_segments: what to do with an instance of length zero. "refuse" is an error; "count" keeps it as
-            `VideoAnnotation.empty_labels` with a warning. ActivityNet 1.3 itself holds such instances, and
-            its official figures count them as missed; what starts below 0 or ends before it starts is left
-            out, with a warning. "any" counts too, and takes such bounds as they are, as evaluators do.
-        faults: gets the faults of videos and entries, which are then left out.
-        repeated: gets keys that an object has twice; without it `faults` gets them.
+        empty_segments: treatment of an instance of length zero. "refuse" raises an error. "count" keeps it in
+            `VideoAnnotation.empty_labels` with a warning: ActivityNet 1.3 itself has such instances, and its
+            official figures count them as missed; an instance that starts below 0 or ends before it starts
+            is left out, with a warning. "any" counts too, and keeps such bounds, as evaluators do.
+        faults: collects the faults of videos and entries, which are then left out.
+        repeated: collects keys that occur twice in an object; None: `faults` does.
 
     Raises:
-        UsageError: names file, video and entry (counted from 1) of the first fault.
+        UsageError: an entry is wrong; the message names file, video and entry (from 1) of the first fault.
     """
     content = read_json(path, faults if repeated is None else repeated)
     database = (
@@ -143,7 +143,7 @@ def read_ground_truth(
 
 
 def is_mmaction2(content: object) -> bool:
-    """Whether a JSON value is the database alone, video by video, as BMN and MMAction2 keep it."""
+    """Return whether a JSON value is only the database, by video, as in BMN and MMAction2."""
     return (
         isinstance(content, dict)
         and bool(content)
@@ -191,9 +191,9 @@ def _read_video(
 
 
 def _read_entry(entry: object, where: str, empty: EmptySegments, warnings: list[str]) -> Segment | None:
-    """Return an instance, or None where it is left out.
+    """Return an instance, or None if it is left out.
 
-    A bound as text, as some ground truths of THUMOS14 have it, is a number.
+    Bounds may be numbers as text, as in some ground truths of THUMOS14.
     """
     raw = raw_segment(where, entry)
     if not raw.label.strip():

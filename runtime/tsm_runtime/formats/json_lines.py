@@ -1,4 +1,4 @@
-"""JSON lines: a line about each video, then one per segment; for `jq`, logs and data frames."""
+"""JSON lines: one line per video, followed by one per segment; for `jq`, logs and data frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tsm_runtime.results import Result, Segment, ranked_scenes
 
 
 def results_to_json_lines(results: Sequence[Result]) -> bytes:
-    """One JSON object per line; a line with "label" is a segment, one without tells about its video.
+    """Return one JSON object per line: a line with "label" is a segment, one without describes its video.
 
     >>> line = {"video": "v", "label": "hug", "segment": [0.0, 1.5], "score": 0.9}
 
@@ -30,7 +30,7 @@ def results_to_json_lines(results: Sequence[Result]) -> bytes:
 
 
 def segment_line(video_id: str, segment: Segment) -> str:
-    """One segment as a line, with its line end."""
+    """Return a segment as a line, with its line end."""
     return _line({"video": video_id, **detection(segment)})
 
 
@@ -39,16 +39,16 @@ def _line(value: object) -> str:
 
 
 def read_json_lines(path: Path, text: str) -> dict[str, list[Segment]]:
-    """Segments per video; a video that has only its own line is there with an empty list.
+    """Return the segments per video; a video with only its own line has an empty list.
 
-    Lines of `tsm-live` are read too: the segments that were over, under the run's "video".
+    Lines of `tsm-live` are read too: its closed segments, under the run's "video".
 
     Raises:
-        UsageError: names file and line.
+        UsageError: a line is wrong; the message names file and line.
     """
     found: dict[str, list[Segment]] = {}
     live: dict[str, str] = {}  # video of the run whose lines these are, by stream
-    # Not splitlines(): it also splits at separators that JSON leaves alone inside strings.
+    # Not splitlines(): it also splits at separators that JSON allows inside strings.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

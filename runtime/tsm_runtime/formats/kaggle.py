@@ -46,21 +46,21 @@ SCENE_LABELS = (
     *("Hotel & Temporary Stay", "Waterfronts & Water Bodies", "Historic & Religious Sites"),
     *("Scientific interior space", "Workspaces", "Storage & Utility", "Elevators & Escalators&Stairs"),
 )
-"""The kit's 28 scenes by id, spelt as there."""
+"""The kit's 28 scenes by id, in its spelling."""
 
 _ID = re.compile(r"(.+)_([0-9]+)_([0-9]+)", re.DOTALL)
 _LISTS = ("prediction", "label")
-"""Column of a submission, and of the challenge's own truth, whose entries have no score."""
+"""Columns of a submission, and of the challenge's own truth, whose entries have no score."""
 
 
 # --- label ids ------------------------------------------------------------------------------------
 
 
 def read_label_map(path: Path) -> dict[str, int | None]:
-    """Class id by action label from a JSON object `{"walking": 1, ...}`; null leaves a label out on purpose.
+    """Read class ids by action label from a JSON object `{"walking": 1, ...}`; null leaves a label out.
 
     Raises:
-        UsageError: it is something else, or two labels have the same id.
+        UsageError: the file holds something else, or two labels have the same id.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not content:
@@ -77,10 +77,10 @@ def read_label_map(path: Path) -> dict[str, int | None]:
 
 
 def check_class_ids(labels: Iterable[str], ids: Mapping[str, int | None]) -> None:
-    """Check that each label has an id, or is left out on purpose.
+    """Check that each label has an id, or None to be left out.
 
     Raises:
-        UsageError: names the labels without one.
+        UsageError: a label has no id; the message names all such labels.
     """
     missing = [repr(label) for label in labels if label not in ids]
     if missing:
@@ -94,12 +94,12 @@ def check_class_ids(labels: Iterable[str], ids: Mapping[str, int | None]) -> Non
 
 
 def results_to_kaggle(results: Sequence[Result], ids: Mapping[str, int | None] = ACTION_IDS) -> str:
-    """The submission: a row for every bin of 10 s of every video, `[]` where nothing was found.
+    """Return the submission: a row for every bin of 10 s of every video, `[]` for a bin without segments.
 
     Times are rounded to 0.1 s, scores to six decimals.
 
     Args:
-        results: videos; their ids become the first part of the rows' ids.
+        results: results of the videos, whose ids become the first part of the rows' ids.
         ids: class id by label; None leaves a label out.
 
     Raises:
@@ -124,7 +124,7 @@ def _num_bins(result: Result) -> int:
 
 
 def _part(number: int, segment: Segment, bin_start: int) -> Iterator[list[float]]:
-    """Yield [class, start, end, score] of the part in a bin, where it is long enough."""
+    """Yield [class, start, end, score] of a segment's part in a bin, if it is long enough."""
     start = max(segment.start_seconds, bin_start)
     end = min(segment.end_seconds, bin_start + _BIN_SECONDS)
     if end - start >= _SHORTEST_SECONDS - _TOLERANCE_SECONDS:
@@ -132,10 +132,10 @@ def _part(number: int, segment: Segment, bin_start: int) -> Iterator[list[float]
 
 
 def scenes_to_kaggle(results: Sequence[Result]) -> str:
-    """The scene track's submission: a row per video, 1 in the column of its best scene.
+    """Return the scene track's submission: a row per video, 1 in the column of its best scene.
 
     Raises:
-        UsageError: a video has no scene, or one that is none of `SCENE_LABELS`.
+        UsageError: a video has no scene, or one that is not in `SCENE_LABELS`.
     """
     lines = [",".join(["id", *map(str, range(len(SCENE_LABELS)))])]
     for result in results:
@@ -151,7 +151,7 @@ def scenes_to_kaggle(results: Sequence[Result]) -> str:
 
 
 def is_kaggle(header: str) -> bool:
-    """Whether the first line of a CSV is that of a submission, or of the challenge's truth."""
+    """Return whether a CSV's first line is that of a submission, or of the challenge's truth."""
     columns = [name.strip('"') for name in header.strip().split(",")]
     return "id" in columns and any(name in columns for name in _LISTS)
 
@@ -159,10 +159,10 @@ def is_kaggle(header: str) -> bool:
 def read_kaggle(
     path: Path, text: str, ids: Mapping[str, int | None] = ACTION_IDS
 ) -> dict[str, list[Segment]]:
-    """Segments per video as they are in the bins: a long one comes in parts of 10 s. Class 0 is left out.
+    """Return the segments per video as in the bins, at most 10 s long; class 0 is left out.
 
     Raises:
-        UsageError: names file, line and entry.
+        UsageError: an entry is wrong; the message names file, line and entry.
     """
     labels = {number: label for label, number in ids.items() if number is not None}
     labels.setdefault(0, "")
@@ -199,5 +199,5 @@ def _is_entry(entry: Any) -> bool:
         isinstance(entry, list)
         and len(entry) in (3, 4)
         and all(isinstance(value, int | float) and not isinstance(value, bool) for value in entry)
-        and not any(abs(value) >= _LARGEST for value in entry)  # nan passes: it is named later
+        and not any(abs(value) >= _LARGEST for value in entry)  # nan is refused later
     )

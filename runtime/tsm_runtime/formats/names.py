@@ -1,4 +1,4 @@
-"""The formats by name, and which one a file name means. Loads nothing, as the command line imports it."""
+"""The formats by name and by suffix. Imports nothing heavy, as the command line loads this module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIXES: dict[Format, str] = {
     "kaggle": ".csv",
     "parquet": ".parquet",
 }
-"""Suffix of the files that are written into a folder."""
+"""Suffix of files that are written into a folder, by format."""
 
 PER_VIDEO: frozenset[Format] = frozenset({"vtt", "srt", "eaf", "audacity"})
 """Formats whose file belongs to one video: several videos need a folder."""
@@ -40,19 +40,19 @@ _BY_SUFFIX: dict[str, Format] = {
 
 
 def format_of(name: str) -> Format | None:
-    """Return the format that a file name asks for by its suffix; None where it asks for none.
+    """Return the format of a file name by its suffix, or None.
 
-    VIA and Kaggle files share the suffixes of the plain JSON and CSV, so they must be named.
+    VIA and Kaggle files share the suffixes of the plain JSON and CSV, so these formats must be named.
     """
     name = name.lower().removesuffix(".gz")
     return _BY_SUFFIX.get(PurePath(name).suffix)
 
 
 def known_format_of(name: str) -> Format | None:
-    """Return the format of an output's suffix; None where it has no suffix.
+    """Return the format of an output's suffix; None for a name without suffix.
 
     Raises:
-        UsageError: a suffix that belongs to no format.
+        UsageError: the suffix belongs to no format.
     """
     suffix = PurePath(name).suffix
     format_ = None if suffix.lower() == ".gz" else format_of(name)  # gzipped files are read, not written

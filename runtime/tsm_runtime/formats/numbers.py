@@ -1,4 +1,4 @@
-"""Numbers in text files, read strictly: Python itself takes `1_0` for 10."""
+"""Strict reading of numbers in text files: Python itself reads `1_0` as 10."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ _CLOCK = re.compile(r"\s*(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)\s*")
 
 
 def parse_number(text: str, *, decimal_comma: bool = False) -> float:
-    """Return the number that a text is.
+    """Parse a number.
 
     Args:
-        text: in decimal digits, with a point and an exponent where it has them; also nan and inf, which a
-            check of the caller then refuses by name.
-        decimal_comma: a comma may stand for the point, as spreadsheets of many languages write it.
+        text: decimal digits with an optional point and exponent; also nan and inf, which callers refuse.
+        decimal_comma: accept a decimal comma, as spreadsheets of many languages write it.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a number.
 
     >>> parse_number("1,5", decimal_comma=True)
     1.5
@@ -32,10 +31,10 @@ def parse_number(text: str, *, decimal_comma: bool = False) -> float:
 
 
 def parse_seconds(text: str, *, decimal_comma: bool = False) -> float:
-    """Return seconds that a text gives as a number or as a clock: `83.5`, `1:23.5` or `0:01:23.5`.
+    """Parse seconds, given as a number or as a clock: `83.5`, `1:23.5` or `0:01:23.5`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
 
     >>> parse_seconds("1:23.5")
     83.5

@@ -1,4 +1,4 @@
-"""How a file of annotations is read, where its format leaves a choice."""
+"""Options for reading a file of annotations."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How a file of annotations is read.
+    """Options for reading a file of annotations.
 
     Args:
-        tiers: of ELAN: only annotations of these tiers; (): of all that depend on no other.
-        unannotated: what a video stands for that a project names without any entry: it is left out, as no one
-            has looked at it yet, or it is background from first to last frame.
+        tiers: ELAN: only annotations of these tiers; (): of all independent tiers.
+        unannotated: meaning of a video that a project lists without any entry: it is left out as not yet
+            annotated, or it is background from first to last frame.
     """
 
     tiers: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
-"""Parquet: a row per segment, and a row for each video in which nothing was found or that failed.
+"""Parquet: a row per segment, and a row for each video without segments or that failed.
 
-Needs pyarrow (extra `parquet`), which is imported where it is used.
+pyarrow (extra `parquet`) is imported on first use.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tsm_runtime.formats.text import rounded, segment_at
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
 COLUMNS = ("video", "status", "label", "start", "end", "score", "scene", "bundle", "duration", "error")
-"""`status` is `done`, `incomplete` (the video breaks off) or `failed`; `label` to `score` are null where a
-video has no segment. Times are in seconds."""
+"""`status` is `done`, `incomplete` (the video breaks off) or `failed`; `label` to `score` are null for a
+video without segments. Times are in seconds."""
 
 
 def require_pyarrow() -> Any:
     """Return the module pyarrow.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: pyarrow is not installed.
     """
     try:
         import pyarrow
@@ -34,7 +34,7 @@ def require_pyarrow() -> Any:
 
 
 def bundle_of(external_data: Mapping[str, object]) -> str:
-    """Return the SHA-256 of the bundle that results come from; of an ensemble all, with a comma between."""
+    """Return the SHA-256 of the bundle that made the results; for an ensemble all, separated by commas."""
     members = external_data.get("members")
     described = members if isinstance(members, list) else [external_data]
     models = [entry.get("model") for entry in described if isinstance(entry, Mapping)]
@@ -64,7 +64,7 @@ def segment_rows(result: Result, bundle: str) -> list[dict[str, object]]:
 
 
 def failure_row(video_id: str, reason: str, bundle: str) -> dict[str, object]:
-    """Return the row of a video that gave no result."""
+    """Return the row of a video without a result."""
     return {"video": video_id, "status": "failed", "bundle": bundle, "error": reason}
 
 
@@ -76,7 +76,7 @@ def parquet_schema() -> Any:
 
 
 def rows_to_table(rows: Sequence[Mapping[str, object]]) -> Any:
-    """Return rows as a table; a name that is not UTF-8 has its odd bytes escaped."""
+    """Return rows as a table; bytes of a name that are not UTF-8 are escaped."""
     pa = require_pyarrow()
     columns = {name: [_text(row.get(name)) for row in rows] for name in COLUMNS}
     return pa.table(columns, schema=parquet_schema())
@@ -100,7 +100,7 @@ def read_parquet(path: Path) -> dict[str, list[Segment]]:
     """Read segments per video of a file that `results_to_parquet` wrote; failed videos are left out.
 
     Raises:
-        UsageError: it is no such file, or a row is wrong.
+        UsageError: the file is not such a file, or a row is wrong.
         BackendError: pyarrow is not installed.
     """
     pa = require_pyarrow()

@@ -1,4 +1,4 @@
-"""Detections and instances as a file has them, for evaluators that take what is no segment."""
+"""Detections and instances with unchecked bounds, for evaluators that accept invalid segments."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def raw_segment(where: str, raw: object) -> RawSegment:
     """Return a detection or an instance; bounds may be numbers as text.
 
     Raises:
-        UsageError: it has another shape, or a number is none or not finite; the message begins with `where`.
+        UsageError: `raw` has another shape, or a bound or score is not a finite number; the message begins
+            with `where`.
     """
     try:
         entry = msgspec.convert(raw, _Entry)
@@ -57,14 +58,14 @@ def _seconds(bound: float | str) -> float:
 
 
 def read_raw_detections(path: Path, content: Mapping[str, Any]) -> dict[str, list[RawSegment]]:
-    """Return what is in "results" of a detection JSON, in its order.
+    """Return the detections in "results" of a detection JSON, in the order of the file.
 
     Args:
-        path: named in messages.
-        content: of the file.
+        path: path for messages.
+        content: content of the file.
 
     Raises:
-        UsageError: names video and entry.
+        UsageError: an entry is wrong; the message names video and entry.
     """
     found: dict[str, list[RawSegment]] = {}
     for video_id, entries in content["results"].items():

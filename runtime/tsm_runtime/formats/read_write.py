@@ -1,4 +1,4 @@
-"""Results as files of any format, and segments read back from them."""
+"""Writing of results in any format, and reading of segments."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def encode_results(
     media: Mapping[str, Path] | None = None,
     label_ids: Mapping[str, int | None] = ACTION_IDS,
 ) -> bytes:
-    """One file with all results.
+    """Return the content of one file with all results.
 
     Args:
-        results: videos in the order they shall have in the file.
-        format_: its name.
-        external_data: where the results come from (json, parquet).
+        results: videos in the order of the file.
+        format_: name of the format.
+        external_data: origin of the results (json, parquet).
         media: video file by id (eaf, via).
         label_ids: class id by label (kaggle).
 
     Raises:
-        UsageError: a format for one video and several results, or a label without id.
+        UsageError: the format holds one video and there are several results, or a label has no id.
         ValueError: two results have the same video id.
     """
     if format_ == "json":
@@ -81,22 +81,22 @@ def read_segments(
     label_ids: Mapping[str, int | None] = ACTION_IDS,
     options: ReadOptions | None = None,
 ) -> dict[str, list[Segment]]:
-    """Read segments per video id from a file of any format that we write, or another tool of its kind.
+    """Read segments per video id from a file of any format that tsm-tal writes.
 
-    That is: detection JSON of any ActivityNet tool, JSON lines, our CSV, Kaggle CSV, WebVTT, SRT, ELAN,
-    VIA 3 JSON, Audacity labels and our Parquet. The suffix decides, and where several share it (or it is
-    none of theirs) the content.
+    The formats are: detection JSON of any ActivityNet tool, JSON lines, plain CSV, Kaggle CSV, WebVTT, SRT,
+    ELAN, VIA 3 JSON, Audacity labels and Parquet of tsm-tal. The suffix decides; if it is shared or unknown,
+    the content does.
 
-    A video without segments is there with an empty list; only our CSV cannot tell it. SRT and Audacity
-    labels do not name their video: its id is the file's stem.
+    A video without segments has an empty list, except in the plain CSV, which cannot hold it. SRT and
+    Audacity labels do not name their video: its id is the file's stem.
 
     Args:
         path: the file.
         label_ids: class id by label, for a Kaggle CSV.
-        options: of formats that leave a choice.
+        options: options for reading annotations.
 
     Raises:
-        UsageError: names file and entry (counted from 1), or line, of the first fault.
+        UsageError: an entry is wrong; the message names file and entry (from 1), or line, of the first fault.
     """
     if format_of(path.name) == "parquet":
         return read_parquet(path)
@@ -105,7 +105,7 @@ def read_segments(
 
 
 def read_results(path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS) -> ResultFile:
-    """Read a file as `read_segments` does, with scenes and provenance where it is detection JSON.
+    """Read a file as `read_segments` does, from detection JSON also scenes and provenance.
 
     Raises:
         UsageError: as `read_segments`, or a scene is wrong.
@@ -126,7 +126,7 @@ def read_results(path: Path, *, label_ids: Mapping[str, int | None] = ACTION_IDS
 def _read(
     path: Path, text: str, label_ids: Mapping[str, int | None], options: ReadOptions = _NO_OPTIONS
 ) -> tuple[dict[str, list[Segment]], object]:
-    """Return the segments by video id and, of a JSON file, the whole content."""
+    """Return the segments by video id and, for a JSON file, the whole content."""
     format_ = format_of(path.name)
     if format_ in (None, "json", "csv", "audacity"):
         format_ = _format_by_content(text, format_)
@@ -149,14 +149,14 @@ _READERS: dict[Format, Callable[[Path, str], dict[str, list[Segment]]]] = {
 
 
 def _format_by_content(text: str, by_suffix: Format | None) -> Format:
-    """Tell the formats apart by how their files begin; the suffix's own where the beginning tells nothing."""
+    """Return the format by the beginning of a file, else that of the suffix."""
     first, *rest = re.split(r"\r\n|\r|\n", text.lstrip(), maxsplit=1)
     if by_suffix == "csv" or first.startswith("video,"):
         return "kaggle" if is_kaggle(first) else "csv"
     if first.startswith(("{", "[")):
         return "jsonl" if "".join(rest).strip() and _is_json_object(first) else "json"
     if by_suffix == "json":
-        return "json"  # and its reader says what is wrong
+        return "json"  # its reader raises the right error
     if first.startswith("WEBVTT"):
         return "vtt"
     if first.startswith("<"):

@@ -1,4 +1,4 @@
-"""A file of segments as it was read: results by video id, and what the file says of its origin."""
+"""Content of a file of segments: results by video id, and the provenance in the file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class ResultFile:
     """A file of segments.
 
     Args:
-        sha256: of its bytes.
-        results: by video id; what the file does not say of a video is unknown, see `Result`.
-        external_data: as in the file, without the part per video; other formats than JSON have none.
+        sha256: SHA-256 of the file's bytes.
+        results: results by video id; data missing in the file are unknown, see `Result`.
+        external_data: `external_data` of the file, without the part per video; empty for other formats than
+            JSON.
     """
 
     path: Path
@@ -33,12 +34,12 @@ class ResultFile:
 
     @property
     def labels(self) -> set[str]:
-        """Labels of its segments."""
+        """Labels of the segments."""
         return {segment.label for result in self.results.values() for segment in result.segments}
 
     @property
     def scene_labels(self) -> set[str]:
-        """Labels of its scenes."""
+        """Labels of the scenes."""
         return {scene.label for result in self.results.values() for scene in result.scenes}
 
     @property
@@ -48,12 +49,12 @@ class ResultFile:
 
     @property
     def view(self) -> str:
-        """The view that the bundle which made the file was trained on, or empty."""
+        """View that the bundle which made the file was trained on, or empty."""
         return self._of_model("view")
 
     @property
     def is_on_time_line(self) -> bool:
-        """Whether its segments are on the time lines of captures: `tsm-run` ran on captures."""
+        """Whether the segments are on the time lines of captures: `tsm-run` ran on captures."""
         return isinstance(self.external_data, dict) and "captures" in self.external_data
 
     def with_results(self, results: Mapping[str, Result]) -> ResultFile:
@@ -72,9 +73,9 @@ def results_of(
     """Return the results of a file by video id, and its `external_data`.
 
     Args:
-        path: named in errors.
-        segments: by video id.
-        content: of a JSON file, of which scenes and the provenance of videos are taken; else None.
+        path: path for errors.
+        segments: segments by video id.
+        content: content of a JSON file, from which scenes and provenance are read; else None.
 
     Raises:
         UsageError: a scene is wrong.
@@ -115,7 +116,7 @@ def _without_videos(external: object) -> object:
 
 
 def _strict(value: object) -> object:
-    """Replace NaN and Infinity, which Python programs write and no strict reader takes, by their names."""
+    """Replace NaN and Infinity, which Python programs write but strict readers refuse, by their names."""
     if isinstance(value, dict):
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list):

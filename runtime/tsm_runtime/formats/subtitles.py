@@ -21,7 +21,7 @@ _NOT_IN_SRT = re.compile(r"[\r\n]|(?<=--)>")
 
 @dataclass(frozen=True, slots=True)
 class _Cue:
-    """`name` is the line above the times, "" where there is none; `line` is where its times stand, from 1."""
+    """`name` is the line above the times, or ""; `line` is the number of the line with the times, from 1."""
 
     line: int
     name: str
@@ -34,13 +34,13 @@ class _Cue:
 
 
 def results_to_vtt(results: Sequence[Result]) -> str:
-    """WebVTT: a cue per segment, in order of time; notes name the video and its best scene.
+    """Return WebVTT: a cue per segment, in order of time; notes name the video and its best scene.
 
-    Times in milliseconds. The text is the label alone; the score is in the cue's name, which players do not
-    show. Overlapping segments are overlapping cues: players put them above one another.
+    Times are in milliseconds. The text is the label; the score is in the cue's name, which players do not
+    show. Overlapping segments are overlapping cues, which players stack.
 
     Raises:
-        UsageError: not exactly one video.
+        UsageError: there is not exactly one video.
     """
     result = one_result(results, "vtt")
     blocks = ["WEBVTT", f"NOTE video: {_vtt_text(result.video_id)}"]
@@ -54,17 +54,17 @@ def results_to_vtt(results: Sequence[Result]) -> str:
 
 
 def _vtt_text(text: str) -> str:
-    # quote=False: quotes mean nothing here. Line ends would end the line, or the cue.
+    # quote=False: quotes have no meaning in WebVTT. Line ends would end the line, or the cue.
     return html.escape(text, quote=False).replace("\r", "&#13;").replace("\n", "&#10;")
 
 
 def read_vtt(path: Path, text: str) -> dict[str, list[Segment]]:
-    """Segments of a WebVTT file of any tool; tags are left out, a cue of several lines is one label.
+    """Return the segments of any WebVTT file; tags are left out, a cue of several lines is one label.
 
-    The video's id is that of our note, else the file's stem; the score that of our cue name, else 1.0.
+    The video's id and the scores are those that `results_to_vtt` wrote, else the file's stem and 1.0.
 
     Raises:
-        UsageError: names file and line.
+        UsageError: a line is wrong; the message names file and line.
     """
     if not re.match(r"WEBVTT(?:[ \t\r\n]|$)", text):
         raise UsageError(f"{path}, line 1: no WEBVTT header; expected a WebVTT file")
@@ -83,22 +83,23 @@ def _score(name: str) -> float:
     try:
         return float(match[1]) if match else 1.0
     except ValueError:
-        return 1.0  # somebody else's name
+        return 1.0  # a cue name of another tool
 
 
 # --- SRT ------------------------------------------------------------------------------------------
 
 
 def results_to_srt(results: Sequence[Result]) -> str:
-    r"""SRT: a cue per segment, in order of time, with the label as its text.
+    r"""Return SRT: a cue per segment, in order of time, with the label as its text.
 
-    Times in milliseconds. There is no place for scores, scenes and the video's id: read back, scores are 1.0
-    and the id is the file's stem. SRT has no escapes: line ends in a label, and the arrow `-->`, are written
-    with \u000a and \u003e, which `read_segments` turns back. Overlapping segments are overlapping cues:
-    VLC, mpv and browsers show them above one another, simple players only one of them.
+    Times are in milliseconds. The format cannot hold scores, scenes and the video's id: when read back,
+    scores are 1.0 and the id is the file's stem. SRT has no escapes: line ends in a label, and the arrow
+    `-->`, are
+    written with \u000a and \u003e, which `read_segments` decodes. Overlapping segments are overlapping cues:
+    VLC, mpv and browsers stack them, simple players show only one of them.
 
     Raises:
-        UsageError: not exactly one video.
+        UsageError: there is not exactly one video.
     """
     segments = _by_time(one_result(results, "srt").segments)
     blocks = [
@@ -109,10 +110,10 @@ def results_to_srt(results: Sequence[Result]) -> str:
 
 
 def read_srt(path: Path, text: str) -> dict[str, list[Segment]]:
-    """Segments of an SRT file of any tool, with score 1.0; the video's id is the file's stem.
+    """Return the segments of any SRT file, with score 1.0; the video's id is the file's stem.
 
     Raises:
-        UsageError: names file and line.
+        UsageError: a line is wrong; the message names file and line.
     """
     return {
         path.stem: [
@@ -126,7 +127,7 @@ def read_srt(path: Path, text: str) -> dict[str, list[Segment]]:
 
 
 def _by_time(segments: Sequence[Segment]) -> list[Segment]:
-    """In the order of the milliseconds that are written; players want it."""
+    """Return the segments in order of their written milliseconds, as players require."""
     return sorted(segments, key=milliseconds)
 
 
@@ -136,7 +137,7 @@ def _timing(segment: Segment, point: str) -> str:
 
 
 def _clock(milliseconds: int, point: str) -> str:
-    """Hours with two digits or more.
+    """Return a time as text, with two or more digits of hours.
 
     >>> _clock(3_600_001, ".")
     '01:00:00.001'
@@ -146,12 +147,12 @@ def _clock(milliseconds: int, point: str) -> str:
 
 
 def _cues(path: Path, text: str) -> Iterator[_Cue]:
-    """Yield the cues as the WebVTT standard finds them: a line with --> begins one, whatever stands before.
+    """Yield the cues by the rules of the WebVTT standard: any line with --> begins a cue.
 
-    An empty line ends a cue, also one of blanks; a block without times (a note, a style) is passed over.
+    An empty or blank line ends a cue; a block without times (a note, a style) is skipped.
 
     Raises:
-        UsageError: a line with --> holds no times, or a text holds no cue at all.
+        UsageError: a line with --> holds no times, or the text holds no cue.
     """
     # Not splitlines(): a label may hold the other separators of Unicode.
     lines = re.split(r"\r\n|\r|\n", text)
@@ -175,7 +176,7 @@ def _cues(path: Path, text: str) -> Iterator[_Cue]:
 
 
 def _is_name(lines: Sequence[str], number: int) -> bool:
-    """Whether a line stands alone above the times of a cue."""
+    """Return whether a line is a single line above the times of a cue."""
     above = lines[number - 1] if number > 0 else ""
     return number >= 0 and bool(lines[number].strip()) and not above.strip()
 

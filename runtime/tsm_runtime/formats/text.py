@@ -1,4 +1,4 @@
-"""What the formats write and share: the result of a video, and helpers for numbers, text and lanes."""
+"""Helpers that the formats share: checks of results, numbers, text and lanes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_ids(results: Sequence[Result]) -> None:
     """Check that no two results are of the same video.
 
     Raises:
-        ValueError: names the id.
+        ValueError: two results have the same id, which the message names.
     """
     seen: set[str] = set()
     for result in results:
@@ -44,16 +44,16 @@ def rounded(value: float) -> float:
 
 
 def milliseconds(segment: Segment) -> tuple[int, int]:
-    """Bounds in whole milliseconds; a segment shorter than one keeps the length of one."""
+    """Return the bounds in whole milliseconds, at least one millisecond apart."""
     start = round(segment.start_seconds * 1000)
     return start, max(round(segment.end_seconds * 1000), start + 1)
 
 
 def segment_at(where: str, label: str, start: float, end: float, score: float = 1.0) -> Segment:
-    """Return a segment that was read.
+    """Return a segment made of read values.
 
     Raises:
-        UsageError: it is none; `where` begins the message.
+        UsageError: the values are not a segment; the message begins with `where`.
     """
     if not label.strip():
         raise UsageError(f"{where}: empty label")
@@ -64,7 +64,7 @@ def segment_at(where: str, label: str, start: float, end: float, score: float = 
 
 
 def lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
-    """Spread spans over lanes so that those in one lane do not overlap, with as few lanes as there can be.
+    """Assign spans to as few lanes as possible, without overlap within a lane.
 
     Args:
         spans: (start, end) in any order.
@@ -86,12 +86,12 @@ def lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def hide(text: str, forbidden: re.Pattern[str]) -> str:
-    r"""Write characters that a format cannot hold as \uXXXX, so that `reveal` gives the same text again.
+    r"""Escape characters that a format cannot hold as \uXXXX; `reveal` restores the text.
 
     Args:
-        text: any.
-        forbidden: matches one character below U+10000 at a time. Where the text itself says \uXXXX, its
-            backslash is written so too; other backslashes stay.
+        text: any text.
+        forbidden: matches one character below U+10000 at a time. If the text itself contains \uXXXX, its
+            backslash is escaped too; other backslashes stay.
 
     >>> print(hide("a\tb \\ c", re.compile("\t")))
     a\u0009b \ c

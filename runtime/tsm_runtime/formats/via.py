@@ -40,18 +40,18 @@ _CONFIG = {
         "gtimeline_visible_row_count": "4",
     },
 }
-"""How the annotator looks; as it writes it itself."""
+"""Display settings of the annotator, with its own defaults."""
 
 
 def results_to_via(results: Sequence[Result], media: Mapping[str, Path] | None = None) -> bytes:
-    """A VIA 3 project with a view per video, that the annotator opens: Load, then point it to the videos.
+    """Return a VIA 3 project with a view per video; in the annotator choose Load, then locate the videos.
 
     Labels are attribute "1", so 360+x tools read the file too; scores are attribute "2". The best scene is
     the description ("desc") of a file, which VIA keeps but does not show.
 
     Args:
-        results: any number; their files are numbered from 1.
-        media: video file by id, for its name; without it the id is the name.
+        results: any number of results; their files are numbered from 1.
+        media: video file by id, for the names in the project; else the id is the name.
 
     Raises:
         ValueError: two results have the same video id.
@@ -152,21 +152,21 @@ class _Project(msgspec.Struct):
 def read_via(
     path: Path, content: object, faults: Faults = None, unannotated: list[str] | None = None
 ) -> dict[str, list[Segment]]:
-    """Segments per video, in order of time; a file that is `metadata` alone is one video, named by its stem.
+    """Return the segments per video, in order of time.
 
-    In a whole project a video's id is the stem of its file's name. Entries that are not a segment with an
-    action (a scene, a point in time, a region) are left out, as the tools of 360+x do. Scores are those that
-    we wrote, else 1.0.
+    A file of only `metadata` is one video, named by the file's stem. In a whole project a video's id is the
+    stem of its file's name. Entries that are not a segment with an action (a scene, a point in time, a
+    region) are left out, as by the tools of 360+x. Scores are those that `results_to_via` wrote, else 1.0.
 
     Args:
-        path: named in messages.
+        path: path for messages.
         content: value of the JSON file.
-        faults: gets the faults of entries, and which segments have no action; these are then left out.
-        unannotated: gets the videos that no entry belongs to, which are then left out: nobody looked at them
-            yet. None: they are there without segments.
+        faults: collects the faults of entries and the segments without action, which are then left out.
+        unannotated: collects the videos without entries, which are then left out as not yet annotated; None:
+            they are returned without segments.
 
     Raises:
-        UsageError: names file and entry.
+        UsageError: an entry is wrong; the message names file and entry.
     """
     project = convert(content, _Project, f"{path}: not a VIA 3 project")
     names = {vid: _video_id(project, vid) or path.stem for vid in project.view}
@@ -207,7 +207,7 @@ def _video_id(project: _Project, vid: str) -> str | None:
 def _read_entry(
     where: str, raw: object, attributes: Mapping[str, _Attribute], demand_action: bool
 ) -> tuple[str, Segment | None]:
-    """Return the view and the segment of an entry, None where it is no segment with an action."""
+    """Return the view and the segment of an entry; None for an entry that is not a segment with an action."""
     entry = convert(raw, _Entry, where)
     segment = _segment(where, attributes, entry)
     bounds = entry.z if entry.z is not None else entry.duration
@@ -223,7 +223,7 @@ def _segment(where: str, attributes: Mapping[str, _Attribute], entry: _Entry) ->
     if bounds is None or len(bounds) != 2 or values is None or _ACTION not in values:
         return None
     label = _text(values[_ACTION])
-    if _ACTION in attributes:  # VIA stores the number of an option that was chosen from a list
+    if _ACTION in attributes:  # VIA stores the number of the chosen option
         label = _text(attributes[_ACTION].options.get(label, label))
     score = 1.0
     if _SCORE in values and _SCORE in attributes and attributes[_SCORE].aname == "score":

@@ -1,4 +1,4 @@
-"""What the models of a bundle are compared on: seeded noise, and clips of a video as tsm-run cuts them."""
+"""Inputs for comparing the models of a bundle: seeded noise, and clips of a video as tsm-run cuts them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _GRIDS = (2, 4, 8, 16)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSet:
-    """Clips that every model gets.
+    """Clips that every model scores.
 
     Args:
-        name: for a person.
+        name: name for display.
         frames: (N, T, size, size, 3) uint8 RGB, N at least 1.
         indices: (N,) int64 numbers of the intervals of a video; None for noise, which has no segments.
         breaks: as in `segments.IntervalScores`.
-        warnings: what was noticed in the video.
+        warnings: warnings about the video.
         path: the video; None for noise.
 
     Raises:
@@ -60,13 +60,13 @@ class ClipSet:
 
 
 def noise_clips(spec: ClipSpec, num_clips: int = 8) -> ClipSet:
-    """Return clips of seeded noise that are no two alike and not flat: the same on every machine.
+    """Return clips of seeded noise, all different, and the same on every machine.
 
-    A frame is a grid of random plain colours, coarser or finer by clip, under noise of single pixels. A
-    network averages the latter away: on it alone the scores of all clips are nearly the same.
+    A frame is a grid of random plain colours, coarser or finer by clip, with added pixel noise. Pixel noise
+    alone would not do: a network averages it out, so that all clips have nearly the same scores.
 
     Args:
-        spec: what the models take.
+        spec: clip specification of the models.
         num_clips: N, at least 1.
     """
     rng = np.random.default_rng(_SEED)
@@ -89,17 +89,17 @@ def video_clips(
     name: str = "",
     converter: Callable[[int, Crop], Any] = FrameConverter,
 ) -> ClipSet:
-    """Return the first clips of a video, decoded and cut as tsm-run does it.
+    """Return the first clips of a video, decoded and cut as by tsm-run.
 
     Args:
         path: the video.
-        spec: what the models take.
-        num_clips: the most that are taken; they are all held in memory.
-        name: of the clips; default: the file's name.
-        converter: as of `ClipStream`.
+        spec: clip specification of the models.
+        num_clips: maximum number of clips; all are held in memory.
+        name: name of the clips; default: the file's name.
+        converter: see `ClipStream`.
 
     Raises:
-        VideoError: the video cannot be read, has no pictures, or not one whole interval.
+        VideoError: the video cannot be read, or has no pictures or no whole interval.
     """
     with VideoReader(path) as reader:
         stream = ClipStream(reader, spec, converter=converter)

@@ -1,4 +1,4 @@
-"""Two models' scores of the same clips, and two lists of segments of one video: how far they differ."""
+"""Comparison of two models: their scores of the same clips, and their segments of one video."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tsm_runtime.evaluation.matching import pairwise_tiou
 from tsm_runtime.results import Segment
 
 RELATIVE_FLOOR = 0.01
-"""Probabilities below it count as this large in a relative error: a class that has less than one percent from
-both models decides nothing, but 1e-9 instead of 1e-8 would be an error of 90 %."""
+"""Lower bound of the probability in a relative error: a class with less than one percent in both models
+decides nothing, but 1e-9 instead of 1e-8 would be an error of 90 %."""
 
 _LEAST_TIOU = 0.5
 _TOLERANCE = 1e-9  # bounds are products k * t: half and half must not come out as just over one half
@@ -21,12 +21,12 @@ _TOLERANCE = 1e-9  # bounds are products k * t: half and half must not come out 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadDifference:
-    """How the probabilities of one head differ, over all clips and classes.
+    """Difference of the probabilities of one head, over all clips and classes.
 
     Args:
         max_abs_error: largest difference of a probability.
-        max_rel_error: largest difference over the larger of the two probabilities, which counts as
-            `RELATIVE_FLOOR` at least.
+        max_rel_error: largest difference divided by the larger of the two probabilities, or by
+            `RELATIVE_FLOOR` if that is larger.
         top1_agreement: share of clips with the same most probable class, 0 to 1.
     """
 
@@ -37,11 +37,11 @@ class HeadDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentAgreement:
-    """How many segments two models share.
+    """Number of segments that two models share.
 
     Args:
-        num_first, num_second: segments of each.
-        num_shared: pairs of one of each with the same label whose tIoU exceeds 0.5.
+        num_first, num_second: number of segments of each model.
+        num_shared: pairs of a segment of each with the same label whose tIoU exceeds 0.5.
     """
 
     num_first: int
@@ -50,13 +50,13 @@ class SegmentAgreement:
 
     @property
     def share(self) -> float:
-        """Share of both models' segments that have a partner, 0 to 1; where neither has any they agree: 1."""
+        """Share of both models' segments that have a partner, 0 to 1; 1 if neither has any."""
         both = self.num_first + self.num_second
         return 2 * self.num_shared / both if both else 1.0
 
 
 def compare_head(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> HeadDifference:
-    """Compare two models' probabilities of one head; which is which does not matter.
+    """Compare two models' probabilities of one head; the comparison is symmetric.
 
     Args:
         first: (N, C) finite probabilities, N and C at least 1.
@@ -80,8 +80,8 @@ def compare_head(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]
 def compare_segments(first: Sequence[Segment], second: Sequence[Segment]) -> SegmentAgreement:
     """Count the segments that two models share: same label, tIoU over 0.5, each at most once.
 
-    Segments of one model and label do not overlap one another. So a segment that covers more than half of
-    its union with another has no room for a second such partner: the pairs are one-to-one as they are.
+    Segments of one model and label do not overlap. A segment with a tIoU over 0.5 with another therefore has
+    no second such partner, and the pairs are one-to-one.
 
     Args:
         first: segments of one video as `post_processing.find_segments` gives them.

@@ -1,4 +1,4 @@
-"""What machine this is, for a verification: its hardware, and the versions of what runs on it."""
+"""Description of the machine for a verification: hardware, and versions of system and packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe_machine() -> str:
 
 
 def hardware_of(machine: str) -> str:
-    """Return what of a description stays when packages are updated."""
+    """Return the part of a description that does not change when packages are updated."""
     return machine.partition(_SEPARATOR)[0]
 
 

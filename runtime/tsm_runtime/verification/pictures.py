@@ -1,4 +1,4 @@
-"""What `--hwdec` sees of a video, made without a GPU: pictures of `preprocess.onnx` on the CPU."""
+"""Pictures that `--hwdec` gives of a video, made without a GPU: `preprocess.onnx` on the CPU."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, view_of
 
 MOST_LEVELS = 2.0
-"""Mean difference of a level, of 255, from which on something is wrong: seen is 0.3 to 1.0, the latter where
-full range is saturated; a wrong matrix or a shift by a pixel gives 3 and more."""
+"""Tolerance of the mean difference, in levels of 255. Measured: 0.3 to 1.0, the latter with saturated full
+range; a wrong matrix or a shift by a pixel gives 3 and more."""
 
 _EIGHT_BITS = frozenset({"yuv420p", "yuvj420p"})
 _MORE_BITS = frozenset({"yuv420p10le", "yuv420p12le"})
@@ -28,13 +28,13 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureDifference:
-    """How far pictures are from those of the CPU, in levels of 0 to 255.
+    """Difference of pictures from those of the CPU, in levels of 0 to 255.
 
     Args:
-        mean: over all bytes of all clips.
-        largest: of a byte.
-        num_drawn: pictures that the graph made.
-        num_others: pictures that a GPU would not draw either; they are the CPU's, and differ by nothing.
+        mean: mean over all bytes of all clips.
+        largest: largest difference of a byte.
+        num_drawn: number of pictures that the graph made.
+        num_others: number of pictures that the CPU also makes with `--hwdec`; they do not differ.
     """
 
     mean: float
@@ -54,18 +54,18 @@ class PictureDifference:
         return cls(mean=total / first.size, largest=largest, num_drawn=num_drawn, num_others=num_others)
 
     def problem(self) -> str | None:
-        """Say what is beyond tolerance, or return None."""
+        """Return a description of a difference beyond tolerance, or None."""
         if self.mean <= MOST_LEVELS:
             return None
         return f"pictures: {self.mean:.2f} levels off on the mean, allowed is {MOST_LEVELS:g}"
 
 
 class PictureGraph:
-    """A bundle's `preprocess.onnx` on onnxruntime's CPU provider, and what it was used for.
+    """A bundle's `preprocess.onnx` on onnxruntime's CPU provider, with counts of its use.
 
     Args:
-        bundle: with that file.
-        num_threads: on the CPU; default: all cores.
+        bundle: a bundle with that file.
+        num_threads: threads on the CPU; default: all cores.
 
     Raises:
         BundleError: the file is missing, altered, does not load, or is from before 10 bits.
@@ -82,7 +82,7 @@ class PictureGraph:
         self.num_drawn = self.num_others = 0
 
     def converter(self, size: int, crop: Crop) -> PictureConverter:
-        """Return what stands where `FrameConverter(size, crop)` does."""
+        """Return a converter that replaces `FrameConverter(size, crop)`."""
         return PictureConverter(self, size, crop)
 
     def draw(self, inputs: dict[str, npt.NDArray[Any]]) -> Picture:
@@ -92,7 +92,7 @@ class PictureGraph:
 
 
 class PictureConverter:
-    """Frames to pictures as `--hwdec auto` makes them: what NVDEC does not give out is converted as ever."""
+    """Converts frames as `--hwdec auto` does; frames that NVDEC cannot deliver are converted on the CPU."""
 
     def __init__(self, graph: PictureGraph, size: int, crop: Crop) -> None:
         self._graph, self._size, self._crop = graph, size, crop
@@ -109,10 +109,10 @@ class PictureConverter:
 
 
 def planes_of(frame: VideoFrame) -> dict[str, npt.NDArray[Any]] | None:
-    """Return a frame of the host's memory as the planes that NVDEC would give, by the graph's names.
+    """Return a frame in host memory as the planes that NVDEC would give, by the graph's names.
 
     Returns:
-        `y` and `uv` (1, rows, bytes) uint8 of NV12, P010 or P016, and `sample_bytes`; None: it is not 4:2:0.
+        `y` and `uv` (1, rows, bytes) uint8 of NV12, P010 or P016, and `sample_bytes`; None if not 4:2:0.
     """
     if frame.format.name == "nv12":
         y, uv = (_samples(plane, np.uint8) for plane in frame.planes)
@@ -128,7 +128,7 @@ def planes_of(frame: VideoFrame) -> dict[str, npt.NDArray[Any]] | None:
 
 
 def _samples(plane: Any, kind: Any) -> npt.NDArray[Any]:
-    """Return (rows, samples), the padding of rows included."""
+    """Return (rows, samples), including the padding of rows."""
     return np.frombuffer(plane, kind).reshape(-1, plane.line_size // np.dtype(kind).itemsize)
 
 

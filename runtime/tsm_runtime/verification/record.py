@@ -20,12 +20,12 @@ from tsm_runtime.verification.verify import Comparison, VerificationReport
 def to_verification(
     report: VerificationReport, bundle: Bundle, max_abs_error: float | None = None
 ) -> Verification:
-    """Return what the manifest keeps of a report: an entry for each comparison, and for each failure.
+    """Return the manifest's record of a report: an entry for each comparison and for each failure.
 
     Args:
-        report: what was found.
-        bundle: what was verified.
-        max_abs_error: as given to `run.verify`.
+        report: the report.
+        bundle: the verified bundle.
+        max_abs_error: as passed to `verify`.
     """
     compared = [_compared(comparison, bundle) for comparison in report.comparisons]
     failed = [
@@ -76,13 +76,13 @@ def _of_each(heads: Mapping[str, HeadDifference], name: str) -> dict[str, float]
 
 
 def write_verification(bundle: Bundle, verification: Verification) -> None:
-    """Put a verification into the manifest, in the place of an older one of the same hardware.
+    """Write a verification into the manifest, replacing an older one of the same hardware.
 
-    The manifest is read anew: another machine may have written its own verification meanwhile.
+    The manifest is read again, since another machine may have written its own verification meanwhile.
 
     Raises:
         BundleError: the manifest is no longer readable.
-        RunError: it cannot be written, or is that of another bundle by now.
+        RunError: the manifest cannot be written, or now belongs to another bundle.
     """
     path = bundle.path / MANIFEST
     current = load_bundle(bundle.path)

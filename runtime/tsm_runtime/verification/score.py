@@ -1,4 +1,4 @@
-"""Clips through one model, in calls of the asked sizes, with a check of what comes out."""
+"""Scores clips with one model, in batches of the requested sizes, and checks the outputs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tsm_runtime.errors import CheckError
 from tsm_runtime.verification.clip_sets import ClipSet
 
 Heads = Mapping[str, npt.NDArray[np.float32]]
-"""(N, C) probabilities of each output, `action_scores` and, where the model has it, `scene_scores`."""
+"""(N, C) probabilities of each output: `action_scores` and, if the model has it, `scene_scores`."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with a model file, the number of clips it has scored and of those it has to score."""
+"""Called with a model file, the number of scored clips and the number of all clips."""
 
 _BATCH_SIZES = (1, 4)
-"""Of ONNX files: that of `tsm-run`, and one that shows what depends on its neighbours in a batch."""
+"""Batch sizes for ONNX files: that of `tsm-run`, and one that reveals dependence on the rest of a batch."""
 
 
 def batch_sizes(entry: ModelFile) -> tuple[int, ...]:
-    """Return the two numbers of clips per call at which a file is compared, or one where it takes no other.
+    """Return the two batch sizes at which a file is compared, or one if the file takes no other.
 
     >>> batch_sizes(ModelFile(sha256="", precision="fp32"))
     (1, 4)
@@ -32,14 +32,14 @@ def batch_sizes(entry: ModelFile) -> tuple[int, ...]:
     if entry.engine is None:
         return _BATCH_SIZES
     least, best, most = entry.engine.batch
-    # The best is the one that the engine is tuned for and runs with; another shows what depends on the size.
+    # An engine is tuned for, and runs with, the best size; the other size reveals dependence on the size.
     return tuple(dict.fromkeys((least, best if best != least else most)))
 
 
 def plan_batches(num_clips: int, sizes: Sequence[int]) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
-    """Yield the clips of each call, the sizes taking turns, and how many of them are new.
+    """Yield the clips of each call, with alternating sizes, and how many of them are new.
 
-    The last clip fills up the last call: an engine may take no fewer.
+    The last call is filled up with the last clip, as an engine may not take fewer clips.
 
     >>> [(clips.tolist(), new) for clips, new in plan_batches(6, (1, 4))]
     [([0], 1), ([1, 2, 3, 4], 4), ([5], 1)]
@@ -55,13 +55,13 @@ def plan_batches(num_clips: int, sizes: Sequence[int]) -> Iterator[tuple[npt.NDA
 
 
 class Scorer:
-    """One model, scoring clip set after clip set.
+    """Scores clip sets with one model.
 
     Args:
         backend: the model.
         file: its name in the bundle.
-        manifest: tells which outputs it has.
-        num_clips: of all that it will score, for `progress`.
+        manifest: defines the outputs of the model.
+        num_clips: number of all clips to be scored, for `progress`.
         progress: called after each call of the model.
     """
 
@@ -80,12 +80,12 @@ class Scorer:
         """Return the (N, C) probabilities of N clips for each output.
 
         Args:
-            clips: what to score.
-            sizes: clips per call; several take turns.
+            clips: the clips to score.
+            sizes: clips per call; several sizes alternate.
 
         Raises:
             CheckError: an output is missing, has another shape, or is not finite.
-            RunError: the model broke off.
+            RunError: the model failed.
         """
         parts = []
         for rows, num_new in plan_batches(len(clips.frames), sizes):

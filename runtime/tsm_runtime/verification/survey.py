@@ -1,4 +1,4 @@
-"""What this machine can do: processor, backends, GPU, decoders, extras, and which files of a bundle run."""
+"""Capabilities of this machine: processor, backends, GPU, decoders, extras, and runnable model files."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ State = Literal["ok", "missing", "unusable"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked for.
+    """One capability.
 
     Args:
-        topic, name: what it is.
-        state: `missing` where something has to be installed, `unusable` where it is there and does not work.
-        detail: version, or why not.
-        remedy: command that helps; empty where there is none.
+        topic, name: identify the capability.
+        state: `missing`: something has to be installed; `unusable`: installed, but it does not work.
+        detail: version, or the reason of the state.
+        remedy: command that helps; empty if there is none.
     """
 
     topic: Topic
@@ -46,7 +46,7 @@ class Finding:
 
 
 def survey_machine() -> Iterator[Finding]:
-    """Yield what is found on this machine, in the order of a report."""
+    """Yield the findings for this machine, in the order of a report."""
     yield Finding(
         topic="machine", name="tsm-tal", detail=f"{__version__}, Python {platform.python_version()}"
     )
@@ -65,7 +65,7 @@ _FEATURES = (
     *("sse4_2", "avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16"),
     *("amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve"),
 )
-"""Of x86 and ARM; INT8 models gain from the vnni, amx and i8mm ones, bfloat16 from the bf16 ones."""
+"""Instruction sets of x86 and ARM; vnni, amx and i8mm speed up INT8 models, bf16 speeds up bfloat16."""
 
 
 def _cpu_features() -> list[str]:
@@ -115,7 +115,7 @@ def _tensorrt() -> Finding:
 
 
 def _package(topic: Topic, module: str, distributions: tuple[str, ...], extra: str) -> Finding:
-    """Return whether a module is there, without importing it."""
+    """Return whether a module is installed, without importing it."""
     if find_spec(module) is None:
         return Finding(
             topic=topic,
@@ -197,13 +197,13 @@ def _extras() -> Iterator[Finding]:
 
 
 def survey_bundle(bundle: Bundle) -> Iterator[Finding]:
-    """Yield for each model file of a bundle whether it opens here, which loads it."""
+    """Load each model file of a bundle, and yield whether it opens here."""
     for name in sorted(bundle.manifest.files):
         yield _file_finding(bundle, name)
 
 
 def can_run(findings: list[Finding]) -> bool:
-    """Whether some file of the bundle scores clips here."""
+    """Return whether a file of the bundle can score clips here."""
     return any(finding.state == "ok" and finding.name != "preprocess.onnx" for finding in findings)
 
 

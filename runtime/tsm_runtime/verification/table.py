@@ -1,4 +1,4 @@
-"""A verification as a table for a person, or as one JSON object."""
+"""Output of a verification as a table or as one JSON object."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _LEFT = frozenset({"file", "input", "output", "segments %", ""})
 
 
 def verification_to_json(report: VerificationReport, bundle: Bundle, verification: Verification) -> bytes:
-    """Return one JSON object: what the manifest keeps, and the reasons and counts that it does not.
+    """Return one JSON object: the manifest's record, with further reasons and counts.
 
     Args:
-        report: what was found.
-        bundle: what was verified.
-        verification: made of the report.
+        report: the report.
+        bundle: the verified bundle.
+        verification: the manifest's record of the report.
     """
-    told = {
+    content = {
         "bundle": printable(str(bundle.path)),
         "bundle_sha256": bundle.manifest_sha256,
         "reference": {"file": REFERENCE, "backend": report.reference},
@@ -66,11 +66,11 @@ def verification_to_json(report: VerificationReport, bundle: Bundle, verificatio
             if comparison.pictures is not None
         ],
     }
-    return msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
 
 
 def verification_to_text(report: VerificationReport, bundle: Bundle) -> bytes:
-    """Return the table, what failed or was not run and why, and the verdict, for standard output."""
+    """Return the table, the failed and skipped files with reasons, and the verdict, for standard output."""
     from rich.console import Console
 
     encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
@@ -109,7 +109,7 @@ def _table(report: VerificationReport) -> Table:
 
 
 def _cells(comparison: Comparison, *, name_file: bool) -> list[str]:
-    """The cells of a comparison, with a line for each output."""
+    """Return the cells of a comparison, with a line for each output."""
     calls = " and ".join(map(str, comparison.batch_sizes))
     heads = comparison.heads.values()
     return [
@@ -134,7 +134,7 @@ def _pictures(comparison: Comparison, pictures: PictureDifference) -> str:
 
 
 def _segments(agreement: SegmentAgreement | None) -> str:
-    r"""Percent, and the numbers behind it.
+    r"""Return the percentage and its counts.
 
     >>> _segments(SegmentAgreement(num_first=7, num_second=6, num_shared=5))
     '76.92\n7 and 6, 5 shared'
@@ -147,7 +147,7 @@ def _segments(agreement: SegmentAgreement | None) -> str:
 
 
 def _int8_backends(report: VerificationReport) -> dict[str, str]:
-    """Label of each INT8 file to what ran it: its speed depends on the processor's instructions."""
+    """Return the backend by label of each INT8 file, whose speed depends on the processor's instructions."""
     return {
         comparison.variant.label: comparison.backend
         for comparison in report.comparisons

@@ -1,4 +1,4 @@
-"""How far a model of each precision may be from the fp32 one. All numbers and their reasons are here."""
+"""Tolerances of each precision against fp32, with their reasons."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tsm_runtime.verification.compare import HeadDifference, SegmentAgreement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """What a comparison must keep to pass.
+    """Limits that a comparison must keep to pass.
 
     Args:
         max_abs_error: largest difference of a probability, on every input; 1 allows any.
         least_top1: share of a video's clips with the same most probable class, for each head.
         least_segments: share of a video's segments that both models have.
 
-    Noise is not judged by agreement: a network gives nearly the same scores to all of it, often with two
-    classes side by side, so one flip there says nothing.
+    Agreement is not checked on noise: a network gives nearly the same scores to all clips of noise, often
+    with two classes close together, so a changed class there means nothing.
     """
 
     max_abs_error: float
@@ -30,7 +30,7 @@ class Tolerance:
     def problems(
         self, heads: Mapping[str, HeadDifference], segments: SegmentAgreement | None
     ) -> Iterator[str]:
-        """Yield a line for each thing that is beyond.
+        """Yield a line for each exceeded limit.
 
         Args:
             heads: difference of each output.
@@ -68,18 +68,18 @@ TOLERANCES: Mapping[str, Tolerance] = {
     # probability by up to 0.17 (seen with the demo), so it is judged by what is decided, as int8 is.
     "pictures": Tolerance(max_abs_error=1.0, least_top1=0.9, least_segments=0.5),
 }
-"""By precision as the manifest names it, or what takes its place."""
+"""Tolerance by precision as in the manifest, or by its substitute."""
 
 
 def tolerance_for(precision: str, max_abs_error: float | None = None) -> Tolerance:
-    """Return what a model of a precision must keep.
+    """Return the tolerance for a model of a precision.
 
     Args:
-        precision: as the manifest names it.
-        max_abs_error: takes the place of the precision's own.
+        precision: as in the manifest.
+        max_abs_error: replaces the precision's own limit.
 
     Raises:
-        UsageError: `max_abs_error` is no difference of two probabilities.
+        UsageError: `max_abs_error` is out of the range of differences of probabilities.
     """
     if max_abs_error is None:
         return TOLERANCES[precision]
@@ -93,4 +93,4 @@ def _percent(share: float) -> str:
 
 
 def _least(share: float) -> str:
-    return f"at least {100 * share:g} % are asked"
+    return f"at least {100 * share:g} % is required"

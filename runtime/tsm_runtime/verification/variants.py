@@ -1,4 +1,4 @@
-"""What is compared: a model file of a bundle, and what runs it."""
+"""Variants to compare: a model file of a bundle, and the engine that runs it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CHOICES: tuple[Choice, ...] = ("auto", "onnxruntime-cuda", "openvino")
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A model file, and what runs it.
+    """A model file, and the engine that runs it.
 
     Args:
         file: its name in the bundle.
-        engine: runs it; None: what runs files of its kind by default.
-        bf16: in bfloat16 instead of fp32.
+        engine: engine that runs it; None: the default for files of its kind.
+        bf16: compute in bfloat16 instead of fp32.
     """
 
     file: str
@@ -33,7 +33,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """The file, and the engine where it is not that of its kind.
+        """The file, and the engine if it is not the default.
 
         >>> Variant("model.fp32.onnx", "openvino", bf16=True).label
         'model.fp32.onnx on openvino in bf16'
@@ -42,7 +42,7 @@ class Variant:
         return f"{self.file}{on}{' in bf16' if self.bf16 else ''}"
 
     def precision(self, entry: ModelFile) -> str:
-        """Return what its tolerance is chosen by."""
+        """Return the precision that determines the tolerance."""
         if entry.kind == "preprocess":
             return "pictures"
         return "bf16" if self.bf16 else entry.precision
@@ -55,7 +55,7 @@ class Variant:
 
 
 def variants_of(file: str, entry: ModelFile, choices: Sequence[Choice]) -> Iterator[Variant]:
-    """Yield what a file is to be run on; nothing where no choice is for files of its kind."""
+    """Yield the variants of a file; none if no choice suits files of its kind."""
     if "auto" in choices:
         yield Variant(file)
     if entry.engine is not None or entry.kind != "clips" or not file.endswith(".onnx"):

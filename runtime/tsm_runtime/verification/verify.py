@@ -1,4 +1,4 @@
-"""Every model file of a bundle that this machine can run, against the reference, clip set by clip set."""
+"""Compares every model file of a bundle that this machine can run with the reference, on each clip set."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from tsm_runtime.verification.variants import Choice, Variant, variants_of
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
 REFERENCE = "model.fp32.onnx"
-"""On onnxruntime's CPU provider, one clip per call: what every other file has to say."""
+"""Reference file for all others, run on onnxruntime's CPU provider with one clip per call."""
 
 _HEAD_CHUNK_FRAMES = 16
-"""Few, so that chunks begin and end within every clip set."""
+"""Frames per chunk: few, so that chunks begin and end within every clip set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One model file beside the reference on one set of clips.
+    """Comparison of a model file with the reference on one set of clips.
 
     Args:
-        variant: the file and what was asked to run it.
-        backend: what ran it.
+        variant: the file and the engine requested to run it.
+        backend: the backend that ran it.
         clips: name of the clip set.
-        num_clips: how many it has.
+        num_clips: number of clips.
         batch_sizes: clips per call of the file; the reference gets them one by one.
         heads: difference of each output.
         segments: agreement on a video, the reference's segments first; None for noise.
-        tolerance: what had to be kept.
-        pictures: of `preprocess.onnx`: the reference scored its pictures, and these differ so from the CPU's.
+        tolerance: limits of the comparison.
+        pictures: for `preprocess.onnx`, whose pictures the reference scored: their difference from the CPU's.
     """
 
     variant: Variant
@@ -68,22 +68,21 @@ class Comparison:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is beyond tolerance, a line for each."""
+        """Differences beyond tolerance, one line each."""
         beyond = self.pictures.problem() if self.pictures is not None else None
         return (*self.tolerance.problems(self.heads, self.segments), *([beyond] if beyond else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationReport:
-    """What was found.
+    """Result of a verification.
 
     Args:
-        reference: what ran the reference.
-        comparisons: file by file; the reference itself comes with other batch sizes, on noise.
-        failed: what cannot be compared, or not to the end, and what keeps it: altered, another model, outputs
-            that are no probabilities.
-        not_run: label of a variant to the reason why this machine cannot run it, or why it is not for
-            comparing.
+        reference: backend that ran the reference.
+        comparisons: comparisons by file; the reference itself is compared with other batch sizes, on noise.
+        failed: variants that could not be compared completely, with the reason: an altered file, another
+            model, outputs that are not probabilities.
+        not_run: reason by label of variants that this machine cannot run or that are not to be compared.
     """
 
     reference: str
@@ -93,7 +92,7 @@ class VerificationReport:
 
     @property
     def failures(self) -> Mapping[str, str]:
-        """Label of what failed to what keeps it from being compared."""
+        """Reason by label of each failed variant."""
         return {variant.label: reason for variant, reason in self.failed.items()}
 
     @property
@@ -120,17 +119,17 @@ def verify(
     """Compare every model file of a bundle that this machine can run with the reference.
 
     Args:
-        bundle: what to verify; each file is read and its hash checked, also of those that cannot be run.
-        clip_sets: what to compare on.
-        choices: what runs the files.
-        max_abs_error: takes the place of every precision's own tolerance.
-        num_threads: on the CPU; default: all cores.
-        progress: told how far each file is.
+        bundle: the bundle to verify; the hash of each file is checked, also of files that cannot be run.
+        clip_sets: inputs of the comparison.
+        choices: engines that run the files.
+        max_abs_error: replaces every precision's own tolerance.
+        num_threads: threads on the CPU; default: all cores.
+        progress: called with the progress of each file.
 
     Raises:
-        BundleError: the reference is missing, altered, or gives no probabilities.
+        BundleError: the reference is missing, altered, or does not return probabilities.
         BackendError: the reference cannot be run here: onnxruntime is not installed.
-        RunError: the reference broke off.
+        RunError: the reference failed.
         UsageError: `max_abs_error` is out of range.
     """
     files = bundle.manifest.files
@@ -149,7 +148,7 @@ def verify(
                     files[name].kind, run.compare
                 )
                 for comparison in compare(variant, tolerance):
-                    comparisons.append(comparison)  # one by one: the next may fail
+                    comparisons.append(comparison)  # appended one by one, as the next may fail
             except BackendError as error:
                 not_run[variant.label] = _line(error)
             except (BundleError, CheckError, RunError) as error:
@@ -176,15 +175,15 @@ def _in_chunks(head: TemporalHead, features: npt.NDArray[np.float32]) -> FrameSc
 
 
 def _line(error: TsmError) -> str:
-    """One line that any encoding of text takes, for a table as for JSON."""
+    """Return the error as one printable line, for tables and JSON."""
     return printable(" ".join(str(error).splitlines()))
 
 
 def _require_this_machine(name: str, entry: ModelFile) -> None:
-    """Tell a plan for another machine, which is as it should be, from one that is of no use.
+    """Refuse a plan for another machine, which is skipped and not a failure.
 
     Raises:
-        BackendError: it is for another GPU or version, or there is no GPU or library here.
+        BackendError: the plan is for another GPU or version, or there is no GPU or library here.
     """
     if entry.engine is None:
         return
@@ -196,7 +195,7 @@ def _require_this_machine(name: str, entry: ModelFile) -> None:
 
 
 class _Run:
-    """The reference's scores, and other files beside them. Scores with the reference when it is made."""
+    """The reference's scores, computed on creation, and the comparison of other files with them."""
 
     def __init__(
         self,
@@ -227,7 +226,7 @@ class _Run:
         return Scorer(backend, variant.label, self._bundle.manifest, num_clips, self._progress)
 
     def compare(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
-        """Yield the comparison on each clip set; of the reference, which repeats itself, on noise only."""
+        """Yield the comparison on each clip set; the reference itself is compared on noise only."""
         repeats = variant == Variant(REFERENCE)
         expected = [e for e in self._expected if not repeats or e[0].indices is None]
         with closing(self._open(variant)) as backend:
@@ -247,13 +246,15 @@ class _Run:
                 )
 
     def compare_pictures(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
-        """Yield, for each video, what the reference makes of the pictures that `--hwdec` would give it.
+        """Yield, for each video, the comparison of the reference's scores on pictures of `--hwdec`.
 
         Raises:
-            BackendError: it is a plan, or no picture of the video is for it.
+            BackendError: the file is a plan, or the graph cannot draw any picture of the video.
         """
         if variant.file != PREPROCESS_MODEL:
-            raise BackendError(f"draws on a GPU; what its pictures change is told of {PREPROCESS_MODEL}")
+            raise BackendError(
+                f"draws on a GPU; the effect of its pictures is reported for {PREPROCESS_MODEL}"
+            )
         graph = PictureGraph(self._bundle, self._num_threads)
         videos = [expected for expected in self._expected if expected[0].path is not None]
         with closing(self._open(Variant(REFERENCE))) as backend:
@@ -262,7 +263,7 @@ class _Run:
                 yield self._compare_video(graph, scorer, clips, heads, variant, tolerance)
 
     def compare_temporal_head(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
-        """Yield, for each clip set, a temporal head in short chunks beside the fp32 head on all frames.
+        """Yield the comparison of a head in short chunks with the fp32 head on all frames, by clip set.
 
         Both get the features that the reference gives for the clips; noise counts as one video.
         """

@@ -331,8 +331,8 @@ def test_a_bad_file_fails_and_the_others_go_on(
     # dark is called bright and the other way round: only the grey clip of six is right, and no segment
     wrong = [entry["problem"] for entry in told["problems"] if entry["file"] == "model.wrong.onnx"]
     assert wrong == [
-        "action_scores: top-1 agreement 16.7 %, at least 90 % are asked",
-        "segment agreement 0.0 %, at least 50 % are asked",
+        "action_scores: top-1 agreement 16.7 %, at least 90 % is required",
+        "segment agreement 0.0 %, at least 50 % is required",
     ]
     kept = load_bundle(tmp_path / "zoo").manifest.verifications[0]
     assert kept.not_run == told["verification"]["not_run"]
@@ -351,7 +351,8 @@ def test_the_table_tells_what_failed(
     code, out, _ = tsm_verify(zoo, "--video", video, "--no-write")
     assert code == 6
     lines = out.splitlines()
-    assert "FAILED  model.wrong.onnx on scene.mp4: segment agreement 0.0 %, at least 50 % are asked" in lines
+    problem = "segment agreement 0.0 %, at least 50 % is required"
+    assert f"FAILED  model.wrong.onnx on scene.mp4: {problem}" in lines
     assert any(line.startswith("FAILED  model.nan.onnx: model.nan.onnx gives 2 of 2") for line in lines)
     assert "not run  model.fp16.plan: no GPU here" in lines
     assert lines[-1] == "FAILED"

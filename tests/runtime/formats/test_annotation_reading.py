@@ -77,7 +77,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("row", "said"), BAD_ROWS)
-def test_a_wrong_row_is_told_with_its_line(tmp_path: Path, row: str, said: str) -> None:
+def test_the_error_of_a_wrong_row_names_its_line(tmp_path: Path, row: str, said: str) -> None:
     path = written(tmp_path / "t.csv", f"video,label,start,end\n{row}\n")
     message = first_fault(lambda: read_annotations(path))
     assert message.startswith(str(path))
@@ -158,7 +158,7 @@ def test_a_project_of_three_videos_with_labels_from_a_list(tmp_path: Path) -> No
         ("walk", "Expected `object`, got `str`"),
     ],
 )
-def test_a_wrong_entry_is_told_by_its_key(tmp_path: Path, entry: Any, said: str) -> None:
+def test_the_error_of_a_wrong_entry_names_its_key(tmp_path: Path, entry: Any, said: str) -> None:
     path = written(tmp_path / "v.json", {"metadata": {"1_bad": entry, **WRITTEN_BY_VIA}})
     faults: list[str] = []
     assert found(read_annotations(path, faults=faults)) == {"v": [("operating phone", 7.25, 35.0)]}
@@ -303,15 +303,15 @@ values = st.recursive(
 def read_or_refuse(path: Path) -> None:
     """Whatever the file holds: sound segments, or a fault that names the file."""
     for faults in (None, []):
-        told: list[str] = []
+        messages: list[str] = []
         try:
             truth = read_annotations(path, faults=faults)
         except UsageError as error:
-            told.append(str(error))
+            messages.append(str(error))
         else:
             segments: list[Segment] = [s for video in truth.videos for s in video.segments]
             assert all(0 <= s.start_seconds < s.end_seconds and s.label.strip() for s in segments)
-        assert all(str(path) in message for message in (*told, *(faults or ())))
+        assert all(str(path) in message for message in (*messages, *(faults or ())))
 
 
 @given(

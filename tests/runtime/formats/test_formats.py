@@ -483,7 +483,7 @@ def test_a_wrong_text_file_is_named(write: Write, name: str, text: str, words: s
     "format_", ["json", "jsonl", "csv", "vtt", "srt", "eaf", "via", "audacity", "kaggle"]
 )
 @pytest.mark.parametrize("name", ["other.dat", "other.txt"])
-def test_the_content_tells_the_format_where_the_name_does_not(
+def test_the_content_determines_the_format_where_the_name_does_not(
     tmp_path: Path, format_: Format, name: str
 ) -> None:
     found = (seg("walking", 0, 1), seg("eating", 2, 3))

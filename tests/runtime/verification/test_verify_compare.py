@@ -180,13 +180,13 @@ def shared(number: int, of: int) -> SegmentAgreement:
     return SegmentAgreement(num_first=of, num_second=of, num_shared=number)
 
 
-def test_what_is_beyond_is_told_by_output() -> None:
+def test_differences_beyond_tolerance_are_listed_by_output() -> None:
     tolerance = Tolerance(max_abs_error=0.01, least_top1=0.9, least_segments=0.5)
     heads = {"action_scores": head(0.02, 0.85), "scene_scores": head(0.01, 0.9)}
     assert list(tolerance.problems(heads, shared(1, 4))) == [
         "action_scores: error 0.02, allowed is 0.01",
-        "action_scores: top-1 agreement 85.0 %, at least 90 % are asked",
-        "segment agreement 25.0 %, at least 50 % are asked",
+        "action_scores: top-1 agreement 85.0 %, at least 90 % is required",
+        "segment agreement 25.0 %, at least 50 % is required",
     ]
     assert list(tolerance.problems(heads, None)) == ["action_scores: error 0.02, allowed is 0.01"]
     assert list(tolerance.problems({"scene_scores": head(0.01, 0.9)}, shared(2, 4))) == []

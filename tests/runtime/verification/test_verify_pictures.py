@@ -1,4 +1,4 @@
-"""What tsm-verify tells of preprocess.onnx: its pictures, and what the model makes of them."""
+"""Report of tsm-verify on preprocess.onnx: its pictures, and the scores of the model on them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def swap_red_and_blue(model: Any, node: Any) -> None:
     model.graph.node.append(reverse)
 
 
-def told(tsm_verify: Command, folder: Path, video: Path, *words: str) -> tuple[int, Any, str]:
+def verify_pictures(tsm_verify: Command, folder: Path, video: Path, *words: str) -> tuple[int, Any, str]:
     code, out, err = tsm_verify(folder, "--video", video, "--json", "-q", *words)
     return code, json.loads(out), err
 
@@ -66,7 +66,7 @@ def test_the_same_segments_from_nearly_the_same_pictures(
     folder = write_bundle(tmp_path / "b", preprocess_graph(SIZE))
     levels = [(20, 1.0), (235, 1.0), (120, 1.5)]
     video = write_levels(tmp_path / "v.mkv", levels, codec="ffv1", pixel_format=pixel_format)
-    code, report, err = told(tsm_verify, folder, video)
+    code, report, err = verify_pictures(tsm_verify, folder, video)
     assert (code, err) == (0, "")
     assert report["compared"] == [NAME]
     (pictures,) = report["pictures"]
@@ -90,7 +90,7 @@ def test_wrong_pictures_fail(tsm_verify: Command, tmp_path: Path) -> None:
     from media import write_video
 
     video = write_video(tmp_path / "v.mkv", [picture] * 30, codec="ffv1")
-    code, report, err = told(tsm_verify, folder, video)
+    code, report, err = verify_pictures(tsm_verify, folder, video)
     assert code == 6
     assert f"failed: {NAME}; do not use what failed" in err
     (problem,) = report["problems"]
@@ -102,16 +102,16 @@ def test_wrong_pictures_fail(tsm_verify: Command, tmp_path: Path) -> None:
 def test_pictures_that_no_gpu_would_draw_are_not_compared(tsm_verify: Command, tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "b", preprocess_graph(SIZE))
     video = write_levels(tmp_path / "v.mkv", [(20, 2.0)], codec="ffv1", pixel_format="yuv444p")
-    code, report, _ = told(tsm_verify, folder, video)
+    code, report, _ = verify_pictures(tsm_verify, folder, video)
     assert code == 0
     why = report["verification"]["not_run"][NAME]
     assert why == "v.mkv has pictures that --hwdec converts on the CPU too"
     assert report["pictures"] == []
 
 
-def test_a_graph_that_is_no_good_is_told(tsm_verify: Command, tmp_path: Path) -> None:
+def test_an_invalid_graph_is_reported(tsm_verify: Command, tmp_path: Path) -> None:
     video = write_levels(tmp_path / "v.mkv", [(20, 2.0)], codec="ffv1")
-    code, report, _ = told(tsm_verify, write_bundle(tmp_path / "text", b"no graph"), video)
+    code, report, _ = verify_pictures(tsm_verify, write_bundle(tmp_path / "text", b"no graph"), video)
     assert code == 6
     assert f"{NAME} does not load in onnxruntime" in report["failures"][NAME]
     old = onnx.helper.make_model(
@@ -125,7 +125,7 @@ def test_a_graph_that_is_no_good_is_told(tsm_verify: Command, tmp_path: Path) ->
         ir_version=10,
     )
     folder = write_bundle(tmp_path / "old", old.SerializeToString())
-    code, report, _ = told(tsm_verify, folder, video)
+    code, report, _ = verify_pictures(tsm_verify, folder, video)
     assert code == 6
     assert report["failures"][NAME].endswith("is of a time when it took 8 bits only; export it again")
 

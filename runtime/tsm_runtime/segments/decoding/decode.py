@@ -1,4 +1,4 @@
-"""The segments of a whole video from the scores of its frames."""
+"""Segments of a complete video from the scores of its frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def decode_frames(
         frames: scores of all frames.
         labels: A action labels; the background gives no segment.
         decoding: method and settings.
-        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
+        thresholds: one per label of a sigmoid head; empty for a softmax head.
 
     Raises:
         ValueError: the numbers of labels, scores and thresholds differ, or the decoding needs distances or
@@ -46,10 +46,10 @@ def decode_frames(
 def check_decoding(
     frames: FrameScores, labels: Sequence[str], decoding: Decoding, thresholds: Sequence[float] = ()
 ) -> None:
-    """Check that frames have what a decoding needs.
+    """Check that the frames have the outputs that the decoding needs.
 
     Raises:
-        ValueError: as `decode_frames`.
+        ValueError: see `decode_frames`.
     """
     if frames.action.shape[1] != len(labels):
         raise ValueError(f"{frames.action.shape[1]} action scores of frames for {len(labels)} labels")
@@ -66,16 +66,9 @@ def check_decoding(
 
 def smoothed_frames(frames: FrameScores, rows: slice, smoothing_seconds: float) -> FrameScores:
     """Return the rows of one piece, with the moving average of their action scores."""
-    action = frames.action[rows]
-    weights = smoothing_weights(min(smoothing_seconds / frames.step_seconds, 2 * len(action) + 1))
-    return replace(
-        frames,
-        indices=frames.indices[rows],
-        action=action if len(weights) == 1 else moving_average(action, weights),
-        actionness=None if frames.actionness is None else frames.actionness[rows],
-        distances=None if frames.distances is None else frames.distances[rows],
-        breaks=frozenset(),
-    )
+    part = frames.rows(rows)
+    weights = smoothing_weights(min(smoothing_seconds / frames.step_seconds, 2 * len(part) + 1))
+    return part if len(weights) == 1 else replace(part, action=moving_average(part.action, weights))
 
 
 def _decoded(part: FrameScores, labeller: FrameLabeller) -> Iterator[Segment]:
