@@ -13,7 +13,7 @@ from tsm_runtime._version import __version__
 
 
 def __getattr__(name: str) -> Any:
-    """Import the library when it is asked for: commands that only print their help need nothing of it."""
+    """Import the library on first use: commands that only print their help do not need it."""
     if name in ("load", "run", "stream"):
         from tsm_runtime import api as library
 

@@ -1,7 +1,7 @@
-"""The runtime in a program: `from tsm_runtime import load, run, stream`.
+"""Python interface of the runtime: `from tsm_runtime import load, run, stream`.
 
-There is no global state. Several threads may use a model at once: each run decodes on its own, and calls of
-the network take turns.
+The module has no global state. Several threads may share a model: each run decodes its own video, and calls
+of the network are serialised.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class _Shared:
-    """A backend that several threads may call: calls take turns, batches are in flight together."""
+    """Backend that is safe to call from several threads: calls are serialised, batches overlap."""
 
     def __init__(self, backend: Backend) -> None:
         self.name, self.device, self.best_batch = backend.name, backend.device, backend.best_batch
@@ -60,7 +60,7 @@ class _Shared:
 
 
 class Model:
-    """A bundle's model, open on this machine; made by `load`. Close it, or use it as a context manager."""
+    """Open model of a bundle, created by `load`. Close it, or use it as a context manager."""
 
     def __init__(self, bundle: Bundle, backend: Backend, overrides: Overrides | None = None) -> None:
         self.bundle = bundle
@@ -70,26 +70,26 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What runs it: library, version, device, precision."""
+        """Backend of the model: library, version, device and precision."""
         return self._backend.name
 
     @property
     def action_labels(self) -> tuple[str, ...]:
-        """Of the columns of action scores; a softmax head has `background` last."""
+        """Labels of the columns of action scores; a softmax head has `background` last."""
         return self.bundle.manifest.action_labels
 
     @property
     def scene_labels(self) -> tuple[str, ...]:
-        """Of the columns of scene scores; empty without a scene head."""
+        """Labels of the columns of scene scores; empty without a scene head."""
         return self.bundle.manifest.scene_labels
 
     @property
     def interval_seconds(self) -> float:
-        """The length t of an interval."""
+        """Length t of an interval in seconds."""
         return self.bundle.manifest.interval_seconds
 
     def member(self, weight: float = 1.0) -> Member:
-        """Return what `pipeline.run` and `live.session.watch` take, for one run.
+        """Return the model as a member for one call of `pipeline.run` or `live.session.watch`.
 
         Raises:
             ValueError: the model is closed.
@@ -98,13 +98,13 @@ class Model:
             raise ValueError(f"the model of {self.bundle.path} is closed")
         backend = self._backend
         if isinstance(backend, OnlineBackend):
-            backend = OnlineBackend(backend.model)  # which holds the states of a run
+            backend = OnlineBackend(backend.model)  # holds the states of one run
         return replace(
             member_of(self.bundle, backend, self._overrides), name=self.bundle.path.name, weight=weight
         )
 
     def close(self) -> None:
-        """Give back what the backend holds; again does nothing. Runs that go on must have ended."""
+        """Release the resources of the backend; all runs must have ended. Further calls do nothing."""
         if not self._closed and isinstance(self._backend, _Shared):
             self._backend.close()
         self._closed = True
@@ -128,22 +128,22 @@ def load(
     overrides: Overrides | None = None,
     device: int = 0,
 ) -> Model:
-    """Open a bundle's model.
+    """Open the model of a bundle.
 
     Args:
-        bundle: a folder that tsm-export wrote; None: $TSM_MODEL, ./bundle, or the embedded demo model.
-        precision: which of its models; None: the best for this machine.
-        backend: what runs it; `auto` chooses, another is taken or is an error.
-        num_threads: of the network on the CPU; None: all cores.
-        overrides: what takes the place of the bundle's settings, as smoothing, window and stride.
-        device: number of the GPU, where one runs the model.
-        online: take the online model, which gets a frame a call, as `tsm-live` does for bundles with one.
+        bundle: folder written by tsm-export; None: $TSM_MODEL, ./bundle, or the embedded demo model.
+        precision: precision of the model; None: the best for this machine.
+        backend: inference library; `auto` selects one, any other value is used or raises an error.
+        num_threads: CPU threads of the network; None: all cores.
+        overrides: values that replace settings of the bundle, such as smoothing, window and stride.
+        device: number of the GPU, if the model runs on one.
+        online: use the online model, which processes one frame per call, as `tsm-live` does if there is one.
 
     Raises:
         BundleError: the bundle cannot be used, or has no such model.
-        BackendError: what runs it is not installed, or finds no GPU.
+        BackendError: the inference library is not installed or finds no GPU.
         UsageError: the overrides do not fit this model.
-        ValueError: precision or backend beside `online`.
+        ValueError: precision or backend is given together with `online`.
     """
     path, _ = find_bundle(None if bundle is None else Path(bundle))
     found = load_bundle(path)
@@ -167,19 +167,19 @@ def run(
 
     Args:
         video: the file.
-        model: one, or several for an ensemble that decodes once.
+        model: one model, or several that form an ensemble; the video is decoded once.
         options: which part of the video, batch size, minimum score, fusion.
-        weights: of several models, above 0; None: equal.
+        weights: weights of several models, above 0; None: equal weights.
 
     Returns:
-        Segments, scenes, what the video lacked, and `scores`: an `IntervalScores` with the arrays `indices`
+        Segments, scenes, defects of the video, and `scores`: an `IntervalScores` with the arrays `indices`
         (K,), `action` (K, A) and `scene` (K, S) of the K intervals, before merging; of an ensemble they are
         in its `members`.
 
     Raises:
         VideoError: the video cannot be read or has no whole interval.
-        RunError: the network broke off or gave scores that are not numbers.
-        UsageError: weights that do not fit.
+        RunError: the network failed or returned scores that are not finite.
+        UsageError: the weights do not match the models.
     """
     return pipeline.run(Path(video), _members(model, weights), options)
 
@@ -194,40 +194,40 @@ def stream(
     pace: bool = False,
     stop: threading.Event | None = None,
 ) -> Iterator[Event]:
-    """Find the segments of a stream, each as soon as it is known that it is over.
+    """Find the segments of a stream; each is reported as soon as its end is certain.
 
-    That is at most an interval after its end, and the time that the machine takes. A window adds half of what
-    it has beyond the interval, smoothing half its width (rounded up to whole strides), and an ensemble waits
-    until no overlapping candidate is open.
+    The delay is at most one interval plus the computing time. A window longer than the interval adds half of
+    the difference, smoothing half its width (rounded up to whole strides), and an ensemble waits until no
+    overlapping candidate is open.
 
     Args:
         source: `rtsp://...` and other addresses, `/dev/video0`, `-` (standard input) or a file.
         model: as in `run`.
         options: see `live.session.LiveOptions`.
         weights: as in `run`.
-        timeout_seconds: a network stream from which nothing comes for so long is lost.
-        pace: play a file at its own speed.
-        stop: set by any thread at any time to end the run; what is open is then closed and told.
+        timeout_seconds: a network stream without data for this long counts as lost.
+        pace: play a file in real time.
+        stop: event that ends the run; any thread may set it. Open segments are then closed and reported.
 
     Yields:
         Events of `live.events`, the last of which is an `End`.
 
     Raises:
         VideoError: the source cannot be opened, or ended before a whole interval.
-        RunError: as `run`.
-        UsageError: weights that do not fit, an address of an unknown kind, or scores that are smoothed too
-            wide for a stream.
+        RunError: see `run`.
+        UsageError: the weights do not match the models, the kind of address is unknown, or the smoothing is
+            too wide for a stream.
     """
     from tsm_runtime.live.session import LiveOptions, watch
     from tsm_runtime.video.sources import find_source
 
     models = (model,) if isinstance(model, Model) else tuple(model)
-    told = replace(options or LiveOptions(), bundles=tuple(each.bundle.manifest_sha256 for each in models))
+    live = replace(options or LiveOptions(), bundles=tuple(each.bundle.manifest_sha256 for each in models))
     found = find_source(str(source), timeout_seconds=timeout_seconds, pace=pace)
-    return watch(found, _members(models, weights), told, stop=stop)
+    return watch(found, _members(models, weights), live, stop=stop)
 
 
 def _members(model: Model | Sequence[Model], weights: Sequence[float] | None) -> list[Member]:
     models = (model,) if isinstance(model, Model) else tuple(model)
-    voices = checked_weights(weights, len(models))
-    return [each.member(weight) for each, weight in zip(models, voices, strict=True)]
+    checked = checked_weights(weights, len(models))
+    return [each.member(weight) for each, weight in zip(models, checked, strict=True)]

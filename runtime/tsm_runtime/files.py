@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and reading of files that a user wrote."""
+"""Atomic writing of files and folders, and reading of files written by users."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _GZIP = b"\x1f\x8b"
 
 
 _MOST_TEXT_BYTES = 512 * 2**20
-"""The largest annotation file of the field, of Kinetics-700, has some 60 MiB."""
+"""Size limit in bytes; the largest public annotation file, of Kinetics-700, has about 60 MiB."""
 
 
 def read_text(path: Path) -> str:
-    """Text of a UTF-8 file, with or without byte order mark, gzipped or not; line ends stay as they are.
+    """Return the text of a UTF-8 file, optionally gzipped or with byte order mark; line ends are kept.
 
     Raises:
         UsageError: the file cannot be read, is larger than any annotation file, or is not UTF-8.
@@ -42,7 +42,7 @@ def read_text(path: Path) -> str:
 
 
 def _bounded_bytes(path: Path) -> bytes:
-    """Return the content of a file, unpacked, and stop at one without end (a device, a gzip bomb)."""
+    """Return the uncompressed content of a file; the size limit stops devices and gzip bombs."""
     with path.open("rb") as file:
         data = file.read(_MOST_TEXT_BYTES + 1)
         if data.startswith(_GZIP):
@@ -56,12 +56,12 @@ def _bounded_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path, faults: Faults = None) -> object:
-    """Value of a JSON file.
+    """Return the value of a JSON file.
 
-    Where `faults` collects, it gets the keys that an object has twice (Python keeps the last without a word).
+    Duplicate keys of an object are added to `faults` if it is a list (Python silently keeps the last value).
 
-    The standard reader also takes NaN and Infinity, which Python programs write: so the caller sees the
-    number and can name its entry, where a strict reader could only name a byte.
+    NaN and Infinity, which Python programs write, are accepted: the caller sees the number and can name its
+    entry, whereas a strict parser could only name a byte offset.
 
     Raises:
         UsageError: the file cannot be read or is not JSON.
@@ -89,16 +89,16 @@ def _pairs_hook(path: Path, faults: list[str]) -> Callable[[list[tuple[str, obje
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file so that `path` holds all of `data` or what it held before.
+    """Write a file atomically: `path` holds either all of `data` or its previous content.
 
     Args:
-        path: target; a link is followed, the permissions of an existing file are kept.
-        data: bytes, or text to be written as UTF-8.
+        path: target; links are followed, permissions of an existing file are kept.
+        data: bytes, or text, which is written as UTF-8.
 
     Raises:
-        RunError: it could not be written; no temporary file is left.
+        RunError: the file could not be written; no temporary file is left.
     """
-    # A file name that is not UTF-8 reaches text as lone surrogates; escaped, the output stays valid UTF-8.
+    # File names that are not UTF-8 contain lone surrogates; escaping them keeps the output valid UTF-8.
     content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     try:
         _write(Path(os.path.realpath(path)), content)
@@ -108,7 +108,7 @@ def write_whole(path: Path, data: bytes | str) -> None:
 
 def _write(target: Path, content: bytes) -> None:
     if target.exists() and not target.is_file():
-        # /dev/stdout or a pipe cannot be replaced, and a folder gives the right error here.
+        # /dev/stdout and pipes cannot be replaced; for a folder this raises the right error.
         target.write_bytes(content)
         return
     temporary = temporary_sibling(target)
@@ -127,7 +127,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let the name of a new file survive a loss of power, where the system can."""
+    """Flush a folder to disk, so that a new file name survives a power failure, where supported."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -137,25 +137,25 @@ def _sync_folder(folder: Path) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder of this name; a name that cannot be asked for is none."""
+    """Return whether the path is a folder; False if the system cannot look it up."""
     try:
         return path.is_dir()
-    except OSError:  # too long, or in a folder that may not be read
+    except OSError:  # name too long, or parent folder not readable
         return False
 
 
 @contextmanager
 def whole_folder(path: Path, *, marker: str = "manifest.json") -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path` that takes its place when the block ends well.
+    """Yield an empty temporary folder beside `path` that replaces it when the block succeeds.
 
     Args:
-        path: target. An existing folder is replaced, after the new one is complete, only when it is empty
-            or of the same kind; so a mistyped `--output` never deletes somebody's files.
-        marker: name of a file that every folder of this kind holds.
+        path: target. An existing folder is replaced only if it is empty or of the same kind, so that a
+            mistyped `--output` never deletes other files.
+        marker: name of a file that every folder of this kind contains.
 
     Raises:
         UsageError: `path` exists and is something else.
-        RunError: a file or folder could not be written; what was there before stays.
+        RunError: a file or folder could not be written; the previous content is kept.
     """
     target = Path(os.path.realpath(path))
     temporary = temporary_sibling(target)
@@ -180,7 +180,7 @@ def _check_replaceable(target: Path, shown: Path, marker: str) -> None:
 
 
 def _exchange(new: Path, target: Path) -> None:
-    """Put `new` where `target` is; the old folder comes back when that fails."""
+    """Replace `target` by `new`; restore the old folder if that fails."""
     if not target.exists():
         new.rename(target)
         return
@@ -195,18 +195,18 @@ def _exchange(new: Path, target: Path) -> None:
 
 
 def temporary_sibling(target: Path) -> Path:
-    """Return a name that is free, in the folder of `target`."""
-    # Not derived from the target's name, which may already have the longest length a file system takes.
+    """Return an unused path in the folder of `target`."""
+    # Not derived from the target's name, which may already have the maximum length.
     return target.parent / f".tsm-{uuid.uuid4().hex}.tmp"
 
 
 Faults = list[str] | None
-"""Collects the messages of faulty entries, which are left out; None: the first one is raised."""
+"""Collects the messages of faulty entries, which are skipped; None: the first fault is raised."""
 
 
 @contextmanager
 def noting(faults: Faults) -> Iterator[None]:
-    """Note a UsageError of the block, which ends there; without a list it passes.
+    """Append a UsageError of the block to the list and suppress it; without a list it propagates.
 
     >>> faults = []
     >>> with noting(faults):

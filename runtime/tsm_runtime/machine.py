@@ -1,4 +1,4 @@
-"""What this machine has."""
+"""Processor cores and memory of this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def num_cores() -> int:
 
 
 def give_back_freed_memory() -> None:
-    """Return to the system what this process has freed and glibc keeps for later; elsewhere do nothing."""
+    """Return freed memory that glibc caches to the system; without glibc do nothing."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""The values that travel between the stages: scores of intervals, segments, scenes, results."""
+"""Values exchanged between the stages: scores of intervals, segments, scenes, results."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalScores:
-    """Class probabilities of the classified intervals of one video, or of cells that they were made into.
+    """Class probabilities of the classified intervals of one video, or of cells computed from them.
 
     Args:
-        indices: (K,) int64, strictly increasing; cell k is [k*s, (k+1)*s) seconds, and so is interval k where
-            intervals do not overlap; else it is [k*s, k*s + t).
-        action: (K, A) float32; of a softmax head the background is last.
+        indices: (K,) int64, strictly increasing; cell k is [k*s, (k+1)*s) seconds, interval k is
+            [k*s, k*s + t) seconds.
+        action: (K, A) float32; a softmax head has the background last.
         scene: (K, S) float32, or None for a model without scene head.
         breaks: numbers k such that a gap in the video lies between k - 1 and k.
     """
@@ -67,16 +67,16 @@ class IntervalScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameScores:
-    """Class probabilities of the frames of one video, with what a temporal head adds to them.
+    """Class probabilities of the frames of one video, and the other outputs of a temporal head.
 
     Args:
-        indices: (F,) int64, strictly increasing; frame k stands for [k*step, (k + 1)*step) seconds. Frames
+        indices: (F,) int64, strictly increasing; frame k covers [k*step, (k + 1)*step) seconds. Frames
             before and after a missing number are not joined.
-        step_seconds: t/T, from one frame to the next.
-        action: (F, A) float32; of a softmax head the background is last.
+        step_seconds: t/T, interval between frames.
+        action: (F, A) float32; a softmax head has the background last.
         actionness: (F,) float32, probability that any action happens, or None.
-        distances: (F, 2) float32, seconds from the middle of the frame back to the start and on to the end of
-            its action, or None.
+        distances: (F, 2) float32, seconds from the middle of the frame to the start and to the end of its
+            action, or None.
         breaks: numbers k such that a gap in the video lies between k - 1 and k.
 
     Raises:
@@ -109,7 +109,7 @@ class FrameScores:
 
     @property
     def pieces(self) -> Iterator[slice]:
-        """The rows between gaps, in order of time."""
+        """Yield the rows of each piece between gaps, in order of time."""
         broken = (np.diff(self.indices) != 1) | np.isin(self.indices[1:], sorted(self.breaks))
         borders = [0, *(np.flatnonzero(broken) + 1).tolist(), len(self.indices)]
         return (slice(start, stop) for start, stop in pairwise(borders) if stop > start)
@@ -129,28 +129,27 @@ class SceneScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What was found in one video.
+    """Segments and scenes of one video.
 
     Args:
         segments: actions in order of time.
         scenes: scene scores in any order; empty for a model without scene head.
         interval_seconds: t, the length of the classified intervals.
-        num_intervals: intervals that were classified.
-        duration_seconds: L, from the frames.
-        complete: False when the video broke off and only its first part was analysed; None: unknown, as of a
-            file that another tool wrote. There a length, a duration and a number of 0 are unknown too.
-        gaps: [start, end) in seconds where the video has no frame for longer than t.
-        corrupt_frames: frames that the decoder marked as damaged.
-        warnings: one line each, for a person.
-        discontinuities: seconds at which the video's clock begins anew; no segment crosses one.
-        stride_seconds: from the begin of one interval to that of the next, where they overlap; else 0.
-        scores: what the segments were made from: smoothed if smoothing was asked for, and of intervals, or
-            where these overlap of cells `cell_seconds` long, each the mean of the intervals that cover it.
-            None where segments were read back from a file. Not written to files, and not part of what makes
-            two results equal.
-        frames: scores of the frames, where the segments were made from them. Kept as `scores` are.
-        members: of an ensemble, what each member found, before fusion; None for one without a result. Kept as
-            `scores` are; empty for a single model.
+        num_intervals: number of classified intervals.
+        duration_seconds: L, computed from the frames.
+        complete: False if the video is truncated and only its first part was analysed; None: unknown, as for
+            a file of another tool, where 0 as length, duration or number also means unknown.
+        gaps: [start, end) in seconds of stretches longer than t without a frame.
+        corrupt_frames: number of frames that the decoder marked as damaged.
+        warnings: messages of one line each.
+        discontinuities: seconds at which the clock of the video restarts; no segment crosses one.
+        stride_seconds: distance between the starts of overlapping intervals; 0 if they do not overlap.
+        scores: scores from which the segments were made, smoothed if smoothing is enabled: of intervals, or,
+            if these overlap, of cells of `cell_seconds`, each the mean of the intervals that cover it.
+            None if the segments were read from a file. Not written to files, ignored by `==`.
+        frames: scores of the frames, if the segments were made from them. Not written, ignored by `==`.
+        members: results of the members of an ensemble before fusion, None for a member without a result;
+            empty for a single model. Not written, ignored by `==`.
     """
 
     video_id: str
@@ -171,16 +170,16 @@ class Result:
 
     @property
     def cell_seconds(self) -> float:
-        """How long a time each row of `scores` stands for."""
+        """Length in seconds of the time that a row of `scores` covers."""
         return self.stride_seconds or self.interval_seconds
 
 
 def all_complete(results: Iterable[Result]) -> bool | None:
-    """Return whether all results are complete, of those of which it is known; None: of none."""
+    """Return whether all results with a known state are complete; None: no state is known."""
     known = [result.complete for result in results if result.complete is not None]
     return all(known) if known else None
 
 
 def ranked_scenes(scenes: Iterable[SceneScore]) -> list[SceneScore]:
-    """Return scenes by falling score, equal ones by name."""
+    """Return scenes by decreasing score, ties by name."""
     return sorted(scenes, key=lambda scene: (-scene.score, scene.label))

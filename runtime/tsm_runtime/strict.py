@@ -1,4 +1,4 @@
-"""A user's TOML, read strictly: an unknown key is an error that names the nearest known one."""
+"""Strict parsing of TOML: an unknown key raises an error that names the nearest known key."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        UsageError: unreadable, or not TOML.
+        UsageError: the file is unreadable or not TOML.
     """
     try:
         raw: dict[str, Any] = msgspec.toml.decode(read_text(path))
-    # The last two are of tomllib: a number of thousands of digits, and tables in tables in tables.
+    # tomllib raises the last two for numbers of thousands of digits and for deeply nested tables.
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     return raw
 
 
 def read_toml_or_json(path: Path) -> object:
-    """Value of a file that is TOML by its suffix, else JSON.
+    """Return the value of a file, which is TOML if its suffix says so, else JSON.
 
     Raises:
-        UsageError: unreadable, neither, or a key is there twice.
+        UsageError: the file is unreadable or malformed, or has a duplicate key.
     """
     if path.suffix.lower() == ".toml":
         return read_toml(path)
@@ -47,26 +47,26 @@ def read_toml_or_json(path: Path) -> object:
 
 
 def strict(raw: Mapping[str, Any], kind: type[_StructT], where: str) -> _StructT:
-    """Make a struct of a TOML table.
+    """Convert a TOML table to a struct.
 
     Raises:
-        UsageError: unknown or missing key, here or in a table within; value out of range. `where` begins the
-            message, which tells key and value, and what is allowed.
+        UsageError: a key is unknown or missing, also in a nested table, or a value is out of range. The
+            message begins with `where` and names the key, the value, and the allowed values.
     """
     _refuse_unknown_within(raw, kind, where)
     try:
         return msgspec.convert(raw, kind)
-    except OverflowError as error:  # of msgspec: a number beyond 64 bits
+    except OverflowError as error:  # msgspec: a number beyond 64 bits
         raise UsageError(f"{where}: {error}") from error
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_told(str(error), raw, kind)}") from error
+        raise UsageError(f"{where}: {_describe(str(error), raw, kind)}") from error
 
 
 def refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> None:
-    """Refuse the first key that is not known.
+    """Check that all keys are known.
 
     Raises:
-        UsageError: names the nearest known key, else all.
+        UsageError: a key is unknown; the message names the nearest known key, else all known keys.
     """
     for key in keys:
         if key not in known:
@@ -87,15 +87,15 @@ def _refuse_unknown_within(raw: Mapping[str, Any], kind: type[msgspec.Struct], w
                     _refuse_unknown_within(entry, element, f"{where}: {key.removesuffix('s')} {number}")
 
 
-def _told(message: str, raw: Mapping[str, Any], kind: Any) -> str:
-    """Name key and value in a message of msgspec, and what is allowed.
+def _describe(message: str, raw: Mapping[str, Any], kind: Any) -> str:
+    """Return a message of msgspec with the key, the value and the allowed values.
 
     >>> class Run(msgspec.Struct):
     ...     epochs: int
     ...     views: list[Literal["front", "back", "both"]]
-    >>> _told("Expected `int` >= 1 - at `$.epochs`", {"epochs": 0}, Run)
+    >>> _describe("Expected `int` >= 1 - at `$.epochs`", {"epochs": 0}, Run)
     'epochs = 0: Expected `int` >= 1'
-    >>> _told("Invalid enum value 'bin' - at `$.views[0]`", {"views": ["bin"]}, Run)
+    >>> _describe("Invalid enum value 'bin' - at `$.views[0]`", {"views": ["bin"]}, Run)
     "views[0] = 'bin': expected 'front', 'back' or 'both'"
     """
     match = re.fullmatch(r"(.*) - at `\$\.([\w.]+(?:\[\d+\])?)`", message)
@@ -118,7 +118,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _kind_within(kind: Any, key: str) -> Any:
-    """The type of a struct's field, or of a list's elements."""
+    """Return the type of a field of a struct, or of the elements of a list."""
     if _is_struct(kind):
         return typing.get_type_hints(kind, include_extras=False)[key]
     inner = typing.get_args(kind)
@@ -126,20 +126,20 @@ def _kind_within(kind: Any, key: str) -> Any:
 
 
 def _choices(kind: Any) -> list[Any]:
-    """All values of a Literal, or of those in a union."""
+    """Return all values of a Literal, or of the Literals in a union."""
     if typing.get_origin(kind) is Literal:
         return list(typing.get_args(kind))
     return [choice for part in typing.get_args(kind) for choice in _choices(part)]
 
 
 def convert(raw: object, kind: type[_StructT], where: str) -> _StructT:
-    """Return a value as a struct.
+    """Convert a value to a struct.
 
     Raises:
-        UsageError: it has another shape; the message begins with `where`.
+        UsageError: the value does not match the struct; the message begins with `where`.
     """
     try:
         return msgspec.convert(raw, kind)
-    # The last two are of msgspec: a number beyond 64 bits, and text with half a surrogate pair.
+    # msgspec raises the last two for a number beyond 64 bits and for text with half a surrogate pair.
     except (msgspec.ValidationError, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(f"{where}: {error}") from error

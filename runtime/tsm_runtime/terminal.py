@@ -1,4 +1,4 @@
-"""What all commands share: `--version`, and errors as one or two lines with the design's exit code."""
+"""Terminal input and output shared by the commands: progress bars, warnings, standard output."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, TextIO
 from tsm_runtime.errors import RunError
 
 if TYPE_CHECKING:
-    # rich costs more time to import than the rest of the runtime.
+    # Importing rich takes longer than importing the rest of the runtime.
     from rich.progress import Progress
 
 INTERRUPTED = 130
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person sees what is written here; the standard streams are None where they were closed."""
+    """Return whether a stream is a terminal; a closed standard stream is None."""
     return stream is not None and stream.isatty()
 
 
@@ -27,16 +27,16 @@ def is_terminal(stream: TextIO | None) -> bool:
 def terminal_bars(
     *, detail: str | None = None, elapsed: bool = False, quiet: bool = False
 ) -> Iterator[Progress | None]:
-    """Show progress bars on standard error while the block runs, and take them away afterwards.
+    """Show progress bars on standard error while the block runs, and remove them afterwards.
 
     Args:
-        detail: stands behind a bar, a format of rich's `task`; None: how many of how many are done.
-        elapsed: the time since a bar's beginning is shown, not the time left.
-        quiet: show none.
+        detail: text after a bar, a format string with rich's `task`; None: done and total steps.
+        elapsed: show the elapsed time, not the remaining time.
+        quiet: show no bars.
 
     Yields:
-        What takes tasks, their descriptions `printable`; None where nothing is shown, or standard error is no
-        terminal.
+        Progress display; descriptions of its tasks must be `printable`. None if nothing is shown or standard
+        error is not a terminal.
     """
     if quiet or not is_terminal(sys.stderr):
         yield None
@@ -62,7 +62,7 @@ def terminal_bars(
 
 
 def printable(text: str) -> str:
-    r"""Return text that stays on its line and does nothing to the terminal.
+    r"""Return text with line breaks and control characters escaped.
 
     >>> printable("a\nb \x1b[2J é")
     'a\\nb \\x1b[2J é'
@@ -76,12 +76,12 @@ _LOGS: list[logging.Logger] = []
 
 
 def report_to(logger: logging.Logger | None) -> None:
-    """Let `warn` and `log_event` report to a logger; None: warnings to standard error, events nowhere."""
+    """Send `warn` and `log_event` to a logger; None: warnings to standard error, no events."""
     _LOGS[:] = [] if logger is None else [logger]
 
 
 def warn(text: str) -> None:
-    """Report a message of one or two lines: on standard error, or to a log where a command has set one up."""
+    """Report a message of one or two lines to the configured logger, else to standard error."""
     if _LOGS:
         _LOGS[-1].warning(text)
         return
@@ -90,17 +90,17 @@ def warn(text: str) -> None:
 
 
 def log_event(message: str, **fields: object) -> None:
-    """Log an event of a run with its fields; nothing happens where no log is set up."""
+    """Log an event of a run with its fields, if a logger is configured."""
     if _LOGS:
         _LOGS[-1].info(message, extra={"fields": fields})
 
 
 def write_stdout(data: bytes) -> None:
-    """Write all of some bytes to standard output.
+    """Write all bytes to standard output.
 
     Raises:
-        RunError: it is closed or its disk is full.
-        BrokenPipeError: its reader went away.
+        RunError: standard output is closed or its disk is full.
+        BrokenPipeError: the reader closed the pipe.
     """
     if sys.stdout is None:
         raise RunError("standard output is closed; choose a file with --output")
@@ -115,5 +115,5 @@ def write_stdout(data: bytes) -> None:
 
 
 def _drop_stdout() -> None:
-    """Send what is still buffered nowhere: Python would fail once more when it flushes at its end."""
+    """Discard buffered output, which Python would otherwise fail to flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -65,11 +65,11 @@ def test_the_example_runs(tmp_path: Path) -> None:
     as_they_end = [line for line in lines if "has ended" in line]
     assert at_once[0] == " 2.16 to  3.97 s: jumping"
     assert (len(at_once), len(as_they_end)) == (9, 8)  # a stream merges clips
-    told, ended = (
+    reported, ended = (
         [re.findall(r": ([a-z ]+?)(?: has ended|$)", line)[0] for line in part]
         for part in (at_once, as_they_end)
     )
-    assert [*told[:1], *told[2:]] == ended
+    assert [*reported[:1], *reported[2:]] == ended
     assert lines[9].startswith("(60, 9) float32 (")
 
 
@@ -94,7 +94,7 @@ def test_scores_of_intervals_are_arrays(video: Path, model: Model) -> None:
     assert found_in(part) == FOUND[1:]
 
 
-def test_a_stream_tells_its_model(video: Path, model: Model) -> None:
+def test_a_stream_reports_its_model(video: Path, model: Model) -> None:
     events = list(stream(video, model, LiveOptions(show_open=False)))
     start, end = events[0], events[-1]
     assert isinstance(start, Start)

@@ -1,9 +1,9 @@
-"""Frame times to clips: which frame fills which place of which interval.
+"""Assembly of frames into clips by their times.
 
 Interval k is [k*s, k*s + t) seconds, where the stride s is t unless intervals overlap. It gets T frames, at
 even steps of w/T through the window of w >= t seconds around its middle: k*s + t/2 - w/2 + (i + 1/2) * w/T
-for i = 0..T-1. The frame of a moment is the one on screen; before the first frame it is the first, beyond the
-last one the last. `slot` below is the number k*T + i of place i of interval k.
+for i = 0..T-1. Each of these times takes the frame on screen, clamped to the first and last frame of the
+video. A slot is the number k*T + i of place i of interval k.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class ClipBatch:
-    """Clips ready for a backend, owned by whoever receives them.
+    """Clips ready for a backend, owned by the receiver.
 
     Args:
         indices: (N,) int64 interval numbers, increasing.
         frames: (N, T, size, size, 3) uint8 RGB.
-        spec: T, size, and where the intervals lie.
-        memory: array that `frames` is the first part of, to be given back to the pool that it is from.
+        spec: T, picture size, and the grid of intervals.
+        memory: array that contains `frames`, to be returned to its pool.
     """
 
     indices: npt.NDArray[np.int64]
@@ -46,22 +46,22 @@ class ClipBatch:
 
     @property
     def end_seconds(self) -> float:
-        """End of the last interval."""
+        """End of the last interval in seconds."""
         return (int(self.indices[-1]) + self.spec.num_overlapping) * self.spec.stride_seconds
 
 
 @dataclass(slots=True)
 class ClipBuilder:
-    """Fills batches of clips from frames that arrive in order of time; asks only for pictures it needs.
+    """Fills batches of clips from frames that arrive in order of time; requests only the pictures it needs.
 
     Clips whose windows overlap share their pictures until they are complete.
 
     Args:
-        spec: what the model takes.
+        spec: input of the model.
         batch_size: N of a full batch.
-        first_interval: intervals before this one are left out.
-        stop_interval: first interval left out at the end; None: all that the video has.
-        memory: where the arrays of batches are taken from.
+        first_interval: first interval of the requested part.
+        stop_interval: end of the requested part, exclusive; None: the end of the video.
+        memory: pool of the batch arrays.
     """
 
     spec: ClipSpec
@@ -70,13 +70,13 @@ class ClipBuilder:
     stop_interval: int | None = None
     memory: FramePool = field(default_factory=FramePool)
     gaps: list[tuple[float, float]] = field(default_factory=list, init=False)
-    """Stretches of the asked part longer than t without a new frame, [start, end) in seconds."""
+    """Stretches of the requested part longer than t without a new frame, [start, end) in seconds."""
     breaks: set[int] = field(default_factory=set, init=False)
-    """Interval numbers k such that a gap lies between intervals k - 1 and k, none of which is left out."""
+    """Interval numbers k such that a gap lies between k - 1 and k and neither interval is left out."""
     _ready: list[int] = field(default_factory=list, init=False)
-    """Complete intervals, which lie in this order at the begin of the batch."""
+    """Complete intervals, in the order of the batch."""
     _batch: Picture | None = field(default=None, init=False)
-    """(batch_size, T, size, size, 3), the batch that is being filled."""
+    """(batch_size, T, size, size, 3), the current batch."""
     _filling: dict[int, dict[int, Picture]] = field(default_factory=dict, init=False)
     _known_seconds: float = field(default=0.0, init=False)
     _left_out: list[range] = field(default_factory=list, init=False)
@@ -86,16 +86,16 @@ class ClipBuilder:
     def push(
         self, start_seconds: float, end_seconds: float, picture: Callable[[], Picture]
     ) -> Iterator[ClipBatch]:
-        """Take the frame shown in [start, end), where end is the start of the next frame.
+        """Add the frame shown in [start, end), where end is the start of the next frame.
 
         Args:
             start_seconds: presentation time of the frame.
             end_seconds: presentation time of its successor.
-            picture: gives the (size, size, 3) uint8 picture; called at most once, and only if needed: now, or
-                when the video ends with this frame.
+            picture: returns the (size, size, 3) uint8 picture; called at most once, only if needed: during
+                this call, or when the video ends with this frame.
 
         Yields:
-            Batches that became full.
+            Full batches.
         """
         slots = self.take_slots(start_seconds, end_seconds)
         if self.spec.margin_seconds > 0:
@@ -106,9 +106,9 @@ class ClipBuilder:
         yield from self._full_batches()
 
     def take_slots(self, start_seconds: float, end_seconds: float) -> list[int]:
-        """Return the slots of asked intervals that show a frame, and note gaps; part of `push`.
+        """Return the slots of requested intervals that show a frame, and record gaps.
 
-        Alone it is for whom pictures go elsewhere than into clips: once per frame, in order of time.
+        Called by `push`; callers that build no clips call it once per frame, in order of time.
         """
         if end_seconds - start_seconds > self.spec.interval_seconds + TIME_TOLERANCE_SECONDS:
             self._note_gap(start_seconds, end_seconds)
@@ -123,24 +123,24 @@ class ClipBuilder:
         return sorted(slots)
 
     def restart(self, seconds: float) -> Iterator[ClipBatch]:
-        """Begin anew where the video's clock does: no interval and no window reaches across.
+        """Restart where the clock of the video restarts: no interval and no window crosses this time.
 
         Yields:
-            Batches that became full.
+            Full batches.
         """
         yield from self._complete_windows()
         before = self.spec.num_intervals(self._known_seconds)
         first = -count_intervals(-seconds, self.spec.stride_seconds)  # ceil
         if before == first:
-            self.breaks.add(first)  # no interval is lost, so that the merging has to know
+            self.breaks.add(first)  # no interval is lost, so the merge needs the break
         self.first_interval = max(self.first_interval, first)
         self._filling.clear()
         self._begun = False
 
     def finish(self) -> Iterator[ClipBatch]:
-        """Give out what is complete but did not fill a batch; an interval cut off by the end is dropped.
+        """Yield the complete clips that did not fill a batch; drop an interval cut off by the end.
 
-        Where a window reaches beyond the end, the last frame takes the places there.
+        The last frame fills the places of a window beyond the end.
         """
         yield from self._complete_windows()
         if self._ready:
@@ -157,7 +157,7 @@ class ClipBuilder:
         yield from self._full_batches()
 
     def discard(self) -> None:
-        """Give back the memory of what was not given out."""
+        """Return the memory of unfinished batches to the pool."""
         self._filling.clear()
         self._ready.clear()
         self._last_picture = None
@@ -167,7 +167,7 @@ class ClipBuilder:
 
     @property
     def next_interval(self) -> int:
-        """The first interval that may still be given out, if none is ready and waits for a full batch."""
+        """Lowest interval that may still be returned, if no clip waits for a full batch."""
         return min((self.spec.num_intervals(self._known_seconds), *self._filling))
 
     @property
@@ -175,12 +175,12 @@ class ClipBuilder:
         return math.inf if self.stop_interval is None else self.stop_interval
 
     def _note_gap(self, start_seconds: float, end_seconds: float) -> None:
-        """Leave out the intervals without any frame of their own; where there is none, note the break."""
+        """Leave out intervals without a frame of their own; if there are none, record the break."""
         t, stride = self.spec.interval_seconds, self.spec.stride_seconds
-        before = count_intervals(start_seconds, stride) + 1  # first one that begins after this frame
-        after = self.spec.num_intervals(end_seconds)  # first one that ends after the next frame's begin
+        before = count_intervals(start_seconds, stride) + 1  # first interval that starts after this frame
+        after = self.spec.num_intervals(end_seconds)  # first interval that ends after the next start
         if before == after:
-            self.breaks.add(after)  # no interval is lost, so the gap must be told to the merge
+            self.breaks.add(after)  # no interval is lost, so the merge needs the break
         reach = (t + self.spec.window_seconds) / 2
         self._left_out = [out for out in self._left_out if out.stop * stride + reach > start_seconds]
         self._left_out.append(range(before, after))
@@ -223,7 +223,7 @@ class ClipBuilder:
 
 
 def _without(intervals: range, left_out: Iterable[range]) -> Iterator[range]:
-    """Yield the parts of a range outside of others, which are in order and apart.
+    """Yield the parts of a range outside of other ranges, which are sorted and disjoint.
 
     >>> list(_without(range(2, 9), [range(0, 3), range(5, 5), range(6, 7)]))
     [range(3, 6), range(7, 9)]

@@ -1,4 +1,4 @@
-"""How a video is cut into clips: which part of it, and how many clips make a batch."""
+"""Options of cutting a video into clips: the requested part and the batch size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tsm_runtime.errors import UsageError
 
 _LATEST_SECONDS = 1e9
-"""Upper limit of start and end: some thirty years, so that no arithmetic on them overflows."""
+"""Upper limit of start and end in seconds, about thirty years: no arithmetic on them overflows."""
 
 
 _HIGHEST_RATE = 100_000
@@ -15,13 +15,13 @@ _HIGHEST_RATE = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOptions:
-    """Which part of a video is cut into clips, and how many clips make a batch.
+    """Requested part of a video, and the number of clips per batch.
 
     Args:
-        start_seconds, end_seconds: only intervals that lie within are cut; the grid stays that of the whole
-            video. end None: to the end.
+        start_seconds, end_seconds: only intervals within this range are used; the grid is that of the whole
+            video. end None: the end of the video.
         batch_size: clips per batch.
-        rate: frames per second of videos that hold no times; None: 25 is assumed.
+        rate: frames per second of videos without timestamps; None: 25 is assumed.
         allow_playlists: see `video.opening.open_file`.
 
     Raises:

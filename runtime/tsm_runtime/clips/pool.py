@@ -1,4 +1,4 @@
-"""Memory of batches, used again and again: fresh memory costs a page fault for every 4 KiB."""
+"""Reuse of batch memory: fresh memory costs a page fault for every 4 KiB."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tsm_runtime.errors import RunError
 
 
 class FramePool:
-    """Arrays that are taken and given back, from any thread.
+    """Thread-safe pool of arrays.
 
     Args:
-        make: makes an array of a shape where none is at hand; default: of plain memory.
+        make: allocates an array of a shape; default: in host memory.
     """
 
     def __init__(self, make: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None) -> None:
@@ -24,10 +24,10 @@ class FramePool:
         self._free: dict[tuple[int, ...], list[npt.NDArray[np.uint8]]] = {}
 
     def take(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        """Return an array whose content is undefined.
+        """Return an array with undefined content.
 
         Raises:
-            RunError: there is no memory for it.
+            RunError: out of memory.
         """
         with self._lock:
             if held := self._free.get(shape):
@@ -35,7 +35,7 @@ class FramePool:
         return self._make(shape)
 
     def give(self, array: npt.NDArray[np.uint8]) -> None:
-        """Take back an array that `take` returned; nobody may use it any more."""
+        """Return an array of `take` to the pool; the caller must not use it afterwards."""
         with self._lock:
             self._free.setdefault(array.shape, []).append(array)
 

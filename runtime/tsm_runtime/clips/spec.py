@@ -1,4 +1,4 @@
-"""Which frames of a video an interval gets."""
+"""Grid of intervals, and the frames that each interval gets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TIME_TOLERANCE_SECONDS = 1e-6
 
 
 _MOST_OPEN_CLIPS = 64
-"""Windows that reach over one moment: so many clips are filled at a time."""
+"""Maximum number of windows that cover one moment, and so of clips filled at a time."""
 
 
-_STRIDE_TOLERANCE = 1e-5  # of the ratio t/s: a third of a second may come as 0.333333
+_STRIDE_TOLERANCE = 1e-5  # relative to t/s: a third of a second may be given as 0.333333
 
 
 def count_intervals(duration_seconds: float, interval_seconds: float) -> int:
@@ -28,19 +28,19 @@ def count_intervals(duration_seconds: float, interval_seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSpec:
-    """What a model takes: T = `num_frames` pictures of `size` x `size` for every interval.
+    """Input of a model: T = `num_frames` pictures of `size` x `size` for every interval.
 
     Args:
         interval_seconds: t, the length of an interval.
         num_frames: T.
         size: edge of a picture in pixels.
-        window_seconds: w, from which the frames are taken, t or more; 0: t.
-        stride_seconds: s, from the begin of one interval to that of the next: t, t/2, t/3 and so on; 0: t.
-        crop: half of the video's picture that is seen, as of one eye of a binocular recording; empty: all.
+        window_seconds: w, time from which the frames are taken, t or more; 0: t.
+        stride_seconds: s, distance between the starts of intervals: t, t/2, t/3 and so on; 0: t.
+        crop: half of the picture, such as one eye of a binocular recording; empty: the whole picture.
 
     Raises:
-        ValueError: a value is not positive or out of bounds, the window is shorter than t, the stride is no
-            such part of t, more than 64 windows reach over one moment, or there is no such half.
+        ValueError: a value is not positive or out of range, the window is shorter than t, the stride is not
+            an integer fraction of t, more than 64 windows cover one moment, or the crop is unknown.
     """
 
     interval_seconds: float
@@ -69,25 +69,25 @@ class ClipSpec:
 
     @property
     def num_overlapping(self) -> int:
-        """t/s: how many intervals cover a moment, but for the ends of the video."""
+        """t/s: number of intervals that cover a moment, except at the ends of the video."""
         return round(self.interval_seconds / self.stride_seconds)
 
     @property
     def margin_seconds(self) -> float:
-        """How far a window reaches beyond its interval on either side."""
+        """Length in seconds of a window beyond its interval, on either side."""
         return (self.window_seconds - self.interval_seconds) / 2
 
     @property
     def num_open(self) -> int:
-        """How many windows reach over one moment at most; above 1 a frame can be in several clips."""
+        """Maximum number of windows that cover one moment; above 1 a frame can be in several clips."""
         return math.ceil(self.window_seconds / self.stride_seconds - _STRIDE_TOLERANCE)
 
     def num_intervals(self, duration_seconds: float) -> int:
-        """Return how many whole intervals a video of this length has."""
+        """Return the number of whole intervals in a video of this length."""
         return max(0, count_intervals(duration_seconds, self.stride_seconds) - self.num_overlapping + 1)
 
     def first_intervals(self, start_seconds: float) -> npt.NDArray[np.float64]:
-        """Return for each place (T,) the first interval whose moment does not precede a frame's start."""
+        """Return (T,): for each place, the first interval whose time is not before the start of a frame."""
         strides = (start_seconds - TIME_TOLERANCE_SECONDS - self.moments_from(0.0)) / self.stride_seconds
         return np.maximum(np.ceil(strides), 0.0)
 
@@ -123,7 +123,7 @@ def _stride(seconds: float, t: float) -> float:
 
 
 def frame_indices(times: npt.NDArray[np.float64], moments: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return which frame is on screen at each moment: the last with time <= moment + 1e-6.
+    """Return the frame on screen at each moment: the last with time <= moment + 1e-6.
 
     Args:
         times: (F,) presentation times in seconds, not decreasing, F >= 1.

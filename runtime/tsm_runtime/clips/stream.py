@@ -1,4 +1,4 @@
-"""Clips of one video for one or several models, and what was noticed on the way."""
+"""Clips of one video for one or several models, and the defects found while reading it."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.reader import VideoReader
 
 Look = tuple[int, Crop]
-"""Size and crop of a picture: models that have both in common share it."""
+"""Size and crop of a picture; models with equal values share pictures."""
 
 
 _SHOWN = 5
 
 
 class ClipStream:
-    """Clips of one video, and what was noticed on the way. Iterate once, from one thread.
+    """Clips of one video, and the defects found while reading it. Iterate once, from one thread.
 
-    The video is decoded once for all specs, each of which has its own grid of intervals; what a batch is of,
-    its `spec` says. Batches of a spec are the same whatever other specs there are.
+    The video is decoded once for all specs, each of which has its own grid of intervals; `ClipBatch.spec`
+    identifies the spec of a batch. Batches of a spec do not depend on the other specs.
 
-    `num_frames` frames have been decoded so far. `discontinuities` are the seconds at which the video's clock
-    began anew: no clip crosses one.
-    `duration_seconds` is the length of the video by its frames, or up to the asked end. Setting `cancelled`
+    `num_frames` is the number of frames decoded so far. `discontinuities` are the seconds at which the clock
+    of the video restarted: no clip crosses one.
+    `duration_seconds` is the length of the video by its frames, up to the requested end. Setting `cancelled`
     from any thread ends the iteration at the next frame.
 
     Args:
         reader: an open video.
-        specs: what the model takes, or what several do; equal ones count once.
-        options: which part of the video, and clips per batch; default: all of it, one clip.
-        cancelled: see above; default: an event of its own.
-        memory: where the arrays of batches are taken from, see `ClipBuilder`; default: new ones.
-        converter: makes what turns a frame into what is put into those arrays, of a size and a crop.
+        specs: inputs of one or several models; equal specs count once.
+        options: requested part of the video, and clips per batch; default: the whole video, one clip.
+        cancelled: see above; default: a new event.
+        memory: pools of the batch arrays, see `ClipBuilder`; default: new pools.
+        converter: returns, for a size and a crop, a function that converts frames to the pictures of a clip.
 
     Raises:
         ValueError: there is no spec.
@@ -80,10 +80,10 @@ class ClipStream:
         try:
             for shown, until_seconds in self._shown_frames():
                 self.num_frames += 1
-                if self.duration_seconds < end:  # windows reach beyond it
+                if self.duration_seconds < end:  # windows extend beyond the end
                     self.duration_seconds = until_seconds
                 yield from self._push(shown, until_seconds, converters)
-            with self._path_told():
+            with self._named_errors():
                 for builder in self.builders.values():
                     yield from builder.finish()
         finally:
@@ -104,7 +104,7 @@ class ClipStream:
                 pictures[look] = converters[look](shown.frame)
             return pictures[look]
 
-        with self._path_told():
+        with self._named_errors():
             for spec, builder in self.builders.items():
                 yield from builder.push(shown.start_seconds, until_seconds, partial(picture, look_of(spec)))
 
@@ -114,14 +114,14 @@ class ClipStream:
             self.discontinuities.append(seconds)
 
     @contextmanager
-    def _path_told(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         try:
             yield
         except VideoError as error:
             raise VideoError(f"{self.reader.path}: {error}") from error
 
     def _shown_frames(self) -> Iterator[tuple[TimedFrame, float]]:
-        """Yield each frame with the second at which it leaves the screen, as far as the asked part needs."""
+        """Yield the frames of the requested part, each with the second at which it leaves the screen."""
         margin = max(spec.margin_seconds for spec in self.specs)
         end = math.inf if self.options.end_seconds is None else self.options.end_seconds + margin
         previous: TimedFrame | None = None
@@ -137,7 +137,7 @@ class ClipStream:
             yield previous, previous.end_seconds
 
     def warnings(self, spec: ClipSpec) -> Iterator[str]:
-        """One line for each thing that makes the result of a model less than it could be."""
+        """Yield a message of one line for each defect that affects the result of a model."""
         if self.reader.failure is not None:
             yield self._break_off()
         if rate := self.reader.assumed_rate:
@@ -156,7 +156,7 @@ class ClipStream:
             )
 
     def why_nothing(self, spec: ClipSpec) -> str:
-        """Say why not a single interval came out for a model."""
+        """Return the reason why a model got no interval."""
         t, seconds = spec.interval_seconds, self.duration_seconds
         if not seconds:
             why = f" ({self.reader.failure})" if self.reader.failure else ""
@@ -187,7 +187,7 @@ def _builder(spec: ClipSpec, options: ClipOptions, memory: FramePool | None) -> 
 
 
 def look_of(spec: ClipSpec) -> Look:
-    """Return what a converted picture depends on."""
+    """Return the size and crop that a converted picture depends on."""
     return spec.size, spec.crop
 
 

@@ -1,4 +1,4 @@
-"""Scores of cells from scores of intervals, one interval after another.
+"""Incremental conversion of scores of intervals to scores of cells.
 
 All cells together equal those of `segments.smoothing`, which takes all intervals at once.
 """
@@ -75,14 +75,14 @@ class CellStream:
 
     @property
     def next_index(self) -> int:
-        """The first cell that can still follow."""
+        """Lowest index of a cell that can still follow."""
         if self._covering:
             return self._next_cell - self._num_waiting
         return max(self._next_cell, self._next_interval)
 
     @property
     def next_interval(self) -> int:
-        """The first interval that can still be pushed."""
+        """Lowest index of an interval that can still be pushed."""
         return self._next_interval
 
     def push(self, index: int, action: Row, scene: Row | None, *, after_gap: bool) -> Iterator[Cell]:

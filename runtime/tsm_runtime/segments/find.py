@@ -1,4 +1,4 @@
-"""The segments of a whole video from its scores."""
+"""Segments of a complete video from its scores."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def merge_intervals(
 def find_segments(
     intervals: IntervalScores, labels: Sequence[str], spec: ClipSpec, rules: SegmentRules
 ) -> tuple[list[Segment], IntervalScores]:
-    """Return the segments of a video in order of time, and the scores that they were made from.
+    """Return the segments of a video in order of time, and the scores they are made from.
 
     Args:
         intervals: scores of the model, on the grid of `spec`.

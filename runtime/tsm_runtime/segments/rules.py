@@ -13,7 +13,7 @@ from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS
 from tsm_runtime.results import BACKGROUND, Segment
 
 _LONGEST_SECONDS = 1e6
-"""Some eleven days: no arithmetic on it overflows."""
+"""Upper limit in seconds, about eleven days: no arithmetic on it overflows."""
 
 
 class LabelRule:
@@ -21,9 +21,9 @@ class LabelRule:
 
     Args:
         labels: A action labels.
-        thresholds: of a sigmoid head, one for each label: an interval has every label whose score is at its
-            threshold or above, compared in float32 as models give it. Empty: a softmax head, an interval has
-            the label with the highest score (of equal ones the first), unless that is `BACKGROUND`.
+        thresholds: one per label of a sigmoid head: an interval has every label whose score reaches its
+            threshold, compared in float32. Empty for a softmax head: an interval has the label with the
+            highest score (the first of equal scores), unless that is `BACKGROUND`.
 
     Raises:
         ValueError: there are thresholds, but not one for each label.
@@ -48,7 +48,7 @@ class SegmentRules:
     """How scores become segments.
 
     Args:
-        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
+        thresholds: one per label of a sigmoid head; empty for a softmax head.
         smoothing_seconds: width of a centred moving average of the scores; 0: none.
         min_duration_seconds: shorter segments are dropped; 0: none.
 

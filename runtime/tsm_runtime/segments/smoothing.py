@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.float32]
 
 
 def cell_scores(intervals: IntervalScores, num_overlapping: int) -> IntervalScores:
-    """Scores of cells one stride long: the mean over the intervals that cover the cell.
+    """Return scores of cells one stride long: the mean over the intervals that cover the cell.
 
     Interval k covers the cells k to k + `num_overlapping` - 1. At the ends of the video, and on both sides of
     a gap, fewer cover a cell. A cell inside a gap that intervals of both sides reach belongs to the side
@@ -68,7 +68,7 @@ def covering_mean(rows: Rows, num_overlapping: int, start: int = 0, stop: int | 
         rows: (n, C), scores of consecutive intervals; row k covers the cells k to k + m - 1.
         num_overlapping: m.
         start: the first cell.
-        stop: the one after the last; None: all n + m - 1.
+        stop: end of the range, exclusive; None: n + m - 1.
 
     Returns:
         (stop - start, C). A row does not depend on the other requested cells, nor on rows that do not cover
@@ -95,9 +95,9 @@ def smooth_scores(scores: IntervalScores, cell_seconds: float, width_seconds: fl
     Args:
         scores: per cell; cells do not overlap.
         cell_seconds: length of a cell.
-        width_seconds: of the average; 0: none.
+        width_seconds: width of the average; 0: no smoothing.
     """
-    most = 2 * len(scores.indices) + 1  # cells: reaches all of them from either end
+    most = 2 * len(scores.indices) + 1  # in cells: covers all cells from either end
     weights = smoothing_weights(min(width_seconds / cell_seconds, most))
     if len(weights) == 1:
         return scores
@@ -123,9 +123,9 @@ def moving_average(rows: Rows, weights: list[float], start: int = 0, stop: int |
 
     Args:
         rows: (n, C), scores of consecutive cells.
-        weights: of neighbours 0, 1, 2 ... away; at the ends of the rows fewer neighbours count.
+        weights: weights of neighbours at distance 0, 1, 2, ...; the ends have fewer neighbours.
         start: the first row.
-        stop: the one after the last; None: all n.
+        stop: end of the range, exclusive; None: n.
 
     Returns:
         (stop - start, C). A row does not depend on the other requested rows, nor on rows beyond the reach

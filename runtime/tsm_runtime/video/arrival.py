@@ -1,4 +1,4 @@
-"""When packets of a live source arrived, also those that waited while the source was opened."""
+"""Arrival times of packets of a live source, including those buffered while it was opened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 _Packet = TypeVar("_Packet")
 
 _AT_ONCE_SECONDS = 0.002
-"""A packet that takes less to come was there already."""
+"""Maximum seconds of waiting for a packet that was already buffered."""
 
 _MOST_WAITING = 256
 
@@ -17,14 +17,14 @@ _MOST_WAITING = 256
 def spread_arrivals(
     packets: Iterable[_Packet], begun: float, now: Callable[[], float] = time.monotonic
 ) -> Iterator[tuple[_Packet, float]]:
-    """Yield packets with the second at which they arrived, not decreasing.
+    """Yield packets with their arrival times in seconds, not decreasing.
 
-    FFmpeg reads ahead to find out what a source holds, so the first packets come at once; they are spread
-    evenly over the time that opening took.
+    FFmpeg reads ahead to detect the streams of a source, so the first packets arrive together; their times
+    are spread evenly over the time of opening.
 
     Args:
-        packets: of an open source.
-        begun: when opening it began, by `now`.
+        packets: packets of an open source.
+        begun: time by `now` at which opening began.
         now: the clock.
     """
     opened = last = now()

@@ -1,4 +1,4 @@
-"""When each frame is on screen, in seconds after the first presented frame."""
+"""Presentation times of frames, in seconds after the first presented frame."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from av.video.frame import VideoFrame
 from tsm_runtime.video.timing import Timing
 
 NEW_CLOCK_SECONDS = 10.0
-"""A longer step ahead is a clock that begins anew, in formats and sources that have such clocks."""
+"""A longer step ahead is a clock restart, in formats and sources whose clocks may restart."""
 
 _LOOK_AHEAD = 4
-"""A frame whose time jumps waits for so many others: they show whether it or its predecessors are right."""
+"""Number of frames that a frame with a time jump waits for: they show whether its time is right."""
 
 _RETURN_SLACK_SECONDS = 0.5
 
@@ -24,7 +24,7 @@ _RETURN_SLACK_SECONDS = 0.5
 class TimedFrame:
     """A decoded frame, `start_seconds` after the first presented frame, shown for `duration_seconds`.
 
-    `discontinuity` says, where the source's clock began anew at this frame, how; else it is empty.
+    `discontinuity` describes a restart of the source's clock at this frame; else it is empty.
     """
 
     frame: VideoFrame
@@ -34,23 +34,22 @@ class TimedFrame:
 
     @property
     def end_seconds(self) -> float:
-        """When the frame leaves the screen if nothing follows it."""
+        """Second at which the frame leaves the screen if nothing follows it."""
         return self.start_seconds + self.duration_seconds
 
 
 class Clock:
-    """Presentation times from a frame's own time; where it has none, from its predecessor.
+    """Computes presentation times from timestamps, or from the previous frame if there is no timestamp.
 
-    Wrong times of up to four frames are replaced by even steps. Where the source's clock begins anew, the
-    time line goes on, and the frame is marked. `num_misplaced` counts, since the last `restart`, the frames
-    that were dropped, because their time lies a little before their predecessor's, and those whose time was
-    replaced.
+    Wrong times of up to four frames are replaced by even steps. If the source's clock restarts, the time line
+    continues and the frame is marked. `num_misplaced` counts, since the last `restart`, the frames whose time
+    was replaced and the frames dropped because their time is slightly before that of their predecessor.
 
     Args:
-        timing: how to read the frames' times.
-        is_live: frames arrive when they are taken, so that the wall clock judges steps ahead.
-        arrival: gives the second at which the newest frame arrived; it is the time of frames that state none.
-        look_ahead: how many frames may be held to judge a jump.
+        timing: rules for reading timestamps.
+        is_live: frames arrive in real time, so steps ahead are compared with the wall clock.
+        arrival: returns the arrival time in seconds of the newest frame, used for frames without timestamp.
+        look_ahead: maximum number of frames held to judge a jump.
         now: the wall clock, in seconds.
     """
 
@@ -73,15 +72,15 @@ class Clock:
         self._back_seconds = 1.0 if is_live else jump
         self._ahead_seconds = NEW_CLOCK_SECONDS if is_live else jump
         self._zero_ticks: int | None = None
-        self._old_zero_ticks: int | None = None  # before the clock began anew
+        self._old_zero_ticks: int | None = None  # before the clock restarted
         self._num_since_zero = 0
         self.restart()
 
     def restart(self) -> None:
-        """Accept any time for the next frame, after a seek; zero stays where it is."""
+        """Accept any time for the next frame, after a seek; the zero of the time line is kept."""
         self._previous: TimedFrame | None = None
         self._last_step = 0.0
-        self._arrived = 0.0  # when the previous frame came, by the wall clock
+        self._arrived = 0.0  # arrival of the previous frame, by the wall clock
         self.num_misplaced = 0
         self.misplaced_seconds = 0.0  # nominal length of the frames dropped since then
 
@@ -95,26 +94,26 @@ class Clock:
 
     @property
     def zero_seconds(self) -> float | None:
-        """Time of the first presented frame on the container's clock; None: no frame had a time."""
+        """Time of the first presented frame on the container's clock; None: no frame had a timestamp."""
         return None if self._zero_ticks is None else float(self._zero_ticks * self.timing.time_base)
 
     def is_anchor(self, timed: TimedFrame, seconds: float) -> bool:
-        """Whether reading from this frame on is right at `seconds`: its picture and its time are its own."""
+        """Return whether reading may start at this frame for `seconds`: its picture and time are exact."""
         own = timed.frame.key_frame and self._own_ticks(timed.frame) is not None
         return own and timed.start_seconds <= seconds
 
     def ticks(self, seconds: float) -> int:
-        """Time of the video to the stream's clock, for seeking."""
+        """Convert a time of the video to ticks of the stream's clock, for seeking."""
         return (self._zero_ticks or 0) + int(max(0.0, seconds) / self.timing.time_base)
 
     @property
     def is_new(self) -> bool:
-        """Whether no frame has come since the last `restart`."""
+        """Whether no frame has arrived since the last `restart`."""
         return self._previous is None
 
     @property
     def assumed_rate(self) -> float | None:
-        """Frames per second that nothing states and every time rests on, or None."""
+        """Assumed frames per second on which all times depend; None if a rate is stated."""
         if self.timing.rate_is_stated or self._zero_arrival is not None:
             return None
         rests = not self.timing.has_times or self._zero_ticks is None
@@ -123,7 +122,7 @@ class Clock:
     # --- jumps --------------------------------------------------------------------------------------
 
     def _settled(self, waiting: deque[VideoFrame], *, is_end: bool) -> Iterator[TimedFrame]:
-        """Take frames off the queue as far as their times are certain."""
+        """Remove the frames with certain times from the queue and yield them."""
         while waiting:
             step = self._jump_of(waiting[0])
             if step is None:
@@ -154,7 +153,7 @@ class Clock:
         return step if step < -self._back_seconds or step > ahead else None
 
     def _corrected_starts(self, waiting: Iterable[VideoFrame]) -> list[float]:
-        """Return times for the frames before the first that continues the time line; []: there is none."""
+        """Return times for the frames before the first that continues the time line; [] if none does."""
         assert self._previous is not None
         earliest, nominal = self._previous.start_seconds, self.timing.nominal_seconds
         first: float | None = None
@@ -175,7 +174,7 @@ class Clock:
         return self.timing.clock_may_restart and step_seconds > NEW_CLOCK_SECONDS
 
     def _after_jump(self, frame: VideoFrame, step_seconds: float) -> TimedFrame:
-        """Place a frame that those after it confirm: after a pause, or on a clock that began anew."""
+        """Place a frame confirmed by later frames: after a pause, or after a restart of the clock."""
         if not self._means_new_clock(step_seconds):
             return self._placed(frame, self._seconds(self._own_ticks(frame) or 0))
         assert self._previous is not None
@@ -189,14 +188,14 @@ class Clock:
             self._zero_ticks = ticks - round(start / self.timing.time_base)
         self._num_since_zero = 0
         timed = self._placed(frame, start)
-        if is_first:  # the very first frame was the one with the wrong time
+        if is_first:  # the first frame had the wrong time
             self.num_misplaced += 1
             return timed
         how = f"back by {-step_seconds:.2f} s" if step_seconds < 0 else f"ahead by {step_seconds:.2f} s"
         return replace(timed, discontinuity=f"its clock jumped {how}")
 
     def _continues(self, start_seconds: float) -> bool:
-        """Whether a time on the clock before the last restart goes on where the time line is now."""
+        """Return whether a time on the clock before the last restart continues the time line."""
         assert self._previous is not None
         slack = _RETURN_SLACK_SECONDS + self._num_since_zero * self.timing.nominal_seconds
         return self._previous.start_seconds < start_seconds <= self._previous.end_seconds + slack
@@ -204,7 +203,7 @@ class Clock:
     # --- times --------------------------------------------------------------------------------------
 
     def _stamp(self, frame: VideoFrame) -> TimedFrame | None:
-        """Return the frame with its time, or None where its time lies before its predecessor's."""
+        """Return the frame with its time, or None if its time is before that of its predecessor."""
         start = self._start_seconds(frame)
         if self._previous is not None and start < self._previous.start_seconds:
             self.num_misplaced += 1
@@ -220,9 +219,9 @@ class Clock:
         return self._previous
 
     def _duration_seconds(self, frame: VideoFrame, start: float) -> float:
-        """Return how long a frame is shown if nothing follows it.
+        """Return the seconds that a frame is shown if nothing follows it.
 
-        Containers state too little: half of it for two fields that are coded apart, 0 for the last one.
+        Containers understate it: half for two fields that are coded separately, 0 for the last frame.
         """
         timing = self.timing
         step = start - self._previous.start_seconds if self._previous is not None else 0.0
@@ -255,7 +254,7 @@ class Clock:
         return start
 
     def _takes_arrival(self, frame: VideoFrame) -> bool:
-        """Whether a frame of a live source states no time of its own."""
+        """Return whether a frame of a live source has no timestamp."""
         if self._arrival is None or self.timing.rate is not None:
             return False
         return not self.timing.has_times or (self._zero_ticks is None and self._own_ticks(frame) is None)

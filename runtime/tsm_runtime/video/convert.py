@@ -1,4 +1,4 @@
-"""One picture of a video as the model sees it: resized by swscale, upright, RGB.
+"""Conversion of frames to model input: resized by swscale, upright, RGB.
 
 Training and deployment both go through `FrameConverter`, so that a frame has the same pixels in both.
 """
@@ -19,7 +19,7 @@ from tsm_runtime.errors import VideoError
 from tsm_runtime.video.crop import Crop, HalfCropper, stored_half
 
 RESIZE_FLAG = "bilinear"
-"""The swscale flag of every resize; stored in the bundle, and a bundle with another one is refused."""
+"""swscale flag of every resize; stored in the bundle, and a bundle with another flag is refused."""
 
 Picture = npt.NDArray[np.uint8]
 
@@ -42,7 +42,7 @@ class FrameConverter:
         """Return the (size, size, 3) uint8 RGB picture, turned upright by the frame's display matrix.
 
         Raises:
-            VideoError: swscale cannot read this kind of picture, or it has no half.
+            VideoError: swscale does not support the pixel format, or the picture cannot be halved.
         """
         matrix = display_matrix(frame)
         part = self._cropper(frame, stored_half(self.crop, matrix)) if self.crop else frame
@@ -58,15 +58,15 @@ class FrameConverter:
         except (av.error.FFmpegError, ValueError) as error:
             kind = f"{frame.width} x {frame.height} {frame.format.name}"
             raise VideoError(f"pictures of {kind} cannot be converted to RGB") from error
-        # The target is square, so turning after the resize gives the same picture and moves fewer bytes.
+        # The target is square: rotation after the resize gives the same picture and moves fewer bytes.
         return _turned(np.asarray(resized.to_ndarray(), dtype=np.uint8), matrix)
 
 
 def upright(picture: Picture, frame: VideoFrame) -> Picture:
-    """Return a picture turned and mirrored as the display matrix asks, to the nearest quarter turn.
+    """Return a picture rotated and mirrored by the display matrix, to the nearest quarter turn.
 
     The matrix (a, b, u, c, d, v, x, y, w) takes column p and row q to column a*p + c*q and row b*p + d*q
-    (ISO/IEC 14496-12, 8.3.2); `frame.rotation` would tell the turn but not a mirroring.
+    (ISO/IEC 14496-12, 8.3.2); `frame.rotation` gives the rotation without the mirroring.
     """
     return _turned(picture, display_matrix(frame))
 
@@ -81,14 +81,12 @@ def _turned(picture: Picture, matrix: tuple[float, float, float, float]) -> Pict
 def display_matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
     """Return a, b, c, d of a frame's display matrix, see `upright`."""
     try:
-        # Not frame.side_data: frame and container would hold each other, and pictures of many megabytes would
-        # wait for Python's search for such cycles.
-        container: Any = SideDataContainer  # PyAV's stub knows neither its argument nor its keys
+        # frame.side_data creates a reference cycle of frame and container: large pictures would stay in
+        # memory until the garbage collector runs.
+        container: Any = SideDataContainer  # PyAV's stub lacks its argument and its keys
         side_data = container(frame)
         matrix = side_data.get(Type.DISPLAYMATRIX)
-    except (
-        ValueError
-    ):  # a kind of side data that PyAV does not know bars the way to all; this is the turn alone
+    except ValueError:  # PyAV fails on unknown side data; this gives the rotation only
         clockwise = math.radians(-frame.rotation)
         return math.cos(clockwise), math.sin(clockwise), -math.sin(clockwise), math.cos(clockwise)
     if matrix is None:

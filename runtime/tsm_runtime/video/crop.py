@@ -1,4 +1,4 @@
-"""The half of a picture that belongs to one eye: binocular video shows both side by side."""
+"""Cropping to the half of one eye: binocular video shows both eyes side by side."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from av.filter import Graph
 from tsm_runtime.errors import VideoError
 
 Crop = Literal["", "left", "right"]
-"""Which half of the upright picture is kept; empty: all of it."""
+"""Half of the upright picture that is kept; empty: the whole picture."""
 
 _Half = Literal["left", "right", "top", "bottom"]
 
 
 class HalfCropper:
-    """Cuts frames to a half, without copying or converting pixels. Not thread-safe: one per thread.
+    """Crops frames to a half, without copying or converting pixels. Not thread-safe: one per thread.
 
-    Of an odd number of columns the half that is cut leaves out the last one.
+    An odd number of columns loses the last column.
     """
 
     def __init__(self) -> None:
@@ -28,10 +28,10 @@ class HalfCropper:
         self._key: tuple[object, ...] = ()
 
     def __call__(self, frame: VideoFrame, half: _Half) -> VideoFrame:
-        """Return the half of a frame as it is stored, its times and colours kept.
+        """Return a half of the stored frame; times and colours are kept.
 
         Raises:
-            VideoError: the picture has no half, or FFmpeg cannot cut this kind.
+            VideoError: the picture cannot be halved, or FFmpeg cannot crop its pixel format.
         """
         key = (frame.width, frame.height, frame.format.name, half)
         kind = f"{frame.width} x {frame.height} {frame.format.name}"
@@ -44,8 +44,8 @@ class HalfCropper:
             cut = self._graph.pull()
         except (av.error.FFmpegError, ValueError) as error:
             raise VideoError(f"of pictures of {kind} the {half} half cannot be cut out") from error
-        assert isinstance(cut, VideoFrame)  # what comes out of a graph of video filters
-        # A packed format passes through a conversion, which forgets what the numbers mean.
+        assert isinstance(cut, VideoFrame)  # a graph of video filters returns video frames
+        # Packed formats are converted, which loses the colour properties.
         cut.colorspace, cut.color_range = frame.colorspace, frame.color_range
         return cut
 
@@ -70,13 +70,13 @@ def _crop_graph(frame: VideoFrame, half: _Half) -> Graph:
 
 
 def stored_half(crop: Literal["left", "right"], matrix: tuple[float, float, float, float]) -> _Half:
-    """Return where a half of the upright picture lies in the picture as it is stored.
+    """Return the half of the stored picture that is a given half of the upright picture.
 
     Args:
-        crop: of the picture as it is shown.
+        crop: half of the upright picture.
         matrix: a, b, c, d of the display matrix, see `tsm_runtime.video.convert.upright`.
 
-    >>> stored_half("left", (0.0, 1.0, -1.0, 0.0))  # stored lying, shown turned clockwise by a quarter
+    >>> stored_half("left", (0.0, 1.0, -1.0, 0.0))  # shown rotated clockwise by a quarter turn
     'bottom'
     """
     a, b, c, _ = matrix

@@ -1,4 +1,4 @@
-"""Packets to frames, so that a bad packet costs its own frames and no others."""
+"""Decoding of packets; a bad packet loses its own frames and no others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 _NUM_KEYS = 64
-"""Key frames that are remembered: two are enough, except where every frame is one."""
+"""Number of key frames remembered: two are enough, unless every frame is a key frame."""
 
 
 class PacketDecoder:
-    """Decodes a stream's packets, and remembers where a second decoder has to begin to continue.
+    """Decodes the packets of a stream, and remembers where a second decoder has to start to continue.
 
-    With several threads a decoder reports a bad packet late, and frames of its neighbours are lost with it.
-    The way out is a second decoder with one thread, which takes the same packets: see `continued`.
+    A decoder with several threads reports a bad packet late, and loses frames of its neighbours with it. A
+    second decoder with one thread then decodes the same packets again: see `continued`.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -36,7 +36,7 @@ class PacketDecoder:
         """Return the frames that a packet completes, or None if it is bad.
 
         Args:
-            packet: of the stream; None: give out what is held back.
+            packet: packet of the stream; None: flush the decoder.
         """
         number = self.num_packets
         self.num_packets += 1
@@ -62,7 +62,7 @@ class PacketDecoder:
             self._last_ticks = frame.pts
 
     def has_lost_end(self, frame_ticks: float) -> bool:
-        """Whether frames are missing after the last packet: several threads may drop an error there silently.
+        """Return whether frames are missing after the last packet, where threads may drop an error silently.
 
         Args:
             frame_ticks: length of a frame.
@@ -72,7 +72,7 @@ class PacketDecoder:
         return self._latest_ticks - self._last_ticks > 0.75 * frame_ticks
 
     def continued(self, stream: VideoStream) -> PacketDecoder:
-        """Return a decoder that takes all packets again, and gives the frames that this one has not given."""
+        """Return a decoder that decodes all packets again and returns only the frames still missing."""
         after = PacketDecoder(stream)
         key = self._key_before_last()
         if key is None:
@@ -83,14 +83,14 @@ class PacketDecoder:
         return after
 
     def _key_before_last(self) -> int | None:
-        """Return the number of the second-last key packet at or before the last frame that was given out."""
+        """Return the number of the second-last key packet at or before the last returned frame."""
         if self._last_ticks is None or not self._is_in_order:
             return None
         numbers = [number for number, ticks in self._keys if ticks <= self._last_ticks]
         return numbers[-2] if len(numbers) > 1 else None
 
     def _without_known(self, frames: list[VideoFrame]) -> list[VideoFrame]:
-        """Drop what the decoder before this one has given out."""
+        """Drop the frames that the previous decoder has returned."""
         kept = []
         for frame in frames:
             known = self._num_skipped_frames > 0

@@ -1,4 +1,4 @@
-"""Whether pictures are encrypted: what a decoder makes of them is noise, or nothing."""
+"""Detection of encrypted video, which a decoder turns into noise or drops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 ENCRYPTED = "its pictures are encrypted; decrypt the file with its key first"
 
 _ENCRYPTED_TAGS = frozenset({"drmi", "drmt", "encv"})
-"""Sample entries of MP4 that stand for encrypted pictures."""
+"""Sample entries of MP4 for encrypted video."""
 
 _WINDOWS_DRM = (
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),  # content encryption
@@ -25,20 +25,20 @@ _PACKET_BYTES = 188
 
 
 def is_encrypted(packet: Packet[Any]) -> bool:
-    """Whether a packet's container says that it is encrypted and holds no key for it (CENC, DRM)."""
+    """Return whether the container marks a packet as encrypted and holds no key for it (CENC, DRM)."""
     return packet.has_sidedata("encryption_info")
 
 
 def is_encrypted_stream(stream: VideoStream) -> bool:
-    """Whether a stream's header says that all of it is encrypted."""
+    """Return whether the header marks the whole stream as encrypted."""
     tag = stream.codec_context.codec_tag
     return tag in _ENCRYPTED_TAGS or "enc_key_id" in {name.lower() for name in stream.metadata}
 
 
 def is_scrambled_file(path: Path, container: InputContainer, stream: VideoStream) -> bool:
-    """Whether the bits of a file say that its video is scrambled (pay television, DVD, Windows Media DRM).
+    """Return whether a file marks its video as scrambled (pay television, DVD, Windows Media DRM).
 
-    Looks at the begin, the middle and the end.
+    The start, the middle and the end of the file are examined.
     """
     kind = container.format.name
     if kind not in ("mpegts", "mpeg", "asf"):
@@ -56,7 +56,7 @@ def is_scrambled_file(path: Path, container: InputContainer, stream: VideoStream
 
 
 def _is_scrambled_ts(chunk: bytes, pid: int) -> bool:
-    """Whether packets of a PID have their transport_scrambling_control set."""
+    """Return whether packets of a PID have their transport_scrambling_control set."""
     first = next(
         (at for at in range(_PACKET_BYTES) if chunk[at : at + 4 * _PACKET_BYTES : _PACKET_BYTES] == b"GGGG"),
         0,
@@ -66,7 +66,7 @@ def _is_scrambled_ts(chunk: bytes, pid: int) -> bool:
 
 
 def _is_scrambled_ps(chunk: bytes) -> bool:
-    """Whether a video packet of a program stream has its PES_scrambling_control set."""
+    """Return whether a video packet of a program stream has its PES_scrambling_control set."""
     at = chunk.find(b"\0\0\1\xe0")
     while 0 <= at < len(chunk) - 6:
         if chunk[at + 6] & 0xC0 == 0x80 and chunk[at + 6] & 0x30:

@@ -1,4 +1,4 @@
-"""Which videos a command runs on, under which names, and with which model."""
+"""Input videos of a command, and their names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ VIDEO_SUFFIXES = (
     *(".m2v", ".m4v", ".mjpeg", ".mkv", ".mod", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"),
     *(".qt", ".tod", ".ts", ".vob", ".webm", ".wmv", ".wtv"),
 )
-"""What counts as a video inside a folder; a file named on the command line may have any suffix."""
+"""Suffixes of videos in folders; a file on the command line may have any suffix."""
 
 VIEWS = ("panoramic", "third_person", "binocular", "monocular")
-"""Of a capture of 360+x."""
+"""Views of a capture of 360+x."""
 EGOCENTRIC = frozenset({"binocular", "monocular"})
-"""Views recorded by glasses, in clips of their own that carry no time of the others."""
+"""Views recorded by glasses, as clips without timestamps of the capture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class VideoInput:
     """A video and its name in the output.
 
     Args:
-        view: where a capture has several: those members see it that are of this view.
+        view: view of the capture, if it has several; members with this view process the video.
     """
 
     path: Path
@@ -39,8 +39,8 @@ class VideoInput:
 
 
 Ids = Literal["auto", "stem", "path"]
-"""How videos are named: by the stem of the file, by its path below the folder, or by path where stems are
-not unique."""
+"""Naming of videos: by the stem of the file, by its path below the folder, or by path if stems are not
+unique."""
 
 
 def list_inputs(
@@ -49,15 +49,15 @@ def list_inputs(
     ids: Ids = "stem",
     listed: Mapping[Path, Sequence[Path]] | None = None,
 ) -> tuple[list[VideoInput], list[VideoError]]:
-    """Return the videos to run on, folders replaced by the videos in them, and what is wrong with the others.
+    """Return the input videos, with folders replaced by the videos in them, and messages about the others.
 
-    Whether a file is there and is a video shows when it is read.
+    Files are not opened: a missing or unreadable file raises an error when it is read.
 
     Args:
         paths: files and folders; folders are searched at any depth, in order of name, hidden files left out.
-        video_id: name of the video, if there is just one.
-        ids: how the others are named.
-        listed: the videos of folders that are not on this machine.
+        video_id: name of a single video.
+        ids: naming of the other videos.
+        listed: videos of folders that are not on this machine.
 
     Raises:
         UsageError: two videos with the same id, or an id for several videos.
@@ -84,7 +84,7 @@ def list_inputs(
 
 
 def _names(videos: Mapping[Path, Path], ids: Ids) -> list[str]:
-    """Return the ids of videos, whose values are the folders they were found in."""
+    """Return the ids of videos, given as a mapping from video to the folder it was found in."""
     stems = [default_id(path) for path in videos]
     counts = Counter(stems)
     repeated = [path for path, stem in zip(videos, stems, strict=True) if counts[stem] > 1]
@@ -101,15 +101,15 @@ def _names(videos: Mapping[Path, Path], ids: Ids) -> list[str]:
 
 
 def _are_views(videos: Iterable[Path]) -> bool:
-    """Whether these are views of captures, which have the name of their capture in common; also of none."""
+    """Return whether all videos are views of captures, whose names are shared; True for no videos."""
     return {path.parent.name for path in videos} <= {*VIEWS}
 
 
 def read_list(path: Path) -> list[Path]:
-    """Return the paths in a list of videos: one a line; empty lines and those that begin with # are left out.
+    """Return the paths in a list of videos, one per line; empty lines and lines with # are skipped.
 
     Raises:
-        UsageError: the list cannot be read, or names nothing.
+        UsageError: the list cannot be read or is empty.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
     found = [Path(line) for line in lines if line and not line.startswith("#")]
@@ -142,7 +142,7 @@ def _videos_in(folder: Path) -> list[Path]:
 
 
 def is_video(path: Path) -> bool:
-    """Whether something in a folder counts as a video."""
+    """Return whether a folder entry counts as a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

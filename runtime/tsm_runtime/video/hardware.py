@@ -23,19 +23,19 @@ class HardwareDecoder(Protocol):
 
     @property
     def context(self) -> GpuContext:
-        """Of the GPU."""
+        """Context of the GPU."""
         ...
 
     def accelerator(self) -> HWAccel:
-        """Return what `av.open` takes, within `context.current()`."""
+        """Return the accelerator for `av.open`, within `context.current()`."""
         ...
 
     def prepare(self, stream: VideoStream, path: Path | str, trouble: str = "") -> None:
-        """Set how an opened stream is decoded.
+        """Configure the decoding of an open stream.
 
         Args:
-            stream: of an open container.
-            path: of the file.
+            stream: stream of an open container.
+            path: path of the file.
             trouble: FFmpeg's reason why it cannot use the GPU for this file, or empty.
 
         Raises:

@@ -17,16 +17,16 @@ FILE_FORMATS = (
     *("mpegtsraw", "mpegvideo", "mpjpeg", "mxf", "nut", "obu", "ogg", "rm", "swf", "vc1", "vvc", "webm"),
     *("wtv", "yuv4mpegpipe"),
 )
-"""FFmpeg's demuxers that read one file and open no other: none that a file's content can lead elsewhere."""
+"""FFmpeg's demuxers that read a single file; the content of a file cannot make them open another."""
 
 SOUND_FORMATS = (
     *("aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "flac", "mp3", "tta", "w64", "wav", "wv"),
     *FILE_FORMATS,
 )
-"""Those of files that may hold sound alone, too."""
+"""Demuxers of video files and of audio-only files."""
 
 _PLAYLISTS = ("hls", "concat")
-"""Demuxers whose file names other files."""
+"""Demuxers of files that reference other files."""
 
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat version")
 _PLAYLIST_STARTS_AFTER_BLANKS = (b"<?xml", b"<MPD", b"<smil", b"<!DOCTYPE", b"v=0", b"[playlist]", b"file ")
@@ -45,14 +45,14 @@ def open_file(
 
     Args:
         path: the file.
-        accelerator: decodes on a GPU.
+        accelerator: hardware decoder on a GPU.
         allow_playlists: also open a playlist (HLS, FFmpeg's concat list), whose files must lie in its own
             folder or below.
-        formats: FFmpeg's demuxers that are tried.
+        formats: allowed demuxers of FFmpeg.
 
     Raises:
-        VideoError: a playlist that is not allowed, or that names a file outside of its folder.
-        av.error.FFmpegError, OSError: not readable as a video.
+        VideoError: a playlist is not allowed, or names a file outside of its folder.
+        av.error.FFmpegError, OSError: the file is not readable as a video.
     """
     try:
         return _av_open(path, formats, accelerator)
@@ -86,16 +86,16 @@ def _av_open(
 
 
 def _is_playlist(path: Path) -> bool:
-    """Whether a file begins as a list of other files does."""
+    """Return whether a file starts like a playlist."""
     with path.open("rb") as file:
         start = file.read(512).removeprefix(b"\xef\xbb\xbf")
     return start.startswith(_PLAYLIST_STARTS) or start.lstrip().startswith(_PLAYLIST_STARTS_AFTER_BLANKS)
 
 
 class _BelowFolder:
-    """Opens the files that a playlist names, if they lie in its folder or below.
+    """Opens the files of a playlist, if they lie in its folder or below.
 
-    Concat lists open their files without it: there FFmpeg itself refuses absolute names and "..".
+    Concat lists do not use this class: FFmpeg itself refuses absolute names and ".." in them.
     """
 
     def __init__(self, playlist: Path, folder: Path) -> None:
@@ -110,7 +110,7 @@ class _BelowFolder:
 
 
 class _ClosingFile(FileIO):
-    """A file that closes when it is no longer used: PyAV leaves those that it opened in this way open."""
+    """File that closes when it is no longer used; PyAV leaves files of this kind open."""
 
     def __del__(self) -> None:
         self.close()

@@ -1,4 +1,4 @@
-"""What `preprocess.onnx` is told of a picture, so that it does what swscale would do with it."""
+"""Inputs of `preprocess.onnx` for a picture, so that its output equals that of swscale."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tsm_runtime.video.crop import Crop, stored_half
 
 PREPROCESS_MODEL = "preprocess.onnx"
 PREPROCESS_PLANS = {"tensorrt": "preprocess.plan", "tensorrt_rtx": "preprocess.rtx.plan"}
-"""Of that file, by the library that built it."""
+"""File names of plans of `preprocess.onnx`, by the library that built them."""
 
 VIEW_SHAPES = {"sample_bytes": (1,), "part": (4,), "colour": (3, 4), "turn": (3,)}
 """Inputs of `preprocess.onnx` that are not planes, by name."""
 
 _SAMPLE_BYTES = {"nv12": 1, "p010le": 2, "p016le": 2}
-"""What NVDEC gives for 4:2:0 of 8, 10 and 12 bits."""
+"""Pixel formats of NVDEC for 4:2:0 of 8, 10 and 12 bits."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,7 +33,7 @@ class PictureView:
 
     Args:
         sample_bytes: (1,), 1: samples are bytes (NV12); 2: the high bits of 16, low byte first (P010, P016).
-        part: (4,) x, y, width, height of what is shown, in luma pixels of the stored picture.
+        part: (4,) x, y, width, height of the visible part, in luma pixels of the stored picture.
         colour: (3, 4), RGB = colour @ (Y, U, V, 1), over 0 to 255.
         turn: (3,), 1 or 0: transpose, then reverse the rows, then the columns.
     """
@@ -49,20 +49,20 @@ class PictureView:
             raise ValueError(f"expected shapes {VIEW_SHAPES}, got {shapes}")
 
     def inputs(self) -> dict[str, Floats]:
-        """Return them by the graph's names."""
+        """Return the inputs by their names in the graph."""
         return {name: getattr(self, name) for name in VIEW_SHAPES}
 
 
 def view_of(frame: VideoFrame, size: int, crop: Crop = "") -> PictureView:
-    """Return how a frame is to be seen: upright, its half, in its colours.
+    """Return the orientation, crop and colours of a frame.
 
     Args:
-        frame: decoded, on the GPU or not; pixels are not read.
-        size: edge of the wanted picture.
-        crop: as of `FrameConverter`.
+        frame: decoded frame, on the GPU or not; pixels are not read.
+        size: edge of the output picture in pixels.
+        crop: see `FrameConverter`.
 
     Raises:
-        VideoError: the picture has no such half.
+        VideoError: the picture cannot be halved.
     """
     a, b, c, d = matrix = display_matrix(frame)
     lying = abs(b) > abs(a)
@@ -76,7 +76,7 @@ def view_of(frame: VideoFrame, size: int, crop: Crop = "") -> PictureView:
 
 
 def sample_bytes(frame: VideoFrame) -> int | None:
-    """Return the bytes of a sample of a picture that the graph takes, on the GPU or not; None: of another."""
+    """Return the bytes per sample of a picture, on the GPU or not; None if the graph does not support it."""
     lies_as = frame.sw_format if frame.sw_format is not None else frame.format
     return _SAMPLE_BYTES.get(lies_as.name)
 
@@ -95,21 +95,21 @@ def _part(width: int, height: int, crop: Crop, matrix: tuple[float, float, float
 
 
 _LUMA, _CHROMA = range(61, 191, 8), range(109, 149, 5)
-"""Values that no colour matrix takes out of 0 to 255."""
+"""Values that every colour matrix maps to 0 to 255."""
 
 
 @lru_cache(maxsize=64)
 def measured_colour(colorspace: int, color_range: int, *, odd: bool = False) -> Floats:
-    """Return the (3, 4) float32 matrix that is nearest to what swscale does with a colour space and range.
+    """Return the (3, 4) float32 matrix nearest to swscale's conversion of a colour space and range.
 
-    It is measured (least squares over plain pictures) and not taken from ITU-R BT.601 or BT.709: swscale's
-    tables for limited range come out up to 1.8 levels darker than these say, and what it does with a space
-    that is not told is its own choice.
+    The matrix is measured (least squares over plain pictures) and not taken from ITU-R BT.601 or BT.709:
+    swscale's tables for limited range are up to 1.8 levels darker than the standards, and an unspecified
+    colour space has no standard.
 
     Args:
-        colorspace: as `VideoFrame.colorspace`.
-        color_range: as `VideoFrame.color_range`.
-        odd: the size of the output is odd: swscale then computes and does not look up.
+        colorspace: see `VideoFrame.colorspace`.
+        color_range: see `VideoFrame.color_range`.
+        odd: the output size is odd, so that swscale computes instead of using tables.
     """
     convert = FrameConverter(9 if odd else 8)
     frame = VideoFrame(16, 16, "yuv420p")
@@ -122,5 +122,5 @@ def measured_colour(colorspace: int, color_range: int, *, odd: bool = False) -> 
         found.append(convert(frame)[0, 0])
     solution = np.linalg.lstsq(np.array(given, np.float64), np.array(found, np.float64), rcond=None)[0]
     colour: Floats = np.ascontiguousarray(solution.T, np.float32)
-    colour.flags.writeable = False  # it is shared
+    colour.flags.writeable = False  # the array is shared
     return colour

@@ -1,4 +1,4 @@
-"""Container to frames with presentation time in seconds. Time 0 is the first presented frame."""
+"""Frames of a file with presentation times in seconds. Time 0 is the first presented frame."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ from tsm_runtime.video.opening import open_file
 from tsm_runtime.video.timing import timing_of
 
 _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
-"""How far before the wanted time to land; the next one is tried where a key frame was missed."""
+"""Seconds to seek before the requested time; the next value is tried if a key frame was missed."""
 
 _LENGTH_TOLERANCE_SECONDS = 1.0
-"""A video that ends this much before its header's length, or loses this much to wrong times, is not whole."""
+"""A video that ends this much before its stated length, or loses this much to wrong times, is incomplete."""
 
 _HEADER_STATES_LENGTH = frozenset({"asf", "avi", "flv", "matroska", "mov"})
-"""Formats whose length is read from the header; of others FFmpeg guesses it from what is there."""
+"""Formats whose header states the length; for others FFmpeg estimates it from the data."""
 
 _MAX_PIXELS = 100_000_000
-"""A picture of 12288 x 8192 takes 150 to 300 MB decoded; nothing larger is tried."""
+"""Maximum pixels: a decoded picture of 12288 x 8192 takes 150 to 300 MB; larger ones are refused."""
 
 _PIXELS_IN_THREADS = 64_000_000
-"""Every decoding thread holds a picture of its own: large ones get fewer threads."""
+"""Every decoding thread holds a picture of its own: large pictures get fewer threads."""
 
 _SMALL_STEP_SECONDS = 0.1
-"""A decoding time that goes back by more belongs to a clock that began anew."""
+"""A decoding time that steps back by more indicates a restart of the clock."""
 
 _PIXELS_FOR_THREADS = 640 * 360
-"""Smaller pictures are decoded in one thread: more would take a tenth more processor time from a model on
-the same cores, and one gives some 2,000 pictures a second (benchmarks/decode.py)."""
+"""Smaller pictures are decoded in one thread, which gives some 2,000 pictures a second
+(benchmarks/decode.py); more threads would take a tenth more processor time from a model on the same cores."""
 
 
 class VideoReader:
     """Frames of the best video stream of a file, in order of presentation.
 
-    `claimed_seconds` is the length that the header states or FFmpeg guesses, or None: good for progress,
-    never for results; `claimed_rate`, in frames per second, likewise. After iteration `corrupt_frames` counts
-    packets and frames that did not decode or came with a wrong time, `failure` says why the video is not
-    whole, or is None, and `assumed_rate` is the frames per second that all times rest on where nothing states
-    a time or a rate.
+    `claimed_seconds` is the length stated by the header or estimated by FFmpeg, or None; it serves progress
+    bars, never results; so does `claimed_rate`, in frames per second. After iteration, `corrupt_frames` is
+    the number of packets and frames that did not decode or had a wrong time, `failure` is the reason why the
+    video is incomplete, or None, and `assumed_rate` is the assumed frames per second if the file states
+    neither times nor a rate.
 
     Args:
         path: the file.
-        nvdec: decodes on a GPU; the frames stay there.
-        rate: frames per second of a video that holds no times, such as raw MJPEG; others ignore it.
+        nvdec: decoder on a GPU; the frames stay there.
+        rate: frames per second of a video without timestamps, such as raw MJPEG; ignored for others.
         allow_playlists: see `opening.open_file`.
 
     Raises:
@@ -79,19 +79,19 @@ class VideoReader:
         self._allow_playlists = allow_playlists
         self._open()
         timing = timing_of(self._container, self._stream, rate)
-        # Held frames would keep pictures of a GPU's decoder from it.
+        # Held frames would block surfaces of a GPU's decoder.
         self._clock = Clock(timing) if nvdec is None else Clock(timing, look_ahead=1)
-        self._sought: int | None = None  # in ticks: where the container was moved to
+        self._sought: int | None = None  # position of the last seek, in ticks
         self._forget_counts()
 
     @property
     def corrupt_frames(self) -> int:
-        """Packets and frames so far that did not decode or came with a wrong time."""
+        """Number of packets and frames so far that did not decode or had a wrong time."""
         return self._num_corrupt + self._clock.num_misplaced
 
     @property
     def assumed_rate(self) -> float | None:
-        """Frames per second that nothing states and every time so far rests on, or None."""
+        """Assumed frames per second on which all times so far depend; None if a rate is stated."""
         return self._clock.assumed_rate
 
     def __enter__(self) -> VideoReader:
@@ -108,13 +108,13 @@ class VideoReader:
 
     @property
     def zero_seconds(self) -> float | None:
-        """Time of the first presented frame on the container's clock, once that frame is read."""
+        """Time of the first presented frame on the container's clock, after that frame is read."""
         return self._clock.zero_seconds
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
-        """Yield frames from the last one at or before `start_seconds` (or any earlier one) to the end."""
+        """Yield frames from the last at or before `start_seconds`, or an earlier one, to the end."""
         frames = self._timed()
-        first = next(frames, None)  # read in any case: it is the zero of all times
+        first = next(frames, None)  # always read: it defines the zero of all times
         if first is None:
             return
         if start_seconds <= _SEEK_MARGINS_SECONDS[0]:
@@ -125,7 +125,7 @@ class VideoReader:
         yield from self._frames_after_seek(start_seconds)
 
     def _frames_after_seek(self, start_seconds: float) -> Iterator[TimedFrame]:
-        """Yield frames after a seek that provably came early enough, else of the whole file."""
+        """Yield frames after a seek if it provably landed early enough, else frames of the whole file."""
         for margin in _SEEK_MARGINS_SECONDS:
             if margin < start_seconds and self._seek(start_seconds - margin):
                 frames = self._timed()
@@ -148,12 +148,12 @@ class VideoReader:
         return True
 
     def _has_true_times(self) -> bool:
-        """Whether a frame found after a seek has the time that reading from the start gives it."""
+        """Return whether a frame found by a seek has the same time as when reading from the start."""
         if self._container.format.name == "mpeg":
-            return False  # it times some pictures only: after a seek the others come out shifted
+            return False  # only some pictures have timestamps: after a seek the others are shifted
         timing = self._clock.timing
         if timing.by_dts and self._stream.codec_context.has_b_frames:
-            return False  # how long the decoder holds a frame back differs from place to place
+            return False  # the delay of the decoder varies with the position
         return not timing.clock_may_restart or _has_one_clock(self.path, self._allow_playlists)
 
     def _reopen(self) -> None:
@@ -184,14 +184,14 @@ class VideoReader:
         self._forget_counts()
         self._clock.restart()
         yield from self._clock.timed(self._decoded())
-        if self._is_scrambled:  # a decoder passes over such packets, or makes noise of them
+        if self._is_scrambled:  # a decoder skips such packets or turns them into noise
             self.failure = ENCRYPTED
         self.failure = self.failure or self._what_is_missing()
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        """Decode packet by packet: a bad packet costs its pictures and is counted, not the stream."""
+        """Decode packet by packet: a bad packet is counted and loses its pictures, not the stream."""
         decoder = PacketDecoder(self._stream)
-        for packet in chain(self._packets(), [None]):  # None gives out what the decoder holds back
+        for packet in chain(self._packets(), [None]):  # None flushes the decoder
             frames = decoder.decode(packet)
             if frames is None and self._may_lose_frames():
                 yield from self._decoded_again(decoder)
@@ -205,18 +205,18 @@ class VideoReader:
     def _counted(
         self, packet: Packet[VideoStream] | None, frames: Iterable[VideoFrame] | None
     ) -> Iterator[VideoFrame]:
-        """Yield a packet's frames, and count what is damaged: a transport stream lost pieces, it is bad."""
+        """Yield the frames of a packet, and count damaged packets and frames."""
         self._num_corrupt += frames is None or (packet is not None and packet.is_corrupt)
         for frame in frames or ():
             self._num_corrupt += frame.is_corrupt
             yield frame
 
     def _may_lose_frames(self) -> bool:
-        """Whether good frames are lost with a bad packet, because several are decoded at a time."""
+        """Return whether good frames are lost with a bad packet, as several are decoded at a time."""
         return self._nvdec is None and self._stream.codec_context.thread_count != 1
 
     def _decoded_again(self, before: PacketDecoder) -> Iterator[VideoFrame]:
-        """Decode on after the last frame that was given out, in one thread: it loses a bad packet only."""
+        """Continue after the last returned frame in one thread, which loses bad packets only."""
         sought = self._sought
         self._reopen()
         self._stream.codec_context.thread_count = 1
@@ -230,7 +230,7 @@ class VideoReader:
             yield from self._counted(packet, frames) if is_new or frames is None else frames
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
-        """Yield the video's packets; those of other streams show how far the file goes."""
+        """Yield the video's packets; packets of other streams show how far the file extends."""
         try:
             for packet in self._container.demux():
                 self._note_time(packet)
@@ -238,7 +238,7 @@ class VideoReader:
                     if is_encrypted(packet):
                         self.failure = ENCRYPTED
                         return
-                    yield packet  # type: ignore[misc]  # of our stream, so of its type
+                    yield packet  # type: ignore[misc]  # a packet of the video stream
         except av.error.FFmpegError as error:
             self.failure = reason_of(error)
 
@@ -252,7 +252,7 @@ class VideoReader:
             self._last_ticks = max(times) if self._last_ticks is None else max(self._last_ticks, *times)
 
     def _what_is_missing(self) -> str | None:
-        """Say why a file that was read to its end is not whole, or return None."""
+        """Return the reason why a file that was read to its end is incomplete, or None."""
         misplaced = self._clock.misplaced_seconds
         if misplaced > _LENGTH_TOLERANCE_SECONDS:
             return f"frames worth {misplaced:.2f} s go back in time and were left out"
@@ -269,7 +269,7 @@ class VideoReader:
 def _open_container(
     path: Path, nvdec: HardwareDecoder | None, allow_playlists: bool
 ) -> tuple[InputContainer, str]:
-    """Open a file; if the GPU was to be used and cannot be, say why."""
+    """Open a file; also return the reason if the requested GPU cannot be used."""
     try:
         check_file(path)
         if nvdec is None:
@@ -278,17 +278,17 @@ def _open_container(
             with nvdec.context.current():
                 return open_file(path, nvdec.accelerator(), allow_playlists=allow_playlists), ""
         except av.error.FFmpegError as error:
-            # Raises what is wrong with the file, if that is it.
+            # Raises an error if the file itself is at fault.
             return open_file(path, allow_playlists=allow_playlists), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
 
 
 def check_file(path: Path) -> None:
-    """Check that there is a file with something in it.
+    """Check that a path is a file that is not empty.
 
     Raises:
-        VideoError: says what is there instead.
+        VideoError: it is not; the message names what was found.
     """
     if not path.exists():
         raise VideoError(f"{path}: no such file")
@@ -307,10 +307,10 @@ def _is_animated_webp(path: Path) -> bool:
 
 
 def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
-    """Choose the video stream of an open container and set how it is decoded.
+    """Choose the video stream of an open container and configure its decoding.
 
     Raises:
-        VideoError: there is none, it cannot be decoded, or its pictures are too large; names `path`.
+        VideoError: there is no video, it cannot be decoded, or its pictures are too large; names `path`.
     """
     streams = [stream for stream in container.streams.video if not _is_cover_picture(stream)]
     if not streams:
@@ -332,18 +332,18 @@ def _limit_memory(stream: VideoStream, path: Path | str) -> None:
     num_pixels = context.width * context.height
     if num_pixels > _MAX_PIXELS:
         raise VideoError(f"{path}: pictures of {context.width} x {context.height} are too large to decode")
-    # The size may grow in the middle of a stream, so the decoder gets the limit too.
+    # The size may grow in the middle of a stream, so the limit is also set on the decoder.
     context.options = {**context.options, "max_pixels": str(_MAX_PIXELS)}
     context.thread_type = "AUTO"
     threads = _PIXELS_IN_THREADS // max(1, num_pixels)
     if num_pixels < _PIXELS_FOR_THREADS:
         context.thread_count = 1
-    elif threads < 16:  # FFmpeg's own choice is one more than there are cores, 16 at most
+    elif threads < 16:  # FFmpeg's default is one more than the cores, at most 16
         context.thread_count = max(1, min(threads, os.cpu_count() or 1))
 
 
 def _has_one_clock(path: Path, allow_playlists: bool) -> bool:
-    """Whether a file's decoding times run on without a jump; reads it without decoding."""
+    """Return whether decoding times have no jump; reads the file without decoding."""
     last: dict[int, float] = {}
     try:
         with open_file(path, allow_playlists=allow_playlists) as container:
@@ -367,12 +367,12 @@ def _claimed_seconds(container: InputContainer, stream: VideoStream) -> float | 
 
 
 def _stated_seconds(container: InputContainer, stream: VideoStream) -> float:
-    """Length by the header alone, 0 where it states none."""
+    """Return the length in seconds stated by the header; 0 if it states none."""
     kind = container.format.name.split(",")[0]
     if kind not in _HEADER_STATES_LENGTH or (kind == "mov" and stream.frames):
-        return 0.0  # a movie that is not fragmented has an index, which is exact
+        return 0.0  # a movie that is not fragmented has an exact index
     if kind == "avi" and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # FFmpeg shortens the length of a cut AVI
+        return float(stream.frames / stream.average_rate)  # FFmpeg shortens the length of a truncated AVI
     return (container.duration or 0) / av.time_base
 
 
@@ -381,5 +381,5 @@ def _is_cover_picture(stream: VideoStream) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error of FFmpeg or the system says, without the name of the file."""
+    """Return the message of an error of FFmpeg or the system, without the file name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Which source a user means: a network address, a camera, a pipe, or a file that is played as a stream."""
+"""Sources of streams: network addresses, cameras, pipes, and files played as streams."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.video.stream_reader import StreamSource
 
 _RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "tcp"})
-"""A stream of these that ends is lost: a server that dies looks like one that has no more."""
+"""Schemes whose streams count as lost when they end: a dead server looks like the end of a stream."""
 
 _ENDS = frozenset({"http", "https"})
-"""A stream of these can have an end of its own."""
+"""Schemes whose streams can end regularly."""
 
 _ELSEWHERE = frozenset({"srt", "rist", "zmq", "mms", "mmst"})
-"""Kinds of streams that a full FFmpeg reads, but not the one that PyAV brings."""
+"""Schemes that a full FFmpeg supports, but not the build that PyAV includes."""
 
 _NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,hls"
-"""FFmpeg's protocols for network streams: a playlist from outside may not name files of this machine."""
+"""FFmpeg's protocols for network streams: a remote playlist must not open local files."""
 
 
 class Connection(Protocol):
-    """An open stream. `VideoReader` is one, of a file."""
+    """Open stream; `VideoReader` implements it for files."""
 
     failure: str | None
-    """Why it broke off, or None where it came to its own end."""
+    """Reason why the stream broke off; None if it ended regularly."""
 
     @property
     def corrupt_frames(self) -> int:
-        """Packets and frames so far that did not decode or came with a wrong time."""
+        """Number of packets and frames so far that did not decode or had a wrong time."""
         ...
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -47,16 +47,16 @@ class Connection(Protocol):
         ...
 
     def close(self) -> None:
-        """Close it; again does nothing."""
+        """Close the stream; further calls do nothing."""
         ...
 
 
 class Source(Protocol):
-    """Where a stream comes from.
+    """Source of a stream.
 
-    `name` is for a person and for files: it holds no password. `video_id` names the stream in results.
-    `is_live` tells that frames come when they are taken, so that the wall clock goes on with the stream.
-    `reconnects` tells that a lost stream may come back, `end_is_loss` that one that ends counts as lost.
+    `name` appears in messages and files and holds no password. `video_id` names the stream in results.
+    `is_live`: frames arrive in real time. `reconnects`: a lost stream may return. `end_is_loss`: a stream
+    that ends counts as lost.
     """
 
     @property
@@ -74,7 +74,7 @@ class Source(Protocol):
         """Connect.
 
         Raises:
-            VideoError: it cannot be opened or has no video.
+            VideoError: the source cannot be opened or has no video.
         """
         ...
 
@@ -82,17 +82,17 @@ class Source(Protocol):
 def find_source(
     text: str, *, timeout_seconds: float = 10.0, pace: bool = False, rate: float | None = None
 ) -> Source:
-    """Return the source that a user means by an address, a device, `-` or a file name.
+    """Return the source for an address, a device, `-` or a file name.
 
     Args:
         text: `rtsp://...`, `http://...` and the like, `/dev/video0`, `-`, or a file.
-        timeout_seconds: a network stream from which nothing comes for so long is lost.
-        pace: play a file as fast as its times say, as a camera would.
-        rate: frames per second of a source that holds no times; default: those of a camera count from their
-            arrival, those of a file at an assumed rate.
+        timeout_seconds: a network stream without data for this long counts as lost.
+        pace: play a file in real time, like a camera.
+        rate: frames per second of a source without timestamps; default: arrival times for a camera, an
+            assumed rate for a file.
 
     Raises:
-        UsageError: an address of a kind that is not known.
+        UsageError: the kind of address is unknown.
     """
     scheme = text.split("://", 1)[0].lower() if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) else ""
     if scheme in _RECONNECTS | _ENDS:
@@ -115,7 +115,7 @@ def find_source(
             )
         raise UsageError(f"{scheme}:// is no kind of stream that tsm-live knows ({known})")
     if text == "-":
-        # By its number, not by Python's object: nothing is buffered twice, and no lock is held while waiting.
+        # The file descriptor avoids the second buffer and the lock of Python's file object.
         options = whitelists(protocols="pipe,crypto,data")
         return StreamSource(url="pipe:0", name="-", options=options, rate=rate)
     if _is_device(Path(text)):
@@ -130,7 +130,7 @@ def find_source(
 def _network_options(scheme: str) -> dict[str, str]:
     options = {"protocol_whitelist": _NETWORK}
     if scheme in ("rtsp", "rtsps"):
-        # Other media would cost bandwidth, and their clock reports would shift the video's times.
+        # Other media cost bandwidth, and their clock reports would shift the video's times.
         return {**options, "rtsp_flags": "prefer_tcp", "allowed_media_types": "video"}
     return options
 
@@ -149,12 +149,12 @@ def _is_device(path: Path) -> bool:
     try:
         return stat.S_ISCHR(path.stat().st_mode) and path.is_relative_to("/dev")
     except OSError:
-        return str(path).startswith("/dev/video")  # opening it tells what is wrong
+        return str(path).startswith("/dev/video")  # opening it reports the error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """A file that is played: as fast as it is scored, or as fast as its times say."""
+    """File played as a stream: as fast as it is scored, or in real time."""
 
     path: Path
     pace: bool = False
@@ -164,31 +164,31 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """The file's name, as it was given."""
+        """Path of the file, as given."""
         return str(self.path)
 
     @property
     def video_id(self) -> str:
-        """As the results of files name it."""
+        """Name of the video, as in the results of files."""
         return default_id(self.path)
 
     @property
     def is_live(self) -> bool:
-        """Whether it is played at its own pace."""
+        """Whether the file is played in real time."""
         return self.pace
 
     def open(self) -> Connection:
         """Open the file.
 
         Raises:
-            VideoError: it is missing, cannot be opened, or has no video stream.
+            VideoError: the file is missing, cannot be opened, or has no video stream.
         """
         reader = _PacedReader if self.pace else VideoReader
         return reader(self.path, rate=self.rate)
 
 
 class _PacedReader(VideoReader):
-    """A file whose frames come as far apart as they were taken."""
+    """Reader that yields the frames of a file in real time."""
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
         begun = time.monotonic()

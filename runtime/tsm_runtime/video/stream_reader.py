@@ -1,4 +1,4 @@
-"""Frames of a network stream, a camera or a pipe, as they come."""
+"""Frames of a network stream, a camera or a pipe, as they arrive."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tsm_runtime.video.timing import timing_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSource:
-    """What FFmpeg opens by an address.
+    """Source that FFmpeg opens by an address.
 
     Args:
-        url: for FFmpeg.
-        name: for a person and for files, without secrets.
-        format: of the container, where FFmpeg shall not find it out.
-        options: of the container.
-        timeout_seconds: how long to wait for a connection, and for anything to come; None: for ever.
-        rate: frames per second, where the source holds no times; it goes before the time of arrival.
+        url: address for FFmpeg.
+        name: name for messages and files, without secrets.
+        format: container format; None: FFmpeg detects it.
+        options: options of the container.
+        timeout_seconds: maximum time to wait for a connection and for data; None: unlimited.
+        rate: frames per second of a source without timestamps; takes precedence over arrival times.
         is_live, reconnects, end_is_loss: see `sources.Source`.
     """
 
@@ -47,14 +47,14 @@ class StreamSource:
 
     @property
     def video_id(self) -> str:
-        """Nothing better than its name."""
+        """Name of the stream in results: the name of the source."""
         return self.name
 
     def open(self) -> StreamReader:
         """Connect.
 
         Raises:
-            VideoError: it cannot be opened or has no video.
+            VideoError: the source cannot be opened or has no video.
         """
         return StreamReader(self)
 
@@ -62,11 +62,11 @@ class StreamSource:
 class StreamReader:
     """Frames of a stream, in order of presentation.
 
-    Iterating `frames` ends where the stream ends or breaks off (`failure` says why). Frames of a live source
-    that holds no times, such as a camera's MJPEG over HTTP, get the time at which they arrive.
+    Iterating `frames` ends when the stream ends or breaks off (`failure` holds the reason). Frames of a live
+    source without timestamps, such as a camera's MJPEG over HTTP, get their arrival times.
 
     Raises:
-        VideoError: it cannot be opened or has no video.
+        VideoError: the source cannot be opened or has no video.
     """
 
     def __init__(self, source: StreamSource) -> None:
@@ -79,10 +79,10 @@ class StreamReader:
             self._container.close()
             raise
         self._opened = self._arrived = time.monotonic()
-        # Threads that each take a frame would hold every frame back by their number.
+        # Frame threads would delay every frame by their number.
         self._stream.codec_context.thread_type = "SLICE"
         timing = timing_of(self._container, self._stream, source.rate)
-        # A file at the other end has a size, and comes as fast as the network lets it.
+        # A remote file has a size, and arrives as fast as the network allows.
         is_camera = source.is_live and self._container.size <= 0
         self._reads_ahead = is_camera and not timing.has_times
         arrival = (lambda: self._arrived) if is_camera else None
@@ -92,12 +92,12 @@ class StreamReader:
 
     @property
     def corrupt_frames(self) -> int:
-        """Packets and frames so far that did not decode or came with a wrong time."""
+        """Number of packets and frames so far that did not decode or had a wrong time."""
         return self._num_corrupt + self._clock.num_misplaced
 
     @property
     def assumed_rate(self) -> float | None:
-        """Frames per second that nothing states and every time so far rests on, or None."""
+        """Assumed frames per second on which all times so far depend; None if a rate is stated."""
         return self._clock.assumed_rate
 
     def close(self) -> None:
@@ -105,14 +105,14 @@ class StreamReader:
         self._container.close()
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield frames with seconds after the first of them."""
+        """Yield frames with times in seconds after the first frame."""
         return self._clock.timed(self._decoded())
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        """Decode packet by packet: a bad packet costs its pictures and is counted, not the stream."""
+        """Decode packet by packet: a bad packet is counted and loses its pictures, not the stream."""
         limit = self._source.timeout_seconds
         last = time.monotonic()
-        for packet in chain(self._arriving(), [None]):  # None gives out what the decoder holds back
+        for packet in chain(self._arriving(), [None]):  # None flushes the decoder
             try:
                 frames = self._stream.decode(packet)
             except av.error.FFmpegError:
@@ -127,7 +127,7 @@ class StreamReader:
                 return
 
     def _arriving(self) -> Iterator[Packet[VideoStream]]:
-        """Yield packets and note when they arrived."""
+        """Yield packets and record their arrival times."""
         if not self._reads_ahead:
             for packet in self._packets():
                 self._arrived = time.monotonic()
@@ -146,9 +146,9 @@ class StreamReader:
                 if is_encrypted(packet):
                     self.failure = ENCRYPTED
                     return
-                yield packet  # type: ignore[misc]  # of our stream, so of its type
+                yield packet  # type: ignore[misc]  # a packet of the video stream
         except av.error.FFmpegError as error:
-            self.failure = _told(error, self._source.timeout_seconds)
+            self.failure = _describe(error, self._source.timeout_seconds)
             if isinstance(error, av.error.InvalidDataError) and self._clock.is_new:
                 self.failure += _MP4_HINT
 
@@ -170,14 +170,14 @@ def _open_container(source: StreamSource) -> InputContainer:
             timeout=timeout,
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        # What was broken off while FFmpeg looked for the format is an error of the data to it.
+        # FFmpeg reports a timeout during format detection as invalid data.
         in_time = timeout is None or time.monotonic() - begun < timeout
         why = reason_of(error) if in_time else f"nothing came for {timeout:g} s"
         hint = _MP4_HINT if isinstance(error, av.error.InvalidDataError) and in_time else ""
         raise VideoError(f"{source.name}: cannot be opened ({why}){hint}") from error
 
 
-def _told(error: Exception, timeout_seconds: float | None) -> str:
-    if isinstance(error, av.error.ExitError):  # PyAV breaks off what takes too long
+def _describe(error: Exception, timeout_seconds: float | None) -> str:
+    if isinstance(error, av.error.ExitError):  # PyAV interrupts calls that take too long
         return f"nothing came for {timeout_seconds:g} s"
     return reason_of(error)

@@ -1,4 +1,4 @@
-"""What a container and its video stream say of time, and what has to be assumed."""
+"""Timestamps and frame rates of a container and its video stream, stated or assumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 _ASSUMED_RATE = 25.0
-"""Frames per second of what states none: FFmpeg's own assumption."""
+"""Frames per second if none is stated: FFmpeg's own assumption."""
 
 
 _NO_TIMESTAMPS = 0x80
@@ -20,16 +20,16 @@ _CLOCK_MAY_RESTART = 0x200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How the times of a stream's frames are read.
+    """Rules for reading the times of a stream's frames.
 
     Args:
-        time_base: seconds of a tick.
-        nominal_seconds: length of a frame by the stream's rate, a mean where the rate varies.
-        by_dts: take the times of decoding, which are right where frames come out evenly.
-        clock_may_restart: a step ahead of many seconds is a clock that begins anew.
-        has_times: the container's format holds times; else FFmpeg counts the frames at some rate.
-        rate: frames per second that the caller states for frames without times.
-        rate_is_stated: the caller or the coding states a rate, so that `nominal_seconds` is no assumption.
+        time_base: seconds per tick.
+        nominal_seconds: length of a frame by the stream's rate, a mean if the rate varies.
+        by_dts: use decoding times, which are right if frames are evenly spaced.
+        clock_may_restart: a step ahead of many seconds is a restart of the clock.
+        has_times: the container format holds timestamps; else FFmpeg counts the frames at some rate.
+        rate: frames per second stated by the caller for frames without timestamps.
+        rate_is_stated: the caller or the codec states a rate, so `nominal_seconds` is not an assumption.
     """
 
     time_base: Fraction
@@ -42,12 +42,12 @@ class Timing:
 
 
 def timing_of(container: InputContainer, stream: VideoStream, rate: float | None = None) -> Timing:
-    """Return how an open stream's times are read.
+    """Return the rules for reading the times of an open stream.
 
     Args:
         container: the open container.
         stream: its video stream.
-        rate: frames per second of frames without times; others do not need it.
+        rate: frames per second of frames without timestamps; ignored for others.
     """
     flags = container.format.flags
     has_times = not flags & _NO_TIMESTAMPS
@@ -58,8 +58,8 @@ def timing_of(container: InputContainer, stream: VideoStream, rate: float | None
     return Timing(
         time_base=stream.time_base or Fraction(1, av.time_base),
         nominal_seconds=nominal,
-        # AVI has no presentation times. FFmpeg derives them from the kind of picture, which is wrong with
-        # B-frames, and more so where two pictures share a packet (XviD, DivX).
+        # AVI has no presentation times. FFmpeg derives them from the picture type, which is wrong with
+        # B-frames, and more so if two pictures share a packet (XviD, DivX).
         by_dts=container.format.name == "avi",
         clock_may_restart=bool(flags & _CLOCK_MAY_RESTART),
         has_times=has_times,

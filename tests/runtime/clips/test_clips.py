@@ -187,19 +187,19 @@ def test_no_window_no_stride_is_the_same_spec() -> None:
 def test_overlapping_windows_share_pictures() -> None:
     spec = ClipSpec(interval_seconds=0.5, num_frames=4, size=1, window_seconds=2.0, stride_seconds=0.125)
     builder = ClipBuilder(spec, 4)
-    asked: list[int] = []
+    requested: list[int] = []
     held: list[int] = []
     for number in range(250):
 
         def picture(number: int = number) -> np.ndarray:
-            asked.append(number)
+            requested.append(number)
             return np.zeros((1, 1, 3), np.uint8)
 
         list(builder.push(number / 25, (number + 1) / 25, picture))
         clips = builder._filling.values()
         held.append(len({id(picture) for clip in clips for picture in clip.values()}))
     list(builder.finish())
-    assert len(asked) == len(set(asked))
+    assert len(requested) == len(set(requested))
     assert max(held) <= 2.0 * 25  # pictures of the time that open windows reach over
     assert len(builder._filling) == 0
 
@@ -215,15 +215,15 @@ def test_training_takes_the_same_frames(steps: list[int], spec: ClipSpec) -> Non
 def test_a_picture_is_made_once_and_only_if_needed() -> None:
     spec = ClipSpec(interval_seconds=0.5, num_frames=2, size=1)
     builder = ClipBuilder(spec, 1)
-    asked: list[int] = []
+    requested: list[int] = []
     for number in range(50):  # 25 fps, 4 pictures a second
 
         def picture(number: int = number) -> np.ndarray:
-            asked.append(number)
+            requested.append(number)
             return np.zeros((1, 1, 3), np.uint8)
 
         list(builder.push(number / 25, (number + 1) / 25, picture))
-    assert asked == [3, 9, 15, 21, 28, 34, 40, 46]
+    assert requested == [3, 9, 15, 21, 28, 34, 40, 46]
 
 
 def test_a_frame_of_its_moment_counts_within_a_microsecond() -> None:

@@ -35,7 +35,7 @@ def any_scores(draw: st.DrawFn) -> IntervalScores:
 @settings(max_examples=300)
 @given(any_scores(), st.integers(1, 6), st.floats(0, 5), st.booleans())
 def test_cells_are_those_of_all_intervals_at_once(
-    scores: IntervalScores, num_overlapping: int, smoothing: float, told_of_skips: bool
+    scores: IntervalScores, num_overlapping: int, smoothing: float, with_skips: bool
 ) -> None:
     """Bit by bit; what is said about the next one holds on the way."""
     spec = spec_of(num_overlapping)
@@ -43,7 +43,7 @@ def test_cells_are_those_of_all_intervals_at_once(
     assert scores.scene is not None
     for index, action, scene in zip(scores.indices.tolist(), scores.action, scores.scene, strict=True):
         coming = stream.next_index
-        came = [*stream.skip_to(index)] if told_of_skips else []
+        came = [*stream.skip_to(index)] if with_skips else []
         came += stream.push(index, action, scene, after_gap=index in scores.breaks)
         assert all(cell.index >= coming for cell in came)
         cells += came

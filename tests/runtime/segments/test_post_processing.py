@@ -1,4 +1,4 @@
-"""What follows the scores, against the written definitions told once more in plain loops."""
+"""What follows the scores, against plain loops that restate the written definitions."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def pieces_of(scores: IntervalScores) -> list[Rows]:
 
 def cells_by_hand(pieces: list[Rows], m: int) -> list[Rows]:
     """The mean of the intervals of a piece that cover a cell; the piece before has a cell that two reach."""
-    told: list[Rows] = []
+    found: list[Rows] = []
     for piece in pieces:
         cells: Rows = {}
         for cell in range(min(piece), max(piece) + m):
-            if any(cell in other for other in told):
+            if any(cell in other for other in found):
                 continue
             covering = [piece[k] for k in range(cell - m + 1, cell + 1) if k in piece]
             cells[cell] = [math.fsum(column) / len(covering) for column in zip(*covering, strict=True)]
-        told.append(cells)
-    return told
+        found.append(cells)
+    return found
 
 
 def smoothed_by_hand(pieces: list[Rows], cell: float, width: float) -> list[Rows]:
@@ -107,7 +107,7 @@ def segments_by_hand(
     return found
 
 
-def told(segments: list[Segment]) -> list[Found]:
+def rows_of(segments: list[Segment]) -> list[Found]:
     return sorted((s.label, s.start_seconds, s.end_seconds, s.score) for s in segments)
 
 
@@ -121,7 +121,7 @@ def test_off_is_the_plain_merge_bit_by_bit(scores: IntervalScores, smoothing: fl
     segments, cells = find_segments(scores, LABELS, spec, rules)
     assert cells is scores
     assert segments == merge_intervals(scores, LABELS, 0.5)
-    assert told(segments) == sorted(segments_by_hand(pieces_of(scores), LABELS, 0.5))
+    assert rows_of(segments) == sorted(segments_by_hand(pieces_of(scores), LABELS, 0.5))
 
 
 # --- cells -----------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ thresholds = st.tuples(*[st.sampled_from([0.05, 0.3, 0.5, 0.7, 1.0])] * 3)
 @given(any_scores(), thresholds)
 def test_every_label_has_its_own_runs(scores: IntervalScores, least: tuple[float, ...]) -> None:
     merged = merge_intervals(scores, OWN, 0.5, least)
-    assert told(merged) == sorted(segments_by_hand(pieces_of(scores), OWN, 0.5, least))
+    assert rows_of(merged) == sorted(segments_by_hand(pieces_of(scores), OWN, 0.5, least))
     keys = [(s.start_seconds, s.end_seconds, OWN.index(s.label)) for s in merged]
     assert keys == sorted(keys)
 
@@ -233,7 +233,7 @@ def test_one_by_one_is_the_same(scores: IntervalScores, least: tuple[float, ...]
     still_open = [each.segment for each in merger.open]
     assert [each.segment for each in merger.close()] == still_open
     assert merger.open == []
-    assert told([*given_out, *still_open]) == told(merge_intervals(scores, labels, 0.5, least))
+    assert rows_of([*given_out, *still_open]) == rows_of(merge_intervals(scores, labels, 0.5, least))
 
 
 # --- all at once -----------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_all_together(
     made = pieces_of(cells)
     assert [list(piece) for piece in made] == [list(piece) for piece in expected]
     found = segments_by_hand(made, labels, cell, least)
-    assert told(segments) == sorted(s for s in found if s[2] - s[1] >= shortest - 1e-6)
+    assert rows_of(segments) == sorted(s for s in found if s[2] - s[1] >= shortest - 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ def interval_scores(given_steps: list[tuple[int, bool, int, float]]) -> Interval
 @settings(max_examples=200)
 @given(st.lists(steps, min_size=1, max_size=30), st.sampled_from([0.5, 0.3]), st.booleans())
 def test_segments_are_those_of_all_intervals_at_once(
-    given_steps: list[tuple[int, bool, int, float]], t: float, told_of_skips: bool
+    given_steps: list[tuple[int, bool, int, float]], t: float, with_skips: bool
 ) -> None:
     scores = interval_scores(given_steps)
     merger, found = IntervalMerger(ACTIONS, ClipSpec(interval_seconds=t)), []
     for index, row in zip(scores.indices.tolist(), scores.action, strict=True):
-        if told_of_skips:
+        if with_skips:
             found += merger.skip_to(index)
         found += merger.push(index, row, after_gap=index in scores.breaks)
     found += merger.close()

@@ -28,7 +28,7 @@ finally:
 """
 
 INCOMPLETE = {"libwebm__block_ends_beyond_cluster.mkv"}
-"""Files that break off; none of those that the manifest calls `decodes fully` may be told so."""
+"""Truncated files; no file that the manifest calls `decodes fully` may be reported as incomplete."""
 
 
 class Outcome(NamedTuple):
@@ -92,8 +92,8 @@ def check(entry: dict[str, str], path: Path, outcome: Outcome) -> None:
         return
     assert entry["expected"] in ("decodes fully", "decodes partly"), name
     assert len(outcome.lines) <= 2, (name, outcome.lines)
-    told = outcome.videos[path.stem]
-    assert told["complete"] is (name not in INCOMPLETE), (name, outcome.lines)
+    found = outcome.videos[path.stem]
+    assert found["complete"] is (name not in INCOMPLETE), (name, outcome.lines)
     if entry["expected"] == "decodes fully" and entry["duration_s"]:
         # The claim may be off by the sound that goes on, or by a first frame that comes late.
-        assert told["duration"] == pytest.approx(float(entry["duration_s"]), abs=0.2), name
+        assert found["duration"] == pytest.approx(float(entry["duration_s"]), abs=0.2), name

@@ -159,7 +159,7 @@ def claiming(path: Path, *places: tuple[bytes, int], number: int = 1_000_000) ->
 
 
 @pytest.mark.parametrize(
-    ("suffix", "places", "told"),
+    ("suffix", "places", "expected"),
     [
         ("avi", [(b"avih", 8 + 16), (b"strh", 8 + 32)], "the file ends early"),
         ("mp4", [(b"stsz", 12)], None),
@@ -168,7 +168,7 @@ def claiming(path: Path, *places: tuple[bytes, int], number: int = 1_000_000) ->
     ],
 )
 def test_a_million_frames_claimed_take_no_memory(
-    tmp_path: Path, suffix: str, places: list[tuple[bytes, int]], told: str | None
+    tmp_path: Path, suffix: str, places: list[tuple[bytes, int]], expected: str | None
 ) -> None:
     codec = "mpeg4" if suffix == "avi" else "libx264"
     whole = claiming(write_video(tmp_path / f"v.{suffix}", counted(50), codec=codec), *places)
@@ -177,20 +177,20 @@ def test_a_million_frames_claimed_take_no_memory(
     )
     said, peak = done.stdout.splitlines()
     assert int(peak) < 300_000
-    if told is not None:
-        assert said == f"50 {told}"
+    if expected is not None:
+        assert said == f"50 {expected}"
 
 
 @pytest.mark.parametrize(
-    ("edge", "told"),
+    ("edge", "expected"),
     [(12_336, "pictures of 12336 x 12336 are too large to decode"), (30_000, "no frame of the video stream")],
 )
-def test_a_huge_picture_claimed_is_refused(tmp_path: Path, edge: int, told: str) -> None:
-    """Raw pictures in AVI, so that nothing but the header tells their size; FFmpeg refuses the larger one."""
+def test_a_huge_picture_claimed_is_refused(tmp_path: Path, edge: int, expected: str) -> None:
+    """Raw pictures in AVI: only the header states their size; FFmpeg refuses the larger one."""
     path = write_video(tmp_path / "v.avi", counted(3), codec="rawvideo")
     data = bytearray(path.read_bytes())
     header = data.index(b"strf") + 8  # BITMAPINFOHEADER: its size, width, height
     data[header + 4 : header + 12] = edge.to_bytes(4, "little") * 2
     path.write_bytes(data)
-    with pytest.raises(VideoError, match=rf"v\.avi: {told}"):
+    with pytest.raises(VideoError, match=rf"v\.avi: {expected}"):
         run(path, member())

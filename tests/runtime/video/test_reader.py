@@ -193,7 +193,7 @@ FRAGMENTS = {"container_options": {"movflags": "frag_keyframe+empty_moov"}}
     ],
 )
 @pytest.mark.parametrize("start_seconds", [0.0, 2.5])
-def test_a_file_that_was_cut_is_told(
+def test_a_file_that_was_cut_is_reported(
     tmp_path: Path, name: str, more: dict[str, object], start_seconds: float
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 48, 64, 3), dtype=np.uint8)
@@ -260,7 +260,7 @@ def test_a_bad_packet_costs_its_pictures_only(tmp_path: Path) -> None:
 # --- what cannot be read --------------------------------------------------------------------------
 
 
-def test_what_is_no_video_is_told_with_its_name(tmp_path: Path) -> None:
+def test_what_is_no_video_is_reported_with_its_name(tmp_path: Path) -> None:
     def refused(path: Path) -> str:
         with pytest.raises(VideoError) as caught:
             VideoReader(path)

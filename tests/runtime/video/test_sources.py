@@ -197,7 +197,7 @@ def test_every_hard_file_played_is_the_file(shared_data: Path, every_setting: bo
 
 
 def test_every_hard_file_as_a_stream_ends(shared_data: Path) -> None:
-    """Without an index and another way to tell times, but to an end or an error in one line."""
+    """Without an index or another source of times, it ends regularly or with an error of one line."""
     outcomes = {path.name: live_outcome(bytes_of(path)) for path in hard_files(shared_data)}
     assert sum(found != "no result" for found in outcomes.values()) >= 15
 

@@ -1,4 +1,4 @@
-"""The segments of a whole video from the scores of its frames."""
+"""Segments of a complete video from the scores of its frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def decode_frames(
         frames: scores of all frames.
         labels: A action labels; the background gives no segment.
         decoding: method and settings.
-        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
+        thresholds: one per label of a sigmoid head; empty for a softmax head.
 
     Raises:
         ValueError: the numbers of labels, scores and thresholds differ, or the decoding needs distances or
@@ -46,10 +46,10 @@ def decode_frames(
 def check_decoding(
     frames: FrameScores, labels: Sequence[str], decoding: Decoding, thresholds: Sequence[float] = ()
 ) -> None:
-    """Check that frames have what a decoding needs.
+    """Check that the frames have the outputs that the decoding needs.
 
     Raises:
-        ValueError: as `decode_frames`.
+        ValueError: see `decode_frames`.
     """
     if frames.action.shape[1] != len(labels):
         raise ValueError(f"{frames.action.shape[1]} action scores of frames for {len(labels)} labels")

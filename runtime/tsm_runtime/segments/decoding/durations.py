@@ -31,10 +31,10 @@ Ints = npt.NDArray[np.int64]
 _EVERY_FRAME_UP_TO = 48
 _BACKGROUND_BIASES = (2.0, -2.0)
 _BORDER_COST = 2.0
-"""Of a change of label: a stretch that gains less than twice this over its surroundings has no borders."""
+"""Cost of a label change; a stretch that gains less than twice this over its surroundings has no borders."""
 _MOST_TABLE_FRAMES = 4096
 _TAIL_DEVIATIONS = 2.5
-"""The table ends so many standard deviations above the mean of the logarithm."""
+"""End of the table in standard deviations above the mean of the logarithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class LengthTable:
     """Log probabilities of lengths in frames.
 
     Args:
-        log_mass: (D + 1, A) of a segment of d frames; 0 for labels without a prior.
-        log_survival: (D + 1, A) of d frames or more.
-        log_decay: (A,) what each frame beyond D adds, 0 or less.
+        log_mass: (D + 1, A), for a length of d frames; 0 for labels without a prior.
+        log_survival: (D + 1, A), for a length of d frames or more.
+        log_decay: (A,), added by each frame beyond D, 0 or less.
     """
 
     log_mass: Floats
@@ -55,10 +55,10 @@ class LengthTable:
 def length_table(
     priors: Sequence[LengthPrior], labels: Sequence[str], step_seconds: float, weight: float = 1.0
 ) -> LengthTable:
-    """Return the table of labels A; those without a prior have no preference.
+    """Return the length table of all labels; labels without a prior have no preferred length.
 
     Args:
-        priors: of some of the labels.
+        priors: priors of some or all labels.
         labels: A action labels, in the order of the scores.
         step_seconds: length of a frame.
         weight: factor of the log probabilities.
@@ -113,7 +113,7 @@ def best_segments(
 
     Args:
         log_scores: (F, A).
-        table: of the lengths.
+        table: log probabilities of the lengths.
         switch_cost: cost of a change of label, 0 or more.
         borders: frames at which segments may begin and end, from 0 to F.
     """
@@ -139,7 +139,7 @@ def _forward(total: Floats, table: LengthTable, switch_cost: float, borders: Int
     """
     num_borders, num_labels = total.shape
     bound = len(table.log_mass) - 1
-    firsts = np.searchsorted(borders, borders - bound)  # the earliest begin within the bound of the table
+    firsts = np.searchsorted(borders, borders - bound)  # earliest start within the bound of the table
     entry = np.full((num_borders, num_labels), -np.inf)  # best score before a segment, less the sum before
     entry[0] = 0.0
     begun = np.zeros((num_borders, num_labels), np.int64)
@@ -148,7 +148,7 @@ def _forward(total: Floats, table: LengthTable, switch_cost: float, borders: Int
     columns, num_moved, nothing = np.arange(num_labels), 1, np.full(num_labels, -np.inf)
     for stop in range(1, num_borders):
         first = int(firsts[stop])
-        for border in range(num_moved, first):  # too far away for the table: only the best one counts
+        for border in range(num_moved, first):  # beyond the table: only the best start matters
             value = entry[border] - table.log_decay * borders[border]
             far, far_begin = np.where(value > far, value, far), np.where(value > far, border, far_begin)
         num_moved = max(num_moved, first)

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 _VOTING_IOU = 0.75
 _LEAST_CENTRENESS = 0.05
 _MOST_AT_ONCE = 1024
-"""Proposals of a chain that are compared with one another; a longer chain is halved."""
+"""Largest number of proposals compared with one another; a longer chain is halved."""
 
 
 def frame_proposals(

@@ -1,4 +1,4 @@
-"""Bounds of segments from the distances that the frames near them predict."""
+"""Refinement of segment bounds by the distances that nearby frames predict."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tsm_runtime.segments.decoding.settings import Decoding
 Rows = npt.NDArray[np.float32]
 
 _REACH_WIDTHS = 4.0
-"""Frames further from a bound than so many widths have less than 2 % of the weight, and are left out."""
+"""Reach in widths; frames further from a bound have less than 2 % of the weight and are ignored."""
 
 
 def reach_frames(refine_seconds: float, step_seconds: float) -> int:
-    """Return how many frames inside of a bound take part in its refinement."""
+    """Return the number of frames inside of a bound that contribute to its refinement."""
     return max(1, round(_REACH_WIDTHS * refine_seconds / step_seconds))
 
 
@@ -27,19 +27,19 @@ def run_bounds(
     step_seconds: float,
     decoding: Decoding,
 ) -> tuple[float, float]:
-    """Return start and end in seconds of a run of frames, refined if the decoding says so.
+    """Return start and end in seconds of a run of frames, refined if the decoding enables it.
 
     A frame in the middle m predicts the start m - d0 and the end m + d1. A bound b on the grid moves to the
     mean of the predictions of the frames from one before the run to one after it, weighted by
     score * exp(-|m - b| / refine_seconds), and by `refine_limit_seconds` at most.
 
     Args:
-        run: first frame, and the one after the last, counted from the begin of the video.
+        run: first and stop frame, counted from the start of the video.
         scores: (F,) score of the label in the frames from `first` on.
         distances: (F, 2) in seconds of the same frames; None: no refinement.
         first: number of the first of these frames.
         step_seconds: length of a frame.
-        decoding: its settings of the refinement.
+        decoding: settings of the refinement.
     """
     bounds = run[0] * step_seconds, run[1] * step_seconds
     width, limit = decoding.refine_seconds, decoding.refine_limit_seconds

@@ -1,4 +1,4 @@
-"""Which labels each frame has, and the runs of frames with one label."""
+"""Labels of each frame, and runs of frames with one label."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FrameLabeller:
         labels: A action labels; with `BACKGROUND` among them each frame has one label at most.
         step_seconds: length of a frame.
         decoding: the method and its settings; `proposals` labels frames as `merge`.
-        thresholds: of a sigmoid head, one for each label; empty: a softmax head.
+        thresholds: one per label of a sigmoid head; empty for a softmax head.
     """
 
     labels: tuple[str, ...]
@@ -59,11 +59,11 @@ class FrameLabeller:
 
     @property
     def background(self) -> int | None:
-        """Column of the background; None: there is none."""
+        """Column of the background, or None."""
         return self.labels.index(BACKGROUND) if BACKGROUND in self.labels else None
 
     def _independent(self, action: Rows, actionness: Rows | None) -> Mask:
-        """Label by label, as a sigmoid head scores them: on or off, where off is what the threshold says."""
+        """Decode each label of a sigmoid head independently: present or, as its threshold decides, absent."""
         limits = np.array(self.thresholds, np.float32)
         if self.decoding.method in ("merge", "proposals"):
             return action >= limits

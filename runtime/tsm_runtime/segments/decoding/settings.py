@@ -1,4 +1,4 @@
-"""The settings of decoding, as bundles and configurations hold them."""
+"""Settings of decoding in bundles and configurations."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class Decoding:
     Args:
         method: see `DecodingMethod`.
         smoothing_seconds: width of a centred moving average of the frame scores; 0: none.
-        switch_cost: of viterbi and durations: cost of each change of label, in nats.
-        lengths: of durations: prior of each action label; labels without one have no preference.
-        length_weight: of durations: factor of the log prior.
+        switch_cost: for viterbi and durations: cost of each change of label, in nats.
+        lengths: for durations: prior of each action label; labels without one have no preference.
+        length_weight: for durations: factor of the log prior.
         actionness_weight: how much log(actionness) adds to the log scores of actions, and log(1 - actionness)
             to the background; 0: not at all.
         refine_seconds: width of the weights with which the predicted distances of frames near a bound move
             it; 0: bounds stay on the grid of frames.
-        refine_limit_seconds: how far a bound moves at most.
+        refine_limit_seconds: maximum shift of a bound.
         score: see `SegmentScore`.
-        suppression_sigma: of proposals: width of the Gaussian soft-NMS.
-        min_proposal: of proposals: frames with a lower score propose nothing.
+        suppression_sigma: for proposals: width of the Gaussian of soft-NMS.
+        min_proposal: for proposals: frames with a lower score propose nothing.
 
     Raises:
         ValueError: a value is out of range.

@@ -83,7 +83,7 @@ def _backward(states: Floats, switch_cost: float) -> npt.NDArray[np.int64]:
     """Follow the best predecessors from the last frame, a run of one label at a time."""
     num_frames = len(states)
     top = states.argmax(axis=1)
-    switched = states[:-1] < -switch_cost  # into frame f + 1 of a label the best way comes from the top
+    switched = states[:-1] < -switch_cost  # the best path to frame f + 1 comes from the best label
     begins = np.zeros(states.shape, np.int32)
     begins[1:] = np.where(switched, np.arange(1, num_frames, dtype=np.int32)[:, None], 0)
     np.maximum.accumulate(begins, axis=0, out=begins)
