@@ -78,7 +78,7 @@ class Row:
         """Return the row for JSON, in percent; `difference`: 95 % interval of mAP above the first row."""
         setting, found = self.judged.setting, self.judged.evaluation
         scores = zip(found.tiou_thresholds, found.map_per_tiou, strict=True)
-        told = {
+        row = {
             "source": self.source,
             "way": self.way,
             "stride": round(setting.spec.stride_seconds, 6),
@@ -94,8 +94,8 @@ class Row:
             drawn = bootstrap_difference(
                 self.judged.matching, first.judged.matching, replicates=REPLICATES
             ).average
-            told["difference"] = [percent(drawn.low), percent(drawn.high)]
-        return told
+            row["difference"] = [percent(drawn.low), percent(drawn.high)]
+        return row
 
 
 def percent(share: float) -> float:
@@ -243,7 +243,7 @@ def traits_of(truth: Truth) -> list[Trait]:
 
 
 def overlap_name(segment: Segment, segments: Sequence[Segment]) -> str:
-    """Tell how much of an instance the union of other labels' instances covers."""
+    """Return how much of an instance the union of other labels' instances covers."""
     start, end = segment.start_seconds, segment.end_seconds
     others = [replace(other, label="") for other in segments if other.label != segment.label]
     covered = interval_coverage(others, start, end).get("", 0.0)

@@ -1,7 +1,7 @@
 """Whether NVIDIA's own parser and builder take the graph of every backbone in every precision.
 
 Exports each network (random weights) in FP32, FP16 and symmetric INT8, and builds a plan of each, and of
-preprocess.onnx, with TensorRT for RTX, which needs no GPU. A row tells what the parser said, how many layers
+preprocess.onnx, with TensorRT for RTX, which needs no GPU. A row holds the parser messages, how many layers
 it made of the graph, how many outputs of the finished engine's layers have which data type (`evidence`: where
 that is read), and what the build took. Ends with an error where a graph is refused, or a plan does not
 compute in its precision: the runtime checks that after every build. Nothing is run, and the time of a build

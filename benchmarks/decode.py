@@ -1,4 +1,4 @@
-"""What decoding costs: threads by frame, by slice or none, how many, and leaving out what nobody refers to.
+"""Cost of decoding: threads by frame, by slice or none, their number, and leaving out unreferenced pictures.
 
     python benchmarks/decode.py VIDEO [VIDEO...] [--runs 5] [--size 256] [--interval 0.5]
 
@@ -6,7 +6,7 @@ For each video and way of decoding a row with the wall and the processor seconds
 of the whole file, sampled frames converted as for a model of that size. Read `cpu`: where the model runs on
 the same cores it is what decoding takes from it, and wall time hides behind the model; where the model runs
 elsewhere, read `wall`. `nonref` lets the decoder leave out pictures that no other refers to: `same_frames`
-tells whether the frames that a model gets are still the same ones. The last line is one JSON object.
+shows whether a model still gets the same frames. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def read(video: Path, spec: ClipSpec, way: str) -> None:
 
 
 def digest(video: Path, spec: ClipSpec, way: str) -> str:
-    """Return what tells whether two ways give the same clips."""
+    """Return a hash of the clips, by which two ways are compared."""
     found = hashlib.sha256()
     with opened(video, way) as reader:
         for batch in ClipStream(reader, spec):

@@ -1,8 +1,8 @@
-"""A temporal head on a backbone that was not trained for the task: how far do ImageNet's features go?
+"""Accuracy of a temporal head on a backbone that was trained on ImageNet only.
 
 Takes a configuration's backbone with its pretrained weights as it is, trains the head of the `[head]` section
-on its features, and tells mAP of the validation videos: cross-validated, since they choose the decoding. The
-run folder (best.safetensors, head.safetensors) is exported and run as any other.
+on its features, and reports the mAP of validation videos: cross-validated, since they choose the decoding.
+The run folder (best.safetensors, head.safetensors) is exported and run as any other.
 
     python benchmarks/frozen_features.py benchmarks/configs/ut_interaction_frozen.toml
 """

@@ -2,7 +2,7 @@
 
 The members are made, not trained: the true instances of 20 videos (360+x, or --truth), each member
 disturbing them in its own way with its own seed: bounds jitter and lie on a grid of t seconds, some instances
-are missed, some get another label, background is invented, and scores tell right from wrong only roughly.
+are missed, some get another label, background is invented, and scores separate right from wrong only roughly.
 Their errors are independent, which those of real members never quite are: read the table as what fusion can
 gain at best. `fitted` is cross-validated over videos, with a 95 % interval (paired bootstrap) against the
 best member and equal weights.

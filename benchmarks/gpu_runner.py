@@ -96,7 +96,7 @@ def times(call: Callable[[], object], rounds: int) -> list[float]:
 
 
 def times_in_flight(backend: TensorrtBackend, frames: npt.NDArray[np.uint8], rounds: int) -> list[float]:
-    """Return the milliseconds from result to result, the next batch submitted before each is asked for."""
+    """Return the milliseconds from result to result, the next batch submitted before each is fetched."""
     found = []
     pending = backend.submit(frames)
     last = time.perf_counter()

@@ -4,7 +4,7 @@ Combinations take turns (round by round, in a random order), so that what else t
 them; noise goes in, whose content does not change the time. `in_flight` batches are on their way at a time,
 as in the pipeline. Read `clips_per_second` and `times_as_fast`: the median over rounds of the first
 combination's time per clip by this one's in the same round. A combination that the bundle or this machine
-does not have is told and left out. The last line is one JSON object.
+does not have is reported and left out. The last line is one JSON object.
 
     python benchmarks/inference.py --model BUNDLE --backend onnxruntime openvino --precision fp32 bf16 int8
 """
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def open_members(bundle: Bundle, options: argparse.Namespace) -> dict[tuple[str, str], Member]:
-    """Open the bundle with each backend and precision, and tell what is not to be had here."""
+    """Open the bundle with each backend and precision, and report those that are not available."""
     members = {}
     for backend, precision in itertools.product(options.backend, options.precision):
         try:

@@ -89,7 +89,7 @@ def one_backbone(name: str, trained: Checkpoint, options: argparse.Namespace) ->
         "int8_ms": round(1000 * statistics.median(times["int8"]), 2),
         "fp32_mb": round(len(plain) / 1e6, 2),
         "int8_mb": round(len(quantized.data) / 1e6, 2),
-        **told(quantized),
+        **described(quantized),
     }
     print(row, flush=True)
     return row
@@ -122,15 +122,15 @@ def measure_accuracy(trained: Checkpoint) -> dict[str, Any]:
             name: {
                 **msgspec.to_builtins(report),
                 "moved_probability": mean_differences(results["fp32"], results[name]),
-                **(told(quantized[name]) if name in quantized else {}),
+                **(described(quantized[name]) if name in quantized else {}),
             }
             for name, report in reports.items()
         },
     }
 
 
-def told(quantized: QuantizedModel) -> dict[str, Any]:
-    """Return what a quantised model tells of itself."""
+def described(quantized: QuantizedModel) -> dict[str, Any]:
+    """Return the figures of a quantised model for JSON."""
     return {
         "left_out": quantized.left_out,
         "range_rule": quantized.range_rule,

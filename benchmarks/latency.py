@@ -1,14 +1,14 @@
-"""How long after its end a segment of a live stream is known, and how long the machine took for it.
+"""Latency of segments of a live stream after their end, and the share of the machine in it.
 
 A video is played at its own pace, as a camera gives it, through all of `tsm-live`. `behind_ms` is how
-long after the end of an interval its label was told, as that of an open segment: this holds the wait for the
-frame that begins the next interval, the decoding, and the model. `delay_ms` is the machine's part alone: from
+long after the end of an interval its label was reported, as an open segment. This includes the wait for
+the frame that begins the next interval, the decoding, and the model. `delay_ms` is the machine's part: from
 the arrival of that frame to the line. `segment_behind_ms` is for segments that are over, counted from their
 own end: the interval that ends one has to be over itself, so it lies one interval higher. Percentiles are
 over all lines of the run; `cpu` is processor time by wall time. The last line is one JSON object.
 
-Overlapping intervals, a window and smoothing make labels wait for what they have to see first, which is
-told as `settings_wait_ms` and is a part of `behind_ms`: of a label for each stride then, not each interval.
+Overlapping intervals, a window and smoothing make labels wait for what they have to see first. This wait is
+reported as `settings_wait_ms` and is a part of `behind_ms`, which then counts a label for each stride.
 
     python benchmarks/latency.py VIDEO --model BUNDLE --seconds 60
 """
@@ -82,7 +82,7 @@ def measure(options: argparse.Namespace, model: Any) -> dict[str, Any]:
         end = event if isinstance(event, End) else end
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if end is None or not behind["behind_ms"]:
-        raise SystemExit("nothing was found in the video: no latency to tell")
+        raise SystemExit("nothing was found in the video: no latency to report")
     return {
         **{name: percentiles(values) for name, values in behind.items()},
         "lines": sum(map(len, behind.values())) // 2,

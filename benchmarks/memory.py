@@ -62,8 +62,8 @@ def main() -> None:
             rows.append({"seconds": seconds, "peak_mib": round(peak / 1024, 1), "wall": round(wall, 2)})
             print(rows[-1], flush=True)
             if not first:
-                asked = [str(video), "--model", str(bundle), "--end", str(t), *options.flags]
-                first = [run(asked)[0] for _ in range(options.runs)]
+                arguments = [str(video), "--model", str(bundle), "--end", str(t), *options.flags]
+                first = [run(arguments)[0] for _ in range(options.runs)]
     peaks = [row["peak_mib"] for row in rows]
     store(
         options.name,

@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def random_checkpoint(backbone: str, clip: ClipConfig) -> Checkpoint:
-    """Return a checkpoint that nobody trained."""
+    """Return an untrained checkpoint."""
     model = ModelConfig(backbone=backbone, shift_direction="past")
     data = DataConfig(annotations="none", videos="none")
     config = Config(name="random", data=data, model=model, clip=clip)

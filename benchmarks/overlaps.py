@@ -8,7 +8,7 @@ Members that are in --runs already are not trained again, and one that was broke
 How to read it: `map` is over tIoU 0.5, 0.75, 0.95. `found` is the share of the instances that are found at
 tIoU 0.5 (at a normalised precision above 0.05), by length and by how much of an instance other actions cover.
 Rows named `perfect` have no network: each interval gets the very labels that training would give it. They
-tell how far t, the head and the merge can reach; the distance to them is the network's.
+show how far t, the head and the merge can reach; the distance to them is the network's.
 
     make demo-model    # 40 minutes of one core: the members go on from it
     python -m tsm_train.synthetic overlaps --figures 2 --short 0.4 --seconds 20 --size 144x144 --seed 3 \
@@ -51,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--config", type=Path, default=CONFIG, help="an ablation's TOML file")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="gets a folder for the ablation")
-    parser.add_argument("--only", nargs="+", help="names of members to train and tell of")
+    parser.add_argument("--only", nargs="+", help="names of members to train and report")
     parser.add_argument("--smoothing", type=float, nargs="+", default=SMOOTHING, help="seconds")
     parser.add_argument("--min-duration", type=float, nargs="+", default=MIN_DURATION, help="seconds")
     parser.add_argument("--strides", type=int, nargs="+", default=STRIDES, help="parts of the interval")
@@ -76,15 +76,15 @@ def main() -> None:
     validation, test = (footage.videos(subset) for subset in footage.subsets)
     grid = Grid(options.strides, options.smoothing, options.min_duration)
     rows = [row for source in sources for row in rows_of(source, validation, test, grid)]
-    told = [row.described(truth_of(test), rows[0]) for row in rows]
-    print(as_markdown(told))
+    lines = [row.described(truth_of(test), rows[0]) for row in rows]
+    print(as_markdown(lines))
     store(
         options.name,
         {
             "config": options.config.name,
             "data": described(footage),
             "training_minutes": {member.name: round(member.seconds / 60, 1) for member in members},
-            "rows": told,
+            "rows": lines,
         },
     )
 
@@ -119,12 +119,12 @@ def perfect(head: Head, interval_seconds: float, footage: Footage, strides: Sequ
 
 def described(footage: Footage) -> dict[str, Any]:
     """Return the size of each subset, and how many intervals hold two actions or more, by t."""
-    told = {}
+    sizes = {}
     for subset in (footage.finest.config.training_subset, *footage.subsets):
         videos = footage.videos(subset)
         traits = traits_of(truth_of(videos))
         counts = {trait.name: list(trait.values.values()) for trait in traits}
-        told[subset] = {
+        sizes[subset] = {
             "videos": len(videos),
             "seconds": round(sum(video.duration_seconds or 0.0 for video in videos), 2),
             "instances": {
@@ -133,7 +133,7 @@ def described(footage: Footage) -> dict[str, Any]:
             },
             "intervals": {f"{t:g}": intervals_of(footage, subset, t) for t in sorted(footage.by_interval)},
         }
-    return told
+    return sizes
 
 
 def intervals_of(footage: Footage, subset: str, t: float) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What follows the scores, tried on annotated videos: window, stride, smoothing and shortest duration.
 
 Each video is decoded and scored once for all windows and strides (the scores are kept in --store), then every
-setting of the grid is judged at tIoU 0.5, 0.75 and 0.95. The table tells the plain merge of the paper, the
+setting of the grid is judged at tIoU 0.5, 0.75 and 0.95. The table holds the plain merge of the paper, the
 best of each option alone, and the best of the grid, with the 95 % interval of the difference from plain
 over resampled videos. The best of many settings on a few videos is in part luck: `chosen without` gives each
 video the setting that the other videos choose, which is what a choice is worth on a new video.
@@ -101,11 +101,11 @@ class Row:
 
     def described(self) -> dict[str, Any]:
         """Return the line for JSON: mAP and the interval of its difference from plain, in percent."""
-        told: dict[str, Any] = {"name": self.name, **self.setting, **percents(self.matching)}
+        line: dict[str, Any] = {"name": self.name, **self.setting, **percents(self.matching)}
         if self.matching is not self.plain:
             drawn = bootstrap_difference(self.matching, self.plain, replicates=2000)
-            told["difference"] = [round(100 * x, 1) for x in (drawn.average.low, drawn.average.high)]
-        return told
+            line["difference"] = [round(100 * x, 1) for x in (drawn.average.low, drawn.average.high)]
+        return line
 
 
 def table(judged: Sequence[Judged], truth: dict[str, Any], base: ClipSpec) -> list[Row]:
@@ -128,7 +128,7 @@ def table(judged: Sequence[Judged], truth: dict[str, Any], base: ClipSpec) -> li
 
 
 def used(setting: Setting, base: ClipSpec) -> tuple[bool, ...]:
-    """Tell which options a setting has on: smoothing, shortest duration, stride, window."""
+    """Return which options a setting has on: smoothing, shortest duration, stride, window."""
     spec, rules = setting.spec, setting.rules
     return (
         rules.smoothing_seconds > 0,
@@ -151,8 +151,8 @@ def described(setting: Setting) -> dict[str, float]:
 def percents(matching: Matching) -> dict[str, float]:
     """Return mAP at each threshold and their mean."""
     found = score_matching(matching, {})
-    told = {f"map_{t:g}": 100 * v for t, v in zip(found.tiou_thresholds, found.map_per_tiou, strict=True)}
-    return {name: round(value, 1) for name, value in {**told, "map": 100 * found.average_map}.items()}
+    line = {f"map_{t:g}": 100 * v for t, v in zip(found.tiou_thresholds, found.map_per_tiou, strict=True)}
+    return {name: round(value, 1) for name, value in {**line, "map": 100 * found.average_map}.items()}
 
 
 def as_line(judged: Judged) -> str:
@@ -166,10 +166,10 @@ def as_markdown(rows: Sequence[Row]) -> str:
     lines = ["| | window | stride | smoothing | shortest | 0.5 | 0.75 | 0.95 | mean | difference |"]
     lines.append("|---" * 10 + "|")
     for row in rows:
-        told = row.described()
-        seconds = [f"{told[key]:g}" if key in told else "" for key in described_keys()]
-        numbers = [f"{told[key]:.1f}" for key in ("map_0.5", "map_0.75", "map_0.95", "map")]
-        span = "{:+.1f} to {:+.1f}".format(*told["difference"]) if "difference" in told else ""
+        line = row.described()
+        seconds = [f"{line[key]:g}" if key in line else "" for key in described_keys()]
+        numbers = [f"{line[key]:.1f}" for key in ("map_0.5", "map_0.75", "map_0.95", "map")]
+        span = "{:+.1f} to {:+.1f}".format(*line["difference"]) if "difference" in line else ""
         lines.append("| " + " | ".join([row.name, *seconds, *numbers, span]) + " |")
     return "\n".join(lines)
 

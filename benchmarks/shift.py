@@ -90,7 +90,7 @@ def one_run(runs: Path, shift: bool, seed: int, overrides: list[str]) -> dict[st
 
 
 def training_seconds(run: Path) -> float:
-    """Wall time of a run, its validation included, as its metrics tell."""
+    """Return the wall seconds of a run, validation included, from its metrics."""
     with (run / "metrics.csv").open() as file:
         return float([row["seconds"] for row in csv.DictReader(file)][-1])
 

@@ -240,7 +240,7 @@ def computes_floats(trt: Any, layer: Any) -> bool:
 
 
 def session(data: bytes, provider: str, threads: int) -> Any:
-    """Open a graph, in half precision on a GPU, and make sure that the asked provider is used."""
+    """Open a graph, in half precision on a GPU, and check that the requested provider is used."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     opened = ort.InferenceSession(
@@ -284,7 +284,7 @@ def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure the asked networks, store the table."""
+    """Measure the requested networks and store the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

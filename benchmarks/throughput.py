@@ -5,7 +5,7 @@
     python benchmarks/throughput.py VIDEO VIDEO... --model BUNDLE --jobs 1 2 several videos at once
     ... --backend onnxruntime openvino --precision fp32 bf16 int8 --batch 1 2 4   a row for each combination
 
-Everything is done --runs times after a warm-up, models loaded, stages in turns; a row tells the median, the
+Everything is done --runs times after a warm-up, models loaded, stages in turns; a row holds the median, the
 10th and 90th percentile of the wall seconds and the median of the processor seconds (all threads), for each
 stage alone: `decode` reads every frame, `clips` also converts the sampled ones, `model` scores clips that are
 in memory, and `whole` is the pipeline. Read
@@ -15,7 +15,7 @@ in memory, and `whole` is the pipeline. Read
 - `against_separate`, of several models: `whole` over `clips` + the sum of the models' wall seconds, each
   alone; an ensemble is to cost 1.05 times that at most.
 Both ratios are quartiles over rounds, of times from the same round. A combination that a bundle or this
-machine does not have is told and left out. The last line is one JSON object.
+machine does not have is reported and left out. The last line is one JSON object.
 """
 
 from __future__ import annotations

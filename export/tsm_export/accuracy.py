@@ -1,4 +1,4 @@
-"""What other precisions cost: mAP, scene top-1 and agreement with fp32 on annotated videos."""
+"""Accuracy of other precisions: mAP, scene top-1 and agreement with fp32 on annotated videos."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tsm_train.training.validation import score_results
 _log = logging.getLogger("tsm_runtime")
 
 Results = Mapping[str, Mapping[str, Result]]
-"""What each model found, by model and video id."""
+"""Results by model and video id."""
 
 
 class OnnxBackend(BlockingBackend):
-    """An ONNX file that is not in a bundle yet, behind the runtime's backend protocol.
+    """An ONNX file outside a bundle as a backend of the runtime.
 
     Args:
         data: the file.
@@ -56,7 +56,7 @@ def run_models(
 ) -> Results:
     """Run models on videos through the runtime's pipeline; each video is decoded once for all of them.
 
-    A video that cannot be read is told, and counts as one where nothing is found.
+    A video that cannot be read is logged, and counts as one without segments.
     """
     members = [
         Member(

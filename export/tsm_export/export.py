@@ -30,7 +30,7 @@ class Exported:
 
     Args:
         manifest: of the bundle.
-        problems: why plans that were asked for are not in it, an error for each.
+        problems: an error for each requested plan that is not in it.
         warnings: one line each.
     """
 
@@ -57,7 +57,7 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
     """Write a bundle; an existing one is replaced once the new one is complete.
 
     A plan that cannot be built or stored does not cost the ONNX files: the bundle is written without it, and
-    what was wrong is told.
+    its error is returned.
 
     Args:
         checkpoint_path: what to export.
@@ -66,7 +66,7 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
 
     Raises:
         UsageError: no such checkpoint, or `bundle` is a folder that holds something else.
-        CheckError: an exported graph does not say what the checkpoint says.
+        CheckError: the scores of an exported graph differ from those of the checkpoint.
         RunError: the bundle cannot be written.
     """
     request = request or ExportRequest()
@@ -105,8 +105,8 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
 
 
 def _store(folder: Path, plan: NewPlan) -> RunError | None:
-    """Write a plan; one for which there is no room is left out whole."""
-    assert plan.built is not None  # no problem was told
+    """Write a plan; one that does not fit on the disk is removed."""
+    assert plan.built is not None  # otherwise it has a problem
     try:
         (folder / plan.name).write_bytes(plan.built.plan)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which videos of the user's data an export looks at: some to calibrate, others to validate."""
+"""Videos of the user's data for calibration and for validation."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tsm_train.training.checkpoint import Checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadOfBundle:
-    """What a bundle holds of a temporal head.
+    """The files of a temporal head in a bundle, and their description.
 
     Args:
         files: bytes and manifest entry of each file.
@@ -38,7 +38,7 @@ class HeadOfBundle:
 
 
 def find_head(checkpoint: Checkpoint, path: Path, request: ExportRequest) -> HeadCheckpoint | None:
-    """Return the temporal head that lies beside a checkpoint; None: there is none, or it is not wanted.
+    """Return the temporal head that lies beside a checkpoint; None if there is none or it is not requested.
 
     Raises:
         UsageError: it is damaged, or was trained on the features of another backbone; or the head needs
@@ -72,7 +72,7 @@ def head_files(head: HeadCheckpoint, request: ExportRequest, backbone_sha256: st
     if request.half_weights:
         fp32, tolerance = halve_weights(plain), HALF_WEIGHTS_TOLERANCE
     files: OnnxFiles = {"head.fp32.onnx": _checked(head, fp32, "fp32", tolerance)}
-    if "fp16" in request.engines:
+    if "fp16" in request.precisions:
         half = halve_head(plain)
         files["head.fp16.onnx"] = _checked(head, half, "fp16", TOLERANCES["fp16"].max_abs_error)
     info = TemporalHeadInfo(

@@ -1,4 +1,4 @@
-"""The ONNX files of a bundle: one graph of the checkpoint, and what becomes of it in each precision."""
+"""The ONNX files of a bundle: the graph of the checkpoint in each precision."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ Precision = Literal["fp32", "fp16", "int8", "int8-trt"]
 
 _NOISE_SEED = 0
 
-
 INT8_TOLERANCE = 0.6
 """Largest difference of a probability on real clips. Near a decision eight bits move it by 0.1 to 0.3 in good
-models too (seen: 0.31); what INT8 costs is told by `--validate`."""
+models too (largest seen: 0.31); `--validate` measures the effect on mAP."""
 
 
 def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: bool = False) -> OnnxFiles:
@@ -54,11 +53,11 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
 
     Args:
         checkpoint: what to export.
-        request: what was asked.
+        request: precisions, calibration and validation data, opset.
         for_plans: plans are built of them: then int8 also comes in the symmetric form that TensorRT takes.
 
     Raises:
-        CheckError: a graph does not say what the checkpoint says.
+        CheckError: the scores of a graph differ from those of the checkpoint.
         UsageError: the checkpoint's weights do not fit its configuration, or videos are missing.
     """
     calibration = _calibration_videos(checkpoint, request)
@@ -70,7 +69,7 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
         fp32, tolerance = halve_weights(fp32), HALF_WEIGHTS_TOLERANCE
     finished = _Finisher(checkpoint, frame_outputs=request.frame_outputs)
     files: OnnxFiles = {"model.fp32.onnx": finished(fp32, "fp32", noise, tolerance)}
-    if "fp16" in request.engines:
+    if "fp16" in request.precisions:
         tolerance = TOLERANCES["fp16"].max_abs_error
         files["model.fp16.onnx"] = finished(to_half(plain), "fp16", noise, tolerance)
     if calibration:
@@ -98,8 +97,10 @@ def _runs_online(checkpoint: Checkpoint) -> bool:
 
 
 def _calibration_videos(checkpoint: Checkpoint, request: ExportRequest) -> list[Path]:
-    """Return the videos for int8 before anything is computed, so that missing ones are told at once."""
-    return calibration_videos(checkpoint.config.data, request.calibrate) if "int8" in request.engines else []
+    """Return the videos for int8 before anything is computed, so that missing ones are reported first."""
+    return (
+        calibration_videos(checkpoint.config.data, request.calibrate) if "int8" in request.precisions else []
+    )
 
 
 def _validation(checkpoint: Checkpoint, request: ExportRequest) -> Validation | None:
@@ -156,7 +157,7 @@ def _report(quantised: QuantizedModel) -> QuantizationReport:
 
 
 def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validation) -> OnnxFiles:
-    """Tell of each file what it scores beside fp32, which comes first."""
+    """Add to the entry of each file its accuracy in comparison with fp32, the first file."""
     backends = {name: OnnxBackend(data) for name, (data, _) in files.items()}
     spec, rules = checkpoint.config.clip_spec, checkpoint.segment_rules
     reports = accuracy_reports(backends, checkpoint.labels, spec, validation, rules)
@@ -167,7 +168,7 @@ def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validat
 
 
 def noise_clips(checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
-    """Seeded clips that are no two alike and not flat: noise over a random plain colour per frame."""
+    """Return seeded clips, all different and none flat: noise over a random plain colour per frame."""
     clip = checkpoint.config.clip
     rng = np.random.default_rng(_NOISE_SEED)
     shape = (sum(PARITY_BATCH_SIZES), clip.num_frames, clip.size, clip.size, 3)

@@ -1,4 +1,4 @@
-"""Plans of a bundle's ONNX files: which libraries are asked, and what each built."""
+"""TensorRT plans of a bundle's ONNX files: the libraries that build them, and the results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tsm_export.onnx_models import OnnxFiles
-from tsm_export.request import Engine, ExportRequest
+from tsm_export.request import ExportRequest, Precision
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions, for_pictures
@@ -23,7 +23,7 @@ _SUFFIXES: Mapping[Library, str] = {"tensorrt": ".plan", "tensorrt_rtx": ".rtx.p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPlan:
-    """A plan that was built, or why it was not."""
+    """A plan that was built, or the error that prevented it."""
 
     name: str
     built: BuiltPlan | None = None
@@ -32,7 +32,7 @@ class NewPlan:
 
 
 def plan_libraries(request: ExportRequest) -> list[Library]:
-    """Return the libraries that build plans: those asked for, else TensorRT where it and a GPU are there."""
+    """Return the libraries that build plans: the requested ones, else TensorRT if it finds a GPU."""
     if request.targets:
         return [_LIBRARIES[target] for target in request.targets if target in _LIBRARIES]
     try:
@@ -44,19 +44,19 @@ def plan_libraries(request: ExportRequest) -> list[Library]:
 
 
 def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library]) -> Iterator[NewPlan]:
-    """Build a plan of each asked precision with each library, and one of `preprocess.onnx`.
+    """Build a plan of each requested precision with each library, and one of `preprocess.onnx`.
 
-    What one library refuses does not stop the others: the problem is told with the plan's name.
+    A plan that fails does not stop the others: its error is returned with its name.
 
     Args:
         models: bytes and entry of each ONNX file of the bundle, by file name.
-        request: what was asked.
+        request: precisions and build options.
         libraries: see `plan_libraries`.
     """
     for library in libraries:
-        for engine in dict.fromkeys(request.engines):
-            onnx, _ = models[f"model.{'int8-trt' if engine == 'int8' else engine}.onnx"]
-            yield _plan(f"model.{engine}{_SUFFIXES[library]}", engine, onnx, library, request.build)
+        for precision in dict.fromkeys(request.precisions):
+            onnx, _ = models[f"model.{'int8-trt' if precision == 'int8' else precision}.onnx"]
+            yield _plan(f"model.{precision}{_SUFFIXES[library]}", precision, onnx, library, request.build)
         pictures, _ = models[PREPROCESS_MODEL]
         options = for_pictures(request.build)
         yield _plan(PREPROCESS_PLANS[library], "fp32", pictures, library, options, kind="preprocess")
@@ -64,7 +64,7 @@ def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library
 
 def _plan(
     name: str,
-    precision: Engine,
+    precision: Precision,
     onnx: bytes,
     library: Library,
     options: BuildOptions,

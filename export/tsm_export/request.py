@@ -1,4 +1,4 @@
-"""What an export is asked to write."""
+"""The request of an export: precisions, targets, calibration and validation data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal, TypeVar, get_args
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.errors import UsageError
 
-Engine = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
 DEFAULT_OPSET = 20
-"""What onnxruntime from 1.17 and TensorRT from 10.0 read."""
+"""The opset that onnxruntime 1.17, TensorRT 10.0 and later versions read."""
 
 _OPSETS = range(18, 24)
 """PyTorch writes from 18 on; TensorRT 11 and onnxruntime 1.31 read up to 23 at least."""
@@ -24,24 +24,24 @@ Name = TypeVar("Name", bound=str)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What an export is asked to write.
+    """Files that an export writes, and how.
 
     Args:
-        engines: precisions; the fp32 ONNX file, the truth for all others, is written in any case.
+        precisions: of the models; the fp32 ONNX file, the truth for all others, is written in any case.
         targets: what must be written; empty: ONNX, and TensorRT plans where TensorRT and a GPU are there.
         half_weights: store the fp32 file's weights in half precision; the arithmetic stays fp32.
         build: of plans.
         calibrate: annotations, or a folder of videos, for int8; None: the checkpoint's training videos.
-        validate: annotations whose videos tell what each precision costs; None: nothing is told.
-        opset: version of ONNX's operators; an older one for an older engine.
+        validate: annotations of videos on which precisions are compared with fp32; None: no comparison.
+        opset: version of ONNX's operators; an older one for an older inference library.
         frame_outputs: models of clips also give action scores and features of each frame.
-        head: the temporal head that lies beside the checkpoint, if there is one, is exported too.
+        head: also export the temporal head beside the checkpoint, if there is one.
 
     Raises:
-        UsageError: options that do not go together.
+        UsageError: options exclude each other.
     """
 
-    engines: tuple[Engine, ...] = ("fp32",)
+    precisions: tuple[Precision, ...] = ("fp32",)
     targets: tuple[Target, ...] = ()
     half_weights: bool = False
     build: BuildOptions = field(default_factory=BuildOptions)
@@ -52,7 +52,7 @@ class ExportRequest:
     head: bool = True
 
     def __post_init__(self) -> None:
-        if "int8" not in self.engines and self.calibrate is not None:
+        if "int8" not in self.precisions and self.calibrate is not None:
             raise UsageError("--calibrate is for --engine int8; leave it out, or ask for int8")
         if self.opset not in _OPSETS:
             raise UsageError(
@@ -61,13 +61,13 @@ class ExportRequest:
             )
 
 
-def checked_engines(names: Iterable[str]) -> tuple[Engine, ...]:
+def checked_precisions(names: Iterable[str]) -> tuple[Precision, ...]:
     """Return the precisions of some names, each once.
 
     Raises:
         UsageError: one is unknown.
     """
-    return tuple(dict.fromkeys(_known("--engine", name, get_args(Engine)) for name in names))
+    return tuple(dict.fromkeys(_known("--engine", name, get_args(Precision)) for name in names))
 
 
 def checked_targets(names: Iterable[str]) -> tuple[Target, ...]:

@@ -1,4 +1,4 @@
-"""What an export says of the bundle it wrote: a line per file."""
+"""The summary of a written bundle: one line per file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def describe(source: Path, bundle: Path, exported: Exported) -> str:
     lines = [f"{source} -> {bundle}"]
     for name, file in files.items():
         size = (bundle / name).stat().st_size / 1e6
-        told = f"{_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file)}"
-        lines.append(f"  {name} ({size:.1f} MB){told}")
+        details = f"{_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file)}"
+        lines.append(f"  {name} ({size:.1f} MB){details}")
     return "\n".join(lines)
 
 

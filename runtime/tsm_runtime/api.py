@@ -199,6 +199,8 @@ def stream(
     The delay is at most one interval plus the computing time. A window longer than the interval adds half of
     the difference, smoothing half its width (rounded up to whole strides), and an ensemble waits until no
     overlapping candidate is open.
+    Where the model's segments are made of the scores of frames, they are decoded with a bounded look-ahead
+    (`LiveOptions.lookahead_seconds`), and the first event states the delay.
 
     Args:
         source: `rtsp://...` and other addresses, `/dev/video0`, `-` (standard input) or a file.

@@ -163,7 +163,9 @@ def whole_folder(path: Path, *, marker: str = "manifest.json") -> Iterator[Path]
         _check_replaceable(target, path, marker)
         temporary.mkdir()
         yield temporary
-        _exchange(temporary, target)
+        old = temporary_sibling(target)
+        exchange_folder(temporary, target, old)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise RunError(f"cannot write folder {path}: {error}") from error
     finally:
@@ -179,19 +181,26 @@ def _check_replaceable(target: Path, shown: Path, marker: str) -> None:
         raise UsageError(f"{shown} holds other files (no {marker}); choose another output or an empty folder")
 
 
-def _exchange(new: Path, target: Path) -> None:
-    """Replace `target` by `new`; restore the old folder if that fails."""
+def exchange_folder(new: Path, target: Path, old: Path) -> None:
+    """Rename `target` to `old` and `new` to `target`; when that fails, `target` is restored.
+
+    Args:
+        new: the complete folder.
+        target: its final path; may be missing.
+        old: a free path on the same file system. The caller removes it.
+
+    Raises:
+        OSError: a folder could not be renamed.
+    """
     if not target.exists():
         new.rename(target)
         return
-    old = temporary_sibling(target)
     target.rename(old)
     try:
         new.rename(target)
     except BaseException:
         old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def temporary_sibling(target: Path) -> Path:

@@ -114,6 +114,16 @@ class FrameScores:
         borders = [0, *(np.flatnonzero(broken) + 1).tolist(), len(self.indices)]
         return (slice(start, stop) for start, stop in pairwise(borders) if stop > start)
 
+    def rows(self, rows: slice) -> FrameScores:
+        """Return consecutive frames of one piece, as views."""
+        return FrameScores(
+            indices=self.indices[rows],
+            step_seconds=self.step_seconds,
+            action=self.action[rows],
+            actionness=None if self.actionness is None else self.actionness[rows],
+            distances=None if self.distances is None else self.distances[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneScore:

@@ -192,7 +192,7 @@ def test_other_opsets_say_the_same(checkpoint: Checkpoint, graph: bytes, opset: 
         np.testing.assert_allclose(scores_of(other, frames)[name], values, atol=1e-6)
 
 
-def test_an_opset_that_pytorch_cannot_write_is_told(
+def test_an_opset_that_pytorch_cannot_write_is_reported(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its exporter goes on with another one when it cannot convert."""

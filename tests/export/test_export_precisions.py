@@ -17,7 +17,7 @@ from tsm_train.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_all_precisions_of_a_trained_model(learnt_run: Path, drawn_data: Path, tmp_path: Path) -> None:
-    request = ExportRequest(engines=("fp16", "int8"), validate=drawn_data / "ground_truth.json")
+    request = ExportRequest(precisions=("fp16", "int8"), validate=drawn_data / "ground_truth.json")
     exported = export_bundle(learnt_run / "best.safetensors", tmp_path / "bundle", request)
     assert exported.problems == ()
     bundle = load_bundle(tmp_path / "bundle")
@@ -43,9 +43,9 @@ def test_all_precisions_of_a_trained_model(learnt_run: Path, drawn_data: Path, t
     assert 0 < report.noise <= report.noise_before
     assert len(bundle.model_bytes("model.int8.onnx")) < 0.6 * len(bundle.model_bytes("model.fp32.onnx"))
     assert "int8" in open_model(bundle, "model.int8.onnx").name
-    told = describe(Path("best.safetensors"), tmp_path / "bundle", exported).splitlines()
-    assert told[0] == f"best.safetensors -> {tmp_path / 'bundle'}"
-    assert "same as fp32: action_scores" in told[3]
+    lines = describe(Path("best.safetensors"), tmp_path / "bundle", exported).splitlines()
+    assert lines[0] == f"best.safetensors -> {tmp_path / 'bundle'}"
+    assert "same as fp32: action_scores" in lines[3]
 
 
 def test_int8_without_footage_says_what_to_give(learnt_run: Path, tmp_path: Path) -> None:
@@ -64,5 +64,5 @@ def test_int8_without_footage_says_what_to_give(learnt_run: Path, tmp_path: Path
         ),
     )
     with pytest.raises(UsageError, match="--calibrate FOLDER"):
-        export_bundle(moved, tmp_path / "bundle", ExportRequest(engines=("int8",)))
+        export_bundle(moved, tmp_path / "bundle", ExportRequest(precisions=("int8",)))
     assert not (tmp_path / "bundle").exists()

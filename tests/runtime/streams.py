@@ -5,12 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import pytest
 from av import VideoFrame
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live.events import Event, LiveSegment
+from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline import run as pipeline
+from tsm_runtime.pipeline import scheduler as videos
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.results import Result
 from tsm_runtime.video.clock import TimedFrame
 
 Level = tuple[float, float, int]
@@ -84,3 +91,30 @@ def segments_in(events: Sequence[Event]) -> list[tuple[str, float, float]]:
 def wait_for(event: threading.Event) -> None:
     """Wait as long as a test may last: what never comes is a failure, not a hang."""
     assert event.wait(60)
+
+
+class Frames:
+    """What a file's reader gives."""
+
+    claimed_seconds = None
+    failure = None
+    corrupt_frames = 0
+    assumed_rate = None
+
+    def __init__(self, path: Path, given: list[TimedFrame]) -> None:
+        self.path, self.given = path, given
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
+        yield from self.given
+
+
+def offline(given: list[TimedFrame], members: Member | list[Member], options: Options) -> Result:
+    """Run on these frames as on those of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(videos, "VideoReader", lambda path, *_, **__: Frames(path, given))
+        return pipeline.run(Path("fake"), members, options)

@@ -107,7 +107,7 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
         ("name=", "name = '': Expected `str` matching regex"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_key(tmp_path: Path, override: str, said: str) -> None:
+def test_a_wrong_value_is_reported_with_its_key(tmp_path: Path, override: str, said: str) -> None:
     assert said in refusal(written(tmp_path, SMALLEST), override)
 
 

@@ -21,11 +21,12 @@ def tsm_export(
         typer.Argument(help="[default: the newest runs/*/best.safetensors]", show_default=False),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="bundle folder to write")] = Path("bundle"),
-    engine: Annotated[
+    precision: Annotated[
         list[str] | None,
         typer.Option(
+            "--engine",
             help="precision: fp32, fp16 or int8; may be given several times, fp32 is always written"
-            " [default: fp32]"
+            " [default: fp32]",
         ),
     ] = None,
     target: Annotated[
@@ -45,7 +46,9 @@ def tsm_export(
     ] = None,
     validate: Annotated[
         Path | None,
-        typer.Option(help="annotations whose videos tell what each precision costs in mAP and agreement"),
+        typer.Option(
+            help="annotations of videos on which each precision is compared with fp32: mAP and agreement"
+        ),
     ] = None,
     batch: Annotated[
         str, typer.Option(help="of plans: least, best and most clips of one call, MIN,OPT,MAX")
@@ -80,7 +83,9 @@ def tsm_export(
     ] = False,
     opset: Annotated[
         int | None,
-        typer.Option(help="version of ONNX's operators, 18 to 23, for an older engine [default: 20]"),
+        typer.Option(
+            help="version of ONNX's operators, 18 to 23, for an older inference library [default: 20]"
+        ),
     ] = None,
     frame_scores: Annotated[
         bool,
@@ -95,11 +100,11 @@ def tsm_export(
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Write a bundle that tsm-run takes: ONNX with normalisation inside, compared with PyTorch, and plans."""
-    from tsm_export.request import DEFAULT_OPSET, ExportRequest, checked_engines, checked_targets
+    from tsm_export.request import DEFAULT_OPSET, ExportRequest, checked_precisions, checked_targets
     from tsm_runtime.backends.tensorrt.build_options import BuildOptions, parse_batch
 
     request = ExportRequest(
-        engines=checked_engines(engine or ("fp32",)),
+        precisions=checked_precisions(precision or ("fp32",)),
         targets=checked_targets(target or ()),
         half_weights=half_weights,
         calibrate=calibrate,

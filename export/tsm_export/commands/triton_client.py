@@ -36,9 +36,7 @@ def client(
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="bundle that tells labels and clip length [default: what tsm-triton told the server]"
-        ),
+        typer.Option(help="bundle with labels and clip length [default: those that tsm-triton wrote]"),
     ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="file, folder (a file per video) or - for stdout")
@@ -87,14 +85,14 @@ def client(
         raise typer.Exit(VideoError.exit_code)
     with closing(TritonServer(server, timeout_seconds=timeout)) as connection:
         number = "" if model_version is None else str(model_version)
-        told = served_bundle(connection, model, number, bundle)
+        description = served_bundle(connection, model, number, bundle)
         member = open_member(
-            connection, model, told, version=number, clips_per_request=batch, in_flight=in_flight
+            connection, model, description, version=number, clips_per_request=batch, in_flight=in_flight
         )
         chosen = choose_format(output, format_)
         encoding = Encoding(
             format=chosen,
-            external_data=describe_run([told], [member], options),
+            external_data=describe_run([description], [member], options),
             media={video.video_id: video.path for video in inputs},
             label_ids=label_ids_for(chosen, label_map, member.action_labels),
         )

@@ -105,7 +105,7 @@ def export_graph(
 
 
 def _cleaned(data: bytes, opset: int) -> bytes:
-    """Check the graph and take out what only the exporter's debugger reads (stack traces, module names)."""
+    """Check the graph and remove stack traces and module names."""
     model = onnx.load_from_string(data)
     written = {entry.domain: entry.version for entry in model.opset_import}.get("")
     if written != opset:  # the exporter goes on with its own when it cannot convert
@@ -124,7 +124,7 @@ def _cleaned(data: bytes, opset: int) -> bytes:
 
 
 def _read_pictures_once(graph: onnx.GraphProto) -> None:
-    """Let all that read uint8 pictures, or their shape, read their cast: TensorRT takes no other reader."""
+    """Make all readers of uint8 pictures, or of their shape, read the cast, as TensorRT requires."""
     casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] == graph.input[0].name]
     if len(casts) != 1:
         return
@@ -203,7 +203,7 @@ def compare(
 
 
 def _expected(model: Probabilities, frames: torch.Tensor, *, frame_outputs: bool) -> tuple[torch.Tensor, ...]:
-    """Return what a graph of clips gives, in the order of `score_outputs`."""
+    """Return the outputs of the network for clips, in the order of `score_outputs`."""
     features = model.model.frame_features(frames)
     scores = model.scores(*model.model.classify(features.mean(1)))
     if not frame_outputs:

@@ -1,4 +1,4 @@
-"""An ONNX graph to look things up in: who makes a tensor, who reads it, what it is a copy of."""
+"""Look-ups in an ONNX graph: the node that makes a tensor, its readers, the tensor that it copies."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class GraphIndex:
 
     @property
     def logits(self) -> tuple[str, ...]:
-        """What the outputs' probabilities are made of, one name for each output."""
+        """Names of the logits behind the outputs, one for each output."""
         makers = [self.producers.get(name) for name in self.outputs]
         return tuple(
             node.input[0] if node is not None and node.op_type in ("Softmax", "Sigmoid") else name

@@ -83,7 +83,7 @@ class _Rewriter:
         self.parts: dict[str, _Parts] = {}
         self.nodes: list[onnx.NodeProto] = []
 
-    # --- what can be kept apart ------------------------------------------------------------------
+    # --- tensors in two parts ---------------------------------------------------------------------
 
     def _find_shifts(self) -> Iterator[_Shift]:
         for node in self.graph.node:
@@ -104,7 +104,7 @@ class _Rewriter:
         return node.op_type == "Concat" and _attribute(node, "axis", 0) == 1 and node.input[-1] == still
 
     def _gains(self, shift: _Shift) -> bool:
-        """Whether both parts fill blocks, and the shifted convolution's output is no wider than its input."""
+        """Return whether both parts fill blocks, and the convolution's output is no wider than its input."""
         if shift.num_moved % _LANES or shift.sizes[-1] % _LANES:
             return False
         readers = self.readers.get(shift.join.output[0], [])
@@ -113,7 +113,7 @@ class _Rewriter:
         )
 
     def _mark(self, name: str, num_moved: int) -> bool:
-        """Whether a tensor can be made in two parts; if so, and all it is made of, it is noted."""
+        """Return whether a tensor can be computed in two parts; if so, record it and its inputs."""
         if name in self.num_moved:
             return self.num_moved[name] == num_moved
         node = self.producers.get(name)
@@ -202,7 +202,7 @@ class _Rewriter:
         self._add("Add", [of_still, of_moved], output)
 
     def _join(self, name: str) -> None:
-        """Write the whole tensor once, for a reader that needs it so."""
+        """Write the whole tensor once, for a reader that cannot take its parts."""
         if name in self.parts and all(name not in node.output for node in self.nodes):
             self._add("Concat", self.parts[name], name, axis=1)
 
@@ -230,7 +230,7 @@ class _Rewriter:
         return int(self.shapes[name].type.tensor_type.shape.dim[1].dim_value)
 
     def _named(self, name: str, part: str, num_channels: int) -> str:
-        """Return the name of a part, and note its shape: without it no two tensors are known to be alike."""
+        """Return the name of a part and record its shape, which is needed to compare tensors."""
         value = onnx.ValueInfoProto()
         value.CopyFrom(self.shapes[name])
         value.name = f"{name}.{part}"

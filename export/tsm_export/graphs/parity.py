@@ -1,4 +1,4 @@
-"""Is an exported graph what PyTorch says: its signature, and the largest difference of its scores."""
+"""Parity of an exported graph with PyTorch: its signature, and the largest difference of its scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def require_signature(session: Any, expected: Signature) -> None:
     """Check the names, types and shapes of inputs and outputs.
 
     Raises:
-        CheckError: one is another than expected, or a first axis is not free.
+        CheckError: one differs from the expected one, or a first axis is not free.
     """
     wanted = {name: (kind, True, list(shape)) for name, (kind, shape) in expected.items()}
     got = {
@@ -57,7 +57,7 @@ def name_outputs(names: Iterable[str], values: Iterable[npt.ArrayLike]) -> Outpu
 
 
 def report_parity(pairs: Iterable[tuple[Outputs, Outputs]], *, tolerance: float) -> ParityReport:
-    """Compare what PyTorch and an exported graph say of the `parity_batches`.
+    """Compare the outputs of PyTorch and of an exported graph on the `parity_batches`.
 
     Args:
         pairs: for each batch, what is expected and what the graph gives.

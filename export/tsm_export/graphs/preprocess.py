@@ -249,10 +249,10 @@ def _rgb(graph: _Graph, planes: Sequence[str]) -> str:
 def _turned(graph: _Graph, picture: str) -> str:
     far = int(np.iinfo(np.int64).min)
     for place in range(3):
-        asked = graph.add("Slice", ["turn", *graph.numbers([place], [place + 1], [0])])
+        requested = graph.add("Slice", ["turn", *graph.numbers([place], [place + 1], [0])])
         if place == 0:
             other = graph.add("Transpose", [picture], perm=[0, 2, 1, 3])
         else:
             other = graph.add("Slice", [picture, *graph.numbers([-1], [far], [place], [-1])])
-        picture = graph.add("Where", [graph.add("Greater", [asked, graph.real(0.5)]), other, picture])
+        picture = graph.add("Where", [graph.add("Greater", [requested, graph.real(0.5)]), other, picture])
     return picture

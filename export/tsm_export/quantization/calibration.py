@@ -18,7 +18,7 @@ from tsm_runtime.video.reader import VideoReader
 _log = logging.getLogger("tsm_runtime")
 
 NUM_CLIPS = 160
-"""Clips that are asked for: 252 MB of frames at T = 8 and 256 pixels."""
+"""Requested number of clips: 252 MB of frames at T = 8 and 256 pixels."""
 
 _SEEK_OVER_SECONDS = 20.0
 """Between clips that are nearer than this, decoding on is faster than a seek to a key frame."""
@@ -34,7 +34,7 @@ def calibration_clips(
 
     All intervals of all videos are laid end to end, and one is taken at each of `number` evenly spaced
     places, the first of which `seed` chooses. Where they lie far apart, only what is around them is decoded.
-    What cannot be read is told and left out.
+    Videos that cannot be read are logged and left out.
 
     Args:
         videos: files, in any order.
@@ -79,7 +79,7 @@ def spread_places(total: int, number: int, start: float) -> npt.NDArray[np.int64
 
 
 def _count_intervals(video: Path, spec: ClipSpec) -> int:
-    """Return how many intervals a video has by its header; one whose header tells no length counts as one."""
+    """Return how many intervals a video has by its header; one without a length counts as one."""
     try:
         with VideoReader(video) as reader:
             claimed = reader.claimed_seconds

@@ -32,7 +32,7 @@ class Layer:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it has weights."""
+        """Whether the layer has weights."""
         return bool(self.node.op_type == "Conv")
 
 

@@ -26,7 +26,7 @@ _CLIP_SLACK = 1e-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What is known of a graph that is to be quantised.
+    """Facts of a graph that is to be quantised.
 
     Args:
         index: the fp32 graph.
@@ -160,7 +160,7 @@ class _Writer:
         )
 
     def _pools_stored(self, node: onnx.NodeProto) -> bool:
-        """Whether a node takes the mean over height and width of what a quantised layer made, for the CPU."""
+        """Return whether a node averages a quantised layer's output over space, for the CPU."""
         if self.target != "cpu" or node.op_type != "ReduceMean" or len(node.input) < 2:
             return False
         keeps = next((each.i for each in node.attribute if each.name == "keepdims"), 1)
@@ -189,7 +189,7 @@ class _Writer:
         return name
 
     def _is_implied(self, layer: Layer) -> bool:
-        """Whether rounding to the grid cuts off all that the activation would."""
+        """Return whether rounding to the grid also applies the limits of the activation."""
         activation, grid = layer.activation, self._grid(layer.output)
         if activation is None:
             return True

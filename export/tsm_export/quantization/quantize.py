@@ -69,7 +69,7 @@ class QuantizedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What a network does with real clips; serves all targets.
+    """Activations of a network on real clips; valid for all targets.
 
     Args:
         network: the fp32 graph.
@@ -87,7 +87,7 @@ class Calibration:
 
 
 def calibrate(data: bytes, clips: Clips, *, num_threads: int | None = None) -> Calibration:
-    """Run clips through an fp32 network and note how far its activations reach.
+    """Run clips through an fp32 network and record the extremes of its activations.
 
     Takes one pass over the clips, one clip at a time.
 

@@ -1,4 +1,4 @@
-"""How far the activations of a network reach on real clips, and the 8-bit grids that follow from it."""
+"""Extremes of a network's activations on real clips, and the 8-bit grids that follow from them."""
 
 from __future__ import annotations
 

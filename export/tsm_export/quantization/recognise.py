@@ -1,4 +1,4 @@
-"""What a part of a graph computes, found by computing it; the form in which it is written does not matter."""
+"""Recognition of parts of a graph by their results, whatever operators they consist of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which blocks of a network stay in fp32: the fewest, by what leaving them out is measured to gain."""
+"""Choice of the blocks that stay in fp32: as few as possible, by their measured gain."""
 
 from __future__ import annotations
 

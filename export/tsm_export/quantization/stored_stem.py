@@ -98,7 +98,7 @@ def plan_stem(convolution: onnx.NodeProto, weight: npt.NDArray[Any], normalisati
 
 
 def _can_group(attributes: Mapping[str, Any], width: int, size: int) -> bool:
-    """Whether a convolution of pictures makes a column of output from every second column of pixels."""
+    """Return whether a convolution of pictures has a column of output for every second column of pixels."""
     pads, strides = attributes.get("pads", [0, 0, 0, 0]), attributes.get("strides", [1, 1])
     plain = attributes.get("auto_pad", b"NOTSET") == b"NOTSET" and attributes.get("group", 1) == 1
     if not plain or set(attributes.get("dilations", [1])) != {1} or strides[1] != _STRIDE or size % _COLUMNS:

@@ -22,7 +22,7 @@ _Answer = dict[str, npt.NDArray[np.float32]]
 
 
 def served_bundle(server: TritonServer, model: str, version: str = "", given: Path | None = None) -> Bundle:
-    """Return what is to be known of a served model: from the server, or from a bundle on disk.
+    """Return the bundle of a served model: as the server describes it, or from disk.
 
     Raises:
         BackendError: there is no such model, it was not written by tsm-triton (and no bundle is given), or it
@@ -30,20 +30,20 @@ def served_bundle(server: TritonServer, model: str, version: str = "", given: Pa
         BundleError: the given bundle cannot be used.
     """
     config = server.model_config(model, version)
-    told = server.served(model, config)
+    written = server.served(model, config)
     if given is not None:
         bundle = load_bundle(given)
-        if told is not None and (what := differences(bundle.manifest, told.manifest)):
+        if written is not None and (what := differences(bundle.manifest, written.manifest)):
             raise BackendError(
                 f"{server.address}: model {model!r} is not that of {given}: {' and '.join(what)} differ"
             )
         return bundle
-    if told is None:
+    if written is None:
         raise BackendError(
             f"{server.address}: model {model!r} was not written by tsm-triton (no parameter {PARAMETER});"
             " name its bundle with --bundle"
         )
-    return Bundle(path=Path(model), manifest=told.manifest, manifest_sha256=told.bundle_sha256)
+    return Bundle(path=Path(model), manifest=written.manifest, manifest_sha256=written.bundle_sha256)
 
 
 def open_member(
@@ -120,11 +120,11 @@ class TritonBackend(BlockingBackend):
             BackendError: the server went away, took too long, or answered with an error or in another shape.
         """
         starts = range(0, len(frames), self._clips)
-        answers = self._ask([frames[start : start + self._clips] for start in starts])
+        answers = self._run_requests([frames[start : start + self._clips] for start in starts])
         scores = {name: np.concatenate([answer[name] for answer in answers]) for name in self._sizes}
         return Scores(scores["action_scores"], scores.get("scene_scores"))
 
-    def _ask(self, requests: Sequence[npt.NDArray[np.uint8]]) -> list[_Answer]:
+    def _run_requests(self, requests: Sequence[npt.NDArray[np.uint8]]) -> list[_Answer]:
         """Send requests, a bounded number ahead of the answers; these come in any order."""
         done: SimpleQueue[tuple[int, Any, Any]] = SimpleQueue()
         answers: dict[int, _Answer] = {}

@@ -15,13 +15,13 @@ from tsm_runtime.errors import BackendError
 from tsm_runtime.terminal import printable
 
 PARAMETER = "tsm_tal"
-"""Key of the configuration's parameter that tells a client what it needs beside the scores."""
+"""Key of the configuration's parameter that holds what a client needs beside the scores."""
 
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client must know of a served model: labels, clips, and where they come from."""
+    """The description of a served model for its clients: labels, clips, and the bundle of origin."""
 
     manifest: Manifest
     """That of the bundle, with the served file only and without reports."""
@@ -48,7 +48,7 @@ def triton_client() -> Any:
 
 
 def served(bundle: Bundle, settings: Settings) -> Served:
-    """Return what a client must know of the model that is served."""
+    """Return the description of a served model for its clients."""
     entry = bundle.manifest.files[settings.file]
     manifest = msgspec.structs.replace(
         bundle.manifest,
@@ -64,7 +64,7 @@ def served(bundle: Bundle, settings: Settings) -> Served:
 
 
 def differences(manifest: Manifest, other: Manifest) -> list[str]:
-    """Name what one client could not read alike of two models."""
+    """Return the names of the fields in which two models differ for a client."""
     alike = ("action_labels", "scene_labels", "head", "thresholds", "clip_spec", "resize")
     return [what for what in alike if getattr(manifest, what) != getattr(other, what)]
 
@@ -165,7 +165,7 @@ def _parameters(bundle: Bundle, settings: Settings) -> dict[str, dict[str, str]]
 
 
 def read_served(text: str) -> Served:
-    """Read what `tsm-triton` wrote into a configuration's parameter.
+    """Read the description that `tsm-triton` wrote into a configuration's parameter.
 
     Raises:
         ValueError: it is not of this kind, or of a newer one.

@@ -15,33 +15,34 @@ from tsm_export.triton.model_config import Served, config_text, differences, hea
 from tsm_export.triton.settings import Settings
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import RunError, UsageError
+from tsm_runtime.files import exchange_folder
 from tsm_runtime.terminal import printable
 
 CONFIG = "config.pbtxt"
 MARKER = "tsm-triton.json"
-"""In every model folder that this command wrote, which only then may be replaced. Triton leaves it alone."""
+"""File in every model folder of this command; folders without it are not replaced. Triton ignores it."""
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the versions in a model folder are of."""
+    """The models that the versions in a folder were written from."""
 
     versions: dict[int, Served]
 
 
-def version_to_write(repository: Path, name: str, asked: int | None) -> int:
-    """Return the number of the version to write: the asked one, or 1 where no other would be left beside it.
+def version_to_write(repository: Path, name: str, requested: int | None) -> int:
+    """Return the number of the version to write: the requested one, or 1 if the model has no other version.
 
     Raises:
-        UsageError: nothing was asked and the model has other versions, or the folder is not of this command.
+        UsageError: no version was requested and the model has others, or another program wrote the folder.
     """
     there = sorted(_versions(repository / name))
-    if asked is None and there not in ([], [1]):
+    if requested is None and there not in ([], [1]):
         numbers = ", ".join(map(str, there))
         raise UsageError(
             f"{repository / name} has version {numbers}; say which to write, as --model-version"
             f" {there[-1] + 1} for a new one"
         )
-    return asked or 1
+    return requested or 1
 
 
 def write_model(bundle: Bundle, repository: Path, settings: Settings) -> tuple[int, ...]:
@@ -59,7 +60,7 @@ def write_model(bundle: Bundle, repository: Path, settings: Settings) -> tuple[i
         UsageError: the folder was not written by this command, or its other versions are of another model.
         BundleError: the model file is missing or altered.
         BackendError: tritonclient is not installed.
-        RunError: something cannot be written; what was there stays.
+        RunError: something cannot be written; the old model stays.
     """
     folder = repository / settings.name
     new = served(bundle, settings)
@@ -86,8 +87,8 @@ def _versions(folder: Path) -> dict[int, Served]:
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return {}
-        told = msgspec.json.decode((folder / MARKER).read_bytes(), type=Marker).versions
-        return {number: one for number, one in told.items() if (folder / str(number)).is_dir()}
+        versions = msgspec.json.decode((folder / MARKER).read_bytes(), type=Marker).versions
+        return {number: one for number, one in versions.items() if (folder / str(number)).is_dir()}
     except (OSError, msgspec.DecodeError) as error:
         raise UsageError(
             f"{folder} was not written by this tsm-triton (no readable {MARKER} in it); choose another --name"
@@ -131,7 +132,7 @@ def _staged(repository: Path, name: str) -> Iterator[Path]:
             stage = Path(scratch) / "new"
             stage.mkdir()
             yield stage
-            _exchange(stage, target / name, Path(scratch) / "old")
+            exchange_folder(stage, target / name, Path(scratch) / "old")
     except BaseException as error:
         if made:
             with suppress(OSError):
@@ -143,23 +144,10 @@ def _staged(repository: Path, name: str) -> Iterator[Path]:
 
 
 def _scratch_place(repository: Path) -> Path:
-    """Return the folder around the repository; the repository where nothing can be moved in from there."""
+    """Return the parent of the repository; the repository itself if nothing can be moved in from there."""
     around = repository.parent
     movable = around.stat().st_dev == repository.stat().st_dev and os.access(around, os.W_OK)
     return around if movable else repository
-
-
-def _exchange(new: Path, target: Path, old: Path) -> None:
-    """Put `new` where `target` is; what was there comes back when that fails."""
-    if not target.exists():
-        new.rename(target)
-        return
-    target.rename(old)
-    try:
-        new.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -1,4 +1,4 @@
-"""A running Triton server: its models, what it tells of them, and its errors as ours."""
+"""A running Triton server: its models, their configuration, and its errors as exceptions of this package."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TritonServer:
             self.close()
             raise BackendError(
                 f"{self.address}: no Triton server answers there ({words(error)}); is one running, and is"
-                " this its gRPC port (8001 unless told otherwise)?"
+                " this its gRPC port (8001 by default)?"
             ) from error
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class TritonServer:
         return answer.config
 
     def _others(self) -> str:
-        """Name the models that are there, where the server tells them."""
+        """Return a remark that lists the models of the server, if it lists them."""
         try:
             index = self._client.get_model_repository_index(client_timeout=self._timeout_seconds)
         except self._module.InferenceServerException:
@@ -130,9 +130,11 @@ class TritonServer:
                 client_timeout=self._timeout_seconds,
             )
         except self._module.InferenceServerException as error:
-            raise BackendError(f"{self.address}: model {model!r} cannot be asked: {words(error)}") from error
+            raise BackendError(
+                f"{self.address}: model {model!r} cannot be requested: {words(error)}"
+            ) from error
 
 
 def words(error: Any) -> str:
-    """Return what the server or gRPC says of an error, on one line."""
+    """Return the message of an error of the server or gRPC, on one line."""
     return " ".join(str(error.message()).split())[:_LONGEST_WORDS]

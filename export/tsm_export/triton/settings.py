@@ -1,4 +1,4 @@
-"""How a model is served: what was asked for, checked against what the bundle has."""
+"""Settings of a served model: the requested ones, checked against the bundle."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def check_name(name: str) -> None:
 
 
 def choose_settings(bundle: Bundle, request: Request) -> Settings:
-    """Return how a bundle's model is served; its file was read, and an ONNX file also loaded, by then.
+    """Return the settings of a bundle's served model, after reading its file and loading an ONNX file.
 
     Raises:
         BundleError: the file is missing or altered, takes one number of clips only, or is a plan that Triton

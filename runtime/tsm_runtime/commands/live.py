@@ -31,6 +31,8 @@ def tsm_live(
     min_score: options.MinScore = None,
     smoothing: options.Smoothing = None,
     min_duration: options.MinDuration = None,
+    decoding: options.DecodingMethod = None,
+    lookahead: live_options.Lookahead = None,
     window: options.Window = None,
     stride: options.Stride = None,
     video_id: live_options.VideoId = None,
@@ -73,6 +75,7 @@ def tsm_live(
         video_id=video_id,
         output=output,
         show_open=show_open,
+        lookahead=lookahead,
         drop=drop,
         batch=batch,
         timeout=timeout,
@@ -89,6 +92,7 @@ def tsm_live(
         min_duration_seconds=min_duration,
         window_seconds=window,
         stride_seconds=stride,
+        decoding=decoding,
     )
     raise typer.Exit(run_live(request, chosen, engine, overrides, notice))
 

@@ -31,6 +31,15 @@ Batch = Annotated[
     int | None,
     typer.Option(help="clips per call of the model, if several wait [default: 8]", min=1, show_default=False),
 ]
+Lookahead = Annotated[
+    float | None,
+    typer.Option(
+        help="seconds of later frames that may change the label of a frame, for the decodings viterbi and"
+        " durations; they add to the delay [default: 2]",
+        min=0,
+        show_default=False,
+    ),
+]
 ShowOpen = Annotated[bool, typer.Option("--open", help="also report segments that are not over")]
 Drop = Annotated[
     Literal["oldest", "none"] | None,

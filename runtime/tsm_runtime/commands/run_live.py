@@ -18,12 +18,14 @@ from tsm_runtime.commands.live_streams import read_streams, split_name
 from tsm_runtime.errors import TsmError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption
+from tsm_runtime.live.frame_merging import merges_frames
 from tsm_runtime.live.session import LiveOptions, require_live, watch_streams
 from tsm_runtime.live.stream_run import DropPolicy
 from tsm_runtime.models.choice import BackendRequest, open_model
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import (
     closing_members,
+    decoding_of,
     load_bundles,
     member_of,
     open_member,
@@ -44,6 +46,7 @@ class LiveRequest:
     video_id: str | None = None
     output: str | None = None
     show_open: bool = False
+    lookahead: float | None = None
     drop: DropPolicy | None = None
     batch: int | None = None
     timeout: float = 10.0
@@ -83,8 +86,8 @@ def run_live(
         if notice:
             warn(notice)
         for bundle, member in zip(bundles, members, strict=True):
-            if member.decoding is not None and not request.quiet:
-                warn(f"{bundle.path}: streams are merged from scores of clips; its decoding is for files")
+            if not request.quiet and (why := _other_decoding(member)):
+                warn(f"{bundle.path}: {why}")
         return _watch(sources, members, _options(request, ensemble, bundles), request)
 
 
@@ -98,13 +101,26 @@ def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]
         bundles=tuple(bundle.manifest_sha256 for bundle in bundles),
         video_id=request.video_id or "",
     )
-    return options if request.batch is None else replace(options, batch_size=request.batch)
+    if request.batch is not None:
+        options = replace(options, batch_size=request.batch)
+    return options if request.lookahead is None else replace(options, lookahead_seconds=request.lookahead)
+
+
+def _other_decoding(member: Member) -> str:
+    """Return how segments are made, where that differs from the decoding of the model; else nothing."""
+    if member.decoding is None:
+        return ""
+    if not merges_frames(member):
+        return "segments are merged from scores of clips, as its online model gives no outputs of frames"
+    if member.decoding.method == "proposals":
+        return "segments are merged from scores of frames, as proposals need the whole video"
+    return ""
 
 
 def _require_live(bundle: Bundle, overrides: Overrides) -> None:
     spec, rules = settings_of(bundle, overrides)
     try:
-        require_live(spec, rules)
+        require_live(spec, rules, decoding_of(bundle, overrides))
     except UsageError as error:
         raise UsageError(f"{error} (model {bundle.path})") from error
 

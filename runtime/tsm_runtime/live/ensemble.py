@@ -6,14 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.candidates import MICROSECONDS
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_scenes, fuse_segments
+from tsm_runtime.live.frame_merging import FrameMerger, merges_frames
 from tsm_runtime.models.member import Member
 from tsm_runtime.results import SceneScore, Segment
 from tsm_runtime.segments.merging import IntervalMerger, MergedSegment
+
+_Merger = IntervalMerger | FrameMerger
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class LiveFusion:
             self._waiting.setdefault(each.segment.label, []).append(self._candidate(member, each))
 
     def leaving(
-        self, mergers: Sequence[IntervalMerger], *, everything: bool = False, final: bool = False
+        self, mergers: Sequence[_Merger], *, everything: bool = False, final: bool = False
     ) -> list[SegmentWithScenes]:
         """Remove the complete chains and return their fused segments, in order of time.
 
@@ -97,7 +100,7 @@ class LiveFusion:
                 del self._waiting[label]
         return _in_order(leaving)
 
-    def preview(self, mergers: Sequence[IntervalMerger]) -> list[SegmentWithScenes]:
+    def preview(self, mergers: Sequence[_Merger]) -> list[SegmentWithScenes]:
         """Return the fused segments of chains with an open segment, as if all ended now."""
         ongoing = [self._candidate(n, found) for n, merger in enumerate(mergers) for found in merger.open]
         taking_part = [True] * len(self._members)
@@ -163,9 +166,6 @@ def _microseconds(seconds: float) -> int:
     return round(round(seconds, 6) * MICROSECONDS)
 
 
-Row = npt.NDArray[np.float32]
-
-
 class Tracks:
     """Merges the intervals of each member, and fuses the segments of several members.
 
@@ -173,12 +173,24 @@ class Tracks:
         members: one or more.
         fusion: of several.
         min_score: segments of a member below it are dropped.
+        lookahead_seconds: of members whose segments are made of the scores of frames.
     """
 
-    def __init__(self, members: Sequence[Member], fusion: FusionOptions, min_score: float) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        fusion: FusionOptions,
+        min_score: float,
+        lookahead_seconds: float = 0.0,
+    ) -> None:
         self._members = tuple(members)
         self._min_score = min_score
-        self._mergers = [IntervalMerger(m.action_labels, m.spec, m.rules) for m in members]
+        self._mergers: list[_Merger] = [
+            FrameMerger(member, lookahead_seconds)
+            if merges_frames(member)
+            else IntervalMerger(member.action_labels, member.spec, member.rules)
+            for member in members
+        ]
         self._fusion = LiveFusion(members, fusion) if len(self._members) > 1 else None
         self._leaving: list[SegmentWithScenes] = []
 
@@ -187,9 +199,14 @@ class Tracks:
         """Number of scored intervals, the highest of all members."""
         return max(merger.num_intervals for merger in self._mergers)
 
-    def push(self, member: int, index: int, action: Row, scene: Row | None, *, after_gap: bool) -> None:
-        """Take the scores of a member's next interval; see `IntervalMerger.push`."""
-        self._closed(member, self._mergers[member].push(index, action, scene, after_gap=after_gap))
+    def push(self, member: int, index: int, scores: Scores, *, after_gap: bool) -> None:
+        """Take the scores of a member's next interval, a batch of one; see `IntervalMerger.push`."""
+        merger = self._mergers[member]
+        if isinstance(merger, FrameMerger):
+            self._closed(member, merger.push(index, scores, after_gap=after_gap))
+        else:
+            scene = None if scores.scene is None else scores.scene[0]
+            self._closed(member, merger.push(index, scores.action[0], scene, after_gap=after_gap))
 
     def skip_to(self, member: int, index: int) -> None:
         """Note that no interval of a member before `index` follows."""

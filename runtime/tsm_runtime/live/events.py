@@ -44,6 +44,12 @@ class SourceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     window_seconds: float | None = None
     smoothing_seconds: float | None = None
     min_duration_seconds: float | None = None
+    decoding: str | None = None
+    """How the scores of frames become segments; None: segments are made of the scores of clips."""
+    lookahead_seconds: float | None = None
+    """Of the decoding: frames so much later may change the label of a frame."""
+    delay_seconds: float | None = None
+    """Of the decoding: a segment is known at most so long after its end, plus the time of computing."""
     backend: str
     bundle_sha256: str = ""
     """Of the bundle's manifest; empty for a model without a bundle."""

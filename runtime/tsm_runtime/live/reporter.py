@@ -25,6 +25,7 @@ from tsm_runtime.live.events import (
     Start,
     utc,
 )
+from tsm_runtime.live.frame_merging import delay_seconds, frame_lag
 from tsm_runtime.models.member import Member
 from tsm_runtime.video.sources import Source
 
@@ -35,13 +36,15 @@ class EventReporter:
     Args:
         source: the stream.
         members: the models.
+        lookahead_seconds: of members whose segments are made of the scores of frames.
     """
 
-    def __init__(self, source: Source, members: Sequence[Member]) -> None:
+    def __init__(self, source: Source, members: Sequence[Member], lookahead_seconds: float = 0.0) -> None:
         self.at = Moment(0.0, math.nan, time.monotonic())
         """The moment of the next events."""
         self._source = source
         self._members = tuple(members)
+        self._lookahead_seconds = lookahead_seconds
         self._segments = self._dropped = self._gaps = 0
         self._open: dict[tuple[str, float], tuple[float, float]] = {}
         """End and score of the reported open segments, by label and start."""
@@ -49,7 +52,10 @@ class EventReporter:
     def start(self, drop: str, video_id: str, bundles: Sequence[str]) -> Start:
         """Return the first event; `bundles` holds the SHA-256 of each member's bundle, or nothing."""
         shas = bundles or [""] * len(self._members)
-        models = tuple(_describe_model(member, sha) for member, sha in zip(self._members, shas, strict=True))
+        models = tuple(
+            _describe_model(member, sha, self._lookahead_seconds)
+            for member, sha in zip(self._members, shas, strict=True)
+        )
         return Start(
             wall=datetime.now(UTC),
             format=FORMAT,
@@ -137,14 +143,18 @@ class EventReporter:
         }
 
 
-def _describe_model(member: Member, bundle_sha256: str) -> SourceModel:
+def _describe_model(member: Member, bundle_sha256: str, lookahead_seconds: float) -> SourceModel:
     spec, rules = member.spec, member.rules
+    lag = frame_lag(member, lookahead_seconds)
     return SourceModel(
         interval_seconds=spec.interval_seconds,
         stride_seconds=spec.stride_seconds if spec.num_overlapping > 1 else None,
         window_seconds=spec.window_seconds if spec.margin_seconds else None,
-        smoothing_seconds=rules.smoothing_seconds or None,
+        smoothing_seconds=(rules if lag is None else lag.decoding).smoothing_seconds or None,
         min_duration_seconds=rules.min_duration_seconds or None,
+        decoding=None if lag is None else lag.decoding.method,
+        lookahead_seconds=None if lag is None else _six(lag.lookahead * lag.step_seconds),
+        delay_seconds=None if lag is None else _six(delay_seconds(member, lag)),
         backend=member.backend.name,
         bundle_sha256=bundle_sha256,
         name=member.name,

@@ -11,7 +11,6 @@ from itertools import chain
 
 import numpy as np
 
-from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.fuse import FusionOptions
@@ -19,6 +18,7 @@ from tsm_runtime.live.backlog import Clip, StreamEnded
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.stream_run import DropPolicy, StreamRun, StreamSettings, checked_scores
 from tsm_runtime.models.member import Member
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.sources import Source
 
@@ -27,6 +27,9 @@ _POLL_SECONDS = 0.1
 
 _MOST_SMOOTHED_CELLS = 4096
 """The widest moving average of a live run: each cell costs that many additions, some 20 ms."""
+
+_LONGEST_LOOKAHEAD_SECONDS = 600.0
+"""Frames within the look-ahead are held in memory and decoded again and again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ class LiveOptions:
         reconnect_seconds: how long to try to reconnect to a lost stream; 0: the run ends there.
         min_score: segments of a model below it are dropped; in an ensemble before they are fused.
         fusion: of several members.
+        lookahead_seconds: how many seconds of later frames the label of a frame may depend on, where segments
+            are made of the scores of frames by `viterbi` or `durations`, see `decoding.lookahead`.
         bundles: SHA-256 of each member's bundle, for the `Start` event; empty: not known.
         video_id: name of the stream in the events; empty: that of the source.
 
@@ -54,6 +59,7 @@ class LiveOptions:
     reconnect_seconds: float = math.inf
     min_score: float = 0.0
     fusion: FusionOptions = field(default_factory=FusionOptions)
+    lookahead_seconds: float = 2.0
     bundles: tuple[str, ...] = ()
     video_id: str = ""
 
@@ -64,6 +70,10 @@ class LiveOptions:
             raise UsageError(f"reconnect {self.reconnect_seconds:g}: expected seconds, 0 or more")
         if not 0 <= self.min_score <= 1:
             raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
+        if not 0 <= self.lookahead_seconds <= _LONGEST_LOOKAHEAD_SECONDS:
+            raise UsageError(
+                f"lookahead {self.lookahead_seconds:g}: expected 0 to {_LONGEST_LOOKAHEAD_SECONDS:g} seconds"
+            )
 
     def settings(self, video_id: str, *, waits_for_source: bool) -> StreamSettings:
         """Return the settings of one stream."""
@@ -76,6 +86,7 @@ class LiveOptions:
             min_score=self.min_score,
             fusion=self.fusion,
             bundles=self.bundles,
+            lookahead_seconds=self.lookahead_seconds,
             waits_for_source=waits_for_source,
         )
 
@@ -91,10 +102,14 @@ def watch(
 
     The first event is a `Start`, the last an `End`. If the run fails, the `End` comes before the exception. A
     source that cannot be opened gives no event. The segments equal those of `pipeline.run` on the same
-    frames. A segment is reported at most an interval, a batch and the decoding of a frame after its end, plus
-    the frames that the model's settings need: half of the window's part beyond the interval, and half the
-    width of the smoothing, rounded up to whole strides. The end of the stream and a break end this delay. In
-    an ensemble a segment also waits until no overlapping candidate is open.
+    frames; where the decoding of the model is `viterbi` or `durations`, those of `decode_with_lookahead`, and
+    where it is `proposals`, those of `merge`.
+
+    A segment is reported at most an interval, a batch and the decoding of a frame after its end, plus the
+    frames that the model's settings need: half of the window's part beyond the interval, and half the width
+    of the smoothing, rounded up to whole strides. Where segments are made of the scores of frames, the
+    `Start` event states the delay. The end of the stream and a break end this delay. In an ensemble a segment
+    also waits until no overlapping candidate is open.
 
     A member whose backend is an `OnlineBackend` gets its frames one by one, as they come, unless its windows
     overlap: then it gets whole clips.
@@ -151,7 +166,7 @@ def watch_streams(
     if not members:
         raise ValueError("a stream for no model: expected one or more")
     for member in members:
-        require_live(member.spec, member.rules)
+        require_live(member.spec, member.rules, member.decoding)
     options = options or LiveOptions()
     stop, arrived = stop or threading.Event(), threading.Event()
     streams = {
@@ -228,22 +243,25 @@ def _score(clips: Sequence[tuple[StreamRun, Clip]], members: Sequence[Member], b
                 names = ", ".join(dict.fromkeys(stream.source.name for stream, _ in batch))
                 scores = checked_scores(members[number].backend.infer(frames), names)
                 for row, (stream, clip) in enumerate(batch):
-                    scene = None if scores.scene is None else scores.scene[row]
-                    stream.add_scores(number, clip, Scores(scores.action[row], scene))
+                    stream.add_scores(number, clip, scores.clips(slice(row, row + 1)))
 
 
-def require_live(spec: ClipSpec, rules: SegmentRules) -> None:
+def require_live(spec: ClipSpec, rules: SegmentRules, decoding: Decoding | None = None) -> None:
     """Check that a model's settings suit a live run.
 
     Args:
         spec: where the intervals lie.
-        rules: how scores become segments.
+        rules: how scores of clips become segments.
+        decoding: how scores of frames become segments; None: they do not.
 
     Raises:
         UsageError: the smoothing is so wide that it would take much memory and time.
     """
-    if rules.smoothing_seconds > (most := _MOST_SMOOTHED_CELLS * spec.stride_seconds):
+    width, cell = rules.smoothing_seconds, spec.stride_seconds
+    if decoding is not None:
+        width, cell = decoding.smoothing_seconds, spec.interval_seconds / spec.num_frames
+    if width > (most := _MOST_SMOOTHED_CELLS * cell):
         raise UsageError(
-            f"smoothing {rules.smoothing_seconds:g} s: expected {most:g} s or less in a live run, where it"
+            f"smoothing {width:g} s: expected {most:g} s or less in a live run, where it"
             " delays labels by half of it; give --smoothing"
         )

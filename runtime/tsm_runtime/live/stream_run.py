@@ -57,6 +57,7 @@ class StreamSettings:
     min_score: float
     fusion: FusionOptions
     bundles: tuple[str, ...]
+    lookahead_seconds: float = 0.0
     waits_for_source: bool = False
 
 
@@ -98,7 +99,7 @@ class StreamRun:
             reconnect_seconds=settings.reconnect_seconds,
             waits_for_source=settings.waits_for_source,
         )
-        self._tracks = Tracks(members, settings.fusion, settings.min_score)
+        self._tracks = Tracks(members, settings.fusion, settings.min_score, settings.lookahead_seconds)
         self._scorers = {
             number: IntervalScorer(member.backend.model.scorer(), member.spec)
             for number, member in enumerate(members)
@@ -106,7 +107,7 @@ class StreamRun:
         }
         self._broken: set[tuple[int, int]] = set()
         """(member, interval) after a gap, of members that get single pictures."""
-        self._reporter = EventReporter(source, members)
+        self._reporter = EventReporter(source, members, settings.lookahead_seconds)
         self._stop = stop
         self._patience = _STOP_TIMEOUT_SECONDS
         self._is_open = False
@@ -158,8 +159,8 @@ class StreamRun:
                 yield self._reporter.resumption(attempts)
 
     def add_scores(self, member: int, clip: Clip, scores: Scores) -> None:
-        """Take the scores of one clip: action (A,), scene (S,) or None."""
-        self._tracks.push(member, clip.index, scores.action, scores.scene, after_gap=clip.after_gap)
+        """Take the scores of one clip, a batch of one."""
+        self._tracks.push(member, clip.index, scores, after_gap=clip.after_gap)
 
     def segments(self) -> Iterator[Event]:
         """Yield the events of segments that are over, and of open ones if the settings say so."""
@@ -197,9 +198,8 @@ class StreamRun:
             if member in self._scorers:
                 for scored in self._scorers[member].over(over):
                     scores = checked_scores(scored.scores, self.source.name)
-                    scene = None if scores.scene is None else scores.scene[0]
                     after_gap = (member, scored.index) in self._broken
-                    self._tracks.push(member, scored.index, scores.action[0], scene, after_gap=after_gap)
+                    self._tracks.push(member, scored.index, scores, after_gap=after_gap)
                 self._broken = {(m, index) for m, index in self._broken if m != member or index >= stop}
             self._tracks.skip_to(member, stop)
 

@@ -29,10 +29,19 @@ class FrameStream:
     head: HeadStream | None
 
     @classmethod
-    def of(cls, spec: ClipSpec, head: TemporalHead | None) -> FrameStream:
-        """Return a stream for one video."""
+    def of(cls, spec: ClipSpec, head: TemporalHead | None, *, at_once: bool = False) -> FrameStream:
+        """Return a stream for one video.
+
+        Args:
+            spec: clips that do not overlap.
+            head: as in `FrameStream`.
+            at_once: score every frame as soon as its context is there, as live runs do; otherwise frames are
+                gathered, which takes less time.
+        """
         step = spec.interval_seconds / spec.num_frames
-        return cls(spec, None if head is None else HeadStream(head, step))
+        if head is None:
+            return cls(spec, None)
+        return cls(spec, HeadStream(head, step, 1) if at_once else HeadStream(head, step))
 
     def push(
         self, indices: npt.NDArray[np.int64], scores: Scores, breaks: Collection[int]

@@ -47,9 +47,13 @@ class Member:
     decoding: Decoding | None = None
     sound: SoundBranch | None = None
 
-    def frame_stream(self) -> FrameStream | None:
-        """Return what scores the frames of one video; None where segments are made of clips."""
-        return None if self.decoding is None else FrameStream.of(self.spec, self.head)
+    def frame_stream(self, *, at_once: bool = False) -> FrameStream | None:
+        """Return what scores the frames of one video; None where segments are made of clips.
+
+        Args:
+            at_once: as in `FrameStream.of`.
+        """
+        return None if self.decoding is None else FrameStream.of(self.spec, self.head, at_once=at_once)
 
     def sound_stream(self, video: Path) -> SoundStream | None:
         """Return what scores the intervals of one video by their sound, too; None: nothing does."""

@@ -27,10 +27,10 @@ def loop_routes(project: Project, training: Training) -> list[Route]:
 
     async def start(request: Request) -> Response:
         try:
-            asked = msgspec.json.decode(await request.body() or b"{}", type=_Start)
+            body = msgspec.json.decode(await request.body() or b"{}", type=_Start)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"the request's body: {error}") from error
-        await run_in_threadpool(training.start, asked.kind)
+        await run_in_threadpool(training.start, body.kind)
         return await state(request)
 
     async def stop(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Playable copies that are being made, one at a time."""
+"""Creation of playable copies of videos, one at a time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tsm_serve.review.drafting import Publish
 from tsm_serve.review.proxy import make_proxy, proxy_path
 from tsm_serve.review.videos import ReviewVideo
 
-_TELL_EVERY_SECONDS = 2.0
+_PUBLISH_EVERY_SECONDS = 2.0
 """Of the video, between two events of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyState:
-    """Whether a video's copy can be played."""
+    """State of a video's copy: ready, or the reason why it is not."""
 
     ready: bool
 
 
 class Proxies:
-    """Starts the making of copies and knows which are ready.
+    """Creates copies in threads and returns the finished ones.
 
     Args:
         publish: gets events of progress, end and failure.
@@ -52,18 +52,18 @@ class Proxies:
         return ProxyState(ready=False)
 
     def _make(self, video: ReviewVideo, target: Path) -> None:
-        told = -_TELL_EVERY_SECONDS
+        published = -_PUBLISH_EVERY_SECONDS
 
-        def tell(seconds: float) -> None:
-            nonlocal told
-            if seconds - told >= _TELL_EVERY_SECONDS:
-                told = seconds
+        def publish_progress(seconds: float) -> None:
+            nonlocal published
+            if seconds - published >= _PUBLISH_EVERY_SECONDS:
+                published = seconds
                 self._publish({"kind": "proxy", "id": video.video_id, "reached": seconds})
 
         event: dict[str, object] = {"kind": "proxy", "id": video.video_id}
         try:
             with self._turn:
-                make_proxy(video.path, target, tell)
+                make_proxy(video.path, target, publish_progress)
             event["ready"] = True
         except TsmError as error:
             event["failure"] = str(error)

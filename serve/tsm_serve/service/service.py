@@ -82,15 +82,15 @@ class Service:
         """
         from tsm_runtime.pipeline.options import Options
 
-        asked = posted.request
-        Options(start_seconds=asked.start, end_seconds=asked.end, min_score=asked.min_score)
+        fields = posted.request
+        Options(start_seconds=fields.start, end_seconds=fields.end, min_score=fields.min_score)
         work = Work(
             path=posted.path,
-            video_id=asked.id or Path(posted.name.replace("\\", "/")).stem or "upload",
-            model=self.model_name(asked.model),
-            start_seconds=asked.start,
-            end_seconds=asked.end,
-            min_score=asked.min_score,
+            video_id=fields.id or Path(posted.name.replace("\\", "/")).stem or "upload",
+            model=self.model_name(fields.model),
+            start_seconds=fields.start,
+            end_seconds=fields.end,
+            min_score=fields.min_score,
         )
         return self.jobs.submit(folder, work, is_upload=posted.is_upload)
 

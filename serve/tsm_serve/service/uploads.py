@@ -97,7 +97,7 @@ def _request(values: dict[str, Any]) -> JobRequest:
 
 
 def _file_name(name: str) -> str:
-    """Return a safe name with the suffix of the client's, which tells FFmpeg of raw formats."""
+    """Return a safe name with the client's suffix, by which FFmpeg recognises raw formats."""
     suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower()
     return f"video{suffix}" if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 8 else "video"
 

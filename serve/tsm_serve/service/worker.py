@@ -150,7 +150,7 @@ def _work(pipe: Connection, bundles: Mapping[str, Path], num_threads: int | None
                 result = _run(pipe, models[work.model], work)
             except TsmError as error:
                 pipe.send(("failed", str(error)))
-            except Exception as error:  # told to the client; the worker goes on
+            except Exception as error:  # sent to the client; the worker goes on
                 print(f"tsm-serve: {work.path}: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
                 pipe.send(("failed", f"{type(error).__name__}: {error}"))
             else:

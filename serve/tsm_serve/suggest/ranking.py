@@ -58,7 +58,7 @@ def suggest(
     After each choice the novelty of the others is computed anew, so that the list is not ten times the same.
 
     Args:
-        videos: all videos, the labelled ones too: they tell what is known.
+        videos: all videos, the labelled ones too, which determine the novelty of the others.
         budget_seconds: length of the parts together; a part that no longer fits is left out.
         weights: of the reasons.
         by_moment: rank parts of `MOMENT_SECONDS`, not whole videos.

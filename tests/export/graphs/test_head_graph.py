@@ -65,7 +65,7 @@ def head(run_folder: Path) -> HeadCheckpoint:
 @pytest.fixture(scope="module")
 def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "bundle"
-    request = ExportRequest(targets=("onnx",), engines=("fp32", "fp16"))
+    request = ExportRequest(targets=("onnx",), precisions=("fp32", "fp16"))
     export_bundle(run_folder / "best.safetensors", folder, request)
     return folder
 

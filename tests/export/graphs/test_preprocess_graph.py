@@ -227,7 +227,7 @@ def test_tensorrt_reads_and_builds_it() -> None:
 
 
 def test_for_tensorrt_only_the_planes_have_a_free_shape() -> None:
-    """What is told of a picture lies on the GPU: no value of it decides a shape."""
+    """The description of a picture lies on the GPU: no value of it decides a shape."""
     trt = import_or_skip()
     with listening(trt) as heard:
         builder = new_builder(trt, heard)

@@ -1,4 +1,4 @@
-"""Clips for calibration: whose, which, how many, and what is told when there are none."""
+"""Clips for calibration: videos, places, number, and the messages when there are none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)
 
 
 def levels(number: int, first: int) -> Iterable[npt.NDArray[np.uint8]]:
-    """Grey pictures whose level tells the video and the half second."""
+    """Grey pictures whose level encodes the video and the half second."""
     return (plain(first + 2 * (i // 5)) for i in range(number))
 
 

@@ -247,7 +247,7 @@ def test_it_says_what_the_network_says(plain: bytes, quantized: dict[Target, byt
     expected, got = run(plain, frames), run(quantized[target], frames)
     assert got.keys() == expected.keys()
     for name, values in expected.items():
-        assert values.std(axis=0).max() > 0.05  # the clips are told apart, so a difference would show
+        assert values.std(axis=0).max() > 0.05  # the scores of clips differ, so an error would show
         np.testing.assert_allclose(got[name], values, atol=0.03)
         assert np.abs(got[name] - values).max() > 1e-6  # and it is another computation
 
@@ -627,18 +627,18 @@ def test_a_block_that_gains_nothing_beside_the_others_goes_back_in() -> None:
 
 
 def test_the_ranking_takes_the_cheap_error() -> None:
-    asked: dict[str, list[frozenset[str]]] = {"error": [], "trial": []}
+    requested: dict[str, list[frozenset[str]]] = {"error": [], "trial": []}
 
     def counted(name: str) -> Callable[[frozenset[str]], float]:
         def error(left_out: frozenset[str]) -> float:
-            asked[name].append(left_out)
+            requested[name].append(left_out)
             return remaining(left_out)
 
         return error
 
     leave_out(sorted(COSTS), counted("error"), 0.4, trial_error=counted("trial"))
-    assert asked["trial"] == [frozenset({name}) for name in sorted(COSTS)]
-    assert asked["error"] == [frozenset(), frozenset({"a"})]
+    assert requested["trial"] == [frozenset({name}) for name in sorted(COSTS)]
+    assert requested["error"] == [frozenset(), frozenset({"a"})]
 
 
 def test_relative_noise() -> None:

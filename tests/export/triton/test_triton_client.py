@@ -211,12 +211,12 @@ def test_address_and_name_are_enough(client: Command, tsm_run: Command, served: 
     found, expected = json.loads(out), json.loads(tsm_run("scene.mp4").out)
     assert [entry["label"] for entry in expected["results"]["scene"]] == ["dark", "bright", "dark", "bright"]
     assert_same(found, expected)
-    told, known = found["external_data"], expected["external_data"]
-    assert told["videos"] == known["videos"]
-    assert told["options"] == known["options"]
+    written, known = found["external_data"], expected["external_data"]
+    assert written["videos"] == known["videos"]
+    assert written["options"] == known["options"]
     backend = {"backend": f"Triton test at {served.address}, tiny"}
-    assert told["model"] == known["model"] | backend
-    assert told["model"]["bundle_sha256"] == load_bundle(bundle).manifest_sha256
+    assert written["model"] == known["model"] | backend
+    assert written["model"]["bundle_sha256"] == load_bundle(bundle).manifest_sha256
 
 
 def test_the_clips_are_the_runtimes_own(client: Command, served: Served, bundle: Path) -> None:
@@ -275,7 +275,7 @@ def test_many_videos_in_a_folder(client: Command, tsm_run: Command) -> None:
 # --- requests -------------------------------------------------------------------------------------
 
 
-def test_several_requests_are_in_flight_and_no_more_than_asked(client: Command, served: Served) -> None:
+def test_several_requests_are_in_flight_and_no_more_than_the_limit(client: Command, served: Served) -> None:
     gate = threading.Barrier(3, timeout=60)  # answers go out three at a time: fewer would wait for ever
 
     def hold(context: Any) -> None:
@@ -408,7 +408,7 @@ def test_a_server_that_goes_away(served: Served, video: Path) -> None:
             served.server.stop(None)
 
     served.servicer.before_answer = leave
-    # In a process of its own: gRPC writes to standard error, unless told not to before it is loaded.
+    # In a process of its own: gRPC writes to standard error, unless configured before it is loaded.
     program = [sys.executable, "-m", "tsm_export.commands.triton_client"]
     done = subprocess.run(
         [*program, "scene.mp4", "--server", served.address, "-m", "tiny", "--in-flight", "1"],

@@ -65,8 +65,8 @@ def plan_bundle(tmp_path: Path) -> Bundle:
 
 def written(bundle: Bundle, repository: Path, **request: Any) -> tuple[Path, Any]:
     """Write the model; return its folder and its configuration as Triton reads it."""
-    asked = Request(name="tiny", **request)
-    write_model(bundle, repository, choose_settings(bundle, asked))
+    request_ = Request(name="tiny", **request)
+    write_model(bundle, repository, choose_settings(bundle, request_))
     folder = repository / "tiny"
     return folder, text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
 
@@ -126,8 +126,8 @@ def test_label_files_are_in_the_order_of_the_scores(tmp_path: Path) -> None:
     files = {output.name: folder / output.label_filename for output in config.output}
     assert files["action_scores"].read_text("utf-8") == "œuvre\ntwo\\nlines\na, b\nbackground\n"
     assert files["scene_scores"].read_text("utf-8") == "night\nday\n"
-    told = read_served(config.parameters[PARAMETER].string_value)
-    assert list(told.manifest.action_labels) == actions
+    served = read_served(config.parameters[PARAMETER].string_value)
+    assert list(served.manifest.action_labels) == actions
 
 
 def test_a_model_without_a_scene_head(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_half_precision_on_a_gpu_by_default(tmp_path: Path) -> None:
     bundle = bundle_with(tmp_path / "bundle", {"model.fp16.onnx": ("fp16", None)})
     _, config = written(bundle, tmp_path / "models", device="gpu", preferred=(4,))
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
-    told = read_served(config.parameters[PARAMETER].string_value)
-    assert list(told.manifest.files) == ["model.fp16.onnx"]
+    served = read_served(config.parameters[PARAMETER].string_value)
+    assert list(served.manifest.files) == ["model.fp16.onnx"]
     assert warmups(config) == [1, 4, 8]
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"prefer_nhwc": "1"})
@@ -175,11 +175,11 @@ def test_single_clips_are_not_held_back(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_the_parameter_holds_all_that_a_client_needs(bundle: Bundle, tmp_path: Path) -> None:
     _, config = written(bundle, tmp_path / "models")
-    told = read_served(config.parameters[PARAMETER].string_value)
-    assert told.bundle_sha256 == bundle.manifest_sha256
-    assert differences(told.manifest, bundle.manifest) == []
-    assert msgspec.structs.replace(told.manifest, files=bundle.manifest.files) == bundle.manifest
-    assert told.manifest.files["model.fp32.onnx"].sha256 == (
+    served = read_served(config.parameters[PARAMETER].string_value)
+    assert served.bundle_sha256 == bundle.manifest_sha256
+    assert differences(served.manifest, bundle.manifest) == []
+    assert msgspec.structs.replace(served.manifest, files=bundle.manifest.files) == bundle.manifest
+    assert served.manifest.files["model.fp32.onnx"].sha256 == (
         hashlib.sha256((bundle.path / "model.fp32.onnx").read_bytes()).hexdigest()
     )
 
@@ -187,10 +187,16 @@ def test_the_parameter_holds_all_that_a_client_needs(bundle: Bundle, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda told: "{", "not as this version"),
-        (lambda told: json.dumps({**told, "more": 1}), "unknown field `more`"),
-        (lambda told: json.dumps({**told, "manifest": {**told["manifest"], "format_version": 99}}), "update"),
-        (lambda told: json.dumps({**told, "manifest": {**told["manifest"], "num_frames": 0}}), "positive"),
+        (lambda served: "{", "not as this version"),
+        (lambda served: json.dumps({**served, "more": 1}), "unknown field `more`"),
+        (
+            lambda served: json.dumps({**served, "manifest": {**served["manifest"], "format_version": 99}}),
+            "update",
+        ),
+        (
+            lambda served: json.dumps({**served, "manifest": {**served["manifest"], "num_frames": 0}}),
+            "positive",
+        ),
     ],
 )
 def test_a_parameter_that_cannot_be_read(bundle: Bundle, change: Any, words: str) -> None:
@@ -216,14 +222,14 @@ def test_every_field_of_a_plan(plan_bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_a_plan_names_the_server_it_is_for(plan_bundle: Bundle, tmp_path: Path) -> None:
-    asked = Request(name="tiny", platform="tensorrt")
-    (line,) = choose_settings(plan_bundle, asked).notes
+    request_ = Request(name="tiny", platform="tensorrt")
+    (line,) = choose_settings(plan_bundle, request_).notes
     assert line.startswith("model.fp16.plan: for TensorRT 10.16.1.11 on NVIDIA H100 80GB HBM3 (9.0): take")
     lasting = bundle_with(
         tmp_path / "lasting",
         {"model.fp16.plan": ("fp16", engine(version_compatible=True, gpu="", compute_capabilities=[]))},
     )
-    assert choose_settings(lasting, asked).notes == (
+    assert choose_settings(lasting, request_).notes == (
         "model.fp16.plan: for TensorRT 10.16.1.11",
         "start the server with --backend-config=tensorrt,version-compatible=true",
     )
@@ -284,13 +290,13 @@ def test_batches_fit_the_plan_or_are_refused(
     info = msgspec.convert(engine(batch=[1, best, best + extra]), EngineInfo)
     entry = msgspec.structs.replace(bundle.manifest.files["model.fp16.plan"], engine=info)
     manifest = msgspec.structs.replace(bundle.manifest, files={"model.fp16.plan": entry})
-    asked = Request(name="tiny", platform="tensorrt", max_batch=max_batch, preferred=preferred)
+    request_ = Request(name="tiny", platform="tensorrt", max_batch=max_batch, preferred=preferred)
     most = max_batch or best + extra
     if most > best + extra or any(not 1 <= size <= most for size in preferred or ()):
         with pytest.raises(UsageError):
-            choose_settings(msgspec.structs.replace(bundle, manifest=manifest), asked)
+            choose_settings(msgspec.structs.replace(bundle, manifest=manifest), request_)
         return
-    chosen = choose_settings(msgspec.structs.replace(bundle, manifest=manifest), asked)
+    chosen = choose_settings(msgspec.structs.replace(bundle, manifest=manifest), request_)
     assert chosen.max_batch == most
     assert set(chosen.preferred) == ({min(best, most)} if preferred is None else set(preferred))
     assert list(chosen.preferred) == sorted(set(chosen.preferred))

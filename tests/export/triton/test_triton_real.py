@@ -79,7 +79,7 @@ class Triton:
     log: Path
     client: Any
 
-    def told(self, word: str) -> list[Any]:
+    def logged(self, word: str) -> list[Any]:
         """What the backend printed behind a word, in order."""
         return [ast.literal_eval(found) for found in re.findall(rf"{word} (\(.*?\))", self.log.read_text())]
 
@@ -182,7 +182,7 @@ def test_triton_takes_every_model(triton: Triton) -> None:
     assert sorted((model.name, model.version, model.state) for model in index.models) == [
         ("demo", "1", "READY"), ("single", "1", "READY"), ("tiny", "2", "READY")
     ]  # fmt: skip
-    assert sorted(triton.told("LOADED")) == [("demo", "1"), ("single", "1"), ("single", "1"), ("tiny", "2")]
+    assert sorted(triton.logged("LOADED")) == [("demo", "1"), ("single", "1"), ("single", "1"), ("tiny", "2")]
 
 
 @pytest.mark.parametrize("name", ["demo", "single", "tiny"])
@@ -236,7 +236,7 @@ def test_segments_are_those_of_tsm_run(
         scores = [entry["score"] for entry in others]
         assert [entry["score"] for entry in entries] == pytest.approx(scores, abs=1e-5)
     assert found["external_data"]["model"]["backend"].startswith("Triton 2.")
-    sizes = {size for name, size in triton.told("RAN") if name == "demo"}
+    sizes = {size for name, size in triton.logged("RAN") if name == "demo"}
     assert max(sizes) == 4  # its eight requests in flight were put together
     assert sizes <= {1, 2, 3, 4}
 

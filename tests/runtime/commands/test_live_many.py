@@ -112,12 +112,33 @@ def test_what_happens_to_a_stream_in_words() -> None:
     ]
 
 
-def test_a_decoding_of_frames_is_not_used_and_this_is_said(tsm_live: Command) -> None:
+def test_the_decoding_of_a_bundle_makes_the_segments(tsm_live: Command) -> None:
     from tsm_runtime.bundle.finding import demo_folder
 
     bundle = demo_folder() / "bundle"
-    code, out, err = tsm_live("a.mp4", "-m", bundle)
-    assert code == 0
-    assert err == f"{bundle}: streams are merged from scores of clips; its decoding is for files\n"
-    assert events(out)[-1]["intervals"] > 0
-    assert tsm_live("a.mp4", "-m", bundle, "-q").err == ""
+    step = 0.125  # of the demo's frames, 31 of which its head looks ahead
+
+    def model_and_err(*more: str) -> tuple[dict[str, object], str]:
+        code, out, err = tsm_live("a.mp4", "-m", bundle, *more)
+        assert code == 0
+        assert events(out)[-1]["intervals"] > 0
+        return events(out)[0]["models"][0], err
+
+    described, err = model_and_err()
+    assert (described["decoding"], described["lookahead_seconds"], err) == ("merge", 0.0, "")
+    assert described["delay_seconds"] == 0.5 + (31 + 1 + 1) * step  # of smoothing and of merging one each
+    described, err = model_and_err("--decoding", "viterbi", "--lookahead", "1")
+    assert (described["decoding"], described["lookahead_seconds"], err) == ("viterbi", 1.0, "")
+    assert described["delay_seconds"] == 0.5 + (31 + 1 + 8 + 1) * step
+    described, err = model_and_err("--decoding", "clips")
+    assert ("decoding" in described, "delay_seconds" in described, err) == (False, False, "")
+    _, err = model_and_err("--decoding", "proposals")
+    assert err == (
+        f"{bundle}: segments are merged from scores of frames, as proposals need the whole video\n"
+    )
+    assert tsm_live("a.mp4", "-m", bundle, "-q", "--decoding", "proposals").err == ""
+
+
+def test_a_look_ahead_out_of_range_is_refused(tsm_live: Command) -> None:
+    code, _, err = tsm_live("a.mp4", "--lookahead", "601")
+    assert (code, err) == (2, "tsm-live: lookahead 601: expected 0 to 600 seconds\n")

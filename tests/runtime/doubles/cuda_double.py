@@ -1,9 +1,9 @@
-"""A GPU of the host's memory that does nothing before it must, and notices whoever counts on more.
+"""A GPU of the host's memory that does nothing before it must, and reports code that relies on more.
 
 It stands where `tsm_runtime.backends.cuda.memory.DeviceMemory` does.
-What is submitted to a stream runs when somebody
-waits for it, or before, as `hurry` decides: results must not depend on that. Copies read and write their
-buffers when they run, so a buffer that is reused or freed too early gives wrong results; besides, it is told.
+Work that is submitted to a stream runs when a caller waits for it, or before, as `hurry` decides: results
+must not depend on that. Copies access their buffers when they run, so a buffer that is reused or freed
+too early gives wrong results and is reported.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ class FakeDevice:
     def download(self, target: npt.NDArray[Any], address: int, stream: FakeStream) -> None:
         self._called("download")
         buffer, pinned = self.buffer_at(address, target.nbytes), self._pinned_of(target)
-        target.view(np.uint8).fill(0xFF)  # not a number to whoever reads too early
+        target.view(np.uint8).fill(0xFF)  # NaN for a reader that does not wait
 
         def run() -> None:
             target.view(np.uint8).reshape(-1)[:] = buffer.data[: target.nbytes]

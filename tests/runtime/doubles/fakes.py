@@ -98,7 +98,7 @@ class Submitted:
 
 
 class QueueBackend(BrightnessBackend):
-    """Scores when the result is asked for, in order; frames must have stayed as they were until then.
+    """Scores when the result is fetched, in order; frames must not change before that.
 
     Args:
         in_flight: as of any backend.
@@ -125,7 +125,7 @@ class QueueBackend(BrightnessBackend):
 
     def result(self, batch: Submitted) -> Scores:  # type: ignore[override]
         assert not batch.lost, "lost, and not submitted again"
-        assert self.flying[0] is batch, "results are asked for in order"
+        assert self.flying[0] is batch, "results are fetched in order"
         assert hash(batch.frames.tobytes()) == batch.digest, "overwritten in flight"
         self._require_memory(batch.frames)
         self.flying.pop(0)

@@ -1,7 +1,7 @@
 """TensorRT's double on a real GPU: pycuda moves real memory, and running the engine launches a real kernel.
 
-The kernel computes what `fakes.BrightnessBackend` does, on the stream that it is given, and can be told to
-wait until the host lets it go on: so a test sees what has been submitted while the GPU is at work.
+The kernel computes what `fakes.BrightnessBackend` does, on the stream that it is given, and can
+wait until the host releases it: so a test sees what has been submitted while the GPU is at work.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Watch:
 
 
 class WatchedPycuda(Watch, PycudaMemory):
-    """pycuda's memory that tells the double what it asks of a GPU."""
+    """pycuda's memory; reports its calls to the double."""
 
 
 class WatchedBindings(Watch, BindingsMemory):

@@ -2,7 +2,7 @@
 
 Every call is first bound to the signature of the installed onnxruntime, so that one that the real module
 would refuse fails here too. The model runs on the real CPU provider. "Memory on the GPU" is an array of this
-double, which nobody else can reach; the copy into it is finished only when `synchronize_inputs` is called,
+double, which no other code can reach; the copy into it is finished only when `synchronize_inputs` is called,
 as that of memory that is not page-locked may be.
 """
 

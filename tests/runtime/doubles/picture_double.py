@@ -1,7 +1,7 @@
 """The double of TensorRT, which knows plans of preprocess.onnx too; what these compute a test says.
 
 Beyond what the double of plans of clips looks after: a context without memory of its own is given some,
-enough for the shapes at hand and not while it runs, after the shapes were set and asked for.
+enough for the shapes at hand and not while it runs, after the shapes were set and their size was read.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ NAMES = ["frames", *VIEW_SHAPES, *LIMITS]
 
 
 def mean_level(values: Values, size: int) -> npt.NDArray[np.uint8]:
-    """A plain picture: mean of all bytes of y, first of uv, and the sum of what is told of the picture."""
-    told = sum(float(values[name].sum()) for name in VIEW_SHAPES)
-    rgb = (values["y"].mean(), values["uv"].flat[0], abs(told) % 256)
+    """A plain picture: mean of all bytes of y, first of uv, and the sum of the description of the picture."""
+    description = sum(float(values[name].sum()) for name in VIEW_SHAPES)
+    rgb = (values["y"].mean(), values["uv"].flat[0], abs(description) % 256)
     return np.broadcast_to(np.array(rgb).astype(np.uint8), (1, size, size, 3))
 
 
 class PictureDouble(TensorrtDouble):
-    """As `TensorrtDouble`; `draws` tells what a plan of pictures computes of its inputs."""
+    """As `TensorrtDouble`; `draws` computes the output of a plan of pictures."""
 
     def __init__(self, name: str, device: FakeDevice) -> None:
         self.draws: Callable[[Values, int], npt.NDArray[np.uint8]] = mean_level
@@ -95,8 +95,8 @@ class PictureDouble(TensorrtDouble):
             return None
         self.alive.append("IExecutionContext")
         return self.module.make(
-            "IExecutionContext", engine=this, shape=None, addresses={}, running=[], planes={}, asked=None,
-            memory=(0, 0),
+            "IExecutionContext", engine=this, shape=None, addresses={}, running=[], planes={}, memory=(0, 0),
+            needed_bytes=None,
         )  # fmt: skip
 
     # --- IExecutionContext ----------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class PictureDouble(TensorrtDouble):
         if not all(a <= b <= c for a, b, c in zip(least, tuple(shape), most, strict=True)):
             self._say(self._logger(this), f"setInputShape: {name} {tuple(shape)} is outside the profile")
             return False
-        this.double.planes[name], this.double.asked = tuple(shape), None
+        this.double.planes[name], this.double.needed_bytes = tuple(shape), None
         return True
 
     def IExecutionContext__infer_shapes(self, this: Any) -> list[str]:  # noqa: N802
@@ -130,12 +130,12 @@ class PictureDouble(TensorrtDouble):
     def IExecutionContext__update_device_memory_size_for_shapes(self, this: Any) -> int:  # noqa: N802
         self.device.require_active("update_device_memory_size_for_shapes")
         self.device.require(
-            set(this.double.planes) == set(LIMITS), "memory is asked for before shapes are set"
+            set(this.double.planes) == set(LIMITS), "memory is requested before shapes are set"
         )
         if self._refused("IExecutionContext.update_device_memory_size_for_shapes", self._logger(this)):
             return 0
-        this.double.asked = 4 * sum(map(math.prod, this.double.planes.values()))
-        return this.double.asked  # type: ignore[no-any-return]
+        this.double.needed_bytes = 4 * sum(map(math.prod, this.double.planes.values()))
+        return this.double.needed_bytes  # type: ignore[no-any-return]
 
     def IExecutionContext__set_device_memory(self, this: Any, memory: int, size: int) -> None:  # noqa: N802
         self.device.require(not this.double.running, "memory changes while the GPU runs the context")
@@ -162,8 +162,8 @@ class PictureDouble(TensorrtDouble):
         planes, addresses, running = dict(this.double.planes), this.double.addresses, this.double.running
         device.require(addresses.keys() == set(NAMES), f"execute_async_v3 with addresses of {addresses}")
         device.require(not any(a % 256 for a in addresses.values()), "a tensor is not aligned")
-        device.require(this.double.asked is not None, "how much memory these shapes need was not asked")
-        device.require(this.double.memory[1] >= this.double.asked, "a context has too little memory")
+        device.require(this.double.needed_bytes is not None, "the memory that these shapes need was not read")
+        device.require(this.double.memory[1] >= this.double.needed_bytes, "a context has too little memory")
         shapes = {name: planes.get(name) or self._shape(plan, name, 1) for name in NAMES}
         width = {name: 4 if name in VIEW_SHAPES else 1 for name in NAMES}
         spans = {

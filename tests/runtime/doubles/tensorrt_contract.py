@@ -82,7 +82,7 @@ def _split(text: str) -> list[str]:
 
 
 class EnumValue:
-    """A value of an enum of pybind11: a number only where it is asked for it."""
+    """A value of an enum of pybind11: a number only through `int`."""
 
     def __init__(self, enum: str, name: str, value: int) -> None:
         self._enum, self.name, self.value = enum, name, value
@@ -133,7 +133,7 @@ class ContractModule(ModuleType):
     def implements(self, *names: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
         """Let a function do what `Class.member` does; it gets the object and the arguments by name.
 
-        A property's function is asked when it is read; `Class.__del__` may be named too.
+        A property's function is called when it is read; `Class.__del__` may be named too.
         """
 
         for name in names:

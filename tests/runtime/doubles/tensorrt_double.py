@@ -1,7 +1,7 @@
 """TensorRT without TensorRT: the stored contract of its bindings, with an engine that knows bright from dark.
 
 What the library does beyond its signatures is what the rest of the program counts on: it says None, False or
-a list of names instead of raising, and tells the reason to the logger; work that was submitted reads its
+a list of names instead of raising, and logs the reason; work that was submitted reads its
 tensors' memory when it runs; objects live as long as what was made of them. The engine computes what the tiny
 bundle and `fakes.BrightnessBackend` do.
 """
@@ -65,14 +65,14 @@ class TensorrtDouble:
         device: where engines run.
 
     What goes wrong is chosen by setting: `refuse` to the names of calls that give False, None or names;
-    `shown_shapes` to shapes that the context tells instead of the right ones.
+    `shown_shapes` to shapes that the context reports instead of the right ones.
     """
 
     def __init__(self, name: str, device: FakeDevice) -> None:
         self.module = contract_module(name)
         self.device = device
         self.refuse: dict[str, str] = {}
-        """`Class.method` to what the logger is told."""
+        """`Class.method` to the message for the logger."""
         self.shown_shapes: dict[str, tuple[int, ...]] = {}
         self.alive: list[str] = []
         self.deserialized: list[bytes] = []

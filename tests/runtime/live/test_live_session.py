@@ -9,7 +9,6 @@ import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from streams import (
     Level,
     even,
     grey_frames,
+    offline,
     segments_in,
     source_of,
     wait_for,
@@ -46,10 +46,7 @@ from tsm_runtime.live.events import (
 )
 from tsm_runtime.live.session import LiveOptions, watch
 from tsm_runtime.models.member import Member
-from tsm_runtime.pipeline import run as pipeline
-from tsm_runtime.pipeline import scheduler as videos
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.results import Result
 from tsm_runtime.video.clock import TimedFrame
 
 DARK, GREY, BRIGHT = 20, 128, 235
@@ -73,32 +70,6 @@ def end_of(events: list[Event]) -> End:
 
 
 # --- live is offline ------------------------------------------------------------------------------
-
-
-class Frames:
-    """What a file's reader gives."""
-
-    claimed_seconds = None
-    failure = None
-    corrupt_frames = 0
-    assumed_rate = None
-
-    def __init__(self, path: Path, given: list[TimedFrame]) -> None:
-        self.path, self.given = path, given
-
-    def __enter__(self) -> Frames:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
-        yield from self.given
-
-
-def offline(given: list[TimedFrame], members: Member | list[Member], options: Options) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(videos, "VideoReader", lambda path, *_, **__: Frames(path, given))
-        return pipeline.run(Path("fake"), members, options)
 
 
 timings = st.lists(

@@ -11,6 +11,7 @@ from fakes import ACTIONS, FREE, brightness_member, member_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
@@ -212,7 +213,8 @@ def test_an_ensemble_gives_what_fusion_of_whole_results_gives(
     for number in turns:
         scores, place = all_scores[number], places[number]
         index = int(scores.indices[place])
-        tracks.push(number, index, scores.action[place], None, after_gap=index in scores.breaks)
+        rows = Scores(scores.action[place : place + 1], None)
+        tracks.push(number, index, rows, after_gap=index in scores.breaks)
         places[number] += 1
         left += tracks.leaving()
     left += tracks.close(final=True)
@@ -228,20 +230,20 @@ def test_an_ensemble_gives_what_fusion_of_whole_results_gives(
 def test_a_fused_segment_waits_for_what_is_open_and_no_longer() -> None:
     members = [brightness_member(0.5), replace(brightness_member(1.0), weight=3.0)]
     tracks = Tracks(members, FusionOptions(), 0.0)
-    scene = np.array([0.0, 1.0], np.float32)
-    tracks.push(0, 0, DARK, scene, after_gap=False)
-    tracks.push(0, 1, NOTHING, scene, after_gap=False)
+    scene = np.array([[0.0, 1.0]], np.float32)
+    tracks.push(0, 0, Scores(DARK[None], scene), after_gap=False)
+    tracks.push(0, 1, Scores(NOTHING[None], scene), after_gap=False)
     assert tracks.leaving() == []  # the other member may yet find one that overlaps it
     assert tracks.open() == []
-    tracks.push(1, 0, BRIGHT, scene, after_gap=False)
+    tracks.push(1, 0, Scores(BRIGHT[None], scene), after_gap=False)
     (dark,) = tracks.leaving()
     assert (dark.segment.label, dark.segment.end_seconds) == ("dark", 0.5)
     assert dark.segment.score == pytest.approx(0.7 / 4)
     assert [(s.label, s.score) for s in dark.scenes] == [("day", 1.0), ("night", 0.0)]
     (now,) = tracks.open()
     assert (now.segment.label, now.segment.start_seconds, now.segment.end_seconds) == ("bright", 0.0, 1.0)
-    tracks.push(0, 2, BRIGHT, scene, after_gap=False)
-    tracks.push(1, 1, NOTHING, scene, after_gap=False)
+    tracks.push(0, 2, Scores(BRIGHT[None], scene), after_gap=False)
+    tracks.push(1, 1, Scores(NOTHING[None], scene), after_gap=False)
     (bright,) = tracks.leaving()  # 0 to 1 s: what the first member has open begins there
     assert bright.segment.score == pytest.approx(0.6 * 3 / 4)
     assert tracks.leaving() == []

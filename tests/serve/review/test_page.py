@@ -273,7 +273,7 @@ def test_a_thousand_segments_of_two_hours(
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_fits_a_phone_and_asks_nobody_else(
+def test_fits_a_phone_and_sends_no_foreign_requests(
     review_browser: ReviewBrowser, start_server: StartServer, folder: Path, theme: str
 ) -> None:
     server = start_server(folder)

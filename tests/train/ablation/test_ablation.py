@@ -146,7 +146,7 @@ def test_numbers_are_those_of_tsm_eval(runs: Path, data: Path, tsm_eval: Command
             assert (found["videos"], found["instances"]) == (3, 5)
 
 
-def test_rows_tell_what_was_trained(runs: Path) -> None:
+def test_rows_describe_what_was_trained(runs: Path) -> None:
     table = table_of(runs)
     multi, single = table["rows"][:2]
     assert (multi["task"], multi["interval_seconds"], multi["shift"]) == ("multi", 0.5, True)
@@ -228,7 +228,7 @@ def test_another_configuration_is_refused_before_training(
     assert trained_at(runs) == before
 
 
-def test_dry_run_tells_what_is_left(runs: Path, config: Path, tmp_path: Path, tsm_ablation: Command) -> None:
+def test_dry_run_lists_what_is_left(runs: Path, config: Path, tmp_path: Path, tsm_ablation: Command) -> None:
     done = tsm_ablation(config, "-o", tmp_path, "--dry-run")
     assert (done.code, done.err) == (0, "")
     assert "multi   multi   mobilenet_v2  0.5  yes    0 of 2           32          64        ?" in done.out

@@ -102,10 +102,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), WRONG.items(), ids=range(len(WRONG)))
+@pytest.mark.parametrize(("text", "message"), WRONG.items(), ids=range(len(WRONG)))
 def test_wrong_files_get_one_line(
     text: str,
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
@@ -113,7 +113,7 @@ def test_wrong_files_get_one_line(
     tsm_ablation = command("tsm-ablation", ablation_cli.main, monkeypatch, capfdbinary)
     done = tsm_ablation(written(tmp_path, text), "--dry-run")
     assert (done.code, done.out) == (2, "")
-    assert told in done.err
+    assert message in done.err
     assert done.err.startswith("tsm-ablation: ")
     assert done.err.count("\n") == 1
 
@@ -123,7 +123,7 @@ def test_wrong_options(
 ) -> None:
     tsm_ablation: Command = command("tsm-ablation", ablation_cli.main, monkeypatch, capfdbinary)
     path = written(tmp_path, BASE)
-    for words, told in (
+    for words, message in (
         (["--force"], "--force trains a member anew: name it with --only"),
         (["--force", "--only", "a", "--score-only"], "--score-only trains nothing"),
         (["--device", "tpu"], "expected auto, cpu or cuda"),
@@ -133,7 +133,7 @@ def test_wrong_options(
     ):
         done = tsm_ablation(path, "-o", tmp_path / "runs", *words)
         assert (done.code, done.out) == (2, "")
-        assert told in done.err
+        assert message in done.err
         assert done.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 

@@ -115,13 +115,13 @@ def test_members_are_fused_as_tsm_fuse_does(
     tsm_fuse = command("tsm-fuse", fuse_cli.main, monkeypatch, capfdbinary)
     members = {path.stem: read_member(path) for path in files}
     mixture = Mixture(name="x", weights=(0.5, 0.3, 0.2), options=FusionOptions(iou=0.6))
-    told = write_fused(mixture, members, tmp_path / "mine.json")
+    written = write_fused(mixture, members, tmp_path / "mine.json")
     done = tsm_fuse(*files, "--weights", "0.5,0.3,0.2", "--iou", "0.6", "-o", tmp_path / "theirs.json")
     assert done.code == 0, done.err
     mine, theirs = (tmp_path / f"{name}.json" for name in ("mine", "theirs"))
     assert read_segments(mine) == read_segments(theirs)
     assert json.loads(mine.read_text())["scenes"] == json.loads(theirs.read_text())["scenes"]
-    assert told["weights"] == {"member0": 0.5, "member1": 0.3, "member2": 0.2}
+    assert written["weights"] == {"member0": 0.5, "member1": 0.3, "member2": 0.2}
 
 
 def test_which_ensembles_are_rows(videos: tuple[TrainingVideo, ...], files: list[Path]) -> None:

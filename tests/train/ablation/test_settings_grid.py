@@ -64,14 +64,14 @@ def test_a_judged_setting_finds_what_a_run_with_it_finds(videos: dict[str, Path]
 def test_every_video_is_scored_once(
     videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    scored: list[str] = []
     member = replace(brightness_member(), backend=BrightnessBackend())
-    first = score_videos(member, videos, SPECS[:2], store=tmp_path, progress=told.append)
-    assert told == ["a", "dir/b"]
-    score_videos(member, videos, SPECS[2:], store=tmp_path, progress=told.append)
+    first = score_videos(member, videos, SPECS[:2], store=tmp_path, progress=scored.append)
+    assert scored == ["a", "dir/b"]
+    score_videos(member, videos, SPECS[2:], store=tmp_path, progress=scored.append)
     (tmp_path / sorted(path.name for path in tmp_path.iterdir())[0]).write_bytes(b"PK\x03\x04 cut off")
-    again = score_videos(member, videos, SPECS, store=tmp_path, progress=told.append)
-    assert told == ["a", "dir/b", "a", "dir/b", "a"]  # the last for the file that was spoilt
+    again = score_videos(member, videos, SPECS, store=tmp_path, progress=scored.append)
+    assert scored == ["a", "dir/b", "a", "dir/b", "a"]  # the last for the file that was spoilt
     for spec in SPECS[:2]:
         for name in videos:
             before, after = first[spec][name], again[spec][name]
@@ -95,7 +95,7 @@ def test_breaks_and_missing_scenes_are_stored(tmp_path: Path, monkeypatch: pytes
     assert (read.breaks, read.scene, read.indices.tolist()) == (frozenset({2, 5}), None, [1, 2, 5])
 
 
-def test_a_video_shorter_than_an_interval_is_told(tmp_path: Path) -> None:
+def test_a_video_shorter_than_an_interval_is_reported(tmp_path: Path) -> None:
     path = write_levels(tmp_path / "v.mp4", [(20, 0.4)])
     with pytest.raises(VideoError, match=r"v\.mp4: 0\.400 s long"):
         score_videos(brightness_member(), {"v": path}, [BASE], store=tmp_path / "scores")

@@ -331,7 +331,7 @@ def test_other_containers_are_decoded(tmp_path: Path) -> None:
     assert (found.source, found.seconds) == ("frames", pytest.approx(2.5, abs=0.11))
 
 
-def test_a_video_that_breaks_off_is_told(folder: Path, inspect: Command) -> None:
+def test_a_video_that_breaks_off_is_reported(folder: Path, inspect: Command) -> None:
     path = folder / "data" / "videos" / "a2.mp4"
     pictures = [plain((7 * n) % 250) for n in range(40)]
     cut(write_video(path, pictures, rate=10, container_options={"movflags": "faststart"}), 0.6)
@@ -505,5 +505,5 @@ def test_any_annotations_are_inspected_or_refused(
         json.dumps([segment.label for video in data.videos for segment in video.segments]).encode()
         inspect_data(data, 0.5)
     except UsageError as error:
-        told = str(error)
-        assert str(path) in told
+        message = str(error)
+        assert str(path) in message

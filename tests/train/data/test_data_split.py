@@ -94,7 +94,7 @@ def test_folds(tmp_path: Path) -> None:
         ({"offsets": {"binocular/a/clip1": "2 s"}}, "Expected `float | null`, got `str`"),
     ],
 )
-def test_a_wrong_file_is_told(tmp_path: Path, changes: Any, said: str) -> None:
+def test_a_wrong_file_is_reported(tmp_path: Path, changes: Any, said: str) -> None:
     path = written(tmp_path, **changes)
     message = refusal(path)
     assert message.startswith(str(path))
@@ -165,8 +165,8 @@ def test_any_json_is_read_or_refused(
     try:
         split = read_split(path, fold)
     except UsageError as error:
-        told = str(error)
-        assert str(path) in told
+        message = str(error)
+        assert str(path) in message
     else:
         assert isinstance(split, Split)
         assert split.subsets["training"] and split.subsets["validation"]  # noqa: PT018

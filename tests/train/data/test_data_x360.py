@@ -174,11 +174,11 @@ def test_an_offset_moves_and_cuts_the_segments(root: Path) -> None:
     assert spans(by_id[f"monocular/{A}/clip2"]) == [("speaking", 0.0, 1.0)]  # walking is over
 
 
-def test_a_clip_without_offset_is_left_out_and_told(root: Path) -> None:
+def test_a_clip_without_offset_is_left_out_and_reported(root: Path) -> None:
     data = opened(root, "binocular")
-    (told,) = messages(data, "no-offset")
-    assert told.startswith(f"{root}/binocular/{A}/clip2.mp4: ")
-    assert told.endswith(f'"offsets": {{"binocular/{A}/clip2": ...}}')
+    (message,) = messages(data, "no-offset")
+    assert message.startswith(f"{root}/binocular/{A}/clip2.mp4: ")
+    assert message.endswith(f'"offsets": {{"binocular/{A}/clip2": ...}}')
     everything = open_data(DataConfig(root=str(root), views=("monocular",)), 0.5)
     assert len(messages(everything, "no-offset")) == 3
     assert everything.videos == ()
@@ -191,7 +191,7 @@ def test_no_split_is_an_error_that_says_how_to_make_one(root: Path) -> None:
     assert "tsm-inspect CONFIG --write-split split.json" in errors["no-subset"]
 
 
-def test_what_is_missing_is_told_and_left_out(root: Path) -> None:
+def test_what_is_missing_is_reported_and_left_out(root: Path) -> None:
     (root / "third_person" / f"{C}.mp4").unlink()
     (root / "TAL_annotations" / f"{B}.json").unlink()
     split = write_split(root, subsets={"training": [A], "validation": [C]}, offsets={})
@@ -280,7 +280,7 @@ def test_scenes_of_a_csv_go_before_the_index(root: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "extra"])
-def test_the_wrong_folder_is_told(root: Path, below: str) -> None:
+def test_the_wrong_folder_is_reported(root: Path, below: str) -> None:
     outside = root.parent / "outside"
     outside.mkdir()
     root.rename(outside / "360x_dataset_LR")
@@ -293,8 +293,8 @@ def test_the_wrong_folder_is_told(root: Path, below: str) -> None:
 
 def test_the_same_video_under_two_names(root: Path) -> None:
     shutil.copy(root / "panoramic" / f"{A}.mp4", root / "panoramic" / f"{B}.mp4")
-    (told,) = messages(opened(root), "same-video-twice")
-    assert f"{B}.mp4 (validation) holds the same video as {root}/panoramic/{A}.mp4 (training)" in told
+    (message,) = messages(opened(root), "same-video-twice")
+    assert f"{B}.mp4 (validation) holds the same video as {root}/panoramic/{A}.mp4 (training)" in message
 
 
 def test_an_offset_of_a_clip_that_is_not_there(root: Path) -> None:
@@ -392,8 +392,8 @@ def test_any_json_is_opened_or_refused(root: Path, index: Any, entry: Any) -> No
     try:
         data = opened(root)
     except UsageError as error:
-        told = str(error)
-        assert str(root.parent) in told
+        message = str(error)
+        assert str(root.parent) in message
     else:
         assert [video.capture for video in data.validation] == [B]
         assert all(str(root.parent) in problem.message for problem in data.problems.found)

@@ -34,7 +34,7 @@ QUICK = HeadConfig(
 
 
 def sequence(segments: list[Segment], labels: Labels, seconds: float = 8.0, seed: int = 0) -> FrameSequence:
-    """Features whose first columns tell the class of a frame through noise."""
+    """Features whose first columns hold the class of a frame, with noise."""
     count = round(seconds / STEP)
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(count, DIM)).astype(np.float16)

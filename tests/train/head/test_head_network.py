@@ -66,6 +66,8 @@ def test_before_training_the_classes_are_those_of_the_backbone() -> None:
         (4.0, 0.0625, (1, 2, 4, 8, 16, 32)),
     ],
 )
-def test_dilations_reach_as_far_as_asked(receptive: float, step: float, expected: tuple[int, ...]) -> None:
+def test_dilations_reach_the_requested_field(
+    receptive: float, step: float, expected: tuple[int, ...]
+) -> None:
     assert dilations_for(receptive, step) == expected
     assert (2 * sum(expected) + 1) * step >= receptive

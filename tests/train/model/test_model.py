@@ -219,9 +219,9 @@ def test_numbers_out_of_range_are_refused(numbers):
 def test_unknown_backbone_names_the_nearest_and_the_allowed():
     with pytest.raises(
         UsageError, match=r"'resnet5'\. Did you mean 'resnet50'\? Allowed: resnext101_32x8d, "
-    ) as told:
+    ) as caught:
         build_backbone("resnet5")
-    assert all(name in str(told.value) for name in BACKBONES)
+    assert all(name in str(caught.value) for name in BACKBONES)
     with pytest.raises(UsageError, match=r"'vit'\. Allowed"):
         build_backbone("vit")
 

@@ -94,7 +94,7 @@ def test_frame_by_frame_equals_clip_wise(model: TSM) -> None:
         for number in numbers:
             assert distance(outputs[number - 1][:2], clip_wise(model, clips[:, :number])) < TOLERANCE
         said.append(outputs[-1][0])
-    assert distance(said[:1], (said[1],)) > 1e-2  # the model tells the intervals apart
+    assert distance(said[:1], (said[1],)) > 1e-2  # the model scores the intervals differently
 
 
 def test_without_reset_or_without_states_it_is_another_model(small: TSM) -> None:

@@ -137,9 +137,9 @@ def test_what_does_not_fit_is_listed(model, mobilenet_state, tmp_path):
     state["features.18.1.bias"] = torch.ones(2)
     torch.save(state, tmp_path / "odd.pth")
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as caught:
         load_pretrained(model, tmp_path / "odd.pth")
-    message = str(told.value)
+    message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'odd.pth'} does not fit backbone mobilenet_v2 (width_mult 1.0): ")
     assert "1 missing: features.0.0.weight;" in message
     assert "1 unexpected: features.99.weight;" in message
@@ -149,12 +149,12 @@ def test_what_does_not_fit_is_listed(model, mobilenet_state, tmp_path):
 
 def test_another_network_lists_a_few_keys_and_the_total(mobilenet_state, tmp_path):
     torch.save(mobilenet_state, tmp_path / "mobilenet.pth")
-    with pytest.raises(UsageError, match=r"265 missing: conv1\.weight, .*, …; 312 unexpected: ") as told:
+    with pytest.raises(UsageError, match=r"265 missing: conv1\.weight, .*, …; 312 unexpected: ") as caught:
         load_pretrained(TSM("resnet50", 4), tmp_path / "mobilenet.pth")
-    assert str(told.value).count(",") < 20
+    assert str(caught.value).count(",") < 20
 
 
-def test_another_width_is_told(mobilenet_state, tmp_path):
+def test_another_width_is_reported(mobilenet_state, tmp_path):
     torch.save(mobilenet_state, tmp_path / "wide.pth")
     with pytest.raises(UsageError, match=r"\(width_mult 0\.5\): \d+ wrong shape: features\.0\.0\.weight"):
         load_pretrained(TSM("mobilenet_v2", 4, width_mult=0.5), tmp_path / "wide.pth")
@@ -213,15 +213,15 @@ def test_missing_file_and_unknown_ending(model, tmp_path):
 
 
 def test_imagenet_is_torchvisions_default_weights(model, mobilenet_state, monkeypatch):
-    asked = []
+    requested = []
 
     def from_url(url, **_):
-        asked.append(url)
+        requested.append(url)
         return mobilenet_state
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", from_url)
     load_pretrained(model, "imagenet")
-    assert asked == [torchvision.models.MobileNet_V2_Weights.DEFAULT.url]
+    assert requested == [torchvision.models.MobileNet_V2_Weights.DEFAULT.url]
     assert_backbone_equals(model, mobilenet_state)
 
 
@@ -231,9 +231,9 @@ def test_a_failed_download_says_what_to_do(model, monkeypatch, error):
         raise error
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
-    with pytest.raises(UsageError, match=r"download .* mobilenet_v2 from https://.* give the file") as told:
+    with pytest.raises(UsageError, match=r"download .* mobilenet_v2 from https://.* give the file") as caught:
         load_pretrained(model, "imagenet")
-    assert str(error) in str(told.value)
+    assert str(error) in str(caught.value)
 
 
 def test_imagenet_has_one_width():

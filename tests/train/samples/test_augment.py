@@ -56,9 +56,9 @@ def test_flip_mirrors_left_and_right() -> None:
 
 def test_what_may_not_be_mirrored_is_not_and_nothing_else_changes() -> None:
     clip, mirror = noise(36), AugmentConfig(flip=1.0, crop_scale=0.5, color=0.4)
-    flipped, told = augment_clip(clip, 32, mirror, np.random.default_rng(3))
-    still, untold = augment_clip(clip, 32, mirror, np.random.default_rng(3), may_flip=False)
-    assert (told, untold) == (True, False)
+    flipped, mirrored = augment_clip(clip, 32, mirror, np.random.default_rng(3))
+    still, unmirrored = augment_clip(clip, 32, mirror, np.random.default_rng(3), may_flip=False)
+    assert (mirrored, unmirrored) == (True, False)
     assert torch.equal(flipped.flip(2), still)
 
 
@@ -69,7 +69,7 @@ def test_chance_follows_from_the_generator() -> None:
 
 
 def test_a_crop_keeps_its_share_of_the_picture() -> None:
-    """Pixels that tell their own row and column show which part of the picture was kept."""
+    """Pixels that encode their own row and column show which part of the picture was kept."""
     size = 200
     row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     clip = torch.stack([row, column, row], -1)[None].to(torch.uint8)
@@ -82,7 +82,7 @@ def test_a_crop_keeps_its_share_of_the_picture() -> None:
     assert 0.9 < max(shares) <= 1.0
 
 
-def test_colours_stay_within_what_is_asked() -> None:
+def test_colours_stay_within_the_limits() -> None:
     gray = torch.full((2, 8, 8, 3), 100, dtype=torch.uint8)
     for seed in range(20):
         result = augmented(gray, 8, AugmentConfig(**{**OFF, "color": 0.2}), seed)

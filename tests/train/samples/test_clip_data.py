@@ -147,7 +147,7 @@ def test_clips_are_those_of_the_runtime(drawn_data: Path, window_seconds: float)
 def test_chance_depends_on_seed_epoch_and_sample_alone() -> None:
     videos = [(annotated(("walk", 0.0, 3.0)), clock(6.0, size=36))]
     first, again, other = (ClipDataset(videos, LABELS, config(AugmentConfig(), seed)) for seed in (0, 0, 1))
-    _ = again[3, 5], again[0, 0]  # what was asked before does not matter
+    _ = again[3, 5], again[0, 0]  # earlier requests do not matter
     assert torch.equal(first[2, 7][0], again[2, 7][0])
     assert first[2, 7][1:] == again[2, 7][1:]
     assert not torch.equal(first[2, 7][0], first[3, 7][0])

@@ -78,10 +78,10 @@ def test_jpeg_is_near_and_small(video: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [RAW, JPEG], ids=["raw", "jpeg"])
 def test_frames_in_any_order_and_several_times(video: Path, tmp_path: Path, settings: StoreConfig) -> None:
     stored = FrameStore(tmp_path / "store", 32, settings).add(video)
-    whole, asked = everything(stored), np.array([7, 3, 3, 149, 7])
-    assert np.array_equal(stored.read(asked), whole[asked])
+    whole, frames = everything(stored), np.array([7, 3, 3, 149, 7])
+    assert np.array_equal(stored.read(frames), whole[frames])
     again = pickle.loads(pickle.dumps(stored))  # as a loading process gets it
-    assert np.array_equal(again.read(asked), whole[asked])
+    assert np.array_equal(again.read(frames), whole[frames])
 
 
 def test_decodes_once(video: Path, tmp_path: Path, decodings: list[Path]) -> None:
@@ -240,7 +240,7 @@ def test_what_cannot_be_read_is_named(
         store_videos.open_stored(store, both[:1])
 
 
-def test_a_video_that_breaks_off_is_told(
+def test_a_video_that_breaks_off_is_reported(
     video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class BreaksOff(VideoReader):
@@ -292,7 +292,7 @@ def test_a_store_that_does_not_fit_is_refused_before_decoding(
     assert decodings == []
 
 
-def test_a_large_store_is_told(
+def test_a_large_store_is_reported(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(store_videos, "_TOLD_BYTES", 1000)

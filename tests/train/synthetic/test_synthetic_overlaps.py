@@ -42,7 +42,7 @@ def steps(*spans: tuple[str | None, int, int]) -> list[Step]:
     return [Step(action=a, start=i, stop=j, before=state, manner=manner) for a, i, j in spans]
 
 
-def told(segments: list[Segment]) -> list[tuple[str, int, int]]:
+def as_frames(segments: list[Segment]) -> list[tuple[str, int, int]]:
     return [(s.label, round(s.start_seconds * 25), round(s.end_seconds * 25)) for s in segments]
 
 
@@ -71,8 +71,8 @@ def test_the_truth_of_two_plans(
     second: list[tuple[str | None, int, int]],
     expected: list[tuple[str, int, int]],
 ) -> None:
-    assert told(true_segments([steps(*first), steps(*second)])) == expected
-    assert told(true_segments([steps(*second), steps(*first)])) == expected
+    assert as_frames(true_segments([steps(*first), steps(*second)])) == expected
+    assert as_frames(true_segments([steps(*second), steps(*first)])) == expected
 
 
 def test_truth_covers_exactly_the_frames_in_which_a_figure_acts() -> None:
@@ -80,7 +80,7 @@ def test_truth_covers_exactly_the_frames_in_which_a_figure_acts() -> None:
         rngs = [np.random.default_rng([seed, number]) for number in range(2)]
         plans = [random_plan(rng, 500, short=0.5) for rng in rngs]
         acted = {(s.action, f) for plan in plans for s in plan if s.action for f in range(s.start, s.stop)}
-        found = told(true_segments(plans))
+        found = as_frames(true_segments(plans))
         assert {(label, f) for label, start, stop in found for f in range(start, stop)} == acted
         for label in ACTIONS:  # segments of a label neither overlap nor touch
             mine = sorted((start, stop) for name, start, stop in found if name == label)

@@ -47,16 +47,18 @@ def fresh(labels: Labels, **model: Any) -> TSM:
     return build_model(config(**model), labels)
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def reported(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-def test_rows_of_equal_labels_are_taken_over_and_told(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_equal_labels_are_taken_over_and_reported(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = Labels(("run", "wave", "walk", BACKGROUND), ("park", "shop"))
     model, before = fresh(labels), load_checkpoint(old).weights
     new_row = model.action_head.weight[0].clone()
     start_from(model, str(old), labels)
-    assert told(capsys) == (
+    assert reported(capsys) == (
         f"starts from {old}: backbone; 3 of 4 actions (new: run, not taken: jump);"
         " 1 of 2 scenes (new: shop, not taken: hall)\n"
     )
@@ -73,7 +75,7 @@ def test_rows_of_equal_labels_are_taken_over_and_told(old: Path, capsys: pytest.
 def test_the_same_labels(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = fresh(OLD)
     start_from(model, str(old), OLD)
-    assert told(capsys) == f"starts from {old}: backbone; 4 of 4 actions; 2 of 2 scenes\n"
+    assert reported(capsys) == f"starts from {old}: backbone; 4 of 4 actions; 2 of 2 scenes\n"
     assert all(torch.equal(v, load_checkpoint(old).weights[k]) for k, v in model.state_dict().items())
 
 
@@ -82,7 +84,7 @@ def test_another_kind_of_head_begins_anew(old: Path, capsys: pytest.CaptureFixtu
     model = fresh(labels, head="sigmoid")
     before = model.action_head.weight.clone()
     start_from(model, str(old), labels)
-    assert told(capsys) == f"starts from {old}: backbone; actions anew: it has a softmax head\n"
+    assert reported(capsys) == f"starts from {old}: backbone; actions anew: it has a softmax head\n"
     assert torch.equal(model.action_head.weight, before)
 
 
@@ -92,7 +94,7 @@ def test_a_checkpoint_without_scenes(tmp_path: Path, capsys: pytest.CaptureFixtu
     weights = fresh(labels).state_dict()
     save_checkpoint(path, Checkpoint(config=config(), labels=labels, epoch=1, metrics={}, weights=weights))
     start_from(fresh(OLD), str(path), OLD)
-    assert told(capsys).endswith("4 of 4 actions; 0 of 2 scenes (new: hall, park)\n")
+    assert reported(capsys).endswith("4 of 4 actions; 0 of 2 scenes (new: hall, park)\n")
 
 
 def test_another_backbone_is_refused(old: Path) -> None:
@@ -107,7 +109,7 @@ def test_a_plain_backbone_takes_over_no_rows(tmp_path: Path, capsys: pytest.Capt
     path = tmp_path / "backbone.pth"
     torch.save(fresh(OLD).backbone.state_dict(), path)
     start_from(fresh(OLD), str(path), OLD)
-    assert told(capsys) == ""
+    assert reported(capsys) == ""
 
 
 def test_a_run_that_starts_from_another(
@@ -146,5 +148,5 @@ def test_the_demo_model_is_a_start(capsys: pytest.CaptureFixture[str]) -> None:
     labels = Labels(("waving", "pouring", BACKGROUND), ("room",))
     started = build_model(config(backbone="efficientnet_lite0", width_mult=1.0), labels)
     start_from(started, "demo", labels)
-    assert "2 of 3 actions (new: pouring" in told(capsys)
+    assert "2 of 3 actions (new: pouring" in reported(capsys)
     assert torch.equal(started.action_head.weight[0], model.action_head.weight[7])

@@ -68,7 +68,7 @@ def keep(run, optimizer):
         found = {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
         torch.save(found, f"{sys.argv[2]}.gradients.{run.global_rank}")
 TrainingRun.on_before_optimizer_step = keep
-# What torchrun tells the processes that it starts; forked here, so that PyTorch is imported once.
+# The environment of processes that torchrun starts; forked here, so that PyTorch is imported once.
 rank = 0 if (other := os.fork()) else 1
 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "TORCHELASTIC_RUN_ID": "none"}
 training.train(load_config(Path(sys.argv[1]), sys.argv[3:]), Path(sys.argv[2]), device="cpu")

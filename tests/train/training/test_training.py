@@ -380,7 +380,7 @@ def test_a_device_that_is_not_there(
         (["clip.interval_seconds=60"], "no training video is as long as one interval of 60 s"),
     ],
 )
-def test_what_does_not_fit_is_told_before_training(
+def test_what_does_not_fit_is_reported_before_training(
     config_file: Path, tmp_path: Path, overrides: list[str], said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):

@@ -177,10 +177,10 @@ def _run(
 
 
 def _is_of(path: Path, digest: str, videos: Sequence[TrainingVideo]) -> bool:
-    """Whether a file holds what this checkpoint found in these videos."""
+    """Return whether a file holds the results of this checkpoint for these videos."""
     try:
         source = json.loads(path.read_bytes())["external_data"]
-        asked = [video.video_id for video in videos]
-        return bool(source["run"]["checkpoint_sha256"] == digest and source["asked"] == asked)
+        requested = [video.video_id for video in videos]
+        return bool(source["run"]["checkpoint_sha256"] == digest and source["asked"] == requested)
     except (OSError, ValueError, LookupError, TypeError):
         return False

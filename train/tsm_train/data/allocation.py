@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 _LOSS = 10.0
-"""Cost of a class of which a part has all: whoever trains on the other parts never sees it. More than all
-that evenness of one trait can gain."""
+"""Cost of a class that occurs in one part only, so that training on the other parts never sees it. More than
+all that evenness of one trait can gain."""
 
 _MOST_PASSES = 50
 

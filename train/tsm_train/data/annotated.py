@@ -27,7 +27,7 @@ class Source:
         path: the video; None where it is missing.
         capture: the recording.
         view: empty where the data set has none.
-        subset: by the annotations; empty where they tell none.
+        subset: by the annotations; empty if they have none.
         segments: in seconds of the annotations' time line.
         scene: or None.
         declared_seconds: length by the annotations, or None.
@@ -48,7 +48,7 @@ def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
     """Read ActivityNet, CSV or VIA annotations and find the videos.
 
     Args:
-        data: with format, annotations and videos told, see `places.resolve_places`.
+        data: with format, annotations and videos set, see `places.resolve_places`.
         problems: gets what is wrong with entries and files.
 
     Raises:

@@ -19,7 +19,7 @@ _HEAD_BYTES = 2**20
 
 def check_sources(sources: Sequence[Source], data: DataConfig, problems: Problems) -> None:
     """Check how captures are divided, files that are the same, and entries that repeat."""
-    _check_subsets_are_told(sources, data, problems)
+    _check_subsets_exist(sources, data, problems)
     _check_captures(sources, data, problems)
     _check_same_files(sources, problems)
     for source in sources:
@@ -39,11 +39,11 @@ def check_subsets(
     interval_seconds: float,
     problems: Problems,
 ) -> None:
-    """Check what is left to learn from and to score on."""
+    """Check that both subsets have instances, intervals and common labels."""
     where = data.split or data.annotations or data.root
-    told = all(problem.kind != "no-subset" for problem in problems.found)
+    has_subsets = all(problem.kind != "no-subset" for problem in problems.found)
     for name, videos in ((data.training_subset, training), (data.validation_subset, validation)):
-        if told and not any(video.segments for video in videos):
+        if has_subsets and not any(video.segments for video in videos):
             what = f"none of its {len(videos)} videos has an action" if videos else "no video to be used"
             problems.add("no-instance", f"{where}: no instance matches subset {name!r}: {what}")
     trained, scored = _labels(training), _labels(validation)
@@ -60,7 +60,7 @@ def check_subsets(
     _check_intervals(training, interval_seconds, where, problems)
 
 
-def _check_subsets_are_told(sources: Sequence[Source], data: DataConfig, problems: Problems) -> None:
+def _check_subsets_exist(sources: Sequence[Source], data: DataConfig, problems: Problems) -> None:
     names = sorted({source.subset for source in sources if source.subset})
     there = f"; subsets in the annotations: {', '.join(map(repr, names))}" if names else ""
     for name in dict.fromkeys((data.training_subset, data.validation_subset)):
@@ -90,7 +90,7 @@ def _check_captures(sources: Sequence[Source], data: DataConfig, problems: Probl
 
 
 def _check_same_files(sources: Iterable[Source], problems: Problems) -> None:
-    """Tell files of equal size and equal first megabyte: a copy under another name."""
+    """Report files of equal size and equal first megabyte: copies under other names."""
     by_size: defaultdict[int, list[Source]] = defaultdict(list)
     for source in sources:
         if source.path is not None:
@@ -115,7 +115,7 @@ def _head(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
-    except OSError:  # its decoding will tell
+    except OSError:  # decoding reports it
         return str(path)
 
 

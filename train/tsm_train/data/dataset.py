@@ -148,11 +148,11 @@ def read_labelled_sources(data: DataConfig) -> tuple[DataConfig, list[Source], P
 
 
 def _check_offsets(split: Split, sources: Sequence[Source], data: DataConfig) -> None:
-    """Refuse offsets of clips that are not there, of the views that are asked for."""
+    """Raise for an offset of a missing clip in one of the configured views."""
     there = {source.video_id for source in sources if source.path is not None}
-    asked = EGOCENTRIC.intersection(data.views)
+    views = EGOCENTRIC.intersection(data.views)
     for clip in split.offsets:
-        if clip.split("/")[0] in asked and clip not in there:
+        if clip.split("/")[0] in views and clip not in there:
             near = difflib.get_close_matches(clip, there, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"{split.where}: offset of {clip!r}: there is no such clip in {data.root}{hint}")

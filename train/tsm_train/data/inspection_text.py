@@ -39,9 +39,9 @@ def _lengths(subsets: Sequence[SubsetCount]) -> Iterator[str]:
     for subset in subsets:
         sources = subset.lengths_from
         if sources:
-            told = ", ".join(f"{number} by the {source}" for source, number in sorted(sources.items()))
+            counts = ", ".join(f"{number} by the {source}" for source, number in sorted(sources.items()))
             views = ", ".join(f"{number} {view}" for view, number in sorted(subset.views.items()))
-            yield f"{subset.subset}: lengths {told}" + (f"; views: {views}" if views else "")
+            yield f"{subset.subset}: lengths {counts}" + (f"; views: {views}" if views else "")
 
 
 def _classes(subset: SubsetCount, actions: Sequence[str]) -> list[str]:

@@ -18,10 +18,10 @@ _ANNOTATIONS = ("ground_truth.json", "annotations.csv", "via.json", "via")
 
 
 def resolve_places(data: DataConfig) -> DataConfig:
-    """Return the section with its format, and for other data than 360+x its annotations and videos, told.
+    """Return the section with its format set, and for other data than 360+x its annotations and videos.
 
     Raises:
-        UsageError: `root` holds nothing that is known, or the annotations cannot be read.
+        UsageError: `root` holds no known layout, or the annotations cannot be read.
     """
     if data.format == "x360" or (data.root and data.format == "auto" and _is_x360(Path(data.root))):
         _check_x360(Path(data.root))

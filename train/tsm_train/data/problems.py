@@ -25,7 +25,7 @@ _WARNINGS = {
     "not-utf-8": "text with bytes that are not UTF-8",
     "unreadable-video": "a video that does not decode; it is skipped",
     "breaks-off": "a video whose end is missing; the part before it is used",
-    "missing-view": "a capture without the asked view",
+    "missing-view": "a capture without the configured view",
     "no-offset": "an egocentric clip whose place on the time line is unknown; it is left out",
     "not-annotated": "a video without annotations; it is left out, not taken for background",
     "unknown-scene": "a scene that is not one of the 28 of 360+x",

@@ -37,7 +37,7 @@ class _IndexEntry(msgspec.Struct):
 
 
 def read_x360(data: DataConfig, problems: Problems) -> list[Source]:
-    """Read the asked views of all captures that are annotated.
+    """Read the configured views of all annotated captures.
 
     A capture without the view is among them, with no path, so that one split fits all views. An entry that is
     no segment with an action is left out with a warning, as the data set's own tools do.

@@ -98,7 +98,7 @@ def _add_heard(dry: Samples, seconds: float, rng: np.random.Generator) -> list[t
 
 
 def _add_distractors(dry: Samples, claps: list[Span], seconds: float, rng: np.random.Generator) -> None:
-    """Claps from outside the picture, where nobody in it claps."""
+    """Add claps from outside the picture at times without a visible clap."""
     for _ in range(int(rng.integers(0, 4))):
         length = float(rng.uniform(1.0, 2.5))
         begin = float(rng.uniform(0, max(0.1, seconds - length)))

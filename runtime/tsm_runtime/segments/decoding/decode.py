@@ -66,16 +66,9 @@ def check_decoding(
 
 def smoothed_frames(frames: FrameScores, rows: slice, smoothing_seconds: float) -> FrameScores:
     """Return the rows of one piece, with the moving average of their action scores."""
-    action = frames.action[rows]
-    weights = smoothing_weights(min(smoothing_seconds / frames.step_seconds, 2 * len(action) + 1))
-    return replace(
-        frames,
-        indices=frames.indices[rows],
-        action=action if len(weights) == 1 else moving_average(action, weights),
-        actionness=None if frames.actionness is None else frames.actionness[rows],
-        distances=None if frames.distances is None else frames.distances[rows],
-        breaks=frozenset(),
-    )
+    part = frames.rows(rows)
+    weights = smoothing_weights(min(smoothing_seconds / frames.step_seconds, 2 * len(part) + 1))
+    return part if len(weights) == 1 else replace(part, action=moving_average(part.action, weights))
 
 
 def _decoded(part: FrameScores, labeller: FrameLabeller) -> Iterator[Segment]:
