@@ -1,4 +1,4 @@
-"""What a model hears of an interval: the log-mel frames around its middle, and whether there are any."""
+"""Sound input of an interval: the log-mel frames around its middle, and whether sound was recorded."""
 
 from __future__ import annotations
 

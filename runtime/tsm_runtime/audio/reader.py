@@ -55,12 +55,12 @@ class Sound:
 
     @property
     def duration_seconds(self) -> float:
-        """When the track ends."""
+        """End of the track in seconds."""
         return float(self.samples.shape[1] / self.rate)
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing can be heard."""
+        """Whether the track is silent."""
         return not self.samples.size or float(np.abs(self.samples).max()) < _SILENT
 
 
@@ -184,7 +184,7 @@ class _Decoding:
             self.failure = reason_of(error)
 
     def warnings(self) -> Iterator[str]:
-        """Yield what did not decode."""
+        """Yield messages about parts that did not decode."""
         if self.num_corrupt:
             yield f"sound: {self.num_corrupt} packets did not decode"
         if self.failure:

@@ -1,4 +1,4 @@
-"""Which of a file's audio tracks is heard."""
+"""Choice of the audio track of a file."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def choose_track(container: InputContainer, track: str = "") -> AudioStream | No
 
 def describe_tracks(container: InputContainer) -> str:
     """Return the audio tracks of a container as "0 (eng, aac, 2 channels), 1 (...)"."""
-    told = []
+    descriptions = []
     tracks = [stream for stream in container.streams.audio if stream.codec_context is not None]
     for number, stream in enumerate(tracks):
         context = stream.codec_context
         language = stream.metadata.get("language", "no language")
-        told.append(f"{number} ({language}, {context.name}, {context.channels} channels)")
-    return ", ".join(told)
+        descriptions.append(f"{number} ({language}, {context.name}, {context.channels} channels)")
+    return ", ".join(descriptions)

@@ -69,19 +69,19 @@ def joined_scores(parts: Sequence[Scores]) -> Scores:
 
 
 class Backend(Protocol):
-    """What the pipeline needs of an engine. Used by one thread at a time, but for `frame_pool`."""
+    """Interface of a backend to the pipeline. Used by one thread at a time, except for `frame_pool`."""
 
     name: str
-    """Tells a person what runs, where, and in which precision."""
+    """Library, device and precision, for messages."""
 
     device: Device
-    """Where it computes: on the cores that decoding needs too, or beside them."""
+    """Processor of the computation: the cores that also decode, or another device."""
 
     in_flight: int
-    """Batches that are worth submitting before the result of the first is asked for."""
+    """Number of batches to submit before waiting for the first result."""
 
     best_batch: int
-    """Clips per batch where nobody asked for a number."""
+    """Default number of clips per batch."""
 
     @property
     def frame_pool(self) -> FramePool:
@@ -115,7 +115,7 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Give everything back; a second call does nothing."""
+        """Release all resources; further calls do nothing."""
         ...
 
 
@@ -183,7 +183,7 @@ def run_failure(name: str, num_clips: int, error: Exception) -> RunError:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an engine's error means that memory does not suffice."""
+    """Return whether an engine's error means out of memory."""
     words = one_line(error).lower()
     return isinstance(error, MemoryError) or any(said in words for said in _NO_MEMORY)
 

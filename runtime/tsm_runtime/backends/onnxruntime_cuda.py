@@ -63,7 +63,7 @@ class OnnxruntimeCudaBackend:
         device: number of the GPU, in CUDA's order.
 
     Raises:
-        BackendError: onnxruntime is not installed or has no CUDA here, which it would tell nobody.
+        BackendError: onnxruntime is not installed or has no CUDA here, which it does not report.
         BundleError: the model is missing, altered, not loadable, or does not fit the manifest.
     """
 
@@ -105,7 +105,7 @@ class OnnxruntimeCudaBackend:
         number, self._next = self._next, (self._next + 1) % _NUM_SLOTS
         in_use = self._in_use[number]
         if in_use is not None:
-            in_use.exception()  # waits; whoever asks for the result is told
+            in_use.exception()  # waits; `result` raises the error
         try:
             self._upload(self._slots[number], frames)
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
@@ -240,5 +240,5 @@ def _open(ort: Any, bundle: Bundle, name: str, device: int) -> Any:
 def _preload(ort: Any) -> None:
     """Load CUDA's libraries from the packages of NVIDIA, where the system has none."""
     if hasattr(ort, "preload_dlls"):
-        with contextlib.suppress(OSError, RuntimeError):  # the session tells what is missing
+        with contextlib.suppress(OSError, RuntimeError):  # the session reports what is missing
             ort.preload_dlls()

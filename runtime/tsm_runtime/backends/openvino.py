@@ -53,7 +53,7 @@ class OpenvinoBackend:
         num_threads: of the convolutions; default: all cores that this process may use.
 
     Raises:
-        BackendError: openvino is not installed, or bfloat16 is asked for and the CPU has none.
+        BackendError: openvino is not installed, or bfloat16 is requested and the CPU has none.
         BundleError: the model is missing, altered, not loadable, or does not fit the manifest.
     """
 

@@ -59,9 +59,9 @@ class _Flight:
 
 
 class BatchRunner:
-    """Hands batches to a backend and their scores to whoever wants them, in the order of the batches.
+    """Runs batches on a backend and passes their scores to callbacks, in the order of the batches.
 
-    Where a batch does not fit into memory, it and all that follow are halved, as often as it takes.
+    A batch that does not fit into memory is halved, as are all later batches, as often as necessary.
 
     Args:
         backend: scores the batches; left open.
@@ -94,7 +94,7 @@ class BatchRunner:
         self._run([], 1)
 
     def abandon(self) -> None:
-        """Wait until nothing that was submitted is in use; scores that nobody took yet are lost."""
+        """Wait until no submitted batch is in use; undelivered scores are discarded."""
         while self._flying:
             submitted = self._flying.popleft().submitted
             if submitted is not None:

@@ -1,1 +1,1 @@
-"""What a model is on disk: the manifest, the files beside it, and where bundles are found."""
+"""Bundles on disk: the manifest, the model files, and the search for bundles."""

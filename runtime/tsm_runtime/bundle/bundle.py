@@ -39,14 +39,14 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     manifest_sha256: str
-    """Of what the manifest says but for verifications and plans: verifying a bundle, or building its plans
-    for another machine, does not make it another one."""
+    """SHA-256 of the manifest without verifications and plans: verifying a bundle, or building its plans for
+    another machine, does not change its identity."""
 
     def model_bytes(self, name: str) -> bytes:
-        """Return the bytes of a model file, `model.fp16.onnx` for one, whose SHA-256 is that of the manifest.
+        """Return the bytes of a model file such as `model.fp16.onnx`, checked against the manifest's SHA-256.
 
         Raises:
-            BundleError: there is no such model, its file is missing, or its hash is another one.
+            BundleError: there is no such model, its file is missing, or its hash differs.
         """
         entry = self.manifest.files.get(name)
         if entry is None:
@@ -137,7 +137,7 @@ def _decode(data: bytes, path: Path) -> Manifest:
 
 
 def _nearest_key(message: str) -> str:
-    """Name the key that an unknown one was probably meant to be."""
+    """Return a hint that names the known key nearest to an unknown one."""
     unknown = re.search(r"unknown field `([^`]*)`", message)
     near = difflib.get_close_matches(unknown.group(1), _KNOWN_KEYS, n=1) if unknown else []
     return f"; the nearest known key is {near[0]!r}" if near else ""

@@ -1,4 +1,4 @@
-"""Where a bundle is found: the given folder, the environment, ./bundle, the embedded demo."""
+"""Search for the bundle: the given folder, the environment, ./bundle, the embedded demo."""
 
 from __future__ import annotations
 

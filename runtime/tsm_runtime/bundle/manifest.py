@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what the models are, what they take, and what was measured of them."""
+"""Manifest of a bundle: the models, their inputs and outputs, and their measurements."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class QuantizationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What built a plan, and where it can run. A plan is native code of one library and one kind of GPU."""
+    """Origin and target of a plan, which is native code of one library and one kind of GPU."""
 
     library: Literal["tensorrt", "tensorrt_rtx"]
     version: str
@@ -91,7 +91,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     onnx_sha256: str
     """Of the ONNX file that it was built from, which is in the same bundle."""
     layer_types: dict[str, int] = {}
-    """How many outputs of the engine's layers have which data type, as the engine inspector tells."""
+    """Number of layer outputs by data type, as reported by the engine inspector."""
     version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = "none"
     stripped: bool = False
@@ -169,7 +169,7 @@ class SoundInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     backbone_sha256: str
     """Of `model.fp32.onnx`, on whose features it was trained."""
     spec: SoundSpec
-    """What it hears of an interval."""
+    """Sound input of an interval."""
     metrics: dict[str, float] = {}
     """Of validation videos, 0 to 1: `map` with sound, `muted_map` with all sound left out."""
 
@@ -191,14 +191,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     window_seconds: float = 0.0
     """Frames are taken from so many seconds around an interval's middle; 0: from the interval."""
     stride_seconds: float = 0.0
-    """From the begin of one interval to that of the next; 0: they do not overlap."""
+    """Distance between the starts of intervals; 0: they do not overlap."""
     smoothing_seconds: float = 0.0
     """Width of the moving average of action scores; 0: none."""
     min_duration_seconds: float = 0.0
     """Shorter segments are dropped; 0: none."""
     resize: str = RESIZE_FLAG
     view: str = ""
-    """What the model was trained on, as `panoramic`; several with a comma between; empty: not told."""
+    """Views of the training data, such as `panoramic`, comma-separated; empty: not stated."""
     crop: Crop = ""
     """The half of the video's picture that the model sees, as of one eye of a binocular recording."""
     feature_dim: int = 0
@@ -212,7 +212,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decoding: Decoding | None = None
     """How the scores of frames become segments; None: segments are made of the scores of clips."""
     sound: SoundInfo | None = None
-    """None: the models see, and hear nothing."""
+    """Sound branch; None: the models use pictures only."""
     files: dict[str, ModelFile]
     built_with: dict[str, str] = {}
     checkpoint: dict[str, str | float | int] = {}
@@ -222,7 +222,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def clip_spec(self) -> ClipSpec:
-        """What the models take."""
+        """Input of the models."""
         return ClipSpec(
             interval_seconds=self.interval_seconds,
             num_frames=self.num_frames,
@@ -234,7 +234,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def segment_rules(self) -> SegmentRules:
-        """How the models' scores become segments."""
+        """Rules that turn the models' scores into segments."""
         return SegmentRules(
             thresholds=self.thresholds,
             smoothing_seconds=self.smoothing_seconds,

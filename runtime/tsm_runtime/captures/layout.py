@@ -1,4 +1,4 @@
-"""Captures: recordings that several cameras saw, each a view; in the layout of 360+x or given one by one.
+"""Captures: recordings of one scene by several cameras, each a view; in the layout of 360+x or given singly.
 
 panoramic/<uuid>.mp4           third_person/<uuid>.mp4
 binocular/<uuid>/clip1.mp4     monocular/<uuid>/clip1.mp4
@@ -22,7 +22,7 @@ class ViewVideo:
     """One video of a capture.
 
     Args:
-        name: `<view>/<capture>`, of clips of glasses `<view>/<capture>/<clip>`, as split files spell it.
+        name: `<view>/<capture>`, or `<view>/<capture>/<clip>` for clips of glasses, as in split files.
     """
 
     name: str
@@ -35,8 +35,8 @@ class Capture:
     """A recording and its videos, the panoramic one first.
 
     Args:
-        offsets: that were given with the videos.
-        is_named: its videos were given one by one.
+        offsets: offsets given with the videos.
+        is_named: the videos were given one by one.
 
     Raises:
         UsageError: two videos have the same name.
@@ -85,10 +85,11 @@ def find_captures(paths: Sequence[Path]) -> list[Capture]:
     """
     found: dict[str, tuple[Path, Capture]] = {}
     for path in paths:
-        root, asked = _root_and_id(path)
+        root, requested = _root_and_id(path)
         captures = _captures_in(root)
-        if asked is not None:
-            captures = {asked: captures[asked]} if asked in captures else _unknown(path, root, captures)
+        if requested is not None:
+            known = requested in captures
+            captures = {requested: captures[requested]} if known else _unknown(path, root, captures)
         for capture_id, videos in captures.items():
             other, _ = found.setdefault(
                 capture_id, (root, Capture(capture_id=capture_id, videos=tuple(videos)))
@@ -99,7 +100,7 @@ def find_captures(paths: Sequence[Path]) -> list[Capture]:
 
 
 def _root_and_id(path: Path) -> tuple[Path, str | None]:
-    """Return the data set's folder and, where one capture is meant, its id."""
+    """Return the folder of the data set and the id of a requested capture, or None for all captures."""
     if _is_root(path):
         return path, None
     parents = path.parents
@@ -140,15 +141,15 @@ def _unknown(path: Path, root: Path, captures: Mapping[str, object]) -> dict[str
 
 
 def capture_of_views(given: Sequence[str], capture_id: str | None = None) -> Capture:
-    """Return the capture whose videos `VIEW=FILE` or `VIEW=FILE@OFFSET` name.
+    """Return the capture of videos given as `VIEW=FILE` or `VIEW=FILE@OFFSET`.
 
     Args:
-        given: one for each video; of glasses there may be several clips. The offset is the second of the
-            capture's time line at which the video begins.
-        capture_id: default: that of the first file, or of the panoramic one.
+        given: one entry per video; glasses may have several clips. The offset is the second of the capture's
+            time line at which the video begins.
+        capture_id: id of the capture; default: the id of the panoramic file, else of the first file.
 
     Raises:
-        UsageError: one has another form, or a view has two files.
+        UsageError: an entry is malformed, or a view has two files.
     """
     parsed = sorted(map(_parse_view, given), key=lambda each: each[0] != VIEWS[0])
     if capture_id is None:

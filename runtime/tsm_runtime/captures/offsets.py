@@ -1,4 +1,4 @@
-"""Where the videos of a capture begin on its time line, as files tell it."""
+"""Offsets of the videos of a capture on its time line, read from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ not known yet."""
 
 
 class _File(msgspec.Struct):
-    """Of a split file, or of one with nothing else; the rest of a split is not looked at."""
+    """Offsets in a split file; other entries are ignored."""
 
     offsets: dict[str, float | None]
 
@@ -85,13 +85,13 @@ def _read_csv(path: Path) -> dict[str, float | None]:
 def find_offset(
     name: str, view: str, offsets: Offsets, otherwise: float | None, *, is_only: bool
 ) -> float | None:
-    """Return where a video begins, or None where that is unknown.
+    """Return the offset of a video in seconds, or None if it is unknown.
 
     Args:
-        name: the video's, as in `Offsets`.
-        view: its view; clips of glasses, which carry no time of the capture, are unknown unless told.
-        offsets: known ones, which go first.
-        otherwise: what is said of all videos of the view or of the member.
+        name: name of the video, as in `Offsets`.
+        view: view of the video; clips of glasses have no default offset.
+        offsets: known offsets, which take precedence.
+        otherwise: offset of all videos of the view or of the member.
         is_only: the video is the only one of its view in its capture; several cannot begin together.
     """
     seconds = offsets.get(name)

@@ -1,4 +1,4 @@
-"""Members' files put on the time lines of captures, as `tsm-run` does with results."""
+"""Placement of members' result files on the time lines of captures, as in `tsm-run`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tsm_runtime.video.finding import EGOCENTRIC
 def place_member(
     member: ResultFile, view: str, offset_seconds: float | None, offsets: Offsets
 ) -> tuple[ResultFile, list[str]]:
-    """Move a member's segments to the time lines of the captures that its videos are of.
+    """Move a member's segments to the time lines of its captures.
 
-    Clips of glasses, `<capture>/<clip>`, become one `<capture>`; those of unknown offset are left out. A file
-    that `tsm-run` wrote of captures is on their time lines already.
+    Clips of glasses, `<capture>/<clip>`, become one `<capture>`; clips without offset are left out. Results
+    of captures written by `tsm-run` are already on their time lines.
 
     Args:
-        member: as read.
-        view: of its videos; empty: as its file tells.
-        offset_seconds: of its videos, see `find_offset`; None: not told.
-        offsets: of single videos; empty and no `offset_seconds`: the member stays as it is.
+        member: result file of the member.
+        view: view of its videos; empty: the view stated by the file.
+        offset_seconds: offset of its videos, see `find_offset`; None: not given.
+        offsets: offsets of single videos; if empty and without `offset_seconds`, the member is unchanged.
 
     Returns:
         The member, and warnings.
 
     Raises:
-        UsageError: its view is not known but needed, or no video is left.
+        UsageError: its view is required and unknown, or no video is left.
     """
     if member.is_on_time_line or (offset_seconds is None and not offsets):
         return member, []
@@ -50,16 +50,16 @@ def place_member(
             f"{member.path}: no offset of its videos is known ({some(left_out)}); give them with --offsets,"
             " or leave this member out"
         )
-    told = f"{member.path}: {len(left_out)} clips without a known offset are left out ({some(left_out)})"
+    warning = f"{member.path}: {len(left_out)} clips without a known offset are left out ({some(left_out)})"
     placed = {
         capture: join_results(capture, [(member.results[video_id], begin) for video_id, begin in parts])
         for capture, parts in begins.items()
     }
-    return member.with_results(placed), [told] if left_out else []
+    return member.with_results(placed), [warning] if left_out else []
 
 
 def _check_view(member: ResultFile, view: str, offsets: Offsets) -> None:
-    """Check that offsets can be looked up by view where they tell anything of the member's videos."""
+    """Check that the view is known if offsets apply to the member's videos."""
     if view and "," not in view:
         return
     for name in offsets:

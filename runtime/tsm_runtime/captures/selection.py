@@ -1,4 +1,4 @@
-"""Which videos of captures are run, by the views that the members see, and where the videos begin."""
+"""Selection of the videos of captures by the views of the members, and their offsets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tsm_runtime.video.finding import VIEWS, VideoInput
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturePlan:
-    """The videos of a capture that are run; they give one result.
+    """Selected videos of a capture, which have one joint result.
 
     Args:
-        named: the capture's first video under the name of the capture.
-        begins: videos that some member sees, each with the second of the capture's time line where it begins.
-        notes: a line for each video or view that is left out.
+        named: first video of the capture under the name of the capture.
+        begins: videos of the members' views, each with its offset in seconds on the capture's time line.
+        notes: messages of one line about videos or views that are left out.
     """
 
     named: VideoInput
@@ -45,7 +45,7 @@ def plan_of_video(video: VideoInput) -> CapturePlan:
 
 
 def listed_views(views: str) -> tuple[str, ...]:
-    """Return the views of a member, which manifest or ensemble.toml names with commas between."""
+    """Return the views of a member from a comma-separated list."""
     return tuple(dict.fromkeys(view.strip() for view in views.split(",")))
 
 
@@ -55,12 +55,12 @@ def plan_captures(
     views: Sequence[Sequence[str]],
     offsets_file: Path | None = None,
 ) -> list[CapturePlan]:
-    """Return what is run of each capture.
+    """Return the selected videos of each capture.
 
     Args:
-        captures: found in the layout of 360+x, or one whose videos were named.
-        ensemble: says where the videos of a member begin, unless the file of offsets does.
-        views: that each member sees.
+        captures: captures in the layout of 360+x, or one capture of named videos.
+        ensemble: offsets of members, which the file of offsets overrides.
+        views: views of each member.
         offsets_file: see `read_offsets`.
 
     Raises:
@@ -75,7 +75,7 @@ def _check_views(views: Sequence[Sequence[str]], captures: Sequence[Capture]) ->
     """Check that members and videos have views in common.
 
     Raises:
-        UsageError: names the view that nothing fits.
+        UsageError: a view has no counterpart; the message names it.
     """
     seen = dict.fromkeys(view for each in views for view in each)
     there = dict.fromkeys(video.view for capture in captures for video in capture.videos)
@@ -106,20 +106,20 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _offsets_of_views(ensemble: Ensemble, views: Sequence[Sequence[str]]) -> dict[str, float | None]:
-    """Return what members say of where the videos of each view begin.
+    """Return the offsets of the videos of each view, as stated by the members.
 
     Raises:
-        UsageError: two members say something else of the same view.
+        UsageError: two members state different offsets for a view.
     """
     offsets: dict[str, float | None] = {}
     for member, seen in zip(ensemble.members, views, strict=True):
         for view in seen:
-            known, told = offsets.get(view), member.offset_seconds
-            if None not in (known, told) and known != told:
+            known, stated = offsets.get(view), member.offset_seconds
+            if None not in (known, stated) and known != stated:
                 raise UsageError(
-                    f"members say offset_seconds {known:g} and {told:g} of the same videos (view {view})"
+                    f"members say offset_seconds {known:g} and {stated:g} of the same videos (view {view})"
                 )
-            offsets[view] = told if known is None else known
+            offsets[view] = stated if known is None else known
     return offsets
 
 
@@ -133,7 +133,7 @@ def _read_offsets(path: Path, captures: Sequence[Capture]) -> Offsets:
     names = {video.name for capture in captures for video in capture.videos}
     at_hand = {tuple(name.split("/")[:2]) for name in names}
     for name in offsets:
-        # Of a view that is missing as a whole it is told elsewhere, and of other captures nobody asked.
+        # Missing views are reported elsewhere; other captures are not requested.
         if tuple(name.split("/")[:2]) in at_hand and name not in names:
             raise UsageError(f"{path}: offset of {name!r}: there is no such video{_near(name, names)}")
     return offsets
@@ -145,13 +145,13 @@ def _plans(
     plans = []
     for capture in captures:
         begins, notes = [], []
-        for view, told in of_views.items():
+        for view, stated in of_views.items():
             videos = [video for video in capture.videos if video.view == view]
             if not videos:
                 notes.append(f"no {view} video; left out of the fusion")
             for video in videos:
                 known = {**offsets, **capture.offsets}
-                begin = find_offset(video.name, view, known, told, is_only=len(videos) == 1)
+                begin = find_offset(video.name, view, known, stated, is_only=len(videos) == 1)
                 if begin is None:
                     notes.append(_unknown_offset(video, capture))
                 else:

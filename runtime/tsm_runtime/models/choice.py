@@ -1,4 +1,4 @@
-"""Which model file of a bundle runs, and on what: as asked, or the best that this machine allows."""
+"""Selection of the model file and backend: as requested, or the best for this machine."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendRequest:
-    """How a bundle is to run.
+    """Requested backend and precision of a bundle.
 
     Args:
-        backend: `auto` takes the fastest that the bundle and this machine allow; one that is named is taken,
-            or is an error.
+        backend: `auto` selects the fastest that the bundle and this machine support; any other value is used
+            or raises an error.
         precision: None: fp16 on a GPU where the bundle has it, fp32 on a CPU. bf16 is that of openvino.
-        rebuild: build a plan anew that does not fit this machine, and keep it in the bundle.
-        num_threads: on a CPU; None: all cores.
-        parallel_calls: of onnxruntime on a CPU: more than one for files, where the time for all counts and
-            not that for one batch.
-        tell: say on standard error what `auto` took, and why.
+        rebuild: rebuild a plan that does not fit this machine, and store it in the bundle.
+        num_threads: threads on a CPU; None: all cores.
+        parallel_calls: parallel calls of onnxruntime on a CPU; more than one for files, where throughput
+            matters and latency does not.
+        tell: report what `auto` selected, and why.
         device: number of the GPU, in CUDA's order.
 
     Raises:
-        UsageError: a precision that the backend does not have.
+        UsageError: the backend does not support the precision.
     """
 
     backend: BackendName = "auto"
@@ -53,11 +53,11 @@ class BackendRequest:
 
 
 def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
-    """Open the model of a bundle that a request means.
+    """Open the requested model of a bundle.
 
     Raises:
         BundleError: the bundle has no such model, or it cannot be used.
-        BackendError: what runs it is not installed or finds no GPU.
+        BackendError: the library is not installed or finds no GPU.
     """
     if request.backend == "tensorrt":
         return _open_first(bundle, _plans(bundle, request.precision or "fp16"), request)
@@ -70,7 +70,7 @@ def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
 
 
 def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[Backend, str]:
-    """Open what is fastest, and say why it is taken."""
+    """Open the fastest backend; return it with the reason for the choice."""
     if request.precision == "bf16":
         return _open_onnx(bundle, "openvino", request), "which alone computes in bf16"
     plans = _plans(bundle, request.precision or "fp16")
@@ -115,14 +115,14 @@ def _has_cuda() -> bool:
 
 
 def _cpu_engine(bundle: Bundle) -> tuple[Engine, str]:
-    """Return what runs ONNX files on this CPU, and why."""
+    """Return the library that runs ONNX files on this CPU, and the reason."""
     if not find_spec("onnxruntime") and find_spec("openvino"):
         return "openvino", "onnxruntime is not installed"
     return "onnxruntime", "on the CPU"
 
 
 def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backend:
-    """Open an ONNX file of the asked precision, or of the one that is best on the engine."""
+    """Open an ONNX file of the requested precision, or of the best precision for the engine."""
     precision = request.precision
     if precision is None:
         on_gpu = engine == "onnxruntime-cuda" and "model.fp16.onnx" in bundle.manifest.files
@@ -191,7 +191,7 @@ def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Back
 
 
 Engine = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
-"""What runs ONNX files; a plan has its own."""
+"""Libraries that run ONNX files; a plan runs on the library that built it."""
 
 
 def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> Backend:
@@ -214,22 +214,22 @@ def open_model(
     parallel_calls: int = 1,
     device: int = 0,
 ) -> Backend:
-    """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the engine that is named.
+    """Open one model file of a bundle: a plan with TensorRT, an ONNX file with the named engine.
 
-    An online model is driven frame by frame and gives the scores of whole clips, as the others do.
+    An online model runs frame by frame and returns the scores of whole clips, like the others.
 
     Args:
-        bundle: where it is from.
-        name: of the file.
+        bundle: bundle with the model.
+        name: name of the file.
         engine: runs ONNX files; an online model always runs on onnxruntime on the CPU.
-        bf16: of openvino: compute fp32 in bfloat16.
-        num_threads: on the CPU; default: all cores that this process may use.
-        parallel_calls: as of `OnnxruntimeBackend`; others have their own way to keep busy.
+        bf16: compute fp32 in bfloat16, on openvino only.
+        num_threads: threads on the CPU; default: all cores that this process may use.
+        parallel_calls: see `OnnxruntimeBackend`; ignored by other backends.
         device: number of the GPU, for plans and `onnxruntime-cuda`.
 
     Raises:
         BundleError: the model is missing or altered, or a plan is for another machine or version.
-        BackendError: what runs it is not installed or finds no GPU.
+        BackendError: the library is not installed or finds no GPU.
     """
     if name.endswith(".plan"):
         from tsm_runtime.backends.tensorrt.backend import TensorrtBackend

@@ -25,13 +25,13 @@ class Member:
         spec: the clips it takes.
         action_labels, scene_labels: of its scores.
         rules: how its scores become segments.
-        name: for a person, where several models run.
-        view: of the videos that it sees, see `VideoInput`.
-        weight: in an ensemble, above 0.
+        name: name in messages, if several models run.
+        view: view of the videos that it processes, see `VideoInput`.
+        weight: weight in an ensemble, above 0.
         head: scores the frames of a video by their features; None: the bundle has no temporal head.
         decoding: how the scores of frames become segments; None: segments are made of the scores of clips.
         sound: scores intervals by their sound, too; None: the bundle has no sound branch.
-        temperature: in an ensemble, of its segments' scores, see `fusion.calibration`.
+        temperature: temperature of its segments' scores in an ensemble, see `fusion.calibration`.
     """
 
     backend: Backend
@@ -48,7 +48,7 @@ class Member:
     sound: SoundBranch | None = None
 
     def frame_stream(self, *, at_once: bool = False) -> FrameStream | None:
-        """Return what scores the frames of one video; None where segments are made of clips.
+        """Return the stream that scores the frames of one video; None if segments are made from clips.
 
         Args:
             at_once: as in `FrameStream.of`.
@@ -56,13 +56,13 @@ class Member:
         return None if self.decoding is None else FrameStream.of(self.spec, self.head, at_once=at_once)
 
     def sound_stream(self, video: Path) -> SoundStream | None:
-        """Return what scores the intervals of one video by their sound, too; None: nothing does."""
+        """Return the stream that scores intervals of one video with their sound, or None."""
         return None if self.sound is None else SoundStream(self.sound, self.spec, video)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What takes the place of a bundle's own settings; None: as the bundle says, 0: off.
+    """Values that replace settings of a bundle; None: the bundle's setting, 0: off.
 
     Args:
         smoothing_seconds, min_duration_seconds: see `post_processing.SegmentRules`.
@@ -78,7 +78,7 @@ class Overrides:
     decoding: DecodingMethod | Literal["clips"] | None = None
 
     def apply(self, spec: ClipSpec, rules: SegmentRules) -> tuple[ClipSpec, SegmentRules]:
-        """Return a model's settings with the given ones in their place.
+        """Return a model's settings with these overrides applied.
 
         Raises:
             UsageError: a value is out of range for this model; the message begins with the option.

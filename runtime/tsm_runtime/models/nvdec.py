@@ -1,4 +1,4 @@
-"""Decoding on the GPU: NVDEC's frames stay there, and become clips there.
+"""Decoding with NVDEC: frames stay on the GPU and are converted to clips there.
 
 Nothing here ran on a GPU for a release: tests put real NV12 pictures of the host's memory in the place of
 NVDEC's, and doubles in that of CUDA's libraries.
@@ -39,11 +39,11 @@ class Drawer(Protocol):
     """Runs `preprocess.onnx` on the GPU; any thread may call it."""
 
     def refusal(self, frame: VideoFrame) -> str | None:
-        """Say why a frame that NVDEC gave cannot be drawn, or return None."""
+        """Return the reason why a frame of NVDEC cannot be drawn, or None."""
         ...
 
     def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
-        """Write the picture of a frame on the GPU to an address there, and wait until it is there."""
+        """Write the picture of a frame to an address on the GPU, and wait for it."""
         ...
 
 
@@ -62,12 +62,12 @@ class _GpuPicture:
 
 
 class _Converter:
-    """What `FrameConverter` is elsewhere: frames of the GPU are drawn there, others converted on the CPU."""
+    """Counterpart of `FrameConverter`: draws frames on the GPU, converts others on the CPU."""
 
     def __init__(self, nvdec: Nvdec, size: int, crop: Crop) -> None:
         self._nvdec, self._size, self._crop = nvdec, size, crop
         self._on_cpu = FrameConverter(size, crop)
-        self._told = False
+        self._has_warned = False
 
     def __call__(self, frame: VideoFrame) -> _GpuPicture | npt.NDArray[np.uint8]:
         drawer = self._nvdec.drawers[self._size]
@@ -77,21 +77,21 @@ class _Converter:
             return _GpuPicture(drawer, self._nvdec.context, frame, view)
         if not self._nvdec.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto converts such pictures on the CPU")
-        if not self._told:
-            self._told = True
+        if not self._has_warned:
+            self._has_warned = True
             _log.warning(f"--hwdec auto: pictures are converted on the CPU: {reason}")
         return self._on_cpu(frame)
 
 
 class Nvdec:
-    """Decodes on a GPU for models that run there, several videos at a time if need be.
+    """Decoder on a GPU for models that run there; several videos may be decoded at a time.
 
     Close it after the models' last batch.
 
     Args:
-        context: of the GPU.
-        drawers: for each size of the models' pictures.
-        may_fall_back: decode and convert on the CPU what the GPU does not take, and say so.
+        context: context of the GPU.
+        drawers: drawers by picture size.
+        may_fall_back: decode and convert on the CPU what the GPU does not support, with a warning.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class Nvdec:
         return HWAccel(
             device_type="cuda",
             device=self.context.device,
-            allow_software_fallback=True,  # `prepare` tells it and the converter; nothing is silent
-            # The primary context because it is current: asked for by name, FFmpeg refuses one whose flags are
-            # not its own (EOPNOTSUPP).
+            allow_software_fallback=True,  # `prepare` and the converter report the fallback
+            # The current context is the primary one; requested by name, FFmpeg refuses a context with other
+            # flags than its own (EOPNOTSUPP).
             options={"primary_ctx": "0", "current_ctx": "1"},
             is_hw_owned=True,
         )
@@ -125,7 +125,7 @@ class Nvdec:
             trouble: what FFmpeg said when it could not use the GPU for it.
 
         Raises:
-            VideoError: NVDEC does not take this coding, and nobody allowed the CPU.
+            VideoError: NVDEC does not support this codec, and the CPU is not allowed.
         """
         context = stream.codec_context
         if context.is_hwaccel:
@@ -149,7 +149,7 @@ class Nvdec:
         return {spec: FramePool(make=self._new_clips) for spec in specs}
 
     def close(self) -> None:
-        """Give all memory back; a second call does nothing."""
+        """Release all memory; further calls do nothing."""
         while self._clips:
             self._clips.pop().free()
         self.context.close()
@@ -169,12 +169,12 @@ class Nvdec:
 
 
 def is_on_gpu(frame: VideoFrame) -> bool:
-    """Whether a frame lies in CUDA's memory."""
+    """Return whether a frame is in CUDA memory."""
     return frame.format.name == "cuda"
 
 
 def _why_not(frame: VideoFrame) -> str | None:
-    """Say why a frame cannot be drawn on the GPU."""
+    """Return the reason why a frame cannot be drawn on the GPU, or None."""
     if not is_on_gpu(frame):
         return "NVDEC does not take this stream, FFmpeg decodes it on the CPU"
     if frame.interlaced_frame:
@@ -193,7 +193,7 @@ def open_nvdec(
     *,
     rebuild: bool = False,
 ) -> Nvdec | None:
-    """Open what `--hwdec` asks for; None: decode on the CPU.
+    """Open the decoder requested by `--hwdec`; return None for decoding on the CPU.
 
     Args:
         hwdec: `cuda` is used or is an error; `auto` says why it decodes on the CPU.
@@ -203,7 +203,7 @@ def open_nvdec(
         rebuild: build plans of `preprocess.onnx` that are missing or do not fit this machine, and keep them.
 
     Raises:
-        BackendError: `cuda`, and it is not possible here.
+        BackendError: `cuda` is requested and not available.
     """
     if hwdec == "none":
         return None

@@ -1,4 +1,4 @@
-"""Which models a command runs: one, or the members of an ensemble, with their weights and their fusion."""
+"""Opening of the models of a command: one, or the members of an ensemble with weights and fusion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 
 OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
-"""As `open_member`."""
+"""Same signature as `open_member`."""
 
 
 # --- bundles --------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """What a bundle may name, for `check_member_labels`."""
+    """Labels of a bundle, for `check_member_labels`."""
 
     path: Path
     labels: set[str]
@@ -42,8 +42,8 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
     """Read the manifest of every member.
 
     Raises:
-        BundleError: one cannot be used, or is not the one that the ensemble's file means.
-        UsageError: members name the same things differently.
+        BundleError: a bundle cannot be used, or its hash differs from the ensemble file.
+        UsageError: members name the same labels differently.
     """
     bundles = [load_bundle(Path(member.bundle)) for member in ensemble.members]
     for bundle, member in zip(bundles, ensemble.members, strict=True):
@@ -72,15 +72,15 @@ def open_member(
     Raises:
         UsageError: the overrides do not fit this model.
     """
-    settings_of(bundle, overrides)  # what does not fit is told before a model is loaded
+    settings_of(bundle, overrides)  # reports invalid overrides before the model is loaded
     return member_of(bundle, open_requested(bundle, request or BackendRequest()), overrides)
 
 
 def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = None) -> Member:
-    """Return a bundle's model that a backend runs.
+    """Return the member for a bundle's model on a backend.
 
     Raises:
-        UsageError: as `open_member`.
+        UsageError: see `open_member`.
     """
     spec, rules = settings_of(bundle, overrides)
     manifest = bundle.manifest
@@ -97,7 +97,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
 
 
 def settings_of(bundle: Bundle, overrides: Overrides | None = None) -> tuple[ClipSpec, SegmentRules]:
-    """Return what a bundle's model takes and how its scores become segments.
+    """Return the clip specification and the segment rules of a bundle's model.
 
     Raises:
         UsageError: the overrides do not fit this model.
@@ -158,10 +158,10 @@ def open_members(
 ) -> list[Member]:
     """Open every model; a member is called by its folder's name, or its path where two names are equal.
 
-    Whoever gets them closes them, see `closing_members`. If one does not open, those before it are closed.
+    The caller closes the members, see `closing_members`. If a member fails to open, the others are closed.
 
     Raises:
-        UsageError: the overrides, which are for all of them, do not fit one.
+        UsageError: the overrides do not fit one of the models.
     """
     names = [bundle.path.resolve().name for bundle in bundles]
     members: list[Member] = []
@@ -178,7 +178,7 @@ def open_members(
 
 @contextmanager
 def closing_members(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
-    """Close the backends of members at the end of the block, however it ends."""
+    """Close the backends of members at the end of the block, also after an error."""
     try:
         yield members
     finally:

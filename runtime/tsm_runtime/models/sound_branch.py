@@ -25,7 +25,7 @@ class SoundBranch:
     """A session over the sound branch of a bundle, on the CPU.
 
     Args:
-        bundle: which has one.
+        bundle: bundle with a sound branch.
 
     Raises:
         BackendError: onnxruntime is not installed.
@@ -53,7 +53,7 @@ class SoundBranch:
 
         Args:
             features: (N, D) means over the frames of each interval.
-            patches: their sound.
+            patches: sound of the intervals.
 
         Raises:
             RunError: onnxruntime failed.
@@ -75,12 +75,12 @@ def _check_tensors(session: Any, expected: Mapping[str, list[int]], what: str) -
 
 @dataclass(slots=True)
 class SoundStream:
-    """Scores the intervals of one video by what is seen and heard.
+    """Scores the intervals of one video from pictures and sound.
 
     Args:
         branch: the model.
-        clips: of the member.
-        path: of the video; its sound is read when the first scores come.
+        clips: clip specification of the member.
+        path: path of the video; its sound is read when the first scores arrive.
     """
 
     branch: SoundBranch

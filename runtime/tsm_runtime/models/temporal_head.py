@@ -19,19 +19,19 @@ from tsm_runtime.results import FrameScores
 Floats = npt.NDArray[np.float32]
 
 HEAD_MODELS = ("head.fp32.onnx", "head.fp16.onnx")
-"""Names of a head in a bundle; the first one there is is run."""
+"""File names of a head in a bundle; the first existing file is used."""
 
 _CHUNK_FRAMES = 1024
-"""Frames of a call, without their context: so memory does not grow with the video."""
+"""Frames per call, without context; bounds the memory for long videos."""
 
 
 class TemporalHead:
     """A session over the temporal head of a bundle, on the CPU.
 
     Args:
-        bundle: which has one.
-        name: of the file; None: the first of `HEAD_MODELS` there is.
-        num_threads: threads of a call; a head is too small to gain from more than one.
+        bundle: bundle with a temporal head.
+        name: name of the file; None: the first existing file of `HEAD_MODELS`.
+        num_threads: threads per call; a head is too small to gain from more than one.
 
     Raises:
         BackendError: neither onnxruntime nor openvino is installed.
@@ -75,7 +75,7 @@ _Call = Callable[[Mapping[str, Floats]], dict[str, Floats]]
 
 
 def _open(bundle: Bundle, name: str, num_threads: int) -> tuple[_Call, Mapping[str, Sequence[int | str]]]:
-    """Open the file on onnxruntime, or on OpenVINO where that alone is installed."""
+    """Open the file on onnxruntime, or on OpenVINO if only that is installed."""
     if find_spec("onnxruntime") is None and find_spec("openvino") is not None:
         from tsm_runtime.backends.openvino import open_graph
 

@@ -125,17 +125,19 @@ def test_a_plan_computes_in_the_precision_of_its_graph(precision: Precision, nam
     assert engine.onnx_sha256 == sha256(graph)
 
 
-@pytest.mark.parametrize(("given", "asked"), [("fp32", "fp16"), ("fp32", "int8"), ("fp16", "fp32")])
+@pytest.mark.parametrize(("given", "requested"), [("fp32", "fp16"), ("fp32", "int8"), ("fp16", "fp32")])
 def test_a_graph_of_another_precision_is_refused_before_it_is_built(
-    given: Precision, asked: Precision
+    given: Precision, requested: Precision
 ) -> None:
     events: list[str] = []
-    with pytest.raises(CheckError, match=f"the graph is not {asked}: of 4 heavy layers [01] are") as raised:
+    with pytest.raises(
+        CheckError, match=f"the graph is not {requested}: of 4 heavy layers [01] are"
+    ) as raised:
         build_plan(
             conv_model(given),
             SMALL,
             library="tensorrt_rtx",
-            precision=asked,
+            precision=requested,
             progress=lambda phase, done, total: events.append(phase),
         )
     assert raised.value.exit_code == 6
@@ -148,13 +150,13 @@ def test_a_builder_that_ignores_the_types_of_the_graph_is_found_out(monkeypatch:
     monkeypatch.setattr(
         build,
         "require_precision",
-        lambda layers, asked, what: what == "the plan" and checked(layers, asked, what),
+        lambda layers, requested, what: what == "the plan" and checked(layers, requested, what),
     )
     with pytest.raises(CheckError, match=r"the plan is not fp16: of \d+ heavy layers 0 are Half"):
         build_rtx(conv_model("fp32"), "fp16")
 
 
-def test_a_plan_whose_layers_nobody_tells_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_whose_layers_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "described_layers", lambda text: [])
     built = build_rtx(conv_model("fp16"), "fp16")
     assert built.evidence == "graph"
@@ -193,7 +195,7 @@ def test_compute_capabilities_are_built_for() -> None:
         ),
     ],
 )
-def test_what_the_parser_refuses_is_told_in_its_words(data: bytes, words: str) -> None:
+def test_what_the_parser_refuses_is_reported_in_its_words(data: bytes, words: str) -> None:
     with pytest.raises(
         BackendError, match=rf"^tensorrt_rtx \S+ does not take the graph: .*{words}"
     ) as raised:
@@ -233,7 +235,7 @@ def test_a_free_axis_besides_the_batch_is_refused() -> None:
     assert build_rtx(model_of(nodes, {}, [2, 4]), options=BuildOptions(batch=(2, 2, 2))).plan
 
 
-def test_what_the_builder_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_builder_refuses_is_reported_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile is always given; without it, this is what NVIDIA's builder says."""
     trt = import_library("tensorrt_rtx")
     monkeypatch.setattr(trt.IBuilderConfig, "add_optimization_profile", lambda config, profile: 0)
@@ -241,7 +243,7 @@ def test_what_the_builder_refuses_is_told_in_its_words(monkeypatch: pytest.Monke
         build_rtx(conv_model("fp32"))
 
 
-def test_progress_is_told_phase_by_phase() -> None:
+def test_progress_is_reported_phase_by_phase() -> None:
     events: list[tuple[str, int, int]] = []
     build_plan(
         conv_model("fp32"),

@@ -16,7 +16,7 @@ from tsm_runtime.backends.tensorrt.inspector import (
 )
 from tsm_runtime.errors import CheckError
 
-# What TensorRT 10 tells of a layer: type and layout of a tensor in one text.
+# Description of a layer by TensorRT 10: type and layout of a tensor in one text.
 TEN = {
     "Layers": [
         {
@@ -89,7 +89,7 @@ def test_control_characters_between_fused_names_are_read_over() -> None:
     "text",
     ["", "not JSON", "[]", "{}", '{"Layers": ["a", "b"]}', '{"Layers": [{"Inputs": "x", "Outputs": 3}]}'],
 )
-def test_what_tells_no_types_gives_no_layers(text: str) -> None:
+def test_what_states_no_types_gives_no_layers(text: str) -> None:
     assert inspected_layers(text) == []
 
 
@@ -109,7 +109,7 @@ I/O Tensors:
 """
 
 
-def test_the_builders_log_tells_the_layers() -> None:
+def test_the_builders_log_states_the_layers() -> None:
     assert described_layers(LOG) == [
         Layer("shape_call", (), ()),
         Layer("kgen", ("UInt8",), ("Half", "BFloat16")),
@@ -159,7 +159,7 @@ POINTWISE = Layer("kgen", ("Half",), ("Half",))
         ([Layer("kgen", ("UInt8",), ("Float",))], "fp32"),
     ],
 )
-def test_the_asked_precision_is_found(layers: list[Layer], precision: Precision) -> None:
+def test_the_requested_precision_is_found(layers: list[Layer], precision: Precision) -> None:
     require_precision(layers, precision, "the plan")
 
 

@@ -131,7 +131,9 @@ def test_a_missing_library_is_named_with_its_command(
         RuntimeError("CUDA driver version is insufficient: No such file or directory"),
     ],
 )
-def test_a_library_that_does_not_load_is_told_why(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_does_not_load_is_reported_why(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def import_module(name: str) -> None:
         raise error
 
@@ -190,7 +192,7 @@ class Driver:
         return 0
 
 
-def test_the_driver_tells_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_states_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
     assert find_gpu() == Gpu(name="NVIDIA H100", compute_capability="12.1")
     with pytest.raises(BackendError, match="there is none of this number"):
@@ -246,7 +248,7 @@ def test_what_stops_a_build_is_raised_later() -> None:
         watch.raise_stop()
 
 
-def test_nobody_needs_to_listen() -> None:
+def test_no_listener_is_needed() -> None:
     watch = BuildWatch(None)
     watch.start("phase", 1)
     assert watch.step("phase", 0)

@@ -151,7 +151,7 @@ def test_a_missing_model_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatc
         OnnxruntimeCudaBackend(bundle)
 
 
-def test_short_memory_is_told_apart_from_other_failures(
+def test_short_memory_is_distinguished_from_other_failures(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double = installed(monkeypatch, memory=2)
@@ -160,9 +160,9 @@ def test_short_memory_is_told_apart_from_other_failures(
             backend.infer(clips(3))
         backend.infer(clips(2))  # and goes on
         monkeypatch.setattr(double, "memory", None)  # a comparison with it raises
-        with pytest.raises(RunError, match="failed on a batch of 1") as told:
+        with pytest.raises(RunError, match="failed on a batch of 1") as raised:
             backend.infer(clips(1))
-        assert type(told.value) is RunError
+        assert type(raised.value) is RunError
 
 
 def test_a_run_goes_on_with_half_the_batch(

@@ -107,7 +107,7 @@ def test_the_demo_model_says_the_same_as_on_onnxruntime() -> None:
 # --- bfloat16 -------------------------------------------------------------------------------------
 
 
-def test_fp32_is_not_bf16_unless_asked_for() -> None:
+def test_fp32_is_not_bf16_unless_requested() -> None:
     """OpenVINO's own choice would be bf16 on a CPU that has it, a hundred thousand times as far off."""
     if not has_bf16():
         pytest.skip("this CPU has no bfloat16")
@@ -201,7 +201,7 @@ def test_weights_outside_the_model_are_refused(
     [("std::bad_alloc", OutOfMemoryError), ("could not create a primitive", RunError)],
 )
 @pytest.mark.parametrize("stage", ["start_async", "wait"])
-def test_a_failure_is_told_with_its_words(
+def test_a_failure_is_reported_with_its_words(
     bundle: Bundle, words: str, kind: type[RunError], stage: str
 ) -> None:
     class Request:

@@ -74,9 +74,9 @@ def test_short_memory_halves_the_batch_and_says_so_once(
 def test_no_memory_for_one_clip_is_a_failed_run() -> None:
     with pytest.raises(
         RunError, match="queue: not even a single clip fits into its memory: 1 clips want"
-    ) as told:
+    ) as raised:
         scored(QueueBackend(2, memory=0), clips([4]))
-    assert not isinstance(told.value, OutOfMemoryError)
+    assert not isinstance(raised.value, OutOfMemoryError)
 
 
 @pytest.mark.parametrize("fails_at", ["submit", "result"])
@@ -95,15 +95,15 @@ def test_another_failure_is_no_reason_to_try_again(fails_at: str) -> None:
 
 @pytest.mark.parametrize("breaks", [False, True])
 def test_what_is_abandoned_is_waited_for(monkeypatch: pytest.MonkeyPatch, breaks: bool) -> None:
-    """Nothing is in flight afterwards, nobody gets the scores, and what broke off is no news."""
+    """Nothing is in flight afterwards, the scores are discarded, and the failure is not reported again."""
     backend = QueueBackend(3)
-    result, asked = backend.result, []
+    result, requested = backend.result, []
 
     def broken(batch: Submitted) -> Scores:
-        asked.append(result(batch))
+        requested.append(result(batch))
         if breaks:
             raise RunError("broke off")
-        return asked[-1]
+        return requested[-1]
 
     monkeypatch.setattr(backend, "result", broken)
     runner = BatchRunner(backend)
@@ -112,4 +112,4 @@ def test_what_is_abandoned_is_waited_for(monkeypatch: pytest.MonkeyPatch, breaks
     runner.abandon()
     assert not backend.flying
     runner.abandon()
-    assert len(asked) == 2
+    assert len(requested) == 2

@@ -240,15 +240,15 @@ def test_other_frames_are_refused(machine: Machine, frames: Frames) -> None:
 
 
 def test_open_model_takes_plans(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requested = []
 
     def open_double(index: int) -> FakeDevice:
-        asked.append(index)
+        requested.append(index)
         return machine.device
 
     monkeypatch.setattr("tsm_runtime.backends.tensorrt.backend.open_device", open_double)
     backend = open_model(machine.bundle, PLAN)
-    assert asked == [0]
+    assert requested == [0]
     assert_scores(backend.infer(clips(1)), clips(1))
     del backend
     gc.collect()
@@ -402,14 +402,16 @@ def test_a_plan_for_another_gpu_is_never_deserialised(machine: Machine) -> None:
     assert machine.double.deserialized == []
 
 
-def test_another_model_of_gpu_is_told(machine: Machine) -> None:
+def test_another_model_of_gpu_is_reported(machine: Machine) -> None:
     machine.put_plan(gpu="NVIDIA H100 PCIe")
     with machine.open() as backend:
         (notice,) = backend.notices
     assert "it was built on NVIDIA H100 PCIe, here is NVIDIA H100 80GB HBM3: it may be slower" in notice
 
 
-def test_without_the_library_the_command_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_command_is_reported(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(BackendError, match=r"pip install 'tsm-tal\[tensorrt\]'") as caught:
         machine.open()
@@ -443,7 +445,7 @@ def test_a_stripped_plan_gets_its_weights_from_the_bundle(machine: Machine) -> N
         assert_scores(backend.infer(clips(3)), clips(3))
 
 
-def test_a_stripped_plan_without_its_weights_is_told(machine: Machine) -> None:
+def test_a_stripped_plan_without_its_weights_is_reported(machine: Machine) -> None:
     machine.put_plan(
         plan_for(machine.double.version, stripped=True).encode(), stripped=True, onnx_sha256="0" * 64
     )
@@ -451,7 +453,7 @@ def test_a_stripped_plan_without_its_weights_is_told(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"ftrt" + bytes(range(256))])
-def test_what_is_no_plan_is_told_in_the_librarys_words(machine: Machine, data: bytes) -> None:
+def test_what_is_no_plan_is_reported_in_the_librarys_words(machine: Machine, data: bytes) -> None:
     machine.put_plan(data)
     assert machine.refused() == (
         f"tensorrt 11.4.0.106 does not load {machine.bundle.path / PLAN}:"
@@ -461,7 +463,7 @@ def test_what_is_no_plan_is_told_in_the_librarys_words(machine: Machine, data: b
 
 
 @pytest.mark.parametrize("call", ["Runtime.deserialize_cuda_engine", "ICudaEngine.create_execution_context"])
-def test_a_library_that_gives_nothing_is_told(machine: Machine, call: str) -> None:
+def test_a_library_that_gives_nothing_is_reported(machine: Machine, call: str) -> None:
     machine.double.refuse[call] = "Error Code 1: Internal Error (of some kind)"
     assert "does not load" in (message := machine.refused())
     assert "Error Code 1: Internal Error (of some kind); build it anew here" in message
@@ -490,7 +492,7 @@ def test_a_plan_that_does_not_fit_the_manifest_is_refused(
 
 
 @pytest.mark.parametrize("capacity", [0, 50_000, 150_000, 201_000])
-def test_a_gpu_without_enough_memory_is_told(make_machine: Callable[..., Machine], capacity: int) -> None:
+def test_a_gpu_without_enough_memory_is_reported(make_machine: Callable[..., Machine], capacity: int) -> None:
     machine = make_machine(device=FakeDevice(capacity=capacity))
     message = machine.refused(BackendError)
     assert "out of memory; free some of it (nvidia-smi tells who holds it), or build the plan for" in message
@@ -501,7 +503,7 @@ def test_page_locked_memory_may_be_refused_too(machine: Machine) -> None:
     assert "cuMemHostAlloc failed: out of memory; free some of it" in machine.refused(BackendError)
 
 
-def test_another_fault_of_the_gpu_at_the_start_is_told(machine: Machine) -> None:
+def test_another_fault_of_the_gpu_at_the_start_is_reported(machine: Machine) -> None:
     machine.device.faults["event"] = DeviceError("cuEventCreate failed: unknown error")
     message = machine.refused(BackendError)
     assert message == (
@@ -583,7 +585,7 @@ def test_an_output_of_another_shape_is_never_written(machine: Machine) -> None:
         assert machine.double.runs == []
 
 
-def test_a_lack_of_memory_in_a_run_is_told(machine: Machine) -> None:
+def test_a_lack_of_memory_in_a_run_is_reported(machine: Machine) -> None:
     with machine.open() as backend:
         machine.device.faults["upload"] = DeviceError("cuMemcpy failed: out of memory", out_of_memory=True)
         with pytest.raises(
@@ -593,7 +595,7 @@ def test_a_lack_of_memory_in_a_run_is_told(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("call", ["upload", "download"])
-def test_a_failed_copy_is_told(machine: Machine, call: str) -> None:
+def test_a_failed_copy_is_reported(machine: Machine, call: str) -> None:
     with machine.open() as backend:
         machine.device.faults[call] = DeviceError("cuMemcpy failed: invalid argument")
         with pytest.raises(RunError, match=r"HBM3 \(double\), fp16: cuMemcpy failed: invalid argument"):
@@ -601,7 +603,7 @@ def test_a_failed_copy_is_told(machine: Machine, call: str) -> None:
         assert_scores(backend.infer(clips(3)), clips(3))
 
 
-def test_a_gpu_that_breaks_down_is_told_and_left(machine: Machine) -> None:
+def test_a_gpu_that_breaks_down_is_reported_and_left(machine: Machine) -> None:
     with machine.open() as backend:
         first = backend.submit(clips(8))
         machine.device.broken = DeviceError("cuEventSynchronize failed: an illegal memory access")
@@ -708,12 +710,12 @@ def test_without_page_locked_memory_plain_memory_does(machine: Machine) -> None:
     assert machine.device.closed == 1
 
 
-def test_short_memory_of_the_gpu_is_told_apart(machine: Machine) -> None:
+def test_short_memory_of_the_gpu_is_distinguished(machine: Machine) -> None:
     with machine.open() as backend:
         machine.device.faults["upload"] = DeviceError("out of memory", out_of_memory=True)
         with pytest.raises(OutOfMemoryError, match="out of memory"):
             backend.infer(clips(2))
         machine.device.faults["upload"] = DeviceError("illegal address")
-        with pytest.raises(RunError, match="illegal address") as told:
+        with pytest.raises(RunError, match="illegal address") as raised:
             backend.infer(clips(2))
-        assert not isinstance(told.value, OutOfMemoryError)
+        assert not isinstance(raised.value, OutOfMemoryError)

@@ -40,7 +40,7 @@ RTX_ONLY = {
     "IBuilderConfig.num_compute_capabilities",
     "IBuilderConfig.set_compute_capability",
 }
-"""What TensorRT for RTX has and TensorRT has not; used where a compute capability was asked for."""
+"""What TensorRT for RTX has and TensorRT has not; used where a compute capability was requested."""
 
 
 # --- the stored contracts -------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_constructors_are_those_of_the_contract(module: ContractModule) -> None:
         module.ICudaEngine()
 
 
-def test_enums_are_no_numbers_until_asked(module: ContractModule) -> None:
+def test_enums_are_no_numbers_until_requested(module: ContractModule) -> None:
     assert int(module.DataType.UINT8) == 5
     assert module.DataType.UINT8 != 5
     assert module.DataType.UINT8.name == "UINT8"

@@ -48,7 +48,7 @@ AMPERE_PLUS = {
         (info(**AMPERE_PLUS), "10.16.1.11", "9.0"),
         (info(**AMPERE_PLUS), "10.16.1.11", "12.0"),
         (info(compute_capabilities=("7.5",), hardware_compatibility="ampere_plus"), "10.16.1.11", "7.5"),
-        (info(compute_capabilities=()), "10.16.1.11", "9.0"),  # an older manifest: the library will tell
+        (info(compute_capabilities=()), "10.16.1.11", "9.0"),  # an older manifest: the library decides
         (rtx("8.6", "8.9"), "1.7.1.116", "8.9"),
         (rtx(), "1.7.1.116", "8.6"),
         (rtx(), "1.7.1.116", "12.1"),
@@ -95,7 +95,7 @@ def test_plans_for_elsewhere_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("engine", "told"),
+    ("engine", "differs"),
     [
         (info(), False),
         (info(gpu="NVIDIA H100 PCIe"), True),
@@ -105,7 +105,9 @@ def test_plans_for_elsewhere_are_refused(
         (rtx("9.0"), False),
     ],
 )
-def test_another_model_of_the_same_kind_is_told(engine: EngineInfo, told: bool) -> None:
+def test_another_model_of_the_same_kind_is_reported(engine: EngineInfo, differs: bool) -> None:
     line = other_model(engine, Gpu(H100, "9.0"))
-    assert bool(line) is told
-    assert not told or line.startswith(f"it was built on NVIDIA H100 PCIe, here is {H100}: it may be slower")
+    assert bool(line) is differs
+    assert not differs or line.startswith(
+        f"it was built on NVIDIA H100 PCIe, here is {H100}: it may be slower"
+    )

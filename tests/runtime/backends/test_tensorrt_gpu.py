@@ -149,7 +149,7 @@ def test_an_event_orders_two_streams(memory: DeviceMemory) -> None:
             held.free()
 
 
-def test_too_much_memory_is_told_as_such(memory: DeviceMemory) -> None:
+def test_too_much_memory_is_reported_as_such(memory: DeviceMemory) -> None:
     with memory.active():
         with pytest.raises(DeviceError, match="memory") as caught:
             memory.allocate(1 << 50)
@@ -157,7 +157,7 @@ def test_too_much_memory_is_told_as_such(memory: DeviceMemory) -> None:
         memory.allocate(1 << 10).free()
 
 
-def test_no_gpu_of_that_number_is_told(gpu: str) -> None:
+def test_no_gpu_of_that_number_is_reported(gpu: str) -> None:
     with pytest.raises(BackendError, match=r"no GPU 4711: .*; does nvidia-smi list it"):
         open_device(4711)
 
@@ -312,7 +312,7 @@ def test_one_backend_closes_while_another_goes_on(open_kernel: Callable[..., Any
         assert_scores(second.infer(clips(20)), clips(20))
 
 
-def test_a_refused_batch_is_told_and_the_next_one_runs(open_kernel: Callable[..., Any]) -> None:
+def test_a_refused_batch_is_reported_and_the_next_one_runs(open_kernel: Callable[..., Any]) -> None:
     backend, double = open_kernel()
     with backend:
         double.refuse["IExecutionContext.set_input_shape"] = "the reason"

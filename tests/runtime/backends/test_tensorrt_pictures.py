@@ -137,7 +137,7 @@ def test_scores_do_not_depend_on_what_the_gpu_does_first(
 
 
 def test_clips_in_use_are_noticed(machine: Machine) -> None:
-    """The double tells memory that is given back before `result`."""
+    """The double detects memory released before `result`."""
     buffer, clips = put_clips(machine.device, 2)
     with machine.open() as backend:
         submitted = backend.submit(clips)  # type: ignore[arg-type]
@@ -228,7 +228,7 @@ def test_memory_follows_the_pictures(machine: Machine) -> None:
     assert used[2] == used[1]
 
 
-def test_pictures_beyond_the_plan_are_told(machine: Machine) -> None:
+def test_pictures_beyond_the_plan_are_reported(machine: Machine) -> None:
     frame: Any = SimpleNamespace(
         width=9000,
         height=4500,
@@ -295,7 +295,7 @@ def test_drawing_and_scoring_go_on_at_a_time(make_machine: Callable[..., Machine
         ("IExecutionContext.execute_async_v3", "no launch"),
     ],
 )
-def test_what_the_library_refuses_is_told(machine: Machine, call: str, words: str) -> None:
+def test_what_the_library_refuses_is_reported(machine: Machine, call: str, words: str) -> None:
     device = machine.device
     surface = Surface(device, 64, 48, 256)
     with machine.open() as backend:
@@ -328,7 +328,7 @@ def test_no_memory_for_pictures_of_a_size(make_machine: Callable[..., Machine]) 
             drawer.draw(surface.frame, view(), surface.buffers[0].address)
 
 
-def test_a_gpu_that_breaks_down_while_drawing_is_told(machine: Machine) -> None:
+def test_a_gpu_that_breaks_down_while_drawing_is_reported(machine: Machine) -> None:
     surface = Surface(machine.device, 64, 48, 256)
     with machine.open() as backend:
         drawer = backend.open_drawer(machine.bundle)
@@ -403,10 +403,10 @@ def test_rebuild_builds_it_beside_the_plan_of_clips(
         machine.write()
     stale = machine.bundle
     machine.put(MODEL, plan_for(machine.double.version, batch=(1, 4, 6)).encode(), batch=(1, 4, 6))
-    asked = []
+    requested = []
 
     def build(bundle: Bundle, like: EngineInfo, *, progress: Any = None) -> BuiltPlan:
-        asked.append(like)
+        requested.append(like)
         info = msgspec.structs.replace(like, batch=(1, 1, 1))
         data = plan_for(machine.double.version, pictures=SIZE).encode()
         return BuiltPlan(plan=data, engine=info, evidence="graph", num_layers=1)
@@ -418,6 +418,6 @@ def test_rebuild_builds_it_beside_the_plan_of_clips(
     assert "building preprocess.plan anew: " in caplog.text
     now = load_bundle(machine.bundle.path)
     assert now.manifest.files[PICTURES].kind == "preprocess"
-    assert now.manifest.files[PICTURES].engine == msgspec.structs.replace(asked[0], batch=(1, 1, 1))
+    assert now.manifest.files[PICTURES].engine == msgspec.structs.replace(requested[0], batch=(1, 1, 1))
     assert now.manifest.files[MODEL] == machine.files[MODEL]
     assert now.manifest_sha256 == identity

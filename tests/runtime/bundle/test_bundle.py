@@ -1,4 +1,4 @@
-"""Bundles: what is read, what is refused and how it is told."""
+"""Reading of bundles, and the messages for refused ones."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_manifest_is_read_with_its_defaults(tmp_path: Path) -> None:
         (b"[" * 100_000, "not JSON"),
     ],
 )
-def test_a_wrong_manifest_is_told(tmp_path: Path, content: object, words: str) -> None:
+def test_a_wrong_manifest_is_reported(tmp_path: Path, content: object, words: str) -> None:
     folder = write_manifest(tmp_path / "bundle", content)
     message = refused(lambda: load_bundle(folder))
     assert message.startswith(f"{folder / 'manifest.json'}: ")
@@ -146,7 +146,7 @@ def test_settings_of_what_follows_the_scores(tmp_path: Path) -> None:
     assert again.manifest == manifest
 
 
-def test_what_is_no_bundle_is_told(tmp_path: Path) -> None:
+def test_what_is_no_bundle_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     assert "no such bundle folder; write one with: tsm-export" in refused(
@@ -159,7 +159,7 @@ def test_what_is_no_bundle_is_told(tmp_path: Path) -> None:
 # --- the model files ------------------------------------------------------------------------------
 
 
-def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_reported(tmp_path: Path) -> None:
     bundle = load_bundle(write_manifest(tmp_path / "bundle", MANIFEST))
     message = refused(lambda: bundle.model_bytes("model.fp32.onnx"))
     assert "model.fp32.onnx: named in the manifest but not readable (No such file or directory)" in message

@@ -51,7 +51,7 @@ def test_scenes_of_clips_count_by_their_intervals() -> None:
     assert join_scenes([((day, night), 30)]) == (day, night)
 
 
-def test_what_is_told_of_clips() -> None:
+def test_what_is_reported_of_clips() -> None:
     first = replace(
         result_of(seg("a", 1, 2), video_id="c/1"), gaps=((0.0, 1.5), (3.0, 4.0)), corrupt_frames=2
     )

@@ -99,7 +99,7 @@ def test_a_plan_that_runs_here_is_taken(
         (BackendRequest(precision="int8"), "model.int8.onnx"),  # there is no such plan
     ],
 )
-def test_onnxruntime_where_it_is_asked_for_or_there_is_no_plan(
+def test_onnxruntime_where_it_is_requested_or_there_is_no_plan(
     bundle: Bundle, request_: BackendRequest, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = open_plans_of("10.12", monkeypatch)
@@ -222,7 +222,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
         (BackendRequest(precision="int8"), ("model.int8.onnx", "onnxruntime", False)),
     ],
 )
-def test_the_engine_and_the_file_that_are_asked_for(
+def test_the_engine_and_the_file_that_are_requested(
     bundle: Bundle,
     opened: list[tuple[str, str, bool]],
     request_: BackendRequest,
@@ -262,7 +262,7 @@ def test_auto_takes_cuda_where_it_runs(
     assert "onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)" in caplog.text
 
 
-def test_auto_says_nothing_where_nobody_listens(
+def test_auto_says_nothing_where_there_is_no_listener(
     bundle: Bundle, opened: list[tuple[str, str, bool]], caplog: pytest.LogCaptureFixture
 ) -> None:
     open_requested(bundle, BackendRequest(precision="int8"))

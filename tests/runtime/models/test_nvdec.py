@@ -270,20 +270,20 @@ def test_clips_on_the_gpu_are_like_an_array(cuda: CudaDouble) -> None:
     assert not cuda.memory
 
 
-def test_no_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     context = PrimaryContext(library=CudaDouble(limit=10))
     with pytest.raises(OutOfMemoryError, match="GPU 0: out of memory"):
         context.allocate(11)
 
 
-def test_an_unknown_gpu_is_told() -> None:
+def test_an_unknown_gpu_is_reported() -> None:
     with pytest.raises(BackendError, match="GPU 3: there is none of this number"):
         PrimaryContext(3, library=CudaDouble())
 
 
 @pytest.mark.parametrize("names", [("y", "uv", "part", "colour", "turn"), ("y", "uv", *VIEW_SHAPES)])
 def test_a_bundle_of_before_ten_bits_draws_eight(names: tuple[str, ...]) -> None:
-    """Its graph takes pairs of chroma, and nothing is told of samples; ten bits are refused."""
+    """Its graph takes pairs of chroma, and its sample size is unknown; ten bits are refused."""
     bound: dict[str, Any] = {}
     binding = SimpleNamespace(
         bind_input=lambda name, device, number, kind, shape, address: bound.update({name: shape}),
@@ -329,8 +329,8 @@ def test_interlaced_pictures_are_not_for_the_graph(tmp_path: Path, monkeypatch: 
 # --- what the installed PyAV takes ----------------------------------------------------------------
 
 
-def test_pyav_takes_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real HWAccel; and the names that frames, planes and contexts of the GPU are asked for are there."""
+def test_pyav_accepts_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real HWAccel; and the names used for frames, planes and contexts of the GPU exist."""
     accelerator = Nvdec(PrimaryContext(library=CudaDouble()), {}).accelerator()
     assert isinstance(accelerator, HWAccel)
     assert (accelerator.is_hw_owned, accelerator.device_id) == (True, 0)

@@ -1,4 +1,4 @@
-"""Which GPU a plan is built on, asked of the driver itself: no package, no CUDA context."""
+"""Properties of a GPU from the driver itself, without a package or a CUDA context."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu:
-    """Return what the driver says of a GPU; device 0 is the one that TensorRT builds on.
+    """Return the properties of a GPU; TensorRT builds on device 0.
 
     Raises:
         BackendError: there is no driver or no such GPU.
@@ -56,9 +56,9 @@ def find_gpu(device: int = 0) -> Gpu:
 
 
 def gpu_memory_bytes(device: int = 0) -> int | None:
-    """Return how much of a GPU's memory is in use, by all processes; None where nothing says so.
+    """Return the bytes of GPU memory in use by all processes; None if unknown.
 
-    NVML is asked, which needs no CUDA context.
+    The value comes from NVML, which needs no CUDA context.
     """
     try:
         library = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")

@@ -1,4 +1,4 @@
-"""What running a plan needs of a GPU: memory, page-locked buffers, streams and events, behind a protocol.
+"""Protocols for GPU memory, page-locked buffers, streams and events, as used to run a plan.
 
 TensorRT takes addresses and stream handles as plain integers, so nothing else of the runtime knows which
 library they come from: pycuda or cuda.bindings.
@@ -31,7 +31,7 @@ class DeviceError(Exception):
 
 
 class DeviceBuffer(Protocol):
-    """Memory on the GPU, owned by whoever asked for it."""
+    """Memory on the GPU, owned by the caller that allocated it."""
 
     address: int
     num_bytes: int

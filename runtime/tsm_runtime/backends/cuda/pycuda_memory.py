@@ -24,7 +24,7 @@ _NON_BLOCKING = 1
 class PycudaMemory:
     """The primary context of a GPU, which other libraries of the process (ONNX Runtime, FFmpeg) share.
 
-    `pycuda.autoinit` would make a context of its own, in which nobody else's pointers and streams are valid,
+    `pycuda.autoinit` would make a context of its own, where pointers and streams of others are invalid,
     and keep it current in the thread that imports it.
 
     Args:
@@ -51,7 +51,7 @@ class PycudaMemory:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Push the context for the block: contexts belong to threads, and calls may come from any."""
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self._context.push()
         try:
             yield
@@ -60,38 +60,38 @@ class PycudaMemory:
 
     def allocate(self, num_bytes: int) -> _Buffer:
         """Take memory on the GPU."""
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             return _Buffer(self._cuda.mem_alloc(num_bytes), num_bytes)
 
     def pin(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> _Pinned:
         """Take page-locked memory of the host."""
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             return _Pinned(self._cuda.pagelocked_empty(shape, dtype))
 
     def stream(self) -> _Stream:
         """Make a stream that does not wait for the default one."""
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             return _Stream(self._cuda, self._cuda.Stream(_NON_BLOCKING))
 
     def event(self) -> _Event:
         """Make an event that is waited for asleep."""
         flags = self._cuda.event_flags
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             return _Event(self._cuda, self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING))
 
     def upload(self, address: int, source: npt.NDArray[Any], stream: DeviceStream) -> None:
         """Submit a copy to the GPU."""
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self._cuda.memcpy_htod_async(address, source, _of(stream, _Stream).held)
 
     def download(self, target: npt.NDArray[Any], address: int, stream: DeviceStream) -> None:
         """Submit a copy from the GPU."""
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self._cuda.memcpy_dtoh_async(target, address, _of(stream, _Stream).held)
 
     def copy(self, target: int, source: int, num_bytes: int, stream: DeviceStream) -> None:
         """Submit a copy from one place on the GPU to another."""
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self._cuda.memcpy_dtod_async(target, source, num_bytes, _of(stream, _Stream).held)
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class PycudaMemory:
         # pycuda releases a context only in the thread that retained it or where it is current: so it is made
         # current. The driver's own stack is popped before, because releasing a primary context does not do
         # it, though pycuda counts on that: the thread would be left with a context that may be gone.
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             context.push()
             _pop_in_driver()
             context.detach()
@@ -132,11 +132,11 @@ class _Event:
         self.held = event
 
     def record(self, stream: DeviceStream) -> None:
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self.held.record(_of(stream, _Stream).held)
 
     def synchronize(self) -> None:
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self.held.synchronize()
 
     def free(self) -> None:
@@ -150,11 +150,11 @@ class _Stream:
         self.handle: int = stream.handle
 
     def wait(self, event: DeviceEvent) -> None:
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self.held.wait_for_event(_of(event, _Event).held)
 
     def synchronize(self) -> None:
-        with _told(self._cuda):
+        with _translated_errors(self._cuda):
             self.held.synchronize()
 
     def free(self) -> None:
@@ -180,8 +180,8 @@ def _driver() -> Any:
 
 
 @contextmanager
-def _told(cuda: Any) -> Iterator[None]:
-    """Turn pycuda's exceptions into ours."""
+def _translated_errors(cuda: Any) -> Iterator[None]:
+    """Convert exceptions of pycuda to `DeviceError`."""
     try:
         yield
     except cuda.Error as error:

@@ -256,7 +256,7 @@ class TensorrtBackend:
     def _abandon(self, error: BaseException) -> None:
         """Let the GPU come to rest, so that no slot is in use, and mark what is lost."""
         for stream in (self._copies, self._work):
-            with suppress(DeviceError):  # the one that is told is the first
+            with suppress(DeviceError):  # the first error is reported
                 stream.synchronize()
         for part in self._in_flight:
             part.batch.failure = RunError(f"{self.name}: lost when another batch broke off ({error})")
@@ -273,7 +273,7 @@ def _precision(bundle: Bundle, name: str) -> str:
 
 
 def _release(memory: DeviceMemory, held: ExitStack) -> None:
-    """Give back what is held; a GPU that broke down cannot be told so any more."""
+    """Release what is held; ignore errors of a GPU that has failed."""
     with suppress(DeviceError), memory.active():
         held.close()
     with suppress(DeviceError):

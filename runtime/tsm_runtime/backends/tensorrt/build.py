@@ -42,7 +42,7 @@ class BuiltPlan:
 
     Args:
         plan: the bytes of a `.plan` file.
-        engine: what the manifest tells of it.
+        engine: its entry for the manifest.
         evidence: where `engine.layer_types` come from: the engine, loaded again on this machine's GPU; where
             that is not possible, what the builder said of the layers of the engine it made; or, where
             neither could be read, only the graph before it was built.
@@ -68,19 +68,19 @@ def build_plan(
     """Build a plan from an ONNX file whose inputs have the number of clips as their first axis.
 
     The graph's own types decide what computes in which precision (the network is strongly typed). The
-    graph is checked for the asked precision before the build, the plan after it.
+    graph is checked for the requested precision before the build, the plan after it.
 
     Args:
         onnx: the file; weights outside it are not read.
         options: what the plan is to be.
         library: `tensorrt` builds for this machine's GPU; `tensorrt_rtx` needs none.
         precision: of the graph, as in the manifest.
-        progress: is told how far the build is; an exception of it, like ctrl-C, cancels the build.
+        progress: receives the progress of the build; an exception of it, like ctrl-C, cancels the build.
 
     Raises:
         UsageError: an option does not fit the library or the graph.
         BackendError: the library or a GPU is missing, or the library refuses the graph; with its own words.
-        CheckError: the graph or the plan does not compute in the asked precision.
+        CheckError: the graph or the plan does not compute in the requested precision.
         KeyboardInterrupt: ctrl-C, once the library has stopped.
     """
     trt = import_library(library)
@@ -168,7 +168,7 @@ def _layers_of(
 def _describe(
     onnx: bytes, layers: list[Layer], options: BuildOptions, library: Library, version: str, gpu: Gpu | None
 ) -> EngineInfo:
-    """Return what the manifest tells of a plan; one of TensorRT for RTX has nothing of the GPU here."""
+    """Return the manifest entry of a plan; for TensorRT for RTX it does not name this GPU."""
     built_on = gpu if library == "tensorrt" else None
     return EngineInfo(
         library=library,
@@ -191,7 +191,7 @@ def builder_config(trt: Any, builder: Any, options: BuildOptions, precision: Pre
     TensorRT by default takes for float32 in convolutions. A plan called fp32 does without.
 
     Raises:
-        UsageError: the library does not build for an asked compute capability.
+        UsageError: the library does not support a requested compute capability.
     """
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names only
@@ -213,15 +213,15 @@ def builder_config(trt: Any, builder: Any, options: BuildOptions, precision: Pre
     return config
 
 
-def _set_compute_capabilities(trt: Any, config: Any, asked: Sequence[str]) -> None:
+def _set_compute_capabilities(trt: Any, config: Any, requested: Sequence[str]) -> None:
     known = {
         f"{name[2:-1]}.{name[-1]}": value  # SM120 is 12.0
         for name, value in trt.ComputeCapability.__members__.items()
         if name.startswith("SM")
     }
-    for capability in asked:
+    for capability in requested:
         if capability not in known:
             raise UsageError(f"compute capability {capability}: tensorrt-rtx builds for {', '.join(known)}")
-    config.num_compute_capabilities = len(asked)
-    for i, capability in enumerate(asked):
+    config.num_compute_capabilities = len(requested)
+    for i, capability in enumerate(requested):
         config.set_compute_capability(known[capability], i)

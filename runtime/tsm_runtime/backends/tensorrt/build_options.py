@@ -66,7 +66,7 @@ class BuildOptions:
                 raise UsageError(f"compute capability {capability!r}: expected a number like 8.9")
 
     def require_fit(self, library: Library) -> None:
-        """Check that a library has what is asked.
+        """Check that a library supports these options.
 
         Raises:
             UsageError: an option is of the other library only.

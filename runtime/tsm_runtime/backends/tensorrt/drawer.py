@@ -91,8 +91,8 @@ class TensorrtDrawer:
             for name, plane in zip(PLANES, frame.planes, strict=True):
                 addresses[name] = self._aligned(name, plane.buffer_ptr, plane.height * plane.line_size)
             for name, value in view.inputs().items():
-                self._told[name][...] = value
-                self._memory.upload(addresses[name], self._told[name], self._stream)
+                self._view_inputs[name][...] = value
+                self._memory.upload(addresses[name], self._view_inputs[name], self._stream)
             in_place = address % ALIGNMENT == 0
             addresses["frames"] = address if in_place else self._picture.address
             self._plan.enqueue(shapes, addresses, self._stream.handle, heard)
@@ -112,9 +112,9 @@ class TensorrtDrawer:
         self._is_closed = False
         self._stream = hold(held, memory.stream())
         pinned = {key: hold(held, memory.pin(shape, np.float32)) for key, shape in VIEW_SHAPES.items()}
-        self._told = {key: buffer.array for key, buffer in pinned.items()}
+        self._view_inputs = {key: buffer.array for key, buffer in pinned.items()}
         self._addresses = {
-            key: hold(held, memory.allocate(array.nbytes)).address for key, array in self._told.items()
+            key: hold(held, memory.allocate(array.nbytes)).address for key, array in self._view_inputs.items()
         }
         self._picture = hold(held, memory.allocate(size * size * 3))
         held.callback(self._forget_copies)
@@ -133,7 +133,7 @@ class TensorrtDrawer:
                     try:
                         yield heard
                     except BaseException:
-                        with suppress(DeviceError):  # the one that is told is the first
+                        with suppress(DeviceError):  # the first error is reported
                             self._stream.synchronize()
                         raise
             except DeviceError as error:
@@ -166,7 +166,7 @@ def open_drawer(
 
     Args:
         bundle: of both.
-        like: of the plan of clips: tells the library.
+        like: entry of the plan of clips, which determines the library.
         memory: of the GPU.
         held: closes the drawer.
         rebuild: see `TensorrtBackend.open_drawer`.

@@ -1,4 +1,4 @@
-"""Which data types the layers of a graph or plan compute in, and whether these are the asked ones."""
+"""Data types of the layers of a graph or plan, and the check that they match the requested precision."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tsm_runtime.errors import CheckError
 Precision = Literal["fp32", "fp16", "int8", "int8-trt"]
 
 _MIN_SHARE = 0.1
-"""Share of the heavy layers that must compute in the asked type. Graphs of this program have nearly all of
+"""Share of the heavy layers that must compute in that type. Graphs of this program have nearly all of
 theirs in it, some may be left out for their error, and a builder that ignores the types leaves none."""
 
-_ASKED: dict[Precision, str] = {"fp32": "Float", "fp16": "Half", "int8": "Int8", "int8-trt": "Int8"}
+_REQUESTED: dict[Precision, str] = {"fp32": "Float", "fp16": "Half", "int8": "Int8", "int8-trt": "Int8"}
 _REDUCED = {"Half", "BFloat16", "Int8", "FP8", "Int4", "FP4"}
 _HEAVY = re.compile("conv|correlation|gemm|matmul|matrix_?multiply|fusion|myelin", re.IGNORECASE)
 """Kinds of layer that convolve or multiply matrices, alone or with their neighbours."""
@@ -59,27 +59,27 @@ def count_types(layers: Iterable[Layer]) -> dict[str, int]:
 
 
 def require_precision(layers: Sequence[Layer], precision: Precision, what: str) -> None:
-    """Check that the layers which do the work compute in the asked data type.
+    """Check that the heavy layers compute in the requested data type.
 
     A heavy layer computes in the type of its first input: a convolution of INT8 gives Float or Half.
 
     Args:
         layers: of a graph or a plan. Where none is known to be heavy, all their inputs and outputs count.
-        precision: what was asked for.
+        precision: requested precision.
         what: what the layers are of, for the message.
 
     Raises:
-        CheckError: the asked type is missing or nearly so; of fp32, that there is a smaller one.
+        CheckError: the requested type is missing or rare, or a plan called fp32 has a smaller type.
     """
     heavy = [layer.inputs[0] for layer in layers if layer.inputs and _HEAVY.search(layer.kind)]
     types = heavy or [name for layer in layers for name in (*layer.inputs, *layer.outputs)]
-    found, asked = Counter(types), _ASKED[precision]
+    found, wanted = Counter(types), _REQUESTED[precision]
     too_small = precision == "fp32" and not _REDUCED.isdisjoint(found)
-    if not types or too_small or found[asked] < _MIN_SHARE * len(types):
+    if not types or too_small or found[wanted] < _MIN_SHARE * len(types):
         counts = ", ".join(f"{name} {number}" for name, number in found.most_common()) or "no type is known"
         raise CheckError(
             f"{what} is not {precision}: of {len(types)} {'heavy layers' if heavy else 'tensors'}"
-            f" {found[asked]} are {asked} ({counts}); give the {precision} graph, whose own types decide"
+            f" {found[wanted]} are {wanted} ({counts}); give the {precision} graph, whose own types decide"
         )
 
 
@@ -125,7 +125,7 @@ def inspect_plan(trt: Any, plan: bytes, *, host_code: bool) -> list[Layer] | Non
     inspector = engine.create_engine_inspector()
     layers = inspected_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     if not layers:
-        # Some versions tell a tensor's type only once its free axes have values.
+        # Some versions report a tensor's type only once its free axes have values.
         inspector.execution_context = _context_of_best_batch(trt, engine)
         layers = inspected_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     return layers

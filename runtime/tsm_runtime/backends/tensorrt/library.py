@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX: imported when asked for, and refused with the command that helps."""
+"""Import of TensorRT and TensorRT for RTX on demand; errors name the command that installs them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _ENGINE_LAYERS = "Layers:\n"
 
 @dataclass
 class Heard:
-    """What one library said during one `listening` block.
+    """Messages of one library during one `listening` block.
 
     Args:
         library: its name and version.
@@ -85,7 +85,7 @@ class Heard:
     engine_layers: str = ""
 
     def add(self, severity: str, message: str) -> None:
-        """Keep a message that may be asked for later."""
+        """Keep a message for later use."""
         if severity in ("ERROR", "INTERNAL_ERROR"):
             self.errors.append(message)
         elif message.startswith(_ENGINE_LAYERS):
@@ -104,7 +104,7 @@ class Heard:
 
 @contextmanager
 def listening(trt: Any) -> Iterator[Heard]:
-    """Collect what a library says while the block runs."""
+    """Collect the messages of a library while the block runs."""
     heard = Heard(f"{trt.__name__} {trt.__version__}")
     listeners = library_logger(trt).listeners
     listeners.append(heard)

@@ -51,12 +51,12 @@ def parse_network(trt: Any, builder: Any, onnx: bytes, heard: Heard) -> tuple[An
 
 
 def optimization_profile(builder: Any, network: Any, options: BuildOptions) -> Any:
-    """Return the profile under which the first axis of every input is a number of clips, or what is asked.
+    """Return the profile with the number of clips as first axis of every input, or with the requested shapes.
 
     Args:
         builder: of the network.
-        network: its inputs tell all other axes.
-        options: tell least, best and most clips, and the shapes of inputs that take none.
+        network: its inputs determine all other axes.
+        options: least, best and most clips, and the shapes of inputs without clips.
 
     Raises:
         BackendError: another axis is free, or a shape is not one of that input.
@@ -73,16 +73,16 @@ def optimization_profile(builder: Any, network: Any, options: BuildOptions) -> A
     return profile
 
 
-def _fitting(name: str, shape: Shape, asked: tuple[Shape, Shape, Shape]) -> tuple[Shape, Shape, Shape]:
+def _fitting(name: str, shape: Shape, wanted: tuple[Shape, Shape, Shape]) -> tuple[Shape, Shape, Shape]:
     if any(
         len(one) != len(shape) or any(a not in (-1, b) for a, b in zip(shape, one, strict=True))
-        for one in asked
+        for one in wanted
     ):
         raise BackendError(
-            f"input {name!r} has shape {shape}, which is not {asked[0]} to {asked[2]}; export it again with"
+            f"input {name!r} has shape {shape}, which is not {wanted[0]} to {wanted[2]}; export it again with"
             " tsm-export"
         )
-    return asked
+    return wanted
 
 
 def _of_batches(name: str, shape: Shape, batch: tuple[int, int, int]) -> Iterator[Shape]:

@@ -1,4 +1,4 @@
-"""A plan of `preprocess.onnx` brought to life: what it takes and gives, and the memory that it works in."""
+"""Loaded plan of `preprocess.onnx`: inputs, output and working memory."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class PicturePlan:
         if found != self._output:  # another one would be written beyond the buffer
             raise _refused(heard, shapes, f"frames would have the shape {found}")
         needed = context.update_device_memory_size_for_shapes()
-        if not needed and heard.errors:  # it tells an error so, too
+        if not needed and heard.errors:  # this also indicates an error
             raise _refused(heard, shapes)
         if self._scratch is None or self._scratch.num_bytes < needed:
             self._free()
@@ -104,7 +104,7 @@ def load_picture_plan(
         bundle: where it is from.
         name: of its file.
         data: the file.
-        info: what the manifest tells of it.
+        info: its entry in the manifest.
         trt: the library's module.
         memory: of the GPU.
         heard: listens to the library.
@@ -128,5 +128,5 @@ def load_picture_plan(
 
 
 def _refused(heard: Heard, shapes: Mapping[str, Shape], words: str = "") -> RunError:
-    told = str(heard.error(f"does not draw a picture of planes {dict(shapes)}", words))
-    return OutOfMemoryError(told) if "out of memory" in told.lower() else RunError(told)
+    message = str(heard.error(f"does not draw a picture of planes {dict(shapes)}", words))
+    return OutOfMemoryError(message) if "out of memory" in message.lower() else RunError(message)

@@ -1,4 +1,4 @@
-"""A plan brought to life: runtime, engine and execution context of TensorRT, and what may go into them."""
+"""Loaded plan: runtime, engine and execution context of TensorRT, and the shapes it accepts."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def load_plan(bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any
         bundle: where it is from.
         name: of its file.
         data: the file.
-        info: what the manifest tells of it.
+        info: its entry in the manifest.
         trt: the library's module.
         heard: listens to the library.
 
@@ -193,5 +193,5 @@ def not_loaded(heard: Heard, what: str) -> BackendError | BundleError:
 
 
 def _refused(heard: Heard, num_clips: int, words: str = "") -> RunError:
-    told = str(heard.error(f"does not run a batch of {num_clips}", words))
-    return OutOfMemoryError(told) if "out of memory" in told.lower() else RunError(told)
+    message = str(heard.error(f"does not run a batch of {num_clips}", words))
+    return OutOfMemoryError(message) if "out of memory" in message.lower() else RunError(message)

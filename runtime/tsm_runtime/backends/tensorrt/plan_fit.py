@@ -1,4 +1,4 @@
-"""Whether a plan is for this machine, by what the manifest tells, before any of its bytes are interpreted."""
+"""Check of a plan against this machine by its manifest entry, before any of its bytes are interpreted."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ AOT and TensorRT-RTX Engines")."""
 
 
 def engine_info(bundle: Bundle, name: str) -> EngineInfo:
-    """Return what a bundle tells of one of its plans.
+    """Return the manifest entry of a plan of a bundle.
 
     Raises:
-        BundleError: nothing.
+        BundleError: the manifest has none.
     """
     info = bundle.manifest.files[name].engine
     if info is None:
@@ -39,7 +39,7 @@ def require_fit(info: EngineInfo, *, version: str, gpu: Gpu, what: str) -> None:
     to those of the next major version (TensorRT's support matrix, "Engine Portability").
 
     Args:
-        info: what the manifest tells.
+        info: manifest entry of the plan.
         version: of the installed library of `info`.
         gpu: of this machine.
         what: the plan, for the message.

@@ -1,4 +1,4 @@
-"""How far a build is, and how it is stopped."""
+"""Progress and cancellation of a build."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ one is over when all its steps are done."""
 
 
 class BuildWatch:
-    """Hands a build's progress on, and tells the build to stop on ctrl-C or when the receiver fails.
+    """Forwards the progress of a build, and stops the build on ctrl-C or if the receiver fails.
 
     No exception leaves its methods, as they are called from C++: what stopped the build is raised by
     `raise_stop` once the library has come back.
 
     Args:
-        report: receiver; None: nobody.
+        report: receiver of the progress, or None.
     """
 
     def __init__(self, report: BuildProgress | None) -> None:
@@ -90,7 +90,7 @@ class BuildWatch:
 
 
 def progress_monitor(trt: Any, watch: BuildWatch) -> Any:
-    """Return the library's IProgressMonitor that tells a `BuildWatch`."""
+    """Return an IProgressMonitor of the library that reports to a `BuildWatch`."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -78,8 +78,8 @@ class Slot:
     ) -> tuple[int, Mapping[str, int]]:
         """Let clips that are on the GPU be read where they lie, or submit their copy into the slot.
 
-        They are copied where they are too few, or lie where no tensor may. What fills them up is what the
-        slot held before: any bytes are pixels, and nobody reads the scores.
+        They are copied where they are too few, or lie where no tensor may. The padding is
+        the previous content of the slot: any bytes are valid pixels, and its scores are not read.
 
         Args:
             clips: (N, T, size, size, 3), 1 <= N <= most, complete; left as they are until `done`.

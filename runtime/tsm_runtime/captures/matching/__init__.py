@@ -1,1 +1,1 @@
-"""Where a video lies on another's time line, found by what both of them recorded."""
+"""Offset of a video on the time line of another, found by matching sound or pictures."""

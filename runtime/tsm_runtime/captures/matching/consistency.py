@@ -1,4 +1,4 @@
-"""Whether two recordings agree all the time, or only at one event that both happen to have."""
+"""Consistency check: recordings must agree over their whole overlap, not only at one common event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lag and the speed at which the features of two recordings agree, and how clearly."""
+"""Lag and speed of the best agreement of the features of two recordings, and its strength."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 MIN_OVERLAP_SECONDS = 3.0
-"""Less in common is not compared."""
+"""Shorter overlaps are not compared."""
 
 _OTHER_PEAK_SECONDS = 0.3
 """Peaks nearer than this are the same one."""
@@ -34,7 +34,7 @@ class Peak:
         drift: by how much the reference's clock runs faster than the video's.
         strength: height in standard deviations of what unrelated recordings give.
         second: strength of the next best lag.
-        overlap_seconds: of what was compared.
+        overlap_seconds: length of the compared part.
     """
 
     offset_seconds: float
@@ -50,7 +50,7 @@ class Peak:
 
 
 class Correlator:
-    """Looks for videos in one reference, whose Fourier transforms it keeps.
+    """Locates videos in one reference, whose Fourier transforms are cached.
 
     Args:
         reference: one or several kinds of features of the same recording; their strengths are combined.
@@ -76,7 +76,7 @@ class Correlator:
         if min(each.active_seconds for each in (*self._reference, *video)) < MIN_OVERLAP_SECONDS:
             return None
         curves = [self._curve(video, float(speed)) for speed in _SPEEDS]
-        # A speed that the recordings do not determine shall be the likely one.
+        # Prefer the likely speed if the recordings do not determine it.
         likely = (
             np.array([curve.heights.max() for curve in curves]) ** 2 / 2 - (_SPEEDS / _USUAL_SPEED) ** 2 / 2
         )

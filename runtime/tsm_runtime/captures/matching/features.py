@@ -32,7 +32,7 @@ RATE = 100
 _SPEC = MelSpec(num_bands=32, low_hertz=100.0, high_hertz=7000.0, window_seconds=0.032, hop_seconds=1 / RATE)
 
 _EDGE_SECONDS = 0.25
-"""Beginning and end of a recording are left out: that it begins is no event of the scene."""
+"""Start and end of a recording are ignored: they are not events of the scene."""
 
 _MEAN_SECONDS = 0.5
 _SPREAD_SECONDS = 3.0
@@ -45,11 +45,11 @@ _ROWS_AT_ONCE = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """What is compared.
+    """Features for comparison.
 
     Args:
         rows: (J, B) float32; row j is at j / RATE seconds of the video; zeros where there is nothing.
-        active: (J,) float32, 1 where the rows tell something, else 0.
+        active: (J,) float32, 1 where the rows carry information, else 0.
     """
 
     rows: Array
@@ -57,7 +57,7 @@ class Features:
 
     @property
     def active_seconds(self) -> float:
-        """Length of what can be compared."""
+        """Length in seconds of the comparable part."""
         return float(self.active.sum()) / RATE
 
 

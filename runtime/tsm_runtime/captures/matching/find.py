@@ -24,7 +24,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundOffset:
-    """Where a video begins.
+    """Offset of a video.
 
     Args:
         path: of the video.
@@ -50,7 +50,7 @@ def find_groups(path: Path) -> tuple[Path, list[Group]]:
     """Return the folder that holds the views, and the captures in it.
 
     Args:
-        path: a folder with a folder for each view (of 360+x: several captures, told apart by their id), a
+        path: a folder with a folder for each view (of 360+x: several captures, identified by their id), a
             folder of videos, each of another camera, or folder/id for one capture of 360+x.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Two recordings in, the place of one on the other's time line out, or nothing where that is not certain."""
+"""Placement of one recording on the time line of another, if it is certain."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ class Placement:
 
 
 def match(reference: Recording, video: Recording) -> Placement | None:
-    """Find where a video lies on the time line of a reference.
+    """Find the placement of a video on the time line of a reference.
 
-    Of sound, onsets in mel bands are compared, then the waveforms. Pictures are compared only where one of
-    the two has no sound: that two sounds have nothing in common tells more than pictures could.
+    Sound is compared by onsets in mel bands, then by waveforms. Pictures are compared only if one of the two
+    has no sound: two sounds without agreement are stronger evidence than pictures.
 
     Returns:
         The best placement, which may be uncertain; None where there is nothing to compare.
@@ -148,7 +148,7 @@ def _found(reference: Sequence[Features], video: Sequence[Features], by: str) ->
 
 
 def _confidence(prominence: float, agreed: float, by: str) -> float:
-    """Return what a peak is worth: it must stand out, and most seconds must agree."""
+    """Return the confidence of a peak, which must stand out and agree over most seconds."""
     evidence = math.sqrt(max(prominence, 0.0) * max(agreed, 0.0))
     confidence = _logistic((evidence - _EVIDENCE[by]) / _EVIDENCE_WIDTH)
     is_enough = prominence >= _LEAST_PROMINENCE and agreed >= _LEAST_AGREEMENT
