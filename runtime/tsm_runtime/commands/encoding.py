@@ -27,7 +27,7 @@ def encoding_for(
     Raises:
         UsageError: a label map that is wrong or for another format.
     """
-    format_ = choose_format(request.output, request.format)
+    format_ = choose_format(request.outputs.output, request.outputs.format)
     action_labels = list(dict.fromkeys(label for b in bundles for label in b.manifest.action_labels))
     external_data = dict(described)
     if request.captures is not None:
@@ -38,5 +38,5 @@ def encoding_for(
         format=format_,
         external_data=external_data,
         media={plan.capture_id: plan.named.path for plan in plans},
-        label_ids=label_ids_for(format_, request.label_map, action_labels),
+        label_ids=label_ids_for(format_, request.outputs.label_map, action_labels),
     )

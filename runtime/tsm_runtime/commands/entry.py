@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from tsm_runtime._version import __version__
+from tsm_runtime.commands.grouped_options import expand_groups
 from tsm_runtime.commands.installing import for_this_installation
 from tsm_runtime.errors import RunError, TsmError, UsageError
 from tsm_runtime.terminal import INTERRUPTED, warn
@@ -58,17 +59,20 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that makes a function the application's command.
 
+    A parameter of the function may be a dataclass of options, see `grouped_options`.
+
     Args:
         app: the application.
         text: of the help; default: the function's docstring.
         examples: command lines for the end of the help, one a line.
     """
-    return app.command(
+    register = app.command(
         cls=PanelCommand,
         help=text,
         epilog=examples,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    return lambda function: register(expand_groups(function))
 
 
 def version_option() -> Any:

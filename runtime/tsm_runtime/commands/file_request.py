@@ -8,11 +8,10 @@ from pathlib import Path
 from tsm_runtime.archive.choice import ArchiveOptions
 from tsm_runtime.archive.cloud import is_remote
 from tsm_runtime.archive.ray_run import RayOptions
+from tsm_runtime.commands.option_groups import MachineFlags, OutputFlags, PartFlags
 from tsm_runtime.commands.run_captures import CaptureRequest
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.names import Format
 from tsm_runtime.fusion.ensemble_file import Ensemble
-from tsm_runtime.models.nvdec import Hwdec
 from tsm_runtime.pipeline.isolation import Limits
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.finding import Ids
@@ -24,22 +23,10 @@ class FileRequest:
 
     videos: tuple[str, ...] = ()
     captures: CaptureRequest | None = None
-    video_id: str | None = None
-    output: str | None = None
-    format: Format | None = None
-    label_map: Path | None = None
-    overlay: Path | None = None
+    outputs: OutputFlags = field(default_factory=OutputFlags)
     scores: Path | None = None
-    report: Path | None = None
-    embed: bool = False
-    truth: Path | None = None
-    start: float = 0.0
-    end: float | None = None
-    batch: int | None = None
-    jobs: int | None = None
-    hwdec: Hwdec = "none"
-    rate: float | None = None
-    playlists: bool = False
+    part: PartFlags = field(default_factory=PartFlags)
+    machine: MachineFlags = field(default_factory=MachineFlags)
     ids: Ids = "auto"
     archive: ArchiveOptions = field(default_factory=ArchiveOptions)
     ray: RayOptions | None = None
@@ -55,8 +42,8 @@ class FileRequest:
             raise UsageError("an address or - is a stream: use tsm-live")
         if self.ray is not None:
             self._check_ray()
-        if self.isolation is not None and self.hwdec != "none":
-            raise UsageError(f"--isolate decodes on the CPU: leave out --hwdec {self.hwdec}")
+        if self.isolation is not None and self.machine.hwdec != "none":
+            raise UsageError(f"--isolate decodes on the CPU: leave out --hwdec {self.machine.hwdec}")
         if self.captures is not None:
             self._check_captures(self.captures.option)
 
@@ -64,13 +51,13 @@ class FileRequest:
         if self.videos:
             raise UsageError(f"{self.videos[0]} beside {option}: which view is it? name it with --view")
         alone = {
-            "--overlay": self.overlay,
+            "--overlay": self.outputs.overlay,
             "--scores": self.scores,
-            "--report": self.report,
-            "--embed": self.embed or None,
-            "--truth": self.truth,
-            "--start": self.start or None,
-            "--end": self.end,
+            "--report": self.outputs.report,
+            "--embed": self.outputs.embed or None,
+            "--truth": self.outputs.truth,
+            "--start": self.part.start or None,
+            "--end": self.part.end,
         }
         for name, given in alone.items():
             if given is not None:
@@ -83,8 +70,8 @@ class FileRequest:
 
     def _check_remote(self) -> None:
         here = {
-            "--overlay": self.overlay,
-            "--report": self.report,
+            "--overlay": self.outputs.overlay,
+            "--report": self.outputs.report,
             "--checksum": self.archive.checksum or None,
             "--ray": self.ray,
         }
@@ -94,10 +81,10 @@ class FileRequest:
 
     def _check_ray(self) -> None:
         here = {
-            "--overlay": self.overlay,
+            "--overlay": self.outputs.overlay,
             "--scores": self.scores,
-            "--report": self.report,
-            "--jobs": self.jobs,
+            "--report": self.outputs.report,
+            "--jobs": self.machine.jobs,
         }
         for name, given in here.items():
             if given is not None:
@@ -106,12 +93,12 @@ class FileRequest:
     def options(self, ensemble: Ensemble, num_members: int) -> Options:
         """Return the options of the run."""
         return Options(
-            start_seconds=self.start,
-            end_seconds=self.end,
+            start_seconds=self.part.start,
+            end_seconds=self.part.end,
             # An ensemble drops after the fusion: weak segments support those of other members.
             min_score=ensemble.min_score if num_members == 1 else 0.0,
-            batch_size=self.batch,
-            rate=self.rate,
-            allow_playlists=self.playlists,
+            batch_size=self.machine.batch,
+            rate=self.machine.rate,
+            allow_playlists=self.machine.playlists,
             fusion=ensemble.options,
         )

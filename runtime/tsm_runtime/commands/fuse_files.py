@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from msgspec import structs
 
 from tsm_runtime.captures.offsets import read_offsets
 from tsm_runtime.captures.placing import place_member
+from tsm_runtime.commands.fuse_options import FitRequest, FuseRequest
 from tsm_runtime.commands.fusion_flags import given_options, given_weights
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder, write_whole
@@ -20,11 +20,10 @@ from tsm_runtime.formats.names import known_format_of
 from tsm_runtime.formats.read_write import encode_results
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.calibration import calibrated_result
-from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
 from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
 from tsm_runtime.fusion.fit_table import MapGain, gather_fit_table
-from tsm_runtime.fusion.fuse import Method, describe_fusion
+from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.fusion.member_file import check_members, describe_members, fuse_files, read_member
 from tsm_runtime.fusion.member_labels import check_member_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
@@ -32,38 +31,7 @@ from tsm_runtime.terminal import warn, write_stdout
 _FEW_VIDEOS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FuseRequest:
-    """Options of the command as given; None where not."""
-
-    files: tuple[Path, ...]
-    weights: str | None = None
-    iou: float | None = None
-    denominator: Denominator | None = None
-    method: Method | None = None
-    sigma: float | None = None
-    min_score: float | None = None
-    labels: Path | None = None
-    label_map: Path | None = None
-    offsets: Path | None = None
-    ensemble: Path | None = None
-    output: str | None = None
-    format: Literal["json", "csv", "kaggle"] | None = None
-    quiet: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitRequest:
-    """Options of `--fit`."""
-
-    truth: Path
-    subset: str | None = None
-    folds: int = 5
-    seed: int = 0
-    calibrate: bool = False
-
-
-def fuse_and_write(request: FuseRequest) -> None:
+def fuse_and_write(request: FuseRequest, *, quiet: bool) -> None:
     """Fuse the members' files into the output.
 
     Raises:
@@ -72,7 +40,8 @@ def fuse_and_write(request: FuseRequest) -> None:
     """
     ensemble = _ensemble(request)
     _check_output(request)
-    members, table = _read_members(request, ensemble)
+    _check_format(request)
+    members, table = _read_members(request, ensemble, quiet=quiet)
     for member, entry in zip(members, ensemble.members, strict=True):
         _check_calibration(member, entry.temperature)
     temperatures = [entry.temperature for entry in ensemble.members]
@@ -143,13 +112,22 @@ def _check_output(request: FuseRequest) -> None:
         raise UsageError(f"--output {path} is a folder; give the name of a file")
     if not is_folder(path.parent):
         raise UsageError(f"--output {path}: there is no folder {path.parent}")
+
+
+def _check_format(request: FuseRequest) -> None:
+    """Refuse an output for segments whose name means a format that tsm-fuse does not write."""
+    if request.output is None or request.output == "-":
+        return
+    path = Path(request.output)
     if request.format is None and known_format_of(path.name) not in (None, "json", "csv"):
         raise UsageError(
             f"--output {path}: tsm-fuse writes JSON and CSV; name it .json or .csv, or give --format"
         )
 
 
-def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[ResultFile], dict[str, str]]:
+def _read_members(
+    request: FuseRequest, ensemble: Ensemble, *, quiet: bool
+) -> tuple[list[ResultFile], dict[str, str]]:
     """Members with their labels renamed, and the table that renamed them."""
     table = read_labels(request.labels) if request.labels is not None else {}
     label_ids = _label_ids(request)
@@ -165,7 +143,7 @@ def _read_members(request: FuseRequest, ensemble: Ensemble) -> tuple[list[Result
     warnings += notes
     warnings += check_members(members)
     check_member_labels(members, {*table, *table.values()})
-    for line in () if request.quiet else warnings:
+    for line in () if quiet else warnings:
         warn(f"tsm-fuse: {line}")
     return members, table
 
@@ -206,7 +184,7 @@ def _write(output: str, data: bytes) -> None:
 # --- fit ------------------------------------------------------------------------------------------
 
 
-def fit_and_write(request: FuseRequest, fit: FitRequest) -> None:
+def fit_and_write(request: FuseRequest, fit: FitRequest, truth_path: Path, *, quiet: bool) -> None:
     """Fit weights, threshold and minimum score to ground truth, tell what they are worth, and write them.
 
     Where cross-validation gives fitted parameters no advantage over equal weights, equal weights are written.
@@ -221,10 +199,10 @@ def fit_and_write(request: FuseRequest, fit: FitRequest) -> None:
     request = replace(request, output=request.output or "ensemble.toml")
     ensemble = _ensemble(request)
     _check_output(request)
-    truth = read_annotations(fit.truth)
+    truth = read_annotations(truth_path)
     if fit.subset is not None:
         truth = truth.subset(fit.subset)
-    members, table = _read_members(request, ensemble)
+    members, table = _read_members(request, ensemble, quiet=quiet)
     if fit.calibrate:
         for member in members:
             _check_calibration(member, 2.0)
@@ -239,8 +217,8 @@ def fit_and_write(request: FuseRequest, fit: FitRequest) -> None:
             calibrate=fit.calibrate,
         )
     except UsageError as error:
-        raise UsageError(f"--fit {fit.truth}: {error}") from error
-    if not request.quiet:
+        raise UsageError(f"--fit {truth_path}: {error}") from error
+    if not quiet:
         for line in _report(found, members, len(truth.videos), fit.calibrate):
             warn(line)
     output = request.output or ""

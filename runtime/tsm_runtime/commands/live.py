@@ -10,6 +10,7 @@ import typer
 import tsm_runtime.commands.live_options as live_options
 import tsm_runtime.commands.run_options as options
 from tsm_runtime.commands.entry import command, new_app, run_command, version_option
+from tsm_runtime.commands.option_groups import FusionFlags, ScoreFlags
 
 # Imports of numpy, av and rich are delayed until they are needed: --help answers at once.
 
@@ -18,23 +19,17 @@ app = new_app()
 
 @command(app)
 def tsm_live(
+    *,
     sources: live_options.Sources = None,
     streams: live_options.Streams = None,
     model: options.Models = None,
-    weights: options.Weights = None,
-    iou: options.Iou = None,
-    denominator: options.Denominator = None,
-    method: options.Method = None,
-    ensemble: options.Ensemble = None,
+    fusion: FusionFlags,
     output: live_options.Output = None,
     show_open: live_options.ShowOpen = False,
     min_score: options.MinScore = None,
-    smoothing: options.Smoothing = None,
-    min_duration: options.MinDuration = None,
+    around: ScoreFlags,
     decoding: options.DecodingMethod = None,
     lookahead: live_options.Lookahead = None,
-    window: options.Window = None,
-    stride: options.Stride = None,
     video_id: live_options.VideoId = None,
     drop: live_options.Drop = None,
     timeout: live_options.Timeout = 10.0,
@@ -51,22 +46,11 @@ def tsm_live(
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Find which action happens from when to when in streams: JSON lines, each as soon as it is known."""
-    from tsm_runtime.commands.choose_models import ModelRequest, check_one_view, choose_models
+    from tsm_runtime.commands.choose_models import check_one_view, choose_models
     from tsm_runtime.commands.run_live import LiveRequest, run_live
     from tsm_runtime.models.choice import BackendRequest
-    from tsm_runtime.models.member import Overrides
 
-    chosen, notice = choose_models(
-        ModelRequest(
-            models=tuple(model or ()),
-            ensemble=ensemble,
-            weights=weights,
-            iou=iou,
-            denominator=denominator,
-            method=method,
-            min_score=min_score,
-        )
-    )
+    chosen, notice = choose_models(fusion.request(model, min_score))
     check_one_view(chosen)
     request = LiveRequest(
         sources=tuple(sources or ()),
@@ -87,14 +71,7 @@ def tsm_live(
     engine = BackendRequest(
         backend=backend or "auto", precision=precision, rebuild=rebuild, num_threads=threads
     )
-    overrides = Overrides(
-        smoothing_seconds=smoothing,
-        min_duration_seconds=min_duration,
-        window_seconds=window,
-        stride_seconds=stride,
-        decoding=decoding,
-    )
-    raise typer.Exit(run_live(request, chosen, engine, overrides, notice))
+    raise typer.Exit(run_live(request, chosen, engine, around.overrides(decoding), notice))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from tsm_runtime.outputs.sinks import choose_format, means_folder
 
 def into_folder(request: FileRequest) -> bool:
     """Whether the output is a folder, with a file for each video."""
-    return request.output not in (None, "", "-") and means_folder(str(request.output))
+    return request.outputs.output not in (None, "", "-") and means_folder(str(request.outputs.output))
 
 
 def is_archive(request: FileRequest) -> bool:
@@ -63,10 +63,10 @@ def run_settings(
         "min_score": options.min_score,
         "backend": backend.backend,
         "precision": backend.precision,
-        "hwdec": request.hwdec,
+        "hwdec": request.machine.hwdec,
         "rate": options.rate,
-        "format": choose_format(request.output, request.format),
-        "label_map": request.label_map and request.label_map.read_text(errors="replace"),
+        "format": choose_format(request.outputs.output, request.outputs.format),
+        "label_map": request.outputs.label_map and request.outputs.label_map.read_text(errors="replace"),
         **asdict(overrides),
     }
     if len(members) > 1:

@@ -79,10 +79,10 @@ def _find_inputs(
         listed = dict(scratch.find(video) for video in request.videos if is_remote(video))
         here = [video for video in request.videos if not is_remote(video)]
         paths = [*listed, *_paths(here)]
-        videos, errors = list_inputs(paths, request.video_id, request.ids, listed)
+        videos, errors = list_inputs(paths, request.part.video_id, request.ids, listed)
         return _Inputs(plans=[*map(plan_of_video, videos)], views=[("",)] * len(bundles), errors=errors)
     views, assumed = views_of_members(ensemble, bundles)
-    plans = request.captures.plans(request.video_id, ensemble, views)
+    plans = request.captures.plans(request.part.video_id, ensemble, views)
     return _Inputs(plans=plans, views=views, warnings=assumed)
 
 
@@ -98,14 +98,16 @@ def _paths(given: Sequence[str]) -> list[Path]:
 def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportRequest | None:
     """Check the names of all files that are to be written; return the request for a report, if any."""
     named = [plan.named for plan in plans]
-    check_output(request.output, named, request.format)
-    check_output(request.output, [video for plan in plans for video, _ in plan.begins], "json")
+    check_output(request.outputs.output, named, request.outputs.format)
+    check_output(request.outputs.output, [video for plan in plans for video, _ in plan.begins], "json")
     check_options(request.archive, has_folder=into_folder(request))
-    if request.overlay is not None:
-        check_overlay(request.overlay, named, request.output)
+    if request.outputs.overlay is not None:
+        check_overlay(request.outputs.overlay, named, request.outputs.output)
     if request.scores is not None:
-        check_scores(request.scores, request.output)
-    return report_request(request.report, request.embed, request.truth, named, request.output)
+        check_scores(request.scores, request.outputs.output)
+    return report_request(
+        request.outputs.report, request.outputs.embed, request.outputs.truth, named, request.outputs.output
+    )
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -126,9 +128,11 @@ def run_files(
         TsmError: what a user can cause, before the first video is read.
     """
     with ExitStack() as held:
-        if request.output is not None and is_remote(request.output):
-            local = held.enter_context(remote_output(request.output, resume=request.archive.continues))
-            request = replace(request, output=local)
+        if request.outputs.output is not None and is_remote(request.outputs.output):
+            local = held.enter_context(
+                remote_output(request.outputs.output, resume=request.archive.continues)
+            )
+            request = replace(request, outputs=replace(request.outputs, output=local))
         scratch = held.enter_context(scratch_folder(int(request.scratch_gibibytes * 2**30)))
         return _run_files(request, ensemble, backend, overrides, notice, scratch)
 
@@ -148,14 +152,14 @@ def _run_files(
         warn(line)
     if not inputs.plans:
         return VideoError.exit_code
-    check_writable(request.output)
+    check_writable(request.outputs.output)
     run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice, scratch)
     with interrupted_by_sigterm(), _metrics_of(request, run):
         if not is_archive(request):
             return run.all_of(_own_share(inputs.plans, request), None)
         settings = run_settings(request, ensemble, backend, overrides, bundles, inputs.views)
-        format_ = choose_format(request.output, request.format)
-        folder = Path(str(request.output))
+        format_ = choose_format(request.outputs.output, request.outputs.format)
+        folder = Path(str(request.outputs.output))
         with open_ledger(folder, inputs.plans, request.archive, settings, format_, scratch.content) as ledger:
             return run.of_ledger(ledger)
 
@@ -245,7 +249,7 @@ class _Run:
             if self.notice:
                 warn(self.notice)
             decoder = open_nvdec(
-                request.hwdec, self.bundles, opened, self.backend.device, rebuild=self.backend.rebuild
+                request.machine.hwdec, self.bundles, opened, self.backend.device, rebuild=self.backend.rebuild
             )
             limits = request.isolation
             with decoder or nullcontext() as nvdec, Isolation(limits) as workers:
@@ -254,7 +258,7 @@ class _Run:
                     members,
                     options,
                     sink,
-                    jobs=request.jobs,
+                    jobs=request.machine.jobs,
                     quiet=request.quiet,
                     nvdec=nvdec,
                     isolation=None if limits is None else workers,
@@ -266,9 +270,11 @@ class _Run:
 
     def _sink(self, encoding: Encoding, members: Sequence[Member]) -> Sink:
         request = self.request
-        sink = open_sink(request.output, request.format, encoding)
-        if request.overlay is not None:
-            sink = with_overlay(sink, self.inputs.plans[0].named.path, request.overlay, quiet=request.quiet)
+        sink = open_sink(request.outputs.output, request.outputs.format, encoding)
+        if request.outputs.overlay is not None:
+            sink = with_overlay(
+                sink, self.inputs.plans[0].named.path, request.outputs.overlay, quiet=request.quiet
+            )
         if request.scores is not None:
             sink = with_scores(sink, request.scores, members)
         return sink if self.page is None else with_report(sink, self.page, members)

@@ -51,7 +51,7 @@ class RayRun:
             "backend": replace(self.backend, num_threads=threads, tell=False),
             "overrides": self.overrides,
             "options": self.request.options(self.ensemble, sum(map(len, self.views))),
-            "hwdec": self.request.hwdec,
+            "hwdec": self.request.machine.hwdec,
             "isolation": self.request.isolation,
             "views": self.views,
             "bundle_sha256": [bundle.manifest_sha256 for bundle in self.bundles],
@@ -60,7 +60,7 @@ class RayRun:
     def open_sink(self, described: Mapping[str, object]) -> Sink:
         """Return where results go."""
         encoding = encoding_for(self.request, self.all_plans, self.bundles, described)
-        return open_sink(self.request.output, self.request.format, encoding)
+        return open_sink(self.request.outputs.output, self.request.outputs.format, encoding)
 
 
 def run_on_ray(
