@@ -1,4 +1,4 @@
-"""Which videos of an archive are still to be run, and why."""
+"""Choice of the videos of an archive that are still to be run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveOptions:
-    """How an output folder is continued.
+    """Treatment of earlier results in an output folder.
 
     Args:
-        resume: skip what the folder holds already, from the same content, bundles and options.
+        resume: skip videos whose results from the same content, bundles and options are in the folder.
         checksum: compare contents by SHA-256, not by size and time.
         shard: the share of this run.
         retry_failed: also run videos again that failed before; implies `resume`.
 
     Raises:
-        UsageError: options that do not go together.
+        UsageError: the options contradict each other.
     """
 
     resume: bool = False
@@ -43,14 +43,14 @@ class ArchiveOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What is run, and what is not.
+    """Videos to run, and videos to skip.
 
     Args:
         todo: plans to run.
-        contents: of the videos of every plan, by the plan's id; a missing file has none.
+        contents: contents of the videos of every plan, by the plan's id; a missing file has none.
         done: records of results that are kept.
         failed: records of earlier failures that are not tried again.
-        notes: a line each on what changed.
+        notes: one line for each change.
     """
 
     todo: Sequence[CapturePlan]
@@ -61,7 +61,7 @@ class Choice:
 
 
 class ContentOf(Protocol):
-    """As `records.content_of`."""
+    """Signature of `records.content_of`."""
 
     def __call__(self, path: Path, *, checksum: bool = False) -> Content: ...  # noqa: D102
 
@@ -69,7 +69,7 @@ class ContentOf(Protocol):
 def contents_of(
     plan: CapturePlan, *, checksum: bool = False, content: ContentOf = content_of
 ) -> tuple[Content, ...]:
-    """Return the contents of a plan's videos; those of files that are not there are left out."""
+    """Return the contents of a plan's videos; missing files are left out."""
     found = []
     for video, _ in plan.begins:
         try:
@@ -88,16 +88,16 @@ def choose_plans(
     folder: Path,
     content: ContentOf = content_of,
 ) -> Choice:
-    """Return which plans are to be run.
+    """Choose the plans to run.
 
     Args:
-        plans: of the shard.
-        records: of earlier runs, by id.
-        output_of: the file of each result, by id; where the file is gone or is another one, the
-            video is run again.
-        options: how the folder is continued.
-        settings: of this run, and their hash.
-        folder: of the records.
+        plans: plans of the shard.
+        records: records of earlier runs, by id.
+        output_of: returns the file of a result by id; if the file is missing or has changed, the video is run
+            again.
+        options: treatment of earlier results.
+        settings: settings of this run, and their hash.
+        folder: folder of the records.
         content: identifies the content of a file.
     """
     todo, done, failed, contents = [], [], [], {}
@@ -135,7 +135,7 @@ def _note_change(
     changed: list[str],
     other: dict[str, list[str]],
 ) -> None:
-    """Note why a video that was run before is run again."""
+    """Record the reason why a video is run again."""
     if not own:
         return
     with_settings = [record for record in own if record.settings == settings]
@@ -166,7 +166,7 @@ def check_options(options: ArchiveOptions, *, has_folder: bool) -> None:
     """Check that the options fit the output.
 
     Raises:
-        UsageError: they need a folder, or there is nothing to compare.
+        UsageError: the options need a folder, or there is nothing to compare.
     """
     given = {
         "--resume": options.resume,

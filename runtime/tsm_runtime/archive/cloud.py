@@ -1,7 +1,7 @@
 """Videos and results in object stores and on web servers: copies in a bounded scratch folder (extra `cloud`).
 
-fsspec reads and writes; it takes credentials from the provider's own environment and files, and none of them
-stands in a result, a message or a record.
+fsspec reads and writes; it takes credentials from the provider's own environment and files. Credentials do
+not appear in results, messages or records.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SYNC_SECONDS = 10.0
 
 
 def is_remote(text: str) -> bool:
-    """Whether a name is the address of a file or folder in a store or on a web server."""
+    """Return whether a name is the address of a file or folder in a store or on a web server."""
     return _REMOTE.fullmatch(text) is not None
 
 
@@ -41,7 +41,7 @@ def shown(url: str) -> str:
 
 
 def as_address(text: str) -> str:
-    """Return a text with addresses in place of the local copies that it names.
+    """Return a text with the paths of local copies replaced by their addresses.
 
     >>> as_address("/tmp/tsm-scratch-1a_b/s3:/bucket/a.mp4: empty file")
     's3://bucket/a.mp4: empty file'
@@ -64,7 +64,7 @@ def _open_store(url: str) -> tuple[Any, str]:
 
 
 def _reason(error: BaseException, url: str) -> str:
-    """Return what an error says, without what `shown` leaves out of the address."""
+    """Return the message of an error, without the parts of the address that `shown` removes."""
     query, user = urlsplit(url).query, urlsplit(url).netloc.rpartition("@")[0]
     text = " ".join(str(error).split()) or type(error).__name__
     for secret in filter(None, (query, user)):
@@ -92,8 +92,8 @@ class Scratch:
     """Local copies of remote videos, made ahead of decoding in the order of the run, and removed after it.
 
     Args:
-        folder: for the copies.
-        most_bytes: of all copies at a time; a larger video has the folder alone.
+        folder: folder for the copies.
+        most_bytes: limit for all copies at a time; a larger video is the only copy.
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
@@ -107,11 +107,11 @@ class Scratch:
         self._thread: threading.Thread | None = None
 
     def find(self, url: str) -> tuple[Path, list[Path]]:
-        """Return the local folder that stands for an address, and those of its videos.
+        """Return the local folder for an address, and the local paths of its videos.
 
         Raises:
             UsageError: the address cannot be listed: no such bucket, no access, expired credentials.
-            BackendError: what reads such addresses is not installed.
+            BackendError: the package for such addresses is not installed.
         """
         store, path = _open_store(url)
         scheme = url.split("://", 1)[0].lower()
@@ -132,10 +132,10 @@ class Scratch:
         ]
 
     def content(self, path: Path, *, checksum: bool = False) -> Content:
-        """Return what identifies a video's content: for a remote one its size and the store's tag of it.
+        """Return the identity of a video's content: for a remote video its size and the store's tag.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the video cannot be read.
         """
         remote = self._remotes.get(path)
         if remote is None:
@@ -148,7 +148,7 @@ class Scratch:
         return Content(size=int(info.get("size") or 0), version=str(tag))
 
     def begin(self, paths: Sequence[Path]) -> None:
-        """Begin to copy videos, in this order."""
+        """Start copying videos, in this order."""
         wanted = [path for path in paths if path in self._remotes]
         self._copies = {path: _Copy() for path in wanted}
         if wanted:
@@ -157,10 +157,10 @@ class Scratch:
 
     @contextmanager
     def local(self, path: Path) -> Iterator[None]:
-        """Wait until a video is there, and remove its copy afterwards; a local one is there.
+        """Wait for the copy of a remote video, and remove it afterwards; a local video is used directly.
 
         Raises:
-            VideoError: it cannot be copied.
+            VideoError: the video cannot be copied.
         """
         copy = self._copies.get(path)
         if copy is None:
@@ -216,7 +216,7 @@ def _is_video(key: str) -> bool:
 
 @contextmanager
 def scratch_folder(most_bytes: int) -> Iterator[Scratch]:
-    """Yield a scratch folder that is gone afterwards."""
+    """Yield a scratch folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="tsm-scratch-") as name:
         scratch = Scratch(Path(name), most_bytes)
         try:
@@ -227,10 +227,10 @@ def scratch_folder(most_bytes: int) -> Iterator[Scratch]:
 
 @contextmanager
 def remote_output(url: str, *, resume: bool) -> Iterator[str]:
-    """Yield a local name to write to, whose files go to an address as they come, the last at the end.
+    """Yield a local path to write to, whose files are sent to an address during the run and at the end.
 
-    A folder is brought here first where the run resumes. The store has no lock: that two runs do not write to
-    one folder is the user's care.
+    If the run resumes, the folder is first copied here. The store has no lock: users must avoid two runs that
+    write to one folder.
 
     Raises:
         UsageError: the address cannot be written.
@@ -265,23 +265,23 @@ def remote_output(url: str, *, resume: bool) -> Iterator[str]:
 
 
 class _Upload:
-    """Sends what is new in a folder, or one file at the end."""
+    """Sends new files of a folder, or one file at the end."""
 
     def __init__(self, store: Any, target: str, path: Path, url: str) -> None:
         self._store, self._target, self._path, self._url = store, target.rstrip("/"), path, url
         self._sent: dict[Path, int] = {}
 
     def note(self) -> None:
-        """Take what is there as sent."""
+        """Mark the existing files as sent."""
         self._sent = {path: path.stat().st_mtime_ns for path in self._files()}
 
     def repeat(self, stop: threading.Event) -> None:
-        """Send what is new every few seconds."""
+        """Send new files every few seconds."""
         while not stop.wait(_SYNC_SECONDS):
             if self._path.is_dir():
                 try:
                     self._send()
-                except Exception:  # it is tried again, and reported at the end
+                except Exception:  # retried later, and reported at the end
                     continue
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""The books of an archive run: results, failures and the summary, each on the disk as soon as it is known."""
+"""Ledger of an archive run: results, failures and the summary, each written to disk immediately."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from tsm_runtime.pipeline.run import CaptureOutcome
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of a run, which summary.json holds."""
+    """Content of summary.json: figures of a run."""
 
     videos: int
-    """Of this run's share."""
+    """Videos of this run's share."""
     done: int
-    """In this run."""
+    """Videos done in this run."""
     skipped: int
-    """Done before."""
+    """Videos done in earlier runs."""
     failed: int
-    """In this run or before, and not tried again."""
+    """Videos that failed in this run, or before without a retry."""
     video_hours: float
-    """Length of what this run has done."""
+    """Length of the videos done in this run, in hours."""
     wall_seconds: float
     hours_per_hour: float
-    """Hours of video in an hour."""
+    """Hours of video per hour."""
 
     def line(self) -> str:
-        """Return it for a person."""
+        """Return the summary as one line of text."""
         skipped = f", {self.skipped} done before" if self.skipped else ""
         return (
             f"{self.done} of {self.videos} videos done{skipped}, {self.failed} failed;"
@@ -62,7 +62,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Ledger:
-    """Keeps the books of one run; made by `open_ledger`."""
+    """Records the outcomes of one run; created by `open_ledger`."""
 
     folder: Path
     options: ArchiveOptions
@@ -79,10 +79,10 @@ class Ledger:
     _video_seconds: float = 0.0
 
     def keep(self, outcome: CaptureOutcome, sink: Sink) -> str | None:
-        """Write the result of a video, or note its failure.
+        """Write the result of a video, or record its failure.
 
         Returns:
-            Why there is no result, where the video itself is not the reason: the file changed while it was
+            Reason for a missing result that is not due to the video itself: the file changed while it was
             read, or its result could not be written.
 
         Raises:
@@ -110,7 +110,7 @@ class Ledger:
         return None
 
     def fail(self, plan: CapturePlan, reason: str) -> None:
-        """Note that a video gave no result."""
+        """Record a video without a result."""
         self._num_failed += 1
         when = self._write("failed", plan, self.choice.contents[plan.capture_id], reason=reason)
         self._failures.write(
@@ -168,14 +168,14 @@ def open_ledger(
     format_: Format,
     content: ContentOf = content_of,
 ) -> Iterator[Ledger]:
-    """Lock an output folder, choose what is to be run, and keep the books while the block runs.
+    """Lock an output folder, choose the videos to run, and record outcomes while the block runs.
 
     Args:
-        folder: of the results; made where it is not there.
+        folder: folder of the results, created if necessary.
         plans: all videos of the archive; those of other shards are left out.
-        options: how the folder is continued.
-        settings: of the run.
-        format_: of the results.
+        options: treatment of earlier results in the folder.
+        settings: settings of the run.
+        format_: format of the results.
         content: identifies the content of a file.
 
     Raises:
@@ -213,13 +213,13 @@ def open_ledger(
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of runs that were killed; nobody else writes to the folder."""
+    """Remove the temporary files of killed runs; the lock keeps other runs out of the folder."""
     for path in folder.rglob(".tsm-*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) -> RecordWriter:
-    """Write the failures that stay, and return what takes further ones."""
+    """Write the earlier failures that are kept, and return the writer for further ones."""
     paths = {plan.capture_id: as_address(str(plan.named.path)) for plan in plans}
     lines = [
         msgspec.json.encode({"video": r.id, "path": paths[r.id], "reason": r.reason, "when": r.when})
@@ -230,7 +230,7 @@ def _begin_failures(path: Path, plans: Sequence[CapturePlan], choice: Choice) ->
 
 
 def failure_reason(outcome: CaptureOutcome) -> str:
-    """Return why a video or capture gave no result."""
+    """Return the reason why a video or capture has no result."""
     errors = [str(video.error) for video in outcome.videos if video.error is not None]
     return as_address("; ".join(errors)) or "no video of it gave a result"
 

@@ -1,4 +1,4 @@
-"""A lock on an output folder: two runs of the same videos do not write to one folder at once."""
+"""A lock on an output folder, so that two runs of the same videos do not write to it at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tsm_runtime.errors import RunError, UsageError
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs in one folder stay the user's care
+except ImportError:  # Windows: no lock; users must avoid two runs in one folder
     fcntl = None  # type: ignore[assignment]
 
 
@@ -20,16 +20,16 @@ except ImportError:  # Windows: two runs in one folder stay the user's care
 def locked(folder: Path, shard: Shard) -> Iterator[None]:
     """Hold the lock of a shard of an output folder while the block runs.
 
-    Runs of different shards share the folder; a run without shards has it alone. The system releases the lock
-    when the process ends, however it ends.
+    Runs of different shards share the folder; a run without shards locks it exclusively. The system releases
+    the lock when the process ends for any reason.
 
     Args:
-        folder: of the run's records, which exists.
+        folder: existing folder of the run's records.
         shard: the share of this run.
 
     Raises:
-        UsageError: another run holds it.
-        RunError: the lock cannot be made.
+        UsageError: another run holds the lock.
+        RunError: the lock cannot be created.
     """
     with ExitStack() as held:
         alone = shard.count == 1

@@ -10,7 +10,7 @@
     )
     found.write_parquet("results")
 
-Frames never pass through Ray: each actor opens the bundle once and decodes what it scores.
+Frames never pass through Ray: each actor opens the bundle once and decodes its own videos.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Predictor:
     Args:
         bundle: a bundle folder, or the members of an ensemble; every machine sees it under this path.
         backend, overrides, options, hwdec, isolation: as in a local run.
-        views: that each member sees; None: plain videos.
-        bundle_sha256: of each member, as the driver has read it; another one is an error of each video.
+        views: views that each member sees; None: plain videos.
+        bundle_sha256: hash of each member's bundle on the driver; a different one is an error of each video.
         keep_outcomes: add a column `outcome` for the driver, see `outcome_of_row`.
     """
 
@@ -192,7 +192,7 @@ def row_of(outcome: CaptureOutcome, bundle: str) -> dict[str, object]:
 
 
 def plan_row(plan: CapturePlan) -> dict[str, object]:
-    """Return the row that stands for a video, or for a capture with several."""
+    """Return the row of a video, or of a capture with several."""
     row: dict[str, object] = {"path": str(plan.named.path), "id": plan.capture_id}
     return {**row, "plan": msgspec.json.encode(plan, enc_hook=str).decode()}
 
@@ -214,7 +214,7 @@ def _decode_plan(text: str) -> CapturePlan:
 
 
 def failed_outcome(plan: CapturePlan, reason: str) -> CaptureOutcome:
-    """Return the outcome of a video or capture that gave no result."""
+    """Return the outcome of a video or capture without a result."""
     videos = tuple(VideoOutcome(video=video, error=VideoError(reason)) for video, _ in plan.begins)
     return CaptureOutcome(plan=plan, result=None, videos=videos)
 
@@ -235,13 +235,13 @@ def _without_scores(result: Result) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRow:
-    """The outcome of a video or capture, and what ran it (see `describe_run`; empty where nothing could)."""
+    """The outcome of a video or capture, and its `describe_run`, empty if no model could be opened."""
 
     outcome: CaptureOutcome
     described: Mapping[str, object]
 
 
 def outcome_of_row(row: Mapping[str, Any]) -> OutcomeRow:
-    """Return the outcome that a row with the column `outcome` holds; only for rows of one's own actors."""
+    """Return the outcome in the column `outcome` of a row; only for rows of trusted actors."""
     outcome: OutcomeRow = pickle.loads(row["outcome"])
     return outcome

@@ -1,6 +1,6 @@
-"""An archive on a Ray cluster: actors decode and score, the driver writes results and keeps the books.
+"""An archive on a Ray cluster: actors decode and score, the driver writes results and records.
 
-Ray is imported where it is used (extra `cluster`).
+Ray (extra `cluster`) is imported on first use.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.errors import BackendError, RunError, UsageError
 
 _TRIES_AFTER_A_DEATH = 2
-"""How often a batch is tried again whose actor or node died; then its videos are tried one by one."""
+"""Number of retries of a batch whose actor or node died; then its videos are tried one by one."""
 
 _BYTES_IN_BATCH = 4 * 2**20
 _MOST_IN_BATCH = 32
-"""Videos of a second share a batch, so that Ray's work for each batch does not count; long ones do not."""
+"""Short videos share a batch, so that Ray's overhead per batch is small; long ones do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayOptions:
-    """Where and how wide an archive runs.
+    """Cluster and number of workers of an archive run.
 
     Args:
-        address: of a cluster, `auto` for the one that this machine belongs to, or `local` for a new one here.
-        workers: actors; 0: as many as the cluster has room for.
+        address: address of a cluster, `auto` for the one of this machine, or `local` for a new one here.
+        workers: number of actors; 0: as many as the cluster has room for.
         worker_cpus, worker_gpus: reserved for each actor.
     """
 
@@ -46,10 +46,10 @@ class RayOptions:
 
 
 def require_ray() -> Any:
-    """Return the module ray, which is kept from reporting its use to anybody.
+    """Return the module ray, with its usage reports disabled.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -62,7 +62,7 @@ def require_ray() -> Any:
 
 @contextmanager
 def connected(options: RayOptions) -> Generator[Any]:
-    """Yield the module ray, connected to a cluster; a connection that was there before is used and stays.
+    """Yield the module ray, connected to a cluster; an existing connection is used and kept.
 
     Raises:
         BackendError: Ray is not installed, or there is no cluster at the address.
@@ -96,19 +96,19 @@ def ray_outcomes(
     in_order: bool = False,
     kind: type[Predictor] = Predictor,
 ) -> Generator[OutcomeRow]:
-    """Run videos or captures on a cluster, and yield each outcome once, as it comes.
+    """Run videos or captures on a cluster, and yield each outcome once, when it is known.
 
     A batch whose actor or node dies is tried again, then video by video; a video whose worker always dies is
     a failure of its own.
 
     Args:
-        ray: the module, connected.
-        plans: what to run; every node sees the files under these paths.
+        ray: the connected module.
+        plans: plans to run; every node sees the files under these paths.
         predictor: arguments of `Predictor`.
-        options: how wide.
+        options: number and resources of workers.
         sizes: bytes of the files by id, for the size of batches.
         in_order: yield in the order of the plans, which waits for slow ones.
-        kind: what the actors run.
+        kind: class that the actors run.
 
     Raises:
         RunError: the cluster was lost.
@@ -175,7 +175,7 @@ def _one_pass(
 
 
 def _room(ray: Any, options: RayOptions) -> int:
-    """Return how many actors the cluster has room for."""
+    """Return the number of actors that the cluster has room for."""
     there = ray.cluster_resources()
     by_cpu = there.get("CPU", 1) / options.worker_cpus
     by_gpu = there.get("GPU", 0) / options.worker_gpus if options.worker_gpus else by_cpu

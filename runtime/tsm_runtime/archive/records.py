@@ -1,7 +1,7 @@
-"""Records of an archive run: which video was run with which content and settings, and how it ended.
+"""Records of an archive run: content, settings and outcome of each video.
 
-They lie in OUT/.tsm-run, one file of JSON lines for each shard, and are only ever appended to. A line that a
-crash cut off is passed over: its video is run again, with the same bytes as its result.
+The records are in OUT/.tsm-run, in one append-only file of JSON lines for each shard. A line that was cut off
+by a crash is skipped: its video is run again, and gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _CHUNK_BYTES = 2**20
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What makes a video file the same as before.
+    """Identity of a video file's content.
 
     Args:
-        size, mtime_ns: as the file system says; 0 where a cloud store says neither.
+        size, mtime_ns: values of the file system; 0 if a cloud store has neither.
         version: a cloud store's own tag of the content.
-        sha256: of the file, with `--checksum`.
+        sha256: SHA-256 of the file, with `--checksum`.
     """
 
     size: int
@@ -37,21 +37,21 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sha256: str = ""
 
     def same(self, other: Content, *, by_checksum: bool) -> bool:
-        """Whether both are the same content: by checksum alone, or by size, time and version."""
+        """Return whether both are the same content: by checksum only, or by size, time and version."""
         if by_checksum:
             return bool(self.sha256) and self.sha256 == other.sha256
         return (self.size, self.mtime_ns, self.version) == (other.size, other.mtime_ns, other.version)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one video or capture ended.
+    """Outcome of one video or capture.
 
     Args:
-        contents: of its videos, in their order.
+        contents: contents of its videos, in order.
         settings: hash of bundles and options, see `settings.settings_hash`.
-        output_sha256: of the result's file.
-        reason: of a failure.
-        when: UTC, for a person; no decision depends on it.
+        output_sha256: SHA-256 of the result's file.
+        reason: reason of a failure.
+        when: time in UTC, for information only.
     """
 
     id: str
@@ -65,10 +65,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def content_of(path: Path, *, checksum: bool = False) -> Content:
-    """Return what identifies the content of a file.
+    """Return the identity of a file's content.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     status = path.stat()
     return Content(
@@ -80,7 +80,7 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -99,7 +99,7 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
 
 
 def read_lines(path: Path, kind: type[Record]) -> Iterator[Record]:
-    """Yield the records of a file; lines that are cut off or damaged are passed over."""
+    """Yield the records of a file; incomplete or damaged lines are skipped."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError:
@@ -112,7 +112,7 @@ def read_lines(path: Path, kind: type[Record]) -> Iterator[Record]:
 
 
 class RecordWriter:
-    """Appends JSON lines to a file; each is on the disk when `write` returns.
+    """Appends JSON lines to a file; each line is on disk when `write` returns.
 
     Raises:
         RunError: the file cannot be opened or written.
@@ -152,7 +152,7 @@ def records_path(folder: Path, shard: Shard) -> Path:
 def find_done(
     records: Iterable[Record], settings: str, contents: tuple[Content, ...], *, checksum: bool
 ) -> Record | None:
-    """Return a record of the same content and settings, one of success if there is any."""
+    """Return a record of the same content and settings, preferably a successful one."""
     same = [
         record
         for record in records

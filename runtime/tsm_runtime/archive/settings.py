@@ -1,4 +1,4 @@
-"""What besides its content decides the result of a video: bundles and options."""
+"""Settings that determine the result of a video besides its content: bundles and options."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Settings = Mapping[str, object]
 
 
 def settings_hash(settings: Settings) -> str:
-    """Return a short hash that is the same for equal settings."""
+    """Return a short hash of the settings."""
     return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:16]
 
 
 def store_settings(folder: Path, settings: Settings) -> str:
-    """Keep settings in a folder of records, so that a later run can name what changed; return their hash.
+    """Store settings in a folder of records, so that a later run can report changes; return their hash.
 
     Raises:
         RunError: the file cannot be written.
@@ -32,7 +32,7 @@ def store_settings(folder: Path, settings: Settings) -> str:
 
 
 def describe_change(folder: Path, old: str, settings: Settings) -> str:
-    """Return which settings differ from those of an earlier run, as `smoothing 0.0, now 0.5`."""
+    """Return the settings that differ from an earlier run, such as `smoothing 0.0, now 0.5`."""
     try:
         before: object = msgspec.json.decode((folder / f"settings-{old}.json").read_bytes())
     except (OSError, msgspec.DecodeError):

@@ -29,10 +29,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the shard that a text like `3/16` names.
+        """Parse a shard such as `3/16`.
 
         Raises:
-            UsageError: another form, or a number out of range.
+            UsageError: the text has another form, or a number is out of range.
         """
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         if match is None:
@@ -40,7 +40,7 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
     def holds(self, video_id: str) -> bool:
-        """Whether a video belongs to this shard; it depends on the id and the count alone.
+        """Return whether a video belongs to this shard, which depends only on the id and the count.
 
         >>> [number for number in (1, 2, 3) if Shard(number, 3).holds("cam1/0001")]
         [1]
@@ -50,5 +50,5 @@ class Shard:
 
     @property
     def suffix(self) -> str:
-        """What the shard's own files have in their names; empty for the only shard."""
+        """Suffix in the names of the shard's own files; empty for a single shard."""
         return "" if self.count == 1 else f"-{self.number}-of-{self.count}"

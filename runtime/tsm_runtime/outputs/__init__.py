@@ -1,1 +1,1 @@
-"""Where results go: files as they come, tables, pictures over the video, HTML reports."""
+"""Outputs of results: files written during the run, tables, overlays on the video, HTML reports."""

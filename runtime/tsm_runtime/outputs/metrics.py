@@ -17,7 +17,7 @@ from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.run import CaptureOutcome
 
 _STALLED_SECONDS = 600.0
-"""A run whose counts have stood still for so long is not healthy."""
+"""A run whose counts do not change for this long is unhealthy."""
 
 
 @dataclass(slots=True)
@@ -25,8 +25,8 @@ class RunMetrics:
     """Counts of a run on files.
 
     Args:
-        meter: of the pipeline.
-        num_videos: that the run will look at.
+        meter: meter of the pipeline.
+        num_videos: number of videos of the run.
     """
 
     meter: Meter = field(default_factory=Meter)
@@ -81,7 +81,7 @@ class RunMetrics:
         return rows
 
     def health(self) -> dict[str, object]:
-        """Return whether the run moves on, and how far it is."""
+        """Return whether the run makes progress, and how far it is."""
         now = (self.num_done, self.num_failed, self.meter.num_clips)
         if now != self._seen:
             self._seen, self._moved = now, time.monotonic()
@@ -96,7 +96,7 @@ class RunMetrics:
 
 
 class _Collector:
-    """Hands samples to prometheus_client when it asks for them."""
+    """Provides samples to prometheus_client on request."""
 
     def __init__(self, source: Any, core: Any) -> None:
         self._source, self._core = source, core
@@ -114,7 +114,7 @@ def parse_address(text: str) -> tuple[str, int]:
     (('127.0.0.1', 9400), ('0.0.0.0', 9400))
 
     Raises:
-        UsageError: no port.
+        UsageError: the text has no valid port.
     """
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:

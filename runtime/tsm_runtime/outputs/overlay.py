@@ -48,10 +48,10 @@ _HD_HEIGHT = 720
 
 
 def check_overlay(path: Path, inputs: Sequence[VideoInput], output: str | None) -> None:
-    """Check what `--overlay` says, before any work is done for it.
+    """Check `--overlay` before the run.
 
     Raises:
-        UsageError: several videos, a suffix of another container, no such folder, or a name that is taken.
+        UsageError: several videos, a suffix of another container, no such folder, or a name in use.
         BackendError: Pillow is not installed.
     """
     if len(inputs) > 1:
@@ -61,7 +61,7 @@ def check_overlay(path: Path, inputs: Sequence[VideoInput], output: str | None) 
 
 
 def with_overlay(sink: Sink, video: Path, path: Path, *, quiet: bool = False) -> Sink:
-    """Return a sink that hands on to `sink` and, when that has written, writes the overlay."""
+    """Return a sink that passes results to `sink` and, after that has written, writes the overlay."""
     return _OverlaySink(sink, video, path, quiet)
 
 
@@ -90,18 +90,18 @@ class _OverlaySink:
 
 
 def write_overlay(video: Path, result: Result, path: Path) -> tuple[str, ...]:
-    """Write a video with its segments burnt in: H.264, upright, the frames at their own times, sound copied.
+    """Write a video with its segments burnt in: H.264, upright, with the original frame times and sound.
 
-    Time 0 is the first frame. Odd sizes get one row or column more, as H.264 wants. Matroska (.mkv) keeps
+    Time 0 is the first frame. Odd sizes get one more row or column, as H.264 requires. Matroska (.mkv) keeps
     times to the millisecond, the others exactly. Memory does not grow with the length.
 
     Args:
-        video: the file that the result is of.
-        result: whose segments are shown.
-        path: target; it appears whole or not at all.
+        video: the video of the result.
+        result: result whose segments are shown.
+        path: target; written completely or not at all.
 
     Returns:
-        What was left out, a line each: sound that the container cannot take.
+        Warnings: one for each sound stream that the container cannot hold.
 
     Raises:
         VideoError: the video cannot be read.
@@ -109,7 +109,7 @@ def write_overlay(video: Path, result: Result, path: Path) -> tuple[str, ...]:
         RunError: the file could not be written.
     """
     try:
-        # A folder of its own: the name must keep its suffix, and whatever is left behind goes with it.
+        # A temporary folder: the name must keep its suffix, and leftovers are removed with the folder.
         with tempfile.TemporaryDirectory(prefix=".tsm-", dir=path.resolve().parent) as folder:
             temporary = Path(folder) / f"overlay{path.suffix.lower()}"
             warnings = _write(video, result, temporary)
@@ -150,13 +150,13 @@ def _write(video: Path, result: Result, path: Path) -> tuple[str, ...]:
 
 
 def _zero_seconds(first: TimedFrame) -> Fraction:
-    """Time of the first frame on the clock of the file, which its sound keeps to."""
+    """Return the time of the first frame on the file's clock, which its sound follows."""
     ticks = first.frame.pts if first.frame.pts is not None else first.frame.dts
     return Fraction(ticks or 0) * (first.frame.time_base or 0)
 
 
 def _pixel_aspect(source: InputContainer, *, turned: bool) -> Fraction:
-    """Width to height of a pixel; square where the file does not tell it."""
+    """Return the aspect ratio of a pixel; 1 if the file does not state it."""
     best = source.streams.best("video")
     aspect = best.sample_aspect_ratio if isinstance(best, VideoStream) else None
     if not aspect:
@@ -166,7 +166,7 @@ def _pixel_aspect(source: InputContainer, *, turned: bool) -> Fraction:
 
 def _add_video_stream(out: OutputContainer, first: TimedFrame, width: int, height: int) -> VideoStream:
     rate = Fraction(1 / first.duration_seconds).limit_denominator(1001) or Fraction(1)
-    # Without B-frames every time is a frame's own in every reader, also where frames come unevenly.
+    # Without B-frames every reader sees each frame's own time, even if frames are unevenly spaced.
     stream = out.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20", "bf": "0"})
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     context = stream.codec_context
@@ -177,17 +177,17 @@ def _add_video_stream(out: OutputContainer, first: TimedFrame, width: int, heigh
 
 
 def _upright_picture(frame: VideoFrame, width: int, height: int) -> Picture:
-    """Return the frame as a writable RGB picture, turned as its display matrix asks.
+    """Return the frame as a writable RGB picture, rotated by its display matrix.
 
     Args:
-        frame: decoded.
-        width: of the first frame, before it is turned, in pixels: a stream may change its size.
-        height: likewise.
+        frame: decoded frame.
+        width: width of the first frame before rotation, in pixels, as a stream may change its size.
+        height: its height.
 
     Raises:
         VideoError: swscale cannot read this kind of picture.
     """
-    # Where the file does not say, players take large pictures for BT.709 and small ones for BT.601.
+    # If the file does not state it, players assume BT.709 for large pictures and BT.601 for small ones.
     guessed = _BT709 if frame.colorspace == _UNSPECIFIED and height >= _HD_HEIGHT else None
     try:
         rgb = VideoReformatter().reformat(
@@ -207,16 +207,16 @@ def _to_frame(picture: Picture, timed: TimedFrame, time_base: Fraction | None, l
         format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE
     )
     unit = time_base or Fraction(1, av.time_base)
-    frame.pts = max(round(timed.start_seconds / unit), last_ticks + 1)  # two may claim the same moment
+    frame.pts = max(round(timed.start_seconds / unit), last_ticks + 1)  # two frames may have the same time
     frame.time_base = unit
     frame.duration = max(1, round(timed.duration_seconds / unit))
     return frame
 
 
 class _SoundCopy:
-    """Copies the packets of all sound streams, in step with the pictures.
+    """Copies the packets of all sound streams, in sync with the pictures.
 
-    `warnings` has a line for each stream that the output cannot take.
+    `warnings` has a line for each stream that the output cannot hold.
     """
 
     def __init__(self, source: InputContainer, out: OutputContainer, zero_seconds: Fraction) -> None:
@@ -251,12 +251,12 @@ class _SoundCopy:
     def _next(self) -> Packet[Any] | None:
         try:
             return next(self._packets, None)
-        except av.error.FFmpegError:  # what breaks off here broke off for the pictures too
+        except av.error.FFmpegError:  # the pictures end at this error too
             return None
 
 
 def _takes(out: OutputContainer, stream: Any) -> bool:
-    """Whether the container can hold this sound: tried on one in memory, as only its header tells."""
+    """Return whether the container can hold this sound, by writing a header in memory."""
     if stream.codec_context is None:
         return False
     try:

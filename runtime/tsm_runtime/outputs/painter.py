@@ -22,7 +22,7 @@ Picture = npt.NDArray[np.uint8]
 _TOLERANCE_SECONDS = 1e-6
 
 _COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#7ea6ff", "#b5e853")
-"""Told apart by colour-blind people too (after Okabe and Ito), and all bright enough on black."""
+"""Colours distinguishable with colour blindness (after Okabe and Ito), all bright enough on black."""
 
 _BACKGROUND = (0, 0, 0, 170)
 _SMALLEST_FONT = 6
@@ -32,8 +32,8 @@ class Painter:
     """Paints on the pictures of one video. Not thread-safe.
 
     Args:
-        width, height: of the pictures, in pixels; any.
-        segments: in any order.
+        width, height: size of the pictures, in pixels.
+        segments: segments in any order.
         duration_seconds: length of the time line.
 
     Raises:
@@ -53,7 +53,7 @@ class Painter:
         self._panel: Picture | None = None
 
     def active(self, seconds: float) -> tuple[Segment, ...]:
-        """Segments that are on at this second: start <= second < end, as for the frames of a clip."""
+        """Return the segments with start <= seconds < end, as for the frames of a clip."""
         moment = seconds + _TOLERANCE_SECONDS
         return tuple(s for s in self._segments if s.start_seconds <= moment < s.end_seconds)
 
@@ -72,7 +72,7 @@ class Painter:
         picture[strip_top:, position : position + thickness] = 255
 
     def _paint_strip(self) -> Picture:
-        """The time line: (strip_height, width, 4), overlapping segments above one another."""
+        """Return the time line, (strip_height, width, 4), with stacked overlapping segments."""
         from PIL import Image, ImageDraw
 
         image = Image.new("RGBA", (self.width, self.strip_height), _BACKGROUND)
@@ -89,7 +89,7 @@ class Painter:
         return np.asarray(image)
 
     def _paint_panel(self, active: Sequence[Segment]) -> Picture:
-        """The labels that are on, a row each: (some rows, some columns, 4)."""
+        """Return the active labels, one per row, (rows, columns, 4)."""
         from PIL import Image, ImageDraw
 
         ascent, descent = self._font.getmetrics()
@@ -122,7 +122,7 @@ def require_font() -> None:
 
 
 def _load_font(size: int) -> FreeTypeFont:
-    """Pillow's own font; it needs no file of the system."""
+    """Return Pillow's own font, which needs no file of the system."""
     try:
         from PIL import ImageFont
 
@@ -132,7 +132,7 @@ def _load_font(size: int) -> FreeTypeFont:
 
 
 def _fitting(label: str, score: str, font: FreeTypeFont, room: float) -> str:
-    """Return both, with as much of the label's beginning as there is room for."""
+    """Return label and score, with the label cut to the room."""
     shown = max(0, min(len(label), int(room) + 1))  # hardly a character is narrower than a pixel
     text = label + score if shown == len(label) else f"{label[:shown]}...{score}"
     while shown and font.getlength(text) > room:
@@ -142,7 +142,7 @@ def _fitting(label: str, score: str, font: FreeTypeFont, room: float) -> str:
 
 
 def _blend(picture: Picture, patch: Picture) -> None:
-    """Lay an RGBA patch on the lower left corner; what is too large is cut off above and on the right."""
+    """Blend an RGBA patch onto the lower left corner; it is cropped above and on the right."""
     height, width = min(len(picture), len(patch)), min(picture.shape[1], patch.shape[1])
     if not height:
         return

@@ -1,4 +1,4 @@
-"""One table for many videos, written as the results come."""
+"""One table for many videos, written during the run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tsm_runtime.results import Result, ranked_scenes
 _ROWS_IN_GROUP = 10_000
 
 VIDEO_COLUMNS = ("video", "status", "segments", "scene", "scene_score", "duration", "bundle", "error")
-"""Of the table beside a CSV: a row for each video, also where nothing was found."""
+"""Columns of the table beside a CSV, which has a row for each video, also for one without segments."""
 
 
 class LineFile:
-    """CSV or JSON lines that grow with each result; at any moment the file is readable up to its last row.
+    """CSV or JSON lines that grow with each result; the file is always readable up to its last row.
 
-    The file takes the place of an earlier one when the first result comes.
+    The first result replaces an earlier file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         format_: `csv` or `jsonl`.
         external_data: names the bundle.
         videos: also write NAME.videos.csv, with a row for each video.
@@ -55,7 +55,7 @@ class LineFile:
             self._videos.write(self._video_row(_done_row(result, self._bundle)))
 
     def fail(self, video_id: str, reason: str) -> None:
-        """Write the row of a video that gave no result."""
+        """Write the row of a video without a result."""
         if self._videos is not None:
             self._videos.write(self._video_row(failure_row(video_id, reason, self._bundle)))
 
@@ -87,7 +87,7 @@ def _done_row(result: Result, bundle: str) -> dict[str, object]:
 
 
 class _Lines:
-    """A file that is opened by the first write and grows by whole lines."""
+    """A file that the first write opens and that grows by whole lines."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -95,14 +95,14 @@ class _Lines:
 
     @property
     def begun(self) -> bool:
-        """Whether something was written."""
+        """Whether anything was written."""
         return self._file is not None
 
     def write(self, data: bytes) -> None:
-        """Append bytes; on an error none of them stay in the file.
+        """Append bytes; on an error none of them stays in the file.
 
         Raises:
-            RunError: they cannot be written.
+            RunError: the bytes cannot be written.
         """
         try:
             if self._file is None:
@@ -129,7 +129,7 @@ class _Lines:
 
 
 class ParquetFile:
-    """A Parquet table; it appears when it is closed, as its index stands at its end.
+    """A Parquet table, which is written on close, as its index is at its end.
 
     Raises:
         BackendError: pyarrow is not installed.
@@ -144,15 +144,15 @@ class ParquetFile:
         self._writer: Any = None
 
     def add(self, result: Result) -> None:
-        """Take the rows of one video."""
+        """Add the rows of one video."""
         self._take(segment_rows(replace(result, scores=None, members=()), self._bundle))
 
     def fail(self, video_id: str, reason: str) -> None:
-        """Take the row of a video that gave no result."""
+        """Add the row of a video without a result."""
         self._take([failure_row(video_id, reason, self._bundle)])
 
     def close(self) -> None:
-        """Write what is left, and put the file in its place."""
+        """Write the remaining rows, and move the file to its path."""
         try:
             self._flush()
             if self._writer is not None:

@@ -23,7 +23,7 @@ def check_scores(path: Path, output: str | None) -> None:
     """Check the name of a file of scores.
 
     Raises:
-        UsageError: its suffix is unknown, or it is the output of segments.
+        UsageError: the suffix is unknown, or the file is also the output of segments.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"--scores {path}: expected a name that ends with {' or '.join(_SUFFIXES)}")
@@ -32,10 +32,10 @@ def check_scores(path: Path, output: str | None) -> None:
 
 
 def with_scores(sink: Sink, path: Path, members: Sequence[Member]) -> Sink:
-    """Return a sink that hands on to `sink` and, when that has written, writes the scores.
+    """Return a sink that passes results to `sink` and, after that has written, writes the scores.
 
     Raises:
-        UsageError: several models run.
+        UsageError: there are several models.
     """
     if len(members) > 1:
         raise UsageError("--scores is for one model: run each model of an ensemble alone")

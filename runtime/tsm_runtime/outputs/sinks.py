@@ -1,4 +1,4 @@
-"""Where results go: a file, a folder with a file per video, standard output, or a table on a terminal."""
+"""Sinks of results: a file, a folder with a file per video, standard output, or a table on a terminal."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ _log = logging.getLogger("tsm_runtime")
 
 
 class Sink(Protocol):
-    """Takes results as they come; what it writes appears whole or not at all."""
+    """Receives results during the run; files are written completely or not at all."""
 
     def add(self, result: Result) -> None:
-        """Take the result of one video."""
+        """Add the result of one video."""
         ...
 
     def fail(self, video_id: str, reason: str) -> None:
-        """Note that a video gave no result, where the output has a place for that."""
+        """Record a video without a result, if the output can hold that."""
         ...
 
     def close(self) -> None:
-        """Write what was held back."""
+        """Write buffered results."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How results become bytes: the arguments of `encode_results`."""
+    """Encoding of results: the arguments of `encode_results`."""
 
     format: Format = "json"
     external_data: Mapping[str, object] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Encoding:
     label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
 
     def write(self, path: Path, results: Sequence[Result]) -> None:
-        """Write a file; for Kaggle also NAME_scenes.csv beside it, where all scenes are those of 360+x."""
+        """Write a file; for Kaggle also NAME_scenes.csv beside it, if all scenes are those of 360+x."""
         write_whole(path, self.encode(results))
         if self.format == "kaggle" and any(result.scenes for result in results):
             self._write_scenes(path.with_name(f"{path.stem}_scenes{path.suffix}"), results)
@@ -82,7 +82,7 @@ def choose_format(output: str | None, format_: Format | None) -> Format:
     """Return the requested format, else the one of the output's suffix, else JSON.
 
     Raises:
-        UsageError: a suffix that belongs to no format.
+        UsageError: the suffix belongs to no format.
     """
     if format_ is not None:
         return format_
@@ -94,15 +94,15 @@ def choose_format(output: str | None, format_: Format | None) -> Format:
 def label_ids_for(
     format_: Format, label_map: Path | None, action_labels: Sequence[str]
 ) -> Mapping[str, int | None]:
-    """Return the class ids that the Kaggle format needs, checked before any work is done for it.
+    """Return the class ids that the Kaggle format needs, checked before the run.
 
     Args:
-        format_: chosen.
+        format_: the chosen format.
         label_map: file of `--label-map`, or None.
-        action_labels: all that the model may find.
+        action_labels: all labels that the model may find.
 
     Raises:
-        UsageError: a label map for another format, or one that is wrong or lacks a label.
+        UsageError: the label map is for another format, is wrong, or lacks a label.
     """
     if format_ != "kaggle":
         if label_map is not None:
@@ -114,7 +114,7 @@ def label_ids_for(
 
 
 def check_output(output: str | None, inputs: Sequence[VideoInput], format_: Format | None = None) -> None:
-    """Check what `--output` and `--format` say, before any work is done for it.
+    """Check `--output` and `--format` before the run.
 
     Raises:
         UsageError: the output is empty, its folder does not exist, it is one of the videos, or it is one file
@@ -135,10 +135,10 @@ def check_output(output: str | None, inputs: Sequence[VideoInput], format_: Form
 def check_second_output(
     flag: str, path: Path, suffixes: Sequence[str], inputs: Sequence[VideoInput], output: str | None
 ) -> None:
-    """Check the name of a file that is written besides `--output`, before any work is done for it.
+    """Check the name of a file that is written besides `--output`, before the run.
 
     Raises:
-        UsageError: another suffix, no such folder, or a name that is taken by a video or by `--output`.
+        UsageError: another suffix, no such folder, or the name of a video or of `--output`.
     """
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{flag} {path}: expected a name that ends in {', '.join(suffixes)}")
@@ -159,13 +159,13 @@ def _check_one_file(output: str | None, num_videos: int, format_: Format) -> Non
 
 
 def open_sink(output: str | None, format_: Format | None, encoding: Encoding) -> Sink:
-    """Choose where results go.
+    """Open the sink for the results.
 
     Args:
         output: a file, a folder (one that exists, or a name that ends with /), `-` for standard output, or
-            None: a table where standard output is a terminal, else as `-`.
-        format_: as asked for; where it is None and standard output is a terminal, a table is shown.
-        encoding: how results become bytes; its format is what `choose_format` says.
+            None: a table if standard output is a terminal, else as `-`.
+        format_: the requested format; if it is None and standard output is a terminal, a table is shown.
+        encoding: encoding of results; its format is that of `choose_format`.
     """
     if output is None and format_ is None and is_terminal(sys.stdout):
         return _Table()
@@ -186,7 +186,7 @@ def result_path(folder: Path, video_id: str, format_: Format) -> Path:
     """Return the file of a video's result in an output folder.
 
     Raises:
-        UsageError: it would lie outside of the folder.
+        UsageError: the file would lie outside of the folder.
     """
     path = folder / f"{video_id}{SUFFIXES[format_]}"
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -195,10 +195,10 @@ def result_path(folder: Path, video_id: str, format_: Format) -> Path:
 
 
 def check_writable(output: str | None) -> None:
-    """Open what `--output` names for writing, before any work is done for it, and leave it as it was.
+    """Check before the run that `--output` can be opened for writing; its content does not change.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the output cannot be written.
     """
     if output is None or output == "-":
         return
@@ -217,12 +217,12 @@ def check_writable(output: str | None) -> None:
 
 
 def means_folder(output: str) -> bool:
-    """Whether an output is a folder, with a file a video: one that exists, or a name that ends in /."""
+    """Return whether an output is a folder: one that exists, or a name that ends with /."""
     return output.endswith("/") or is_folder(Path(output))
 
 
 class _Folder:
-    """A file per video, named by its id, written as soon as the video is done."""
+    """A file per video, named by its id, written when the video is done."""
 
     def __init__(self, folder: Path, encoding: Encoding) -> None:
         self._folder, self._encoding = folder, encoding
@@ -236,14 +236,14 @@ class _Folder:
         self._encoding.write(path, [result])
 
     def fail(self, video_id: str, reason: str) -> None:
-        """There is no place for it."""
+        """Do nothing: the output cannot hold failures."""
 
     def close(self) -> None:
-        """Nothing was held back."""
+        """Do nothing: everything is already written."""
 
 
 def _without_scores(result: Result) -> Result:
-    """Return a result without its arrays, which no file holds: an archive has many."""
+    """Return a result without its arrays, which no file holds, to save memory."""
     members = tuple(member and replace(member, scores=None) for member in result.members)
     return replace(result, scores=None, members=members)
 
@@ -259,7 +259,7 @@ class _File:
         self._results.append(_without_scores(result))
 
     def fail(self, video_id: str, reason: str) -> None:
-        """There is no place for it."""
+        """Do nothing: the output cannot hold failures."""
 
     def close(self) -> None:
         if self._results:
@@ -277,7 +277,7 @@ class _Stdout:
         self._results.append(_without_scores(result))
 
     def fail(self, video_id: str, reason: str) -> None:
-        """There is no place for it."""
+        """Do nothing: the output cannot hold failures."""
 
     def close(self) -> None:
         if self._results:
@@ -285,13 +285,13 @@ class _Stdout:
 
 
 class _Table:
-    """A readable table per video, as soon as it is done."""
+    """A table per video, printed when the video is done."""
 
     def add(self, result: Result) -> None:
         print_table([result])
 
     def fail(self, video_id: str, reason: str) -> None:
-        """There is no place for it."""
+        """Do nothing: the output cannot hold failures."""
 
     def close(self) -> None:
-        """Nothing was held back."""
+        """Do nothing: everything is already written."""

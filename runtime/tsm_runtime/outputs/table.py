@@ -66,10 +66,10 @@ def print_comparison(
 def align_segments(
     found: Sequence[Segment], true: Sequence[Segment]
 ) -> list[tuple[Segment | None, Segment | None]]:
-    """Pair each found segment with at most one true one, for showing them side by side.
+    """Pair each found segment with at most one true one, to show them side by side.
 
-    Pairs of one label come first, by falling tIoU; then what is left is paired by falling tIoU whatever the
-    labels. Segments that overlap nothing free stand alone.
+    Pairs with equal labels are formed first, by falling tIoU; then the remaining segments are paired by
+    falling tIoU regardless of labels. Segments without an overlapping free partner stay alone.
 
     Returns:
         (found or None, true or None) in order of time.
@@ -148,7 +148,7 @@ def _bounds(segment: Segment) -> tuple[str, str]:
 
 
 def _clock(seconds: float) -> str:
-    """Minutes, seconds, hundredths.
+    """Return a time as minutes, seconds and hundredths.
 
     >>> _clock(59.999)
     '1:00.00'
@@ -172,7 +172,7 @@ def _new_table(title: str, console: Console) -> Table:
 
 
 def _plain(text: str, console: Console, style: str = "") -> Text:
-    """Text shown as it is: no markup, no control characters, nothing that the stream cannot encode."""
+    """Return text without markup, control characters, or characters that the stream cannot encode."""
     from rich.text import Text as RichText
 
     visible = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,4 +1,4 @@
-"""What results come from, for `external_data` of their files: models, options and versions."""
+"""Provenance of results, for `external_data` of their files: models, options and versions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _describe_model(bundle: Bundle, member: Member) -> dict[str, object]:
 
 
 def _describe_options(member: Member, options: Options) -> dict[str, object]:
-    """Return the options of the run, and those options of the member that are on."""
+    """Return the options of the run, and the enabled options of the member."""
     spec, rules = member.spec, member.rules
     on = {
         "window": spec.window_seconds if spec.margin_seconds else 0,

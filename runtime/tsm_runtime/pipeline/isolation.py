@@ -1,7 +1,7 @@
 """Decoding in worker processes with limits: a crash, a hang or a bomb in a codec costs one video.
 
-A worker decodes and cuts one video after the other; clips come back through shared memory. Its side is
-`worker.py`.
+A worker decodes and cuts one video after another, and returns the clips through shared memory. `worker.py` is
+the code of the worker.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the decoding of one video may take.
+    """Limits for the decoding of one video.
 
     Args:
-        memory_mebibytes: of the worker's own memory; None: no limit.
-        seconds: of waiting for its next clip, added up over a video; None: no limit.
+        memory_mebibytes: limit of the worker's own memory; None: no limit.
+        seconds: limit of the time spent waiting for clips of the video, in total; None: no limit.
 
     Raises:
-        UsageError: a limit that nothing could keep.
+        UsageError: a limit is too low to be kept.
     """
 
     memory_mebibytes: int | None = None
@@ -67,10 +67,10 @@ class Limits:
 
 
 class Isolation:
-    """Worker processes, begun when they are needed and used for one video after the other. Close it.
+    """Worker processes, started on demand and reused for further videos; must be closed.
 
     Args:
-        limits: of each video.
+        limits: limits for each video.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -80,7 +80,7 @@ class Isolation:
         self._all: list[_Worker] = []
 
     def take(self) -> _Worker:
-        """Return a worker that is free."""
+        """Return a free worker."""
         with self._lock:
             while self._idle:
                 worker = self._idle.pop()
@@ -143,12 +143,12 @@ class _Worker:
         return self._process.wait()
 
     def begin(self, job: Job) -> None:
-        """Let the worker begin with a video."""
+        """Start a video in the worker."""
         size = sum(int(np.prod(batch_shape(spec, job.options))) for spec in job.specs) * NUM_SLOTS
         if self._memory is None or len(self._memory) < size:
             os.ftruncate(self._file, size)
             self._memory = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
-        if not self._is_ready:  # its start is no part of the time of a video
+        if not self._is_ready:  # its start does not count as time of a video
             self._from.recv_bytes()
             self._is_ready = True
         self.send(msgspec.msgpack.encode(job))
@@ -157,7 +157,7 @@ class _Worker:
         self._to.send_bytes(data)
 
     def receive(self, seconds: float) -> FromWorker | None:
-        """Return the next message, or None where none came in time.
+        """Return the next message, or None after the timeout.
 
         Raises:
             EOFError: the process has ended.
@@ -173,7 +173,7 @@ class _Worker:
         out[...] = np.frombuffer(self._memory, np.uint8, out.size, start).reshape(out.shape)
 
     def kill(self) -> None:
-        """End the process; again does nothing."""
+        """End the process; further calls do nothing."""
         if self.is_alive:
             self._process.kill()
         self._process.wait()
@@ -184,7 +184,7 @@ class _Worker:
 
 
 def _anonymous_file() -> int:
-    """Return the number of a file in memory that has no name; on systems without such, one on the disk."""
+    """Return the descriptor of an anonymous file in memory; on systems without these, on disk."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("tsm-clips")
     number, name = tempfile.mkstemp()
@@ -193,7 +193,7 @@ def _anonymous_file() -> int:
 
 
 class _RemoteReader:
-    """What is known of a video that another process reads; see `VideoReader` for the fields."""
+    """Data of a video that another process reads; see `VideoReader` for the fields."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -205,10 +205,10 @@ class _RemoteReader:
 
 
 class IsolatedClips(ClipStream):
-    """Clips of a video that a worker decodes; the same as those of a `ClipStream`.
+    """Clips of a video that a worker decodes, equal to those of a `ClipStream`.
 
     Raises:
-        VideoError: as `VideoReader` and `ClipStream`; or the worker crashed, or went beyond a limit.
+        VideoError: as for `VideoReader` and `ClipStream`; or the worker crashed or exceeded a limit.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Counts and times of a run, for a person or a monitor to read while it goes on."""
+"""Counts and times of a run in progress."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Meter:
-    """What a run has done so far. One thread writes; any may read.
+    """Progress of a run. One thread writes; any thread may read.
 
     Args:
-        num_clips: scored, counted once for each model.
-        num_frames: decoded.
-        decoding_wait_seconds: that the run waited for clips; it grows where decoding is the slower side.
-        scoring_wait_seconds: that the run waited for models.
+        num_clips: scored clips, counted once for each model.
+        num_frames: decoded frames.
+        decoding_wait_seconds: time spent waiting for clips; it grows if decoding is the bottleneck.
+        scoring_wait_seconds: time spent waiting for models.
         queue_depth: returns how many decoded batches wait for a model.
     """
 

@@ -1,4 +1,4 @@
-"""Options of a run: which part of the videos is scored, and which segments are kept."""
+"""Options of a run: the part of the videos to score, and the segments to keep."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tsm_runtime.fusion.fuse import FusionOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Which part of the videos is scored, and which segments are kept.
+    """Part of the videos to score, and segments to keep.
 
     Args:
-        start_seconds, end_seconds: only intervals that lie within are classified; the grid stays that of the
+        start_seconds, end_seconds: only intervals within these bounds are classified, on the grid of the
             whole video. end None: to the end.
         min_score: segments of a model with a lower score are dropped; in an ensemble before the fusion.
         batch_size: clips per call of the backend; None: the backend's own `best_batch`.
-        rate: frames per second of videos that hold no times, such as raw MJPEG; None: 25 is assumed.
+        rate: frames per second of videos without times, such as raw MJPEG; None: 25.
         allow_playlists: see `video.opening.open_file`.
-        fusion: how the members of an ensemble are fused; its own min_score applies to fused segments.
+        fusion: fusion options of an ensemble; its own min_score applies to fused segments.
 
     Raises:
         UsageError: a value is out of range.

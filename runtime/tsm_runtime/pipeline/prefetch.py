@@ -1,4 +1,4 @@
-"""Work in threads of its own, a little ahead of whoever takes what it gives, behind one bounded queue."""
+"""Runs iterables in threads, ahead of the consumer, behind one bounded queue."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An iterable gives no more, because it is at its end or because of an exception."""
+    """End of an iterable, regular or by an exception."""
 
     error: BaseException | None = None
 
 
 class Prefetcher(Generic[_Key, _Item]):
-    """Iterables that each run in a thread and share a queue. Close it: then all threads have ended.
+    """Iterables that each run in a thread and share a queue. `close` ends all threads.
 
     Args:
-        capacity: items that may wait; the threads pause when there are as many.
+        capacity: maximum number of waiting items; the threads pause when it is reached.
     """
 
     def __init__(self, capacity: int) -> None:
         self.cancelled = threading.Event()
-        """Set by `close`, for the iterables to watch where their next item may take long."""
+        """Set by `close`; iterables whose next item may take long check it."""
         self.num_running = 0
-        """Iterables whose `Ended` was not given out yet."""
+        """Number of iterables whose `Ended` was not returned yet."""
         self._items: queue.Queue[tuple[_Key, _Item | Ended]] = queue.Queue(maxsize=capacity)
         self._threads: list[threading.Thread] = []
 
     def start(self, key: _Key, items: Callable[[], Iterable[_Item]]) -> None:
-        """Run an iterable, made and used in a new thread and nowhere else.
+        """Create and run an iterable in a new thread.
 
         Raises:
-            RunError: the system gives no further thread.
+            RunError: the system cannot start another thread.
         """
         thread = threading.Thread(target=self._work, args=(key, items), name="decode", daemon=True)
         try:
@@ -54,7 +54,7 @@ class Prefetcher(Generic[_Key, _Item]):
         self.num_running += 1
 
     def get(self) -> tuple[_Key, _Item | Ended]:
-        """Return the next item of any iterable with that iterable's key; those of one come in its order."""
+        """Return the next item of any iterable, with its key; items of one iterable stay in order."""
         key, item = self._items.get()
         if isinstance(item, Ended):
             self.num_running -= 1
@@ -62,11 +62,11 @@ class Prefetcher(Generic[_Key, _Item]):
 
     @property
     def num_waiting(self) -> int:
-        """Items that wait in the queue."""
+        """Return the number of waiting items."""
         return self._items.qsize()
 
     def close(self) -> None:
-        """Let all threads end, and wait until they have."""
+        """End all threads, and wait for them."""
         self.cancelled.set()
         for thread in self._threads:
             thread.join()

@@ -1,4 +1,4 @@
-"""The result of one member for one scored video: smooth, merge, drop the short and the weak."""
+"""The result of one member for one scored video: smooths, merges, and drops short and weak segments."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def result_of(
 
     Args:
         member: its labels, clip specification and segment rules.
-        scores: of this member.
+        scores: scores of this member.
         scored: the video.
         min_score: segments with a lower score are dropped.
 
     Returns:
-        The result, or None where the video has no whole interval for this member.
+        The result, or None if the video has no whole interval for this member.
     """
     if not scores.indices:
         return None
@@ -59,13 +59,13 @@ def result_of(
 
 
 def _decoded(member: Member, decoding: Decoding, frames: FrameScores) -> list[Segment]:
-    """Return the segments that the scores of frames make."""
+    """Return the segments decoded from the scores of frames."""
     found = decode_frames(frames, member.action_labels, decoding, member.rules.thresholds)
     return [segment for segment in found if member.rules.keeps(segment)]
 
 
 def _mean_scenes(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[SceneScore, ...]:
-    """Return the mean over the intervals, best first."""
+    """Return the mean scene scores over the intervals, best first."""
     if intervals.scene is None:
         return ()
     mean = intervals.scene.mean(axis=0)
@@ -75,11 +75,11 @@ def _mean_scenes(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[Sc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoOutcome:
-    """What the members that see a video found in it, before fusion.
+    """Results of the members that see a video, before fusion.
 
     Args:
-        results: by the number of the member; None where the video has no whole interval for it.
-        error: why there is no result at all.
+        results: results by number of the member; None if the video has no whole interval for it.
+        error: reason for the lack of any result.
         warnings: one line each.
     """
 

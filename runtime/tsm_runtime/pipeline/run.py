@@ -1,4 +1,4 @@
-"""The way of the data: read -> cut -> score -> smooth -> merge -> fuse -> result."""
+"""The pipeline: read -> cut -> score -> smooth -> merge -> fuse -> result."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def run(
 ) -> Result:
     """Find the segments of one video with one model, or with several that share its decoding.
 
-    The result of several members is what `fusion.fuse_results` makes of their own results, which it holds as
-    `members`. A member for which the video has no whole interval is left out of the fusion, with a warning.
-    The backends stay open.
+    The result of several members is the fusion of their own results by `fusion.fuse_results`, which it holds
+    as `members`. A member for which the video has no whole interval is left out of the fusion, with a
+    warning. The backends stay open.
 
     Raises:
         VideoError: the video cannot be read, has no pictures, or no whole interval for any member.
-        RunError: a model gave scores that are not finite, or its backend failed.
+        RunError: a model returned scores that are not finite, or its backend failed.
         UsageError: a member's weight is not above 0.
     """
     members = (members,) if isinstance(members, Member) else tuple(members)
@@ -77,8 +77,8 @@ class CaptureOutcome:
     """The result of a capture, or of a plain video.
 
     Args:
-        result: None where no video of it gave one.
-        videos: the members' results for each video, errors and warnings.
+        result: the result; None if no video of the capture has one.
+        videos: results of the members for each video, errors and warnings.
     """
 
     plan: CapturePlan

@@ -43,12 +43,12 @@ Fetched = Callable[[Path], AbstractContextManager[None]]
 
 
 def is_there(path: Path) -> AbstractContextManager[None]:
-    """Return what `fetched` is for files on this machine: nothing to do."""
+    """Return a context that does nothing: the `fetched` for files on this machine."""
     return nullcontext()
 
 
 _BATCHES_AHEAD = 2
-"""Decoded batches that wait for the model: enough that a short delay of one side does not stop the other."""
+"""Decoded batches that wait for the model, so that a short delay of one side does not stop the other."""
 
 
 def scored_videos(
@@ -73,18 +73,18 @@ def scored_videos(
         videos: each is scored by the members that see its view, of which there is at least one.
         members: models, which share decoding.
         options: which part of the videos is scored, and clips per batch.
-        jobs: videos that are decoded at a time.
+        jobs: number of videos decoded at a time.
         progress: called after each batch of a video.
-        nvdec: decodes on a GPU.
-        isolation: decodes in other processes, on the CPU.
-        meter: is kept up to date.
-        fetched: returns a context in which a video's file is there; entered by the thread that decodes.
+        nvdec: decoder on a GPU.
+        isolation: worker processes that decode on the CPU.
+        meter: updated during the run.
+        fetched: returns a context in which a video's file exists; entered by the decoding thread.
 
     Yields:
-        For each video its scores, or the reason why it cannot be read.
+        The scores of each video, or the error that occurred when reading it.
 
     Raises:
-        RunError: a model gave scores that are not finite, or its backend failed.
+        RunError: a model returned scores that are not finite, or its backend failed.
         ValueError: there is no model.
     """
     if not members:
@@ -101,7 +101,7 @@ class _Video:
 
     given: VideoInput
     scores: dict[int, MemberScores]
-    """By the number of the member, of the members that see the video."""
+    """Scores by number of the member, for the members that see the video."""
     clips: ClipStream | None = None
     """Created by the decoding thread."""
     is_read: bool = False
@@ -134,7 +134,7 @@ class _Batch:
 
 
 class _Run:
-    """One pass over some videos. All but `_read` happens in the caller's thread."""
+    """One pass over some videos. All methods but `_read` run in the caller's thread."""
 
     def __init__(
         self,
@@ -161,9 +161,9 @@ class _Run:
             self._memory, apart = (nvdec.memory(tuple(self._memory)) for _ in range(2))
         self._waiting: dict[_Lane, list[_Part]] = {(m.view, m.spec): [] for m in members}
         self._runners: dict[int, BatchRunner] = {}
-        """By the id of the backend: a model for several views is several members."""
+        """Runners by id of the backend: a model for several views is several members."""
         # With several jobs clips arrive one by one and are copied into a batch with those of other videos.
-        # With one job they are written where the model reads them.
+        # With one job they are written directly into the input of the model.
         self._options = options if jobs == 1 else replace(options, batch_size=1)
         self._read_into = self._memory if jobs == 1 else apart
         ahead = _BATCHES_AHEAD if jobs == 1 else max(_BATCHES_AHEAD * self._batch_size, jobs)
@@ -173,7 +173,7 @@ class _Run:
     def outcomes(self, videos: Sequence[VideoInput]) -> Generator[ScoredVideo | VideoError]:
         """Yield the outcome of each video, in their order."""
         to_begin = deque(videos)
-        begun: deque[_Video] = deque()  # and not yielded yet
+        begun: deque[_Video] = deque()  # not yielded yet
         backends = list({id(member.backend): member.backend for member in self._members}.values())
         with calling_in_parallel(backends) as calls, self._resting_after(), self._decoding:
             self._runners = {
@@ -192,7 +192,7 @@ class _Run:
 
     @contextmanager
     def _resting_after(self) -> Iterator[None]:
-        """Wait at the end until no model reads a batch any more, so that its memory can be freed."""
+        """Wait at the end until no model reads a batch, so that its memory can be freed."""
         try:
             yield
         finally:
@@ -274,7 +274,7 @@ class _Run:
             self._submit(lane)
 
     def _is_last_of_batch(self, begun: Iterable[_Video]) -> bool:
-        """Whether no further clips can come that would fill a batch in which some wait."""
+        """Return whether no further clips can fill the current incomplete batches."""
         alone = self._jobs == 1 and any(video.is_read and video.outcome is None for video in begun)
         return alone or not self._decoding.num_running
 
@@ -300,7 +300,7 @@ class _Run:
         self._meter.scoring_wait_seconds += time.perf_counter() - begun
 
     def _gathered(self, parts: list[_Part], spec: ClipSpec) -> _Batch:
-        """Return a batch: that of a single part as it is, else a copy of all."""
+        """Return a batch: the array of a single part, else a copy of all parts."""
         if len(parts) == 1 and self._jobs == 1:
             return _Batch(parts, parts[0].clips.frames, parts[0].clips.memory)
         memory = self._memory[spec].take((self._batch_size, *parts[0].clips.frames.shape[1:]))
@@ -316,7 +316,7 @@ class _Run:
         return _Batch(parts, frames, memory)
 
     def _take(self, batch: _Batch, number: int, scores: Scores) -> None:
-        """Take a member's scores of a batch apart."""
+        """Distribute a member's scores of a batch to the videos."""
         start = 0
         for part in batch.parts:
             stop = start + len(part)
@@ -336,14 +336,14 @@ class _Run:
         self._conclude(video)
 
     def _report(self, video: _Video, end_seconds: float) -> None:
-        if end_seconds <= video.reached_seconds:  # grids take turns, and members
+        if end_seconds <= video.reached_seconds:  # grids and members alternate
             return
         video.reached_seconds = end_seconds
         if self._progress is not None and video.clips is not None:
             self._progress(video.given, end_seconds, video.clips.reader.claimed_seconds)
 
     def _conclude(self, video: _Video) -> None:
-        """Set the outcome of a video that is read to its end and scored."""
+        """Set the outcome of a completely read and scored video."""
         if video.is_read and not video.num_missing and video.clips is not None:
             video.outcome = ScoredVideo(video=video.given, scores=video.scores, clips=video.clips)
 
@@ -352,5 +352,5 @@ class _Run:
         return tuple(spec for spec in self._memory if spec in seen)
 
     def _numbers(self, lane: _Lane) -> list[int]:
-        """Return the members that score the clips of a spec of videos of a view."""
+        """Return the numbers of the members that score clips of a spec in videos of a view."""
         return [n for n, member in enumerate(self._members) if (member.view, member.spec) == lane]

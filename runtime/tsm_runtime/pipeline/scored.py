@@ -25,7 +25,7 @@ class MemberScores:
 
     Args:
         frame_stream: scores the frames; None: only the intervals are scored.
-        sound: scores the intervals by their sound, too; None: by pictures alone.
+        sound: scores the intervals by their sound too; None: only by pictures.
     """
 
     frame_stream: FrameStream | None = None
@@ -41,8 +41,8 @@ class MemberScores:
 
         Args:
             indices: their numbers.
-            scores: what the model gave for them.
-            video: for messages.
+            scores: scores of the model for them.
+            video: video for messages.
             breaks: numbers of the intervals that follow a gap of the video, as far as it is read.
 
         Raises:
@@ -88,11 +88,11 @@ class MemberScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredVideo:
-    """A video that is read to its end and scored.
+    """A completely read and scored video.
 
     Args:
-        scores: by the number of the member, of the members that see the video's view.
-        clips: the stream that the clips came from.
+        scores: scores by number of the member, for the members that see the video's view.
+        clips: stream of the clips.
     """
 
     video: VideoInput

@@ -1,6 +1,6 @@
 """A process that decodes videos for another one: `python -m tsm_runtime.pipeline.worker IN OUT MEMORY LIMIT`.
 
-IN and OUT are numbers of open pipes, MEMORY that of an open file that both map, LIMIT mebibytes or empty.
+IN and OUT are descriptors of open pipes, MEMORY of an open file that both map, LIMIT mebibytes or empty.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class _Slots:
                 start += size
 
     def take(self, spec: ClipSpec) -> npt.NDArray[np.uint8]:
-        """Return a free array; waits until one was given back."""
+        """Wait for a free array and return it."""
         while not self._free[spec]:
             self.receive()
         return self._arrays[self._free[spec].pop()][0]
 
     def receive(self) -> None:
-        """Wait for a slot that is free again."""
+        """Wait until a slot is free again."""
         slot = msgspec.msgpack.decode(self._acknowledged.recv_bytes(), type=int)
         self._free[self._spec_of[slot]].append(slot)
 
@@ -67,7 +67,7 @@ class _Slots:
         return sum(map(len, self._free.values()))
 
     def wait_for_all(self) -> None:
-        """Wait until all slots are free, so that no word of this job comes in the next one."""
+        """Wait until all slots are free, so that no message of this job arrives in the next one."""
         while self.num_free < len(self._arrays):
             self.receive()
 
@@ -131,7 +131,7 @@ def _end(clips: ClipStream) -> WorkerEnd:
 
 
 def _limit_memory(mebibytes: str) -> None:
-    """Limit what this process may allocate: its writable memory, without that which it shares."""
+    """Limit the writable memory of this process, without its shared memory."""
     if mebibytes:
         import resource
 
@@ -144,7 +144,7 @@ def _limit_memory(mebibytes: str) -> None:
 
 def main() -> None:
     """Decode until the other process closes its pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process handles Ctrl-C
     source = Connection(int(sys.argv[1]), writable=False)
     sink = Connection(int(sys.argv[2]), readable=False)
     _limit_memory(sys.argv[4])

@@ -1,4 +1,4 @@
-"""What passes between a run and a process that decodes for it; pixels pass through shared memory."""
+"""Messages between a run and a process that decodes for it; pixels pass through shared memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec
 
 NUM_SLOTS = 4
-"""Batches of a spec that may be on their way at once; one of them is being filled."""
+"""Maximum number of batches of a spec in transit, including the one being filled."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A video to decode; its name as the system has it."""
+    """A video to decode; its name in the encoding of the file system."""
 
     path: bytes
     specs: tuple[ClipSpec, ...]
@@ -31,7 +31,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
 
 
 class WorkerEnd(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
-    """What was noticed of a video that was read to its end; gaps and breaks by spec."""
+    """Data of a completely read video; gaps and breaks by spec."""
 
     duration_seconds: float
     num_frames: int
@@ -45,7 +45,7 @@ class WorkerEnd(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True, tag="broken"):
-    """Why a video cannot be read."""
+    """Reason why a video cannot be read."""
 
     message: str
 

@@ -79,7 +79,7 @@ def test_the_oldest_that_wait_are_dropped_as_one() -> None:
     for index in range(6):
         backlog.put(clip(index))
         backlog.put(passed(index + 1))
-    # What says that dropped ones are over is not kept either: the queue would grow while nobody takes.
+    # `Passed` items of dropped intervals are removed too: else the queue would grow without a consumer.
     assert all_of(backlog) == [
         ("Clip", 1, 0),
         ("Dropped", 0, 0, 4, 4),
@@ -123,8 +123,8 @@ def test_an_interval_is_dropped_with_all_its_pictures() -> None:
 
 @settings(max_examples=100)
 @given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=60))
-def test_nothing_is_lost_untold(capacity: int, turns: list[tuple[int, bool]]) -> None:
-    """Whatever the order of giving and taking: each interval is taken or told as dropped, once."""
+def test_every_interval_is_taken_or_reported_as_dropped(capacity: int, turns: list[tuple[int, bool]]) -> None:
+    """In any order of `put` and `take`, each interval is taken or reported as dropped, once."""
     backlog, given_to, found = Backlog(capacity, drop=True), [0, 0, 0], []
     for feed, taking in turns:
         if taking:
@@ -250,8 +250,8 @@ def test_a_feed_begins_anew_with_the_first_whole_interval() -> None:
 
 @pytest.mark.parametrize("by_frame", [False, True])
 def test_pictures_are_made_only_where_they_are_needed(by_frame: bool) -> None:
-    feed, asked = Feed(0, SPEC, by_frame=by_frame), []
+    feed, requested = Feed(0, SPEC, by_frame=by_frame), []
     for number in range(26):
-        items = feed.push(number / 50, (number + 1) / 50, lambda: asked.append(1) or PIXELS, AT)  # type: ignore[func-returns-value]
+        items = feed.push(number / 50, (number + 1) / 50, lambda: requested.append(1) or PIXELS, AT)  # type: ignore[func-returns-value]
         list(items)
-    assert len(asked) == 4
+    assert len(requested) == 4

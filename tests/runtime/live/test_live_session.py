@@ -184,7 +184,7 @@ def test_an_interval_of_a_sigmoid_head_has_several_labels_at_once() -> None:
     assert at_once == {("dark", 0.0, 1.5), ("bright", 1.0, 1.5), ("grey", 1.0, 1.5)}
 
 
-def test_a_short_segment_is_not_told_even_while_it_is_open() -> None:
+def test_a_short_segment_is_not_reported_even_while_it_is_open() -> None:
     member = member_of(HALF, min_duration_seconds=1.0)
     events = live(source_of(even(SCENE)), member, show_open=True, batch_size=1)
     assert segments_in(events) == [("dark", 0.0, 1.0), ("bright", 1.5, 3.0)]
@@ -200,14 +200,14 @@ def test_a_window_waits_for_the_frames_that_it_reaches() -> None:
     """From 0 to 1 s dark; the last frame of interval 1's window is that of 1.125 s."""
     member = member_of(replace(HALF, window_seconds=1.0))
     events = live(source_of(even([(DARK, 1.5), (BRIGHT, 1.5)])), member, show_open=True, batch_size=1)
-    told = [(e.label, e.end, e.time) for e in events if isinstance(e, OpenSegment)][:2]
-    assert told == [("dark", 0.5, pytest.approx(0.64)), ("dark", 1.0, pytest.approx(1.16))]
+    reported = [(e.label, e.end, e.time) for e in events if isinstance(e, OpenSegment)][:2]
+    assert reported == [("dark", 0.5, pytest.approx(0.64)), ("dark", 1.0, pytest.approx(1.16))]
 
 
 @settings(max_examples=60)
 @given(member=any_member(), levels=st.lists(st.sampled_from([DARK, GREY, BRIGHT]), min_size=4, max_size=40))
 def test_a_segment_leaves_within_the_bound(member: Member, levels: list[int]) -> None:
-    """As `watch` tells it: stream time, one clip a call; the last frame lasts 40 ms."""
+    """As `watch` reports it: stream time, one clip a call; the last frame lasts 40 ms."""
     spec, smoothing = member.spec, member.rules.smoothing_seconds
     window = (spec.window_seconds - spec.interval_seconds) / 2
     wait = window + spec.stride_seconds * math.ceil(smoothing / 2 / spec.stride_seconds) + 0.04
@@ -224,13 +224,13 @@ def test_a_segment_leaves_within_the_bound(member: Member, levels: list[int]) ->
 
 
 def test_smoothing_waits_for_the_cells_that_it_reaches() -> None:
-    """Three cells: what interval 0 is, interval 1 has to tell; the end ends the wait."""
+    """Three cells: interval 0 depends on interval 1; the end of the stream ends the wait."""
     member = member_of(HALF, smoothing_seconds=1.5)
     events = live(source_of(even([(DARK, 1.5), (BRIGHT, 1.5)])), member, show_open=True, batch_size=1)
-    told = [
+    reported = [
         (type(e).__name__, e.label, e.end, e.time) for e in events if isinstance(e, LiveSegment | OpenSegment)
     ]
-    assert told == [
+    assert reported == [
         ("OpenSegment", "dark", 0.5, 1.0),
         ("OpenSegment", "dark", 1.0, 1.52),
         ("OpenSegment", "dark", 1.5, 2.0),
@@ -245,8 +245,8 @@ def test_a_cell_waits_for_all_intervals_that_cover_it() -> None:
     """Interval k is [k/4, k/4 + 1/2): cell k is known with it."""
     member = member_of(replace(HALF, stride_seconds=0.25))
     events = live(source_of(even([(DARK, 1.0), (BRIGHT, 0.6)])), member, show_open=True, batch_size=1)
-    told = [(e.label, e.start, e.end, e.time) for e in events if isinstance(e, OpenSegment)]
-    assert told == [
+    reported = [(e.label, e.start, e.end, e.time) for e in events if isinstance(e, OpenSegment)]
+    assert reported == [
         ("dark", 0.0, 0.25, 0.52),
         ("dark", 0.0, 0.5, 0.76),
         ("dark", 0.0, 0.75, 1.0),
@@ -257,7 +257,7 @@ def test_a_cell_waits_for_all_intervals_that_cover_it() -> None:
     assert segments_in(events) == [("dark", 0.0, 1.0), ("bright", 1.0, 1.5)]
 
 
-def test_smoothing_that_nobody_can_wait_for_is_refused() -> None:
+def test_smoothing_that_is_too_wide_for_a_stream_is_refused() -> None:
     source = source_of(even(SCENE))
     wide = member_of(replace(HALF, stride_seconds=0.25), smoothing_seconds=1025.0)
     why = r"^smoothing 1025 s: expected 1024 s or less in a live run, where it delays labels by half of it"
@@ -281,14 +281,14 @@ def test_scenes_and_times_of_a_segment() -> None:
     assert (start.source, start.drop, start.models[0].interval_seconds) == ("fake", "none", 0.5)
 
 
-def test_open_segments_are_told_when_they_change() -> None:
+def test_open_segments_are_reported_when_they_change() -> None:
     events = live(source_of(even(SCENE)), brightness_member(), show_open=True, batch_size=1)
-    told = [
+    reported = [
         (type(e).__name__, e.label, e.start, e.end)
         for e in events
         if isinstance(e, LiveSegment | OpenSegment) and e.start < 3
     ]
-    assert told == [
+    assert reported == [
         ("OpenSegment", "dark", 0.0, 0.5),
         ("OpenSegment", "dark", 0.0, 1.0),
         ("LiveSegment", "dark", 0.0, 1.0),
@@ -482,7 +482,7 @@ def live_held_up(backend: GatedBackend, member: Member, batch_size: int) -> list
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_the_oldest_intervals_are_dropped_and_told(batch_size: int) -> None:
+def test_the_oldest_intervals_are_dropped_and_reported(batch_size: int) -> None:
     """Interval 0 is being scored while 1 to 9 come: the newest `batch_size` are kept."""
     backend = GatedBackend()
     events = live_held_up(backend, brightness_member(), batch_size)
@@ -581,7 +581,7 @@ def test_a_run_that_ends_does_not_stop_others() -> None:
 
 
 def test_leaving_early_while_a_stream_is_away() -> None:
-    """The next attempt is far off: nobody waits for it."""
+    """The run does not wait for the next attempt, which is far off."""
     source = FakeSource([FakeConnection(grey_frames(even([(DARK, 1.0)])), failure="lost")], reconnects=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(capture, "_FIRST_PAUSE_SECONDS", 30.0)

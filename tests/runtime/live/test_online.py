@@ -157,7 +157,7 @@ def test_one_picture_is_not_spread_over_streams(model: OnlineModel) -> None:
         model.scorer(0)
 
 
-def test_what_onnxruntime_breaks_off_with_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_onnxruntime_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = OnlineModel(load_bundle(folder), num_threads=1)
     scorer, (clip,) = model.scorer(), clips(1)
 
@@ -206,7 +206,7 @@ def other_size(model: ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (renamed_output, "is no online model that fits the manifest: expected "),
         (other_size, "is no online model that fits the manifest: expected "),
@@ -214,13 +214,13 @@ def other_size(model: ModelProto) -> None:
         (one_stream, "takes one number of streams only; export it again with a free first axis"),
     ],
 )
-def test_a_model_that_does_not_fit_is_told(
-    tmp_path: Path, change: Callable[[ModelProto], object], told: str
+def test_a_model_that_does_not_fit_is_refused(
+    tmp_path: Path, change: Callable[[ModelProto], object], message: str
 ) -> None:
     bundle = load_bundle(write_online_bundle(tmp_path / "bundle", changed(change)))
     with pytest.raises(BundleError) as caught:
         OnlineModel(bundle)
-    assert str(caught.value).startswith(f"{bundle.path}: model.online.onnx {told}")
+    assert str(caught.value).startswith(f"{bundle.path}: model.online.onnx {message}")
 
 
 def test_models_are_not_taken_for_each_other(folder: Path) -> None:

@@ -215,7 +215,7 @@ def write_with_sound(path: Path, codec: str) -> Path:
     return path
 
 
-def test_sound_that_does_not_fit_is_left_out_and_told(tmp_path: Path) -> None:
+def test_sound_that_does_not_fit_is_left_out_and_reported(tmp_path: Path) -> None:
     video = write_with_sound(tmp_path / "v.mkv", "pcm_u8")
     assert write_overlay(video, lasting(0.4), tmp_path / "out.mp4") == (
         "without the sound: pcm_u8 does not go into this container",

@@ -121,9 +121,9 @@ def test_opens_without_errors_or_network(browser: ReportBrowser, pages: Pages, n
     browser.open(pages(name))
     if name != "evaluation":
         browser.until("document.getElementById('video').readyState >= 1")
-    asked = browser.requests()
-    assert asked
-    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    requested = browser.requests()
+    assert requested
+    assert {url.partition(":")[0] for url in requested} <= {"file", "data"}
     assert browser.errors() == []
 
 
@@ -318,7 +318,7 @@ def test_an_embedded_video_plays_and_seeks(browser: ReportBrowser, tmp_path: Pat
     assert browser.errors() == []
 
 
-def test_a_video_that_cannot_be_played_is_told_and_the_rest_works(
+def test_a_video_that_cannot_be_played_is_reported_and_the_rest_works(
     browser: ReportBrowser, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.webm"

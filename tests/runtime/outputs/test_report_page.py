@@ -152,7 +152,7 @@ def test_an_embedded_video_is_inside(tmp_path: Path) -> None:
     assert base64.b64decode(body) == video.read_bytes()
 
 
-def test_what_cannot_be_embedded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_embedded_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = tmp_path / "v.mp4"
     with pytest.raises(UsageError, match=r"v\.mp4: cannot be read: No such file"):
         page_of(VideoReport(result=result_of(), video=video), embed=True)

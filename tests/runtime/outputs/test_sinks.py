@@ -21,7 +21,7 @@ TWO = [*ONE, VideoInput(Path("b.mp4"), "b")]
 
 
 @pytest.mark.parametrize(
-    ("output", "asked", "chosen"),
+    ("output", "requested", "chosen"),
     [
         (None, None, "json"),
         ("-", None, "json"),
@@ -34,10 +34,10 @@ TWO = [*ONE, VideoInput(Path("b.mp4"), "b")]
         ("/dev/stdout", None, "json"),
     ],
 )
-def test_the_format_is_the_one_asked_for_else_that_of_the_name(
-    output: str | None, asked: Format | None, chosen: Format
+def test_the_format_is_the_requested_one_else_that_of_the_name(
+    output: str | None, requested: Format | None, chosen: Format
 ) -> None:
-    assert choose_format(output, asked) == chosen
+    assert choose_format(output, requested) == chosen
 
 
 @pytest.mark.parametrize("name", ["a.dat", "a.csv.gz"])
@@ -48,18 +48,18 @@ def test_a_suffix_of_no_format_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "asked"), [("a.srt", None), ("-", "vtt"), (None, "eaf"), ("a.json", "audacity")]
+    ("output", "requested"), [("a.srt", None), ("-", "vtt"), (None, "eaf"), ("a.json", "audacity")]
 )
 def test_a_format_for_one_video_takes_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str | None, asked: Format | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str | None, requested: Format | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    check_output(output, ONE, asked)
+    check_output(output, ONE, requested)
     with pytest.raises(
         UsageError, match="holds one video, but 2 were given; choose a folder: --output FOLDER/"
     ):
-        check_output(output, TWO, asked)
-    check_output("out/", TWO, choose_format(output, asked))
+        check_output(output, TWO, requested)
+    check_output("out/", TWO, choose_format(output, requested))
 
 
 @pytest.mark.parametrize("format_", sorted(SUFFIXES))

@@ -209,7 +209,7 @@ def test_options_check_themselves(wrong: dict[str, float]) -> None:
 # --- gaps and damage ------------------------------------------------------------------------------
 
 
-def test_a_gap_is_told_and_breaks_a_segment(tmp_path: Path) -> None:
+def test_a_gap_is_reported_and_breaks_a_segment(tmp_path: Path) -> None:
     """Dark all the time, but nothing new between 0.8 and 2.2 s: [1.0, 2.0) is not looked at."""
     pts = [*range(0, 801, 40), *range(2200, 3501, 40)]
     path = write_video(tmp_path / "v.mkv", [plain(DARK)] * len(pts), pts=pts)
@@ -271,7 +271,7 @@ def test_a_cut_before_the_first_interval_gives_nothing(tmp_path: Path) -> None:
         run(path, brightness_member())
 
 
-def test_too_short_and_nothing_in_the_asked_part(tmp_path: Path) -> None:
+def test_too_short_and_nothing_in_the_requested_part(tmp_path: Path) -> None:
     path = write_levels(tmp_path / "v.mp4", [(DARK, 0.4)])
     with pytest.raises(VideoError, match=r"v\.mp4: 0\.400 s long, shorter than one interval of 0\.5 s$"):
         run(path, brightness_member())
@@ -400,10 +400,13 @@ def test_an_error_of_the_decoder_reaches_the_caller(video: Path, monkeypatch: py
     assert decode_threads() == []
 
 
-def test_progress_is_told_in_seconds_of_the_video(video: Path) -> None:
-    told: list[tuple[float, float | None]] = []
+def test_progress_is_reported_in_seconds_of_the_video(video: Path) -> None:
+    reported: list[tuple[float, float | None]] = []
     run(
-        video, brightness_member(), Options(start_seconds=4.0), progress=lambda *seconds: told.append(seconds)
+        video,
+        brightness_member(),
+        Options(start_seconds=4.0),
+        progress=lambda *seconds: reported.append(seconds),
     )
-    assert [done for done, _ in told] == [4.5, 5.0]
-    assert all(claimed == pytest.approx(5.1, abs=0.03) for _, claimed in told)
+    assert [done for done, _ in reported] == [4.5, 5.0]
+    assert all(claimed == pytest.approx(5.1, abs=0.03) for _, claimed in reported)

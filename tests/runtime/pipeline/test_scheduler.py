@@ -140,7 +140,7 @@ def test_at_most_so_many_are_open(videos: list[VideoInput], monkeypatch: pytest.
     assert held == 0
 
 
-def test_the_batch_size_is_that_of_the_backend_where_none_is_asked_for(videos: list[VideoInput]) -> None:
+def test_the_batch_size_is_that_of_the_backend_where_none_is_requested(videos: list[VideoInput]) -> None:
     (member,) = members_of("one")
     assert isinstance(member.backend, BrightnessBackend)
     member.backend.best_batch = 4
@@ -275,7 +275,7 @@ def test_leaving_early_ends_all_threads(videos: list[VideoInput]) -> None:
     assert no_threads()
 
 
-def test_failures_of_some_are_told_and_the_others_given(
+def test_failures_are_reported_and_the_other_results_given(
     videos: list[VideoInput], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = Sink()
@@ -283,9 +283,9 @@ def test_failures_of_some_are_told_and_the_others_given(
         num_videos=2, num_captures=2
     )
     assert [result.video_id for result in sink.results] == ["v0", "v2", "v3", "v4", "whole"]
-    told = capsys.readouterr().err.splitlines()
-    assert ["v1" in told[0], "none" in told[1], "whole" in told[2]] == [True] * 3  # in their order
-    assert "breaks off" in told[2]
+    lines = capsys.readouterr().err.splitlines()
+    assert ["v1" in lines[0], "none" in lines[1], "whole" in lines[2]] == [True] * 3  # in their order
+    assert "breaks off" in lines[2]
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ for the light and once for the dark theme."""
 def color_slots(labels: Iterable[str]) -> dict[str, int]:
     """Choose a colour number for each label.
 
-    A label's first choice follows from its name alone; where two labels of one page would share a colour
-    while another is unused, the later by name moves on. So a label keeps its colour from page to page unless
-    the page has such a neighbour, and up to `NUM_COLORS` labels have colours of their own.
+    A label's first choice depends only on its name. If two labels of a page would share a colour while
+    another is unused, the later by name takes the next one. So a label keeps its colour across pages unless a
+    page has such a conflict, and up to `NUM_COLORS` labels have distinct colours.
     """
     slots: dict[str, int] = {}
     used = [0] * NUM_COLORS

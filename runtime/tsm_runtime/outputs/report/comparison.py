@@ -10,7 +10,7 @@ from tsm_runtime.outputs.report.content import MemberSegments, VideoReport
 from tsm_runtime.results import Segment
 
 _MOST_CLASSES = 10
-"""Classes that are listed, those with the largest difference."""
+"""Number of listed classes, those with the largest difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +18,9 @@ class OtherRun:
     """Predictions to compare with.
 
     Args:
-        name, own_name: of these and of the page's own predictions.
-        predictions: per video id.
-        evaluation: of them, by the same thresholds.
+        name, own_name: names of these and of the page's own predictions.
+        predictions: predictions per video id.
+        evaluation: their evaluation, at the same thresholds.
     """
 
     name: str
@@ -32,7 +32,7 @@ class OtherRun:
 def beside(
     videos: Sequence[VideoReport], other: OtherRun, *, max_segments: int = 200
 ) -> tuple[VideoReport, ...]:
-    """Return the videos with the other predictions in a lane of their own, those of highest score."""
+    """Return the videos with the other predictions of highest score in a separate lane."""
     shown = []
     for video in videos:
         best = sorted(other.predictions.get(video.result.video_id, ()), key=lambda s: -s.score)[:max_segments]
@@ -43,7 +43,7 @@ def beside(
 
 
 def differences(own: Evaluation, other: OtherRun) -> tuple[str, ...]:
-    """Return a line for the mean and one for each class that differs most, in per cent."""
+    """Return a line for the mean and for each of the classes that differ most, in percent."""
     first, second = other.own_name, other.name
     lines = [
         f"{first} against {second}: average mAP {100 * own.average_map:.1f} % against"

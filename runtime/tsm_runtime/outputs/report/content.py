@@ -1,4 +1,4 @@
-"""What a report page can show, as small values that check themselves."""
+"""Content of a report page, as small validated values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tsm_runtime.results import IntervalScores, Result, Segment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSegments:
-    """What one member of an ensemble found, before fusion."""
+    """Segments of one member of an ensemble, before fusion."""
 
     name: str
     segments: tuple[Segment, ...]
@@ -53,14 +53,14 @@ class VideoReport:
     """One video of a report.
 
     Args:
-        result: what was found.
+        result: result of the video.
         video: the file to play, or None: the timeline is shown without a picture.
-        members: what each member found, shown beside the result of their fusion.
-        truth: what is known to be true, or None.
+        members: segments of each member, shown beside the result of their fusion.
+        truth: true segments, or None.
         strip: probabilities per interval, or None.
-        has_facts: False where `result` holds segments that were read back from a file, so that intervals,
-            gaps and corrupt frames are not known and not shown.
-        name: of `result` on the timeline; empty: "found", or "fused" where there are members.
+        has_facts: False if `result` holds segments read from a file, so that intervals, gaps and corrupt
+            frames are unknown and not shown.
+        name: name of `result` on the timeline; empty: "found", or "fused" if there are members.
     """
 
     result: Result
@@ -95,21 +95,21 @@ class PrecisionRecall:
 
     @property
     def area(self) -> float:
-        """Area under the steps."""
+        """Return the area under the steps."""
         widths = np.diff(self.recall, prepend=0.0)
         return float(np.dot(widths, self.precision))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusion:
-    """Which label was predicted for which true one.
+    """Confusion matrix of predicted and true labels.
 
     Args:
         labels: C classes of the truth.
         counts: (C + 1) rows of C + 1: row = true label, last "nothing is there"; column = predicted label,
-            last "missed". The last cell is 0: nothing predicted where nothing is cannot be counted.
-        tiou: the threshold above which a prediction and an instance belong together.
-        min_score: predictions below it were left out.
+            last "missed". The last cell is 0, as true negatives cannot be counted.
+        tiou: threshold from which a prediction and an instance are matched.
+        min_score: predictions with lower scores were left out.
     """
 
     labels: tuple[str, ...]
@@ -136,9 +136,9 @@ class EvaluationCharts:
             {"False positives": {"1 x truth": {"background": 0.2, "double": 0.1}}}. A bar of a single part is
             a plain bar.
         scene_accuracy: share of videos whose scene was right, or None.
-        num_videos: videos that were judged.
+        num_videos: number of evaluated videos.
         mode: name of the rules of evaluation.
-        notes: lines for a person: what was ignored, what was left out of the page.
+        notes: lines on ignored entries and on content left out of the page.
 
     Raises:
         ValueError: a value of the diagnosis is negative or not finite.
@@ -169,7 +169,7 @@ class Report:
     """Everything on one page: videos, an evaluation, or both.
 
     Raises:
-        ValueError: there is neither, or two videos have one id.
+        ValueError: there is neither, or two videos have the same id.
     """
 
     title: str

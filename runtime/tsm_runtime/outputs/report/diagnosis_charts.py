@@ -10,10 +10,10 @@ Chart = Mapping[str, Mapping[str, float]]
 
 
 def diagnosis_charts(diagnosis: Diagnosis) -> dict[str, Chart]:
-    """Charts by title, as `EvaluationCharts.diagnosis` takes them.
+    """Return charts by title, for `EvaluationCharts.diagnosis`.
 
-    They are: kinds of prediction by rank; what removing each kind of error would gain; and per characteristic
-    of the instances the normalised mAP and the share that is missed.
+    The charts are: kinds of prediction by rank; the gain of removing each kind of error; and, for each
+    characteristic of the instances, the normalised mAP and the share of missed instances.
     """
     profile = diagnosis.profile
     slices = enumerate(zip(profile.predictions, profile.shares, strict=True), start=1)

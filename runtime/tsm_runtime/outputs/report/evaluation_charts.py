@@ -16,9 +16,9 @@ from tsm_runtime.results import Result, Segment
 
 
 def precision_recall(matching: Matching) -> tuple[PrecisionRecall, ...]:
-    """Curve of every class at every threshold, by class and then threshold.
+    """Return the curve of every class at every threshold, by class and then threshold.
 
-    Neighbouring steps of one height are one step, which leaves area and picture as they are.
+    Neighbouring steps of equal height are joined, which does not change the area.
     """
     curves = []
     hits = matching.hits
@@ -43,10 +43,9 @@ def _steps(hits: Bools, num_truth: int) -> tuple[tuple[float, ...], tuple[float,
 def confusion_matrix(matching: Matching, tiou: float = 0.5, *, min_score: float = 0.0) -> Confusion:
     """Count predicted labels against true ones at one threshold.
 
-    First the matches of the evaluation itself: the diagonal is its true positives. Then the predictions that
-    are left take, by falling score, the free instance of another label in their video with the highest tIoU
-    that reaches the threshold. What is left of the predictions is "nothing is there", of the instances
-    "missed".
+    The matches of the evaluation form the diagonal, its true positives. Then each remaining prediction, by
+    falling score, takes the free instance of another label in its video with the highest tIoU that reaches
+    the threshold. Remaining predictions count as "nothing is there", remaining instances as "missed".
 
     Args:
         matching: made with `tiou` among its thresholds.
@@ -88,14 +87,14 @@ def confusion_matrix(matching: Matching, tiou: float = 0.5, *, min_score: float 
 
 
 def _count_pairs(rows: Sequence[Ints], columns: Sequence[Ints], size: int) -> tuple[tuple[int, ...], ...]:
-    """How often each (row, column) occurs: size x size."""
+    """Count each (row, column) pair; returns size x size counts."""
     flat = np.concatenate(rows) * size + np.concatenate(columns)
     counts = np.bincount(flat, minlength=size * size).reshape(size, size)
     return tuple(tuple(row) for row in counts.tolist())
 
 
 def _take_other_labels(matching: Matching, predictions: Ints, free: Bools, tiou: float) -> Ints:
-    """Row of the instance that each prediction takes, in the order given, or -1."""
+    """Return the row of the instance that each prediction takes, in the given order, or -1."""
     truth, predicted = matching.truth, matching.predictions
     open_ = free.copy()
     by_video = _rows_by_video(truth.video)
@@ -133,24 +132,24 @@ def chart_evaluation(
     mode: str = "tsm",
     notes: Sequence[str] = (),
 ) -> EvaluationCharts:
-    """Everything an evaluation page shows, from one matching.
+    """Return the charts of an evaluation page, from one matching.
 
-    The confusion matrix is made at tIoU 0.5 where that is among the thresholds, else at the lowest of them.
+    The confusion matrix is made at tIoU 0.5 if that is among the thresholds, else at the lowest threshold.
 
     Args:
         matching: from `matching.match_segments`.
-        predictions: what was matched, for counting what was left out.
+        predictions: the matched predictions, used to count those left out.
         bootstrap: confidence intervals of the same matching.
         diagnosis: see `EvaluationCharts`; `diagnosis_charts` makes it.
         scene_accuracy: share of videos whose scene was right.
         confusion_min_score: predictions below it are left out of the confusion matrix.
         mode: name of the rules of evaluation.
-        notes: lines for a person, as `Evaluation.warnings`.
+        notes: lines for display, such as `Evaluation.warnings`.
     """
     evaluation = score_matching(matching, predictions)
     at_half = np.isclose(matching.thresholds, 0.5).any()
     confusion_tiou = 0.5 if at_half else float(matching.thresholds.min())
-    # Rules that let an instance be found twice give recalls above 1, of which no curve can be drawn.
+    # Rules that are not one-to-one give recalls above 1, which no curve can show.
     one_to_one = matching.rules.one_to_one
     return EvaluationCharts(
         evaluation=evaluation,
@@ -174,16 +173,16 @@ def prediction_videos(
     max_videos: int = 200,
     max_segments: int = 200,
 ) -> tuple[tuple[VideoReport, ...], tuple[str, ...]]:
-    """Timelines of an evaluation: true and predicted segments of the first videos.
+    """Return timelines of an evaluation: true and predicted segments of the first videos.
 
     Args:
-        videos: in the order in which they are shown.
-        predictions: per video id.
-        max_videos: how many videos the page gets.
-        max_segments: how many predictions of a video, those of highest score.
+        videos: videos in the order of display.
+        predictions: predictions per video id.
+        max_videos: maximum number of videos on the page.
+        max_segments: maximum number of predictions of a video, those with the highest scores.
 
     Returns:
-        The videos, and a line for each thing that was left out.
+        The videos, and a line for each kind of content left out.
     """
     shown = []
     num_cut = 0

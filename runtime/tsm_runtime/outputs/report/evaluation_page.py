@@ -19,9 +19,9 @@ def write_evaluation_page(
     """Write the page of an evaluation.
 
     Args:
-        path: of the page.
-        given: what was evaluated.
-        found: what came out.
+        path: path of the page.
+        given: input of the evaluation.
+        found: result of the evaluation.
         other: predictions to compare with; None: no comparison.
 
     Raises:

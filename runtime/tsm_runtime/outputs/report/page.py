@@ -1,4 +1,4 @@
-"""A report as one HTML page that asks nothing of the network."""
+"""A report as one HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCRIPTS = (
     *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js"),
     *("filters.js", "table.js", "facts.js", "charts.js", "evaluation.js", "sharing.js", "main.js"),
 )
-"""In this order they are one module of the page."""
+"""Scripts that are joined, in this order, into one module of the page."""
 
 _LARGEST_EMBEDDED_BYTES = 256 * 1024 * 1024
 
@@ -34,15 +34,15 @@ _MEDIA_TYPES = {
     ".mpg": "video/mpeg",
     ".mpeg": "video/mpeg",
 }
-"""Named here and not asked from the system, whose table differs from machine to machine."""
+"""Media types by suffix; the system's own table differs between machines."""
 
 
 def write_report(path: Path, report: Report, *, embed: bool = False) -> None:
     """Write a report's page, whole or not at all.
 
     Args:
-        path: the page; videos are named relative to its folder.
-        report: what to show.
+        path: the page; addresses of videos are relative to its folder.
+        report: content of the page.
         embed: put the videos into the page.
 
     Raises:
@@ -53,7 +53,7 @@ def write_report(path: Path, report: Report, *, embed: bool = False) -> None:
 
 
 def report_page(report: Report, path: Path, *, embed: bool = False) -> str:
-    """HTML of a report; see `write_report` for arguments and errors. It is plain ASCII."""
+    """Return the HTML of a report as ASCII; see `write_report` for arguments and errors."""
     media = [_media(video.video, path, embed) for video in report.videos]
     data = page_data(report, media)
     style = _asset("style.css")
@@ -66,7 +66,7 @@ def report_page(report: Report, path: Path, *, embed: bool = False) -> str:
         "SCRIPT": script,
     }
     page = _asset("page.html")
-    # In one pass: what is put in may itself hold the name of a place.
+    # In one pass, since an inserted text may itself hold the name of a placeholder.
     pieces = page.split("@@")
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
@@ -76,9 +76,9 @@ def _asset(name: str) -> str:
 
 
 def _policy(style: str, script: str, embed: bool) -> str:
-    """Content security policy: this style, this script, media from this place, and no network.
+    """Return the content security policy: this style, this script, media of this origin, and no network.
 
-    Where the page comes from a file, 'self' is files; `blob:` is a file that the reader chooses by hand.
+    For a page opened from a file, 'self' means files; `blob:` is a file that the reader selects.
     """
     media = "data: blob:" if embed else "'self' file: blob:"
     return (
@@ -93,13 +93,13 @@ def _hash(text: str) -> str:
 
 
 def _json_for_script(value: object) -> str:
-    r"""JSON that an HTML script element can hold: ASCII, and `<`, `>` and `&` as \u escapes."""
+    r"""Return JSON that an HTML script element can hold: ASCII, with `<`, `>` and `&` as \u escapes."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _ascii(text: str) -> str:
-    """Text with references for what is not ASCII; lone surrogates, which HTML cannot hold, become ?."""
+    """Return text with references for non-ASCII characters; lone surrogates, invalid in HTML, become ?."""
     readable = text.encode("utf-8", "replace").decode("utf-8")
     return readable.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
@@ -117,14 +117,14 @@ def _media(video: Path | None, page: Path, embed: bool) -> dict[str, str] | None
 
 
 def _address(video: Path, page: Path) -> str:
-    """Relative URL from the page to the video; absolute where there is no relative path (another drive)."""
+    """Return the relative URL from the page to the video; absolute if they are on different drives."""
     folder = os.path.realpath(page.parent)
     target = str(Path(os.path.realpath(video.parent)) / video.name)
     try:
         relative = os.path.relpath(target, folder)
     except ValueError:
         return Path(target).as_uri()
-    # fsencode: the bytes of a name that is not UTF-8 are those that the file system knows.
+    # fsencode keeps the bytes of a name that is not UTF-8.
     return quote(os.fsencode(relative.replace(os.sep, "/")), safe="/")
 
 

@@ -1,4 +1,4 @@
-"""A report as the JSON value that the page's script reads; assets/main.js says what it makes of it."""
+"""A report as the JSON value that the page's script, assets/main.js, reads."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, Repo
 from tsm_runtime.results import BACKGROUND, Segment, ranked_scenes
 
 _MAX_LANES = 4
-"""Overlapping segments of one class are drawn in so many lanes; further ones lie over the last."""
+"""Maximum number of lanes for overlapping segments of one class; further segments share the last lane."""
 
 
 def page_data(report: Report, media: Sequence[Mapping[str, str] | None]) -> dict[str, Any]:
-    """JSON value of a page.
+    """Return the JSON value of a page.
 
     Args:
-        report: what to show.
-        media: per video its address and the name to call it by, or None: {"src": ..., "name": ...}.
+        report: content of the page.
+        media: address and display name per video, {"src": ..., "name": ...}, or None.
 
     Returns:
         Labels are numbers into "labels"; a segment is [label, start, end, score, lane]; times in seconds.
@@ -72,7 +72,7 @@ def _video(video: VideoReport, media: Mapping[str, str] | None, number: Mapping[
 
 
 def _drawn_seconds(video: VideoReport) -> float:
-    """Length of the timeline: of the video, or up to the last thing that is drawn."""
+    """Return the length of the timeline: that of the video, or up to the last drawn item."""
     members = [segment for member in video.members for segment in member.segments]
     true = video.truth.segments if video.truth else ()
     ends = [s.end_seconds for s in (*video.result.segments, *members, *true)]
@@ -96,7 +96,7 @@ def _truth(truth: VideoAnnotation, number: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _segments(segments: Sequence[Segment], number: Mapping[str, int]) -> list[list[float]]:
-    """Columns of the segments by time, each with its lane within the row of its class."""
+    """Return the segments by time, each with its lane within the row of its class."""
     ordered = sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds, s.label))
     lane_of: dict[int, int] = {}
     for label in {s.label for s in ordered}:
@@ -116,7 +116,7 @@ def _segments(segments: Sequence[Segment], number: Mapping[str, int]) -> list[li
 
 
 def _strip(strip: ScoreStrip, number: Mapping[str, int]) -> dict[str, Any]:
-    """Scores as bytes 0 ... 255 in base64, label after label; interval numbers as runs [first, count]."""
+    """Return scores as bytes 0 ... 255 in base64, by label; interval numbers as runs [first, count]."""
     scores = np.clip(np.rint(strip.scores.action.T * 255), 0, 255).astype(np.uint8)
     indices = strip.scores.indices
     borders = np.flatnonzero(np.diff(indices) != 1) + 1
@@ -182,7 +182,7 @@ def _confusion(confusion: Confusion) -> dict[str, Any]:
 
 
 def _thinned(recall: Sequence[float], precision: Sequence[float]) -> list[list[float]]:
-    """Steps as [recall, precision] in thousandths of the chart; those within one thousandth are one."""
+    """Return steps [recall, precision] in thousandths of the chart; equal ones are joined."""
     points: list[list[float]] = []
     for x, y in zip(recall, precision, strict=True):
         point = [round(x, 3), round(y, 3)]

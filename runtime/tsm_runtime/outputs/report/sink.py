@@ -1,4 +1,4 @@
-"""`tsm-run --report`: keeps every result as it comes and writes one page at the end."""
+"""`tsm-run --report`: collects the results and writes one page at the end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REPORT_SUFFIXES = (".html", ".htm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """What `--report`, `--embed` and `--truth` ask for.
+    """Request of `--report`, `--embed` and `--truth`.
 
     Args:
-        path: of the page.
+        path: path of the page.
         embed: put the videos into the page.
-        videos: file of each video id.
-        truth: annotations of the videos that have some.
+        videos: file by video id.
+        truth: annotations of the annotated videos.
     """
 
     path: Path
@@ -39,10 +39,10 @@ class ReportRequest:
 def report_request(
     path: Path | None, embed: bool, truth: Path | None, inputs: Sequence[VideoInput], output: str | None
 ) -> ReportRequest | None:
-    """Check and read what the options ask for, before any work is done for it.
+    """Check the options and read the annotations before the run.
 
     Returns:
-        None where no report was asked for.
+        The request, or None if no report is requested.
 
     Raises:
         UsageError: an option of the report without `--report`, a name that cannot be written, or wrong
@@ -63,12 +63,12 @@ def report_request(
 
 
 def with_report(sink: Sink, request: ReportRequest, members: Sequence[Member]) -> Sink:
-    """Return a sink that hands on to `sink` and, when that has written, writes the page.
+    """Return a sink that passes results to `sink` and, after that has written, writes the page.
 
     Args:
-        sink: takes the results first.
-        request: what to write.
-        members: that the results come from; those of an ensemble are shown beside their fusion.
+        sink: receives the results first.
+        request: the requested page.
+        members: members that made the results; those of an ensemble are shown beside their fusion.
     """
     return _ReportSink(sink, request, tuple(members))
 
@@ -104,7 +104,7 @@ class _ReportSink:
             write_report(self.request.path, report, embed=self.request.embed)
 
     def _beside(self, result: Result) -> tuple[MemberSegments, ...]:
-        """What each member found; nothing for a single model."""
+        """Return the segments of each member; empty for a single model."""
         pairs = zip(self.members, result.members, strict=True) if result.members else ()
         return tuple(MemberSegments(name=m.name, segments=own.segments) for m, own in pairs if own)
 
