@@ -16,8 +16,8 @@ from tsm_runtime.evaluation.diagnosis import Diagnosis, ErrorProfile, Gain, Trai
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.outputs.report import diagnosis_charts
 from tsm_runtime.outputs.report.content import Confusion, PrecisionRecall, Report
+from tsm_runtime.outputs.report.diagnosis_charts import diagnosis_charts
 from tsm_runtime.outputs.report.evaluation_charts import (
     chart_evaluation,
     confusion_matrix,
