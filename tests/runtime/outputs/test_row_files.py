@@ -84,7 +84,8 @@ def test_what_is_there_survives_the_end_of_the_run(
     os.mkfifo(tmp_path / "set" / "b.mp4")  # reading it waits for ever
     output = tmp_path / f"all.{suffix}"
     program = (
-        "import sys; from tsm_runtime.commands.run import main; from tsm_runtime.commands import write_outcomes\n"
+        "import sys; from tsm_runtime.commands.run import main\n"
+        "from tsm_runtime.commands import write_outcomes\n"
         "keep = write_outcomes._keep\n"
         "def kept(*a):\n"
         "    found = keep(*a); print('kept', flush=True); return found\n"
