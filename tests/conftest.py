@@ -66,7 +66,7 @@ def learnt_run(drawn_data: Path) -> Path:
         data.accept = ["capture-in-two-subsets"]
         model = {backbone = "mobilenet_v2", width_mult = 0.25, dropout = 0.0}
         clip = {interval_seconds = 0.5, size = 48}
-        train = {epochs = 40, seed = 1, batch_size = 8, learning_rate = 0.01, validate_every = 20}
+        train = {epochs = 60, seed = 1, batch_size = 8, learning_rate = 0.01, validate_every = 30}
         augment = {flip = 0.0, crop_scale = 1.0, color = 0.0, time_jitter = 0.0}
         """
     )

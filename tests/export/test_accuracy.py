@@ -137,9 +137,9 @@ def test_each_video_is_decoded_once(validation: Validation, monkeypatch: pytest.
     opened: list[Path] = []
 
     class Counted(videos.VideoReader):
-        def __init__(self, path: Path, *arguments: Any) -> None:
+        def __init__(self, path: Path, *arguments: Any, **options: Any) -> None:
             opened.append(path)
-            super().__init__(path, *arguments)
+            super().__init__(path, *arguments, **options)
 
     monkeypatch.setattr(videos, "VideoReader", Counted)
     reports_of(validation, BrightnessBackend(), Blind(2), Blind(3))

@@ -74,13 +74,13 @@ def test_places_far_apart_are_sought(videos: list[Path], monkeypatch: pytest.Mon
 
 
 def test_a_bad_video_is_left_out(
-    videos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    videos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     clips = calibration_clips([bad, videos[0]], SPEC, number=10)
     np.testing.assert_array_equal(clips, all_clips(videos[0]))
-    assert f"not calibrated on: {bad}: not a readable video" in capsys.readouterr().err
+    assert f"not calibrated on: {bad}: not a readable video" in caplog.text
 
 
 def test_a_video_that_ends_before_its_header_says(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_short_memory_is_distinguished_from_other_failures(
 
 
 def test_a_run_goes_on_with_half_the_batch(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     video = write_levels(tmp_path / "v.mp4", [(20, 1.0), (128, 0.5), (235, 1.5)])
     expected = run(video, open_member(bundle))
@@ -175,7 +175,7 @@ def test_a_run_goes_on_with_half_the_batch(
     with OnnxruntimeCudaBackend(bundle, FP32) as backend:
         found = run(video, replace(member, backend=backend), Options(batch_size=5))
     assert found == expected
-    assert "no memory for a batch of 5, goes on with 2: onnxruntime 1.31.1 CUDA" in capsys.readouterr().err
+    assert "no memory for a batch of 5, goes on with 2: onnxruntime 1.31.1 CUDA" in caplog.text
 
 
 def test_closing_waits_for_what_is_in_flight(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,9 +139,13 @@ class TrainingRun(lightning.LightningModule):
 
     def _logits(self, frames: Tensor, *, per_frame: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return action logits (N, A), scene logits (N, S) and action logits of frames (N, T, A)."""
-        features = self.model.dropout(self.model.frame_features(frames))
-        action, scene = self.model.classify(features.mean(1))
-        of_frames = self.model.action_head(features) if per_frame else None
+        of_frames = None
+        if per_frame:
+            features = self.model.dropout(self.model.frame_features(frames))
+            action, scene = self.model.classify(features.mean(1))
+            of_frames = self.model.action_head(features)
+        else:
+            action, scene = self.model(frames)
         if self._adjustment is not None:
             action = action + self._adjustment.to(action)
             of_frames = None if of_frames is None else of_frames + self._adjustment.to(of_frames)
