@@ -84,8 +84,13 @@ class DraftStore:
             model=model,
             duration_seconds=result.duration_seconds,
         )
-        with self._lock:
-            self._drafts[result.video_id] = draft
+        try:
+            self._store(result, model, labels)
+        finally:
+            with self._lock:
+                self._drafts[result.video_id] = draft
+
+    def _store(self, result: Result, model: str, labels: tuple[str, ...]) -> None:
         path = self._path(result.video_id)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ export class App {
     /** @type {Work | null} */
     this.work = null;
     this.label = project.labels[0] ?? "";
+    this.choices = 0; // of a class, counted
     this.opening = "";
     this.list = new VideoList((id) => void this.open(id));
     this.player = new Player(byId("video", HTMLVideoElement), {
@@ -34,7 +35,10 @@ export class App {
       work: () => this.work,
       changed: (saves) => (saves ? this.#save() : this.draw()),
       label: () => this.label,
-      setLabel: (label) => void (this.label = label),
+      setLabel: (label) => {
+        this.label = label;
+        this.choices += 1;
+      },
       say: (text) => this.say(text),
     });
     this.timeline = new Timeline({
@@ -155,7 +159,7 @@ export class App {
   async addLabel(name) {
     const label = name.trim();
     if (!label) return;
-    const before = this.label;
+    const before = this.choices;
     if (!this.project.labels.includes(label)) {
       const body = { labels: [...this.project.labels, label], who: this.details.who };
       try {
@@ -164,7 +168,7 @@ export class App {
         return this.#saveState(`class not added: ${error instanceof Error ? error.message : error}`, true);
       }
     }
-    if (this.label === before) this.actions.relabel(label); // else another class was chosen meanwhile
+    if (this.choices === before) this.actions.relabel(label); // else a class was chosen meanwhile
   }
 
   async compare() {
