@@ -84,7 +84,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=800,
         check=False,
     )
 
@@ -103,6 +103,7 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
     assert load_config(tmp_path / "x360.toml").data.views == ("panoramic",)
 
 
+@pytest.mark.timeout(900)
 def test_every_command_runs(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     printed: list[str] = []
