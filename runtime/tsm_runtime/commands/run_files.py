@@ -31,7 +31,7 @@ from tsm_runtime.models.opening import closing_members, load_bundles, open_membe
 from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
-from tsm_runtime.outputs.score_file import check_scores, with_scores
+from tsm_runtime.outputs.score_file import check_array_file, with_features, with_scores
 from tsm_runtime.outputs.sinks import (
     Encoding,
     Sink,
@@ -104,7 +104,9 @@ def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> Report
     if request.outputs.overlay is not None:
         check_overlay(request.outputs.overlay, named, request.outputs.output)
     if request.scores is not None:
-        check_scores(request.scores, request.outputs.output)
+        check_array_file("--scores", request.scores, [request.outputs.output])
+    if request.features is not None:
+        check_array_file("--features", request.features, [request.outputs.output, request.scores])
     return report_request(
         request.outputs.report, request.outputs.embed, request.outputs.truth, named, request.outputs.output
     )
@@ -277,6 +279,8 @@ class _Run:
             )
         if request.scores is not None:
             sink = with_scores(sink, request.scores, members)
+        if request.features is not None:
+            sink = with_features(sink, request.features, members, self.bundles)
         return sink if self.page is None else with_report(sink, self.page, members)
 
 
