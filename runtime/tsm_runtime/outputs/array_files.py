@@ -120,7 +120,8 @@ class Parquet(ArrayFile):
     """A row for each interval or frame, a row group for each video; without any result an empty file."""
 
     def _begin(self) -> None:
-        self._arrow, self._writer = require_pyarrow(), None
+        self._arrow = require_pyarrow()
+        self._writer: Any = None
 
     def _append(self, result: Result) -> None:
         table = self._content.table(result)
