@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
-from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
+from tsm_runtime.outputs.metrics import RunMetrics, serving_if
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
 from tsm_runtime.outputs.score_file import check_scores, with_scores
@@ -154,7 +154,7 @@ def _run_files(
         return VideoError.exit_code
     check_writable(request.outputs.output)
     run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice, scratch)
-    with interrupted_by_sigterm(), _metrics_of(request, run):
+    with interrupted_by_sigterm(), serving_if(run.metrics, request.metrics):
         if not is_archive(request):
             return run.all_of(_own_share(inputs.plans, request), None)
         settings = run_settings(request, ensemble, backend, overrides, bundles, inputs.views)
@@ -162,16 +162,6 @@ def _run_files(
         folder = Path(str(request.outputs.output))
         with open_ledger(folder, inputs.plans, request.archive, settings, format_, scratch.content) as ledger:
             return run.of_ledger(ledger)
-
-
-@contextmanager
-def _metrics_of(request: FileRequest, run: _Run) -> Iterator[None]:
-    """Serve the metrics of a run, if the options say where."""
-    if request.metrics is None:
-        yield
-        return
-    with serving(run.metrics, parse_address(request.metrics)):
-        yield
 
 
 def _own_share(plans: Sequence[CapturePlan], request: FileRequest) -> list[CapturePlan]:
