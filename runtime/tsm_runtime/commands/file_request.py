@@ -56,6 +56,7 @@ class FileRequest:
             "--report": self.outputs.report,
             "--embed": self.outputs.embed or None,
             "--truth": self.outputs.truth,
+            "--clips": self.outputs.clips,
             "--start": self.part.start or None,
             "--end": self.part.end,
         }
@@ -72,6 +73,7 @@ class FileRequest:
         here = {
             "--overlay": self.outputs.overlay,
             "--report": self.outputs.report,
+            "--clips": self.outputs.clips,
             "--checksum": self.archive.checksum or None,
             "--ray": self.ray,
         }
@@ -84,6 +86,7 @@ class FileRequest:
             "--overlay": self.outputs.overlay,
             "--scores": self.scores,
             "--report": self.outputs.report,
+            "--clips": self.outputs.clips,
             "--jobs": self.machine.jobs,
         }
         for name, given in here.items():

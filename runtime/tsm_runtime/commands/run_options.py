@@ -120,6 +120,24 @@ Report = Annotated[
 Embed = Annotated[
     bool, typer.Option("--embed", rich_help_panel="Output", help="put the videos into the report's page")
 ]
+Clips = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel="Output", help="folder for what was found as files of video, cut at key frames"
+    ),
+]
+ClipsExact = Annotated[
+    bool,
+    typer.Option(
+        "--clips-exact", rich_help_panel="Output", help="cut clips at the exact frame, encoding them"
+    ),
+]
+ClipsPadding = Annotated[
+    float, typer.Option(rich_help_panel="Output", help="seconds before and after a segment in clips", min=0)
+]
+ClipsReel = Annotated[
+    bool, typer.Option("--clips-reel", rich_help_panel="Output", help="one clip a video, with all segments")
+]
 Truth = Annotated[
     Path | None,
     typer.Option(rich_help_panel="Output", help="annotations to show beside what was found, in the report"),
