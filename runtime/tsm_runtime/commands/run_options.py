@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tsm_runtime.formats.names import Format
+from tsm_runtime.formats.names import FORMAT_NAMES, Format
 
 # --- Which models on which videos.
 Videos = Annotated[
@@ -97,7 +97,12 @@ Output = Annotated[
 ]
 FormatName = Annotated[
     Format | None,
-    typer.Option("--format", rich_help_panel="Output", help="[default: by the output's name, else json]"),
+    typer.Option(
+        "--format",
+        rich_help_panel="Output",
+        metavar="NAME",
+        help=f"one of {', '.join(FORMAT_NAMES)} [default: by the output's name, else json]",
+    ),
 ]
 LabelMap = Annotated[
     Path | None,
