@@ -269,7 +269,7 @@ def test_fp32_on_a_gpu_takes_the_form_of_gpus(bundle: Bundle, opened: list[tuple
     choice.open_model.runs_cuda.append(True)  # type: ignore[attr-defined]
     files = {**bundle.manifest.files, "model.fp32-gpu.onnx": bundle.manifest.files["model.fp32.onnx"]}
     manifest = msgspec.structs.replace(bundle.manifest, files=files)
-    both = Bundle(bundle.path, manifest, bundle.manifest_sha256)
+    both = Bundle(path=bundle.path, manifest=manifest, manifest_sha256=bundle.manifest_sha256)
     for backend, wanted in (("onnxruntime-cuda", "model.fp32-gpu.onnx"), ("onnxruntime", "model.fp32.onnx")):
         open_requested(both, BackendRequest(backend=backend, precision="fp32"))
         assert opened[-1] == (wanted, backend, False)
