@@ -19,7 +19,7 @@ _KINDS = ("interval", "frame")
 _DETAILS = ("actionness", "to_start", "to_end")
 
 
-class Content(Protocol):
+class ArrayContent(Protocol):
     """Arrays by name, or a table with a row for each interval or frame."""
 
     @property

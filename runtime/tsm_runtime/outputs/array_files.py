@@ -17,7 +17,7 @@ import numpy as np
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 from tsm_runtime.formats.parquet import require_pyarrow
-from tsm_runtime.outputs.array_content import Arrays, Content
+from tsm_runtime.outputs.array_content import Arrays, ArrayContent
 from tsm_runtime.results import Result
 
 
@@ -32,7 +32,7 @@ class ArrayFile:
         RunError: the folder cannot be written.
     """
 
-    def __init__(self, path: Path, content: Content) -> None:
+    def __init__(self, path: Path, content: ArrayContent) -> None:
         self._path, self._content = path, content
         try:
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
