@@ -17,7 +17,7 @@ import numpy as np
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 from tsm_runtime.formats.parquet import require_pyarrow
-from tsm_runtime.outputs.array_content import Arrays, ArrayContent
+from tsm_runtime.outputs.array_content import ArrayContent, Arrays
 from tsm_runtime.results import Result
 
 
