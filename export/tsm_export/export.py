@@ -76,12 +76,12 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
     with whole_folder(bundle, marker=MANIFEST) as folder:
         libraries = plan_libraries(request)
         head = find_head(checkpoint, checkpoint_path, request)
+        sound = find_sound(checkpoint, checkpoint_path, request)
         models = onnx_files(checkpoint, request, for_plans=bool(libraries))
         described = None
         if head is not None:
             described = head_files(head, request, models[CLIP_MODEL][1].sha256)
             models |= described.files
-        sound = find_sound(checkpoint, checkpoint_path, request)
         if sound is not None:
             models[SOUND_MODEL] = sound_file(sound, request)
         files = {name: file for name, (_, file) in models.items()}
