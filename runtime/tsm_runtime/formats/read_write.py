@@ -34,6 +34,7 @@ def encode_results(
     external_data: Mapping[str, object] | None = None,
     media: Mapping[str, Path] | None = None,
     label_ids: Mapping[str, int | None] = ACTION_IDS,
+    labels: Sequence[str] = (),
 ) -> bytes:
     """Return the content of one file with all results.
 
@@ -43,6 +44,7 @@ def encode_results(
         external_data: origin of the results (json, parquet).
         media: video file by id (eaf, via).
         label_ids: class id by label (kaggle).
+        labels: all classes of the models, found or not (via).
 
     Raises:
         UsageError: the format holds one video and there are several results, or a label has no id.
@@ -55,7 +57,7 @@ def encode_results(
     if format_ == "parquet":
         return results_to_parquet(results, external_data or {})
     if format_ == "via":
-        return results_to_via(results, media)
+        return results_to_via(results, media, labels)
     if format_ == "eaf":
         return results_to_eaf(results, (media or {}).get(results[0].video_id) if results else None)
     if format_ == "kaggle":

@@ -53,6 +53,7 @@ class Encoding:
     external_data: Mapping[str, object] = field(default_factory=dict)
     media: Mapping[str, Path] = field(default_factory=dict)
     label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
+    labels: Sequence[str] = ()
 
     def write(self, path: Path, results: Sequence[Result]) -> None:
         """Write a file; for Kaggle also NAME_scenes.csv beside it, if all scenes are those of 360+x."""
@@ -68,6 +69,7 @@ class Encoding:
             external_data=self.external_data,
             media=self.media,
             label_ids=self.label_ids,
+            labels=self.labels,
         )
 
     def _write_scenes(self, path: Path, results: Sequence[Result]) -> None:
