@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _installed_from_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages name the package, not the folder of this checkout."""
     monkeypatch.setattr("tsm_runtime.commands.installing.installed_from", lambda: (False, "tsm-tal"))
+
+
+@pytest.fixture
+def no_log_left() -> Iterator[None]:
+    """After the test, `--log-json` is off again."""
+    from tsm_runtime.terminal import report_to
+
+    yield
+    report_to(None)
+    logger = logging.getLogger("tsm_runtime")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,20 @@ class DataConfig(_Section, frozen=True):
     tiers: tuple[str, ...] = ()
     """Of ELAN: the tiers to read. Empty: all that depend on no other."""
     unannotated: Literal["leave_out", "background"] = "leave_out"
-    """What videos of a VIA project without any entry are."""
+    """What videos are that a project (of VIA, BORIS, Label Studio) lists without any entry."""
+    columns: str = ""
+    """Of a CSV of any shape: `video=NAME,start=NAME,end=NAME,label=NAME[,unit=seconds|ms|frames]`, see
+    docs/formats.md."""
+    frame_rate: Annotated[float, msgspec.Meta(ge=0)] = 0
+    """Frames per second of annotations whose times are numbers of frames. 0: as the file states."""
+    first_frame: int = 0
+    """Number of a video's first frame in names and columns."""
+    point_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0
+    """Length of a segment for an event at a point in time. 0: points are left out."""
+    attribute: str = ""
+    """Of CVAT, VIA 2 and EPIC: the attribute or column that holds the label."""
+    background_labels: tuple[str, ...] = ("background",)
+    """Of labels of frames: the names of the background."""
     videos: str = ""
     """Folder that holds `<video id>.mp4` (or another container)."""
     scenes: str = ""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from tsm_runtime.archive.addresses import as_address
 from tsm_runtime.archive.choice import ArchiveOptions, Choice, ContentOf, choose_plans, contents_of
-from tsm_runtime.archive.cloud import as_address
 from tsm_runtime.archive.lock import locked
 from tsm_runtime.archive.records import (
     RECORDS_FOLDER,

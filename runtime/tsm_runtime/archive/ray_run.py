@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tsm_runtime.archive.predictor import OutcomeRow, Predictor, failed_outcome, outcome_of_row, plan_row
+from tsm_runtime.archive.predictor import Predictor
+from tsm_runtime.archive.rows import OutcomeRow, failed_outcome, outcome_of_row, plan_row
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.errors import BackendError, RunError, UsageError
 
@@ -92,6 +93,7 @@ def ray_outcomes(
     predictor: Mapping[str, object],
     options: RayOptions,
     *,
+    urls: Mapping[str, Sequence[str]] | None = None,
     sizes: Mapping[str, int] | None = None,
     in_order: bool = False,
     kind: type[Predictor] = Predictor,
@@ -103,9 +105,10 @@ def ray_outcomes(
 
     Args:
         ray: the connected module.
-        plans: plans to run; every node sees the files under these paths.
+        plans: plans to run; every node sees the files under these paths, or opens their addresses.
         predictor: arguments of `Predictor`.
         options: number and resources of workers.
+        urls: addresses of a plan's videos by its id, see `plan_row`.
         sizes: bytes of the files by id, for the size of batches.
         in_order: yield in the order of the plans, which waits for slow ones.
         kind: class that the actors run.
@@ -114,8 +117,9 @@ def ray_outcomes(
         RunError: the cluster was lost.
     """
     waiting = {plan.capture_id: plan for plan in plans}
+    rows = {plan.capture_id: plan_row(plan, (urls or {}).get(plan.capture_id, ())) for plan in plans}
     for batch_size in (_batch_size(plans, sizes or {}, options), 1):
-        todo = list(waiting.values())
+        todo = [rows[name] for name in waiting]
         for outcome in _one_pass(ray, todo, predictor, options, batch_size, in_order=in_order, kind=kind):
             if waiting.pop(outcome.outcome.plan.capture_id, None) is not None:
                 yield outcome
@@ -135,7 +139,7 @@ def _batch_size(plans: Sequence[CapturePlan], sizes: Mapping[str, int], options:
 
 def _one_pass(
     ray: Any,
-    plans: Sequence[CapturePlan],
+    given: Sequence[Mapping[str, object]],
     predictor: Mapping[str, object],
     options: RayOptions,
     batch_size: int,
@@ -150,9 +154,7 @@ def _one_pass(
     context.print_on_execution_start = False
     workers = options.workers or _room(ray, options)
     with ray.data.DataContext.current(context):
-        rows = ray.data.from_items(
-            [plan_row(plan) for plan in plans], override_num_blocks=max(1, -(-len(plans) // batch_size))
-        )
+        rows = ray.data.from_items(list(given), override_num_blocks=max(1, -(-len(given) // batch_size)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_task_retries has no other way in until Ray 2.64
             found = rows.map_batches(
@@ -160,7 +162,7 @@ def _one_pass(
                 fn_constructor_kwargs={**predictor, "keep_outcomes": True},
                 batch_size=batch_size,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, max(1, len(plans)))),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, max(1, len(given)))),
                 num_cpus=options.worker_cpus,
                 num_gpus=options.worker_gpus or None,
                 max_task_retries=_TRIES_AFTER_A_DEATH,

@@ -26,6 +26,8 @@ from tsm_runtime.video.convert import RESIZE_FLAG
 from tsm_runtime.wording import counted
 
 CLIP_MODEL = "model.fp32.onnx"
+GPU_MODEL = "model.fp32-gpu.onnx"
+"""The same network in the form of GPUs, where that differs from the CPU's: fewer and larger tensors."""
 """The model that every bundle has, and that other files are compared with or trained on."""
 
 _MOST_MANIFEST_BYTES = 16 * 2**20

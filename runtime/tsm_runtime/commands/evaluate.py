@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tsm_runtime.commands.entry import command, new_app, run_command, version_option
+from tsm_runtime.commands.reading_flags import ReadFlags
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.modes import MODES, describe_modes
 from tsm_runtime.terminal import warn, write_stdout
@@ -29,6 +30,7 @@ Modes:
 
 @command(app, text=_HELP)
 def tsm_eval(
+    *,
     ground_truth: Annotated[Path, typer.Argument(help="annotations in any format of docs/formats.md")],
     predictions: Annotated[
         Path, typer.Argument(help="segments, as tsm-run and every ActivityNet tool writes")
@@ -37,17 +39,7 @@ def tsm_eval(
         str | None,
         typer.Option(help="videos to evaluate [default: validation, where there are several subsets]"),
     ] = None,
-    tier: Annotated[
-        list[str] | None,
-        typer.Option(help="of annotations by ELAN: a tier to read, again for more [default: all main tiers]"),
-    ] = None,
-    background: Annotated[
-        bool,
-        typer.Option(
-            "--empty-as-background",
-            help="videos of a VIA project without any entry are background, and not left out",
-        ),
-    ] = False,
+    reading: ReadFlags,
     tiou: Annotated[
         str | None,
         typer.Option(help="thresholds, as 0.5,0.75,0.95 or 0.5:0.05:0.95 [default: the mode's]"),
@@ -94,12 +86,11 @@ def tsm_eval(
     from tsm_runtime.evaluation.summary import evaluate_input, report_to_json, report_to_text
     from tsm_runtime.evaluation.thresholds import parse_thresholds
     from tsm_runtime.files import write_whole
-    from tsm_runtime.formats.options import ReadOptions
 
     rules = MODES[mode]
     thresholds = parse_thresholds(tiou or rules.thresholds)
     given_bins, num_bins = parse_bins(bins or ())
-    options = ReadOptions(tiers=tuple(tier or ()), unannotated="background" if background else "leave_out")
+    options = reading.options()
     given = read_evaluation_input(ground_truth, predictions, rules, subset, options)
     for line in given.warnings:
         warn(line)
@@ -118,7 +109,7 @@ def tsm_eval(
         if compare is not None:
             from tsm_runtime.outputs.report.comparison import OtherRun
 
-            others = read_evaluation_input(ground_truth, compare, rules, subset)
+            others = read_evaluation_input(ground_truth, compare, rules, subset, options)
             judged = evaluate_input(others, rules, thresholds)
             names = (compare.stem, predictions.stem)
             if names[0] == names[1]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tsm_runtime.archive.addresses import is_remote
 from tsm_runtime.archive.choice import ArchiveOptions
-from tsm_runtime.archive.cloud import is_remote
 from tsm_runtime.archive.ray_run import RayOptions
 from tsm_runtime.commands.option_groups import MachineFlags, OutputFlags, PartFlags
 from tsm_runtime.commands.run_captures import CaptureRequest
@@ -36,8 +36,6 @@ class FileRequest:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if self.has_remote:
-            self._check_remote()
         if any(video == "-" or ("://" in video and not is_remote(video)) for video in self.videos):
             raise UsageError("an address or - is a stream: use tsm-live")
         if self.ray is not None:
@@ -63,17 +61,16 @@ class FileRequest:
             if given is not None:
                 raise UsageError(f"{name} is for a video alone: leave it out beside {option}")
 
-    @property
-    def has_remote(self) -> bool:
-        """Whether a video lies in a store or on a web server."""
-        return any(is_remote(video) for video in self.videos)
+    def check_remote(self) -> None:
+        """Check the options of a run with videos in a store or on a web server.
 
-    def _check_remote(self) -> None:
+        Raises:
+            UsageError: an option is for videos on this machine.
+        """
         here = {
             "--overlay": self.outputs.overlay,
             "--report": self.outputs.report,
             "--checksum": self.archive.checksum or None,
-            "--ray": self.ray,
         }
         for name, given in here.items():
             if given is not None:

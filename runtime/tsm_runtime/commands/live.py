@@ -41,11 +41,17 @@ def tsm_live(
     precision: options.Precision = None,
     backend: options.Backend = None,
     rebuild: options.Rebuild = False,
+    metrics: options.Metrics = None,
+    log_json: options.LogJson = False,
     json: live_options.Json = False,
     quiet: live_options.Quiet = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Find which action happens from when to when in streams: JSON lines, each as soon as it is known."""
+    if log_json:
+        from tsm_runtime.commands.log_json import log_as_json
+
+        log_as_json()
     from tsm_runtime.commands.choose_models import check_one_view, choose_models
     from tsm_runtime.commands.run_live import LiveRequest, run_live
     from tsm_runtime.models.choice import BackendRequest
@@ -66,6 +72,7 @@ def tsm_live(
         reconnect=math.inf if reconnect is None else reconnect,
         pace=pace,
         rate=rate,
+        metrics=metrics,
         quiet=quiet,
     )
     engine = BackendRequest(

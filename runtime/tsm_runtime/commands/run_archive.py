@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from tsm_runtime.archive.addresses import is_remote
 from tsm_runtime.archive.choice import ArchiveOptions
-from tsm_runtime.archive.cloud import is_remote
 from tsm_runtime.archive.settings import Settings
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.commands.file_request import FileRequest

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from tsm_runtime.archive.choice import check_options
-from tsm_runtime.archive.cloud import Scratch, is_remote, remote_output, scratch_folder
+from tsm_runtime.archive.addresses import is_remote
 from tsm_runtime.archive.ledger import Ledger, open_ledger
+from tsm_runtime.archive.remote_output import remote_output
+from tsm_runtime.archive.scratch import Scratch, scratch_folder
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.captures.selection import CapturePlan, plan_of_video
+from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.commands.encoding import encoding_for
 from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.commands.progress import progress_bars
-from tsm_runtime.commands.run_archive import interrupted_by_sigterm, into_folder, is_archive, run_settings
-from tsm_runtime.commands.run_captures import views_of_members
+from tsm_runtime.commands.run_archive import interrupted_by_sigterm, is_archive, run_settings
+from tsm_runtime.commands.run_inputs import Inputs, check_outputs, find_inputs
 from tsm_runtime.commands.run_ray import RayRun, run_on_ray
 from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
 from tsm_runtime.errors import VideoError
@@ -28,14 +29,13 @@ from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
-from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
-from tsm_runtime.outputs.overlay import check_overlay, with_overlay
-from tsm_runtime.outputs.report.sink import ReportRequest, report_request, with_report
-from tsm_runtime.outputs.score_file import check_scores, with_scores
+from tsm_runtime.outputs.metrics import RunMetrics, serving_if
+from tsm_runtime.outputs.overlay import with_overlay
+from tsm_runtime.outputs.report.sink import ReportRequest, with_report
+from tsm_runtime.outputs.score_file import with_scores
 from tsm_runtime.outputs.sinks import (
     Encoding,
     Sink,
-    check_output,
     check_writable,
     choose_format,
     open_sink,
@@ -46,71 +46,10 @@ from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_captures
 from tsm_runtime.pipeline.scheduler import Fetched, is_there
 from tsm_runtime.terminal import log_event, printable, warn
-from tsm_runtime.video.finding import list_inputs, read_list
 
 _MOST_JOBS = 8
 _CORES_PER_JOB = 4
 """The decoder's own threads and the one that converts."""
-
-
-# --- inputs and outputs ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
-    """What is run.
-
-    Args:
-        views: that each member of the ensemble sees; an empty one is that of plain videos.
-        errors: of paths without a video.
-        warnings: one line each.
-    """
-
-    plans: Sequence[CapturePlan]
-    views: Sequence[tuple[str, ...]]
-    errors: Sequence[VideoError] = ()
-    warnings: Sequence[str] = ()
-
-
-def _find_inputs(
-    request: FileRequest, ensemble: Ensemble, bundles: Sequence[Bundle], scratch: Scratch
-) -> _Inputs:
-    if request.captures is None:
-        listed = dict(scratch.find(video) for video in request.videos if is_remote(video))
-        here = [video for video in request.videos if not is_remote(video)]
-        paths = [*listed, *_paths(here)]
-        videos, errors = list_inputs(paths, request.part.video_id, request.ids, listed)
-        return _Inputs(plans=[*map(plan_of_video, videos)], views=[("",)] * len(bundles), errors=errors)
-    views, assumed = views_of_members(ensemble, bundles)
-    plans = request.captures.plans(request.part.video_id, ensemble, views)
-    return _Inputs(plans=plans, views=views, warnings=assumed)
-
-
-def _paths(given: Sequence[str]) -> list[Path]:
-    """Return the paths that are meant: `@LIST` is a file that names some, unless a file is called so."""
-    paths: list[Path] = []
-    for name in given:
-        is_list = name.startswith("@") and not Path(name).exists()
-        paths += read_list(Path(name[1:])) if is_list else [Path(name)]
-    return paths
-
-
-def _check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportRequest | None:
-    """Check the names of all files that are to be written; return the request for a report, if any."""
-    named = [plan.named for plan in plans]
-    check_output(request.outputs.output, named, request.outputs.format)
-    check_output(request.outputs.output, [video for plan in plans for video, _ in plan.begins], "json")
-    check_options(request.archive, has_folder=into_folder(request))
-    if request.outputs.overlay is not None:
-        check_overlay(request.outputs.overlay, named, request.outputs.output)
-    if request.scores is not None:
-        check_scores(request.scores, request.outputs.output)
-    return report_request(
-        request.outputs.report, request.outputs.embed, request.outputs.truth, named, request.outputs.output
-    )
-
-
-# --- the run --------------------------------------------------------------------------------------
 
 
 def run_files(
@@ -146,15 +85,15 @@ def _run_files(
     scratch: Scratch,
 ) -> int:
     bundles = load_bundles(ensemble)
-    inputs = _find_inputs(request, ensemble, bundles, scratch)
-    page = _check_outputs(request, inputs.plans)
+    inputs = find_inputs(request, ensemble, bundles, scratch)
+    page = check_outputs(request, inputs.plans)
     for line in (*map(str, inputs.errors), *(() if request.quiet else inputs.warnings)):
         warn(line)
     if not inputs.plans:
         return VideoError.exit_code
     check_writable(request.outputs.output)
     run = _Run(request, ensemble, backend, overrides, bundles, inputs, page, notice, scratch)
-    with interrupted_by_sigterm(), _metrics_of(request, run):
+    with interrupted_by_sigterm(), serving_if(run.metrics, request.metrics):
         if not is_archive(request):
             return run.all_of(_own_share(inputs.plans, request), None)
         settings = run_settings(request, ensemble, backend, overrides, bundles, inputs.views)
@@ -162,16 +101,6 @@ def _run_files(
         folder = Path(str(request.outputs.output))
         with open_ledger(folder, inputs.plans, request.archive, settings, format_, scratch.content) as ledger:
             return run.of_ledger(ledger)
-
-
-@contextmanager
-def _metrics_of(request: FileRequest, run: _Run) -> Iterator[None]:
-    """Serve the metrics of a run, if the options say where."""
-    if request.metrics is None:
-        yield
-        return
-    with serving(run.metrics, parse_address(request.metrics)):
-        yield
 
 
 def _own_share(plans: Sequence[CapturePlan], request: FileRequest) -> list[CapturePlan]:
@@ -187,7 +116,7 @@ class _Run:
     backend: BackendRequest
     overrides: Overrides
     bundles: Sequence[Bundle]
-    inputs: _Inputs
+    inputs: Inputs
     page: ReportRequest | None
     notice: str | None
     scratch: Scratch
@@ -216,7 +145,6 @@ class _Run:
         if not plans:
             return 0
         self.metrics.num_videos = len(plans)
-        self.scratch.begin([video.path for plan in plans for video, _ in plan.begins])
         if request.ray is not None:
             return run_on_ray(
                 RayRun(
@@ -228,11 +156,13 @@ class _Run:
                     bundles=self.bundles,
                     views=inputs.views,
                     all_plans=inputs.plans,
+                    scratch=self.scratch,
                 ),
                 plans,
                 ledger,
                 self.metrics,
             ).exit_code(len(plans), any_failed=bool(inputs.errors))
+        self.scratch.begin([video.path for plan in plans for video, _ in plan.begins])
         options = request.options(self.ensemble, sum(map(len, inputs.views)))
         with closing_members(
             open_members(self.ensemble, self.bundles, self.backend, self.overrides)

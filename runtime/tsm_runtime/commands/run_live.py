@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+import msgspec
+
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.commands.live_outputs import Outputs, open_outputs
 from tsm_runtime.commands.live_streams import read_streams, split_name
 from tsm_runtime.errors import TsmError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
-from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption
+from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption, Start
 from tsm_runtime.live.frame_merging import merges_frames
+from tsm_runtime.live.metrics import LiveMetrics
 from tsm_runtime.live.session import LiveOptions, require_live, watch_streams
 from tsm_runtime.live.stream_run import DropPolicy
 from tsm_runtime.models.choice import BackendRequest, open_model
@@ -32,7 +35,8 @@ from tsm_runtime.models.opening import (
     open_members,
     settings_of,
 )
-from tsm_runtime.terminal import INTERRUPTED, warn
+from tsm_runtime.outputs.metrics import serving_if
+from tsm_runtime.terminal import INTERRUPTED, log_event, warn
 from tsm_runtime.video.sources import Source, find_source
 from tsm_runtime.wording import counted
 
@@ -54,6 +58,7 @@ class LiveRequest:
     reconnect: float = math.inf
     pace: bool = False
     rate: float | None = None
+    metrics: str | None = None
     quiet: bool = False
 
 
@@ -171,13 +176,16 @@ def _watch(
     Raises:
         TsmError: of a stream that runs alone; among several it is reported, and the others go on.
     """
-    stop, codes = threading.Event(), dict.fromkeys(sources, 0)
+    stop, codes, metrics = threading.Event(), dict.fromkeys(sources, 0), LiveMetrics()
     with (
         open_outputs(request.output, list(sources), as_json=request.json) as outputs,
+        serving_if(metrics, request.metrics),
         _signals(stop) as signals,
     ):
         outputs.stop_when_unread(stop)
-        events = watch_streams(sources, members, options, stop=stop, wait_for_sources=len(sources) > 1)
+        events = watch_streams(
+            sources, members, options, stop=stop, wait_for_sources=len(sources) > 1, monitor=metrics.watch
+        )
         try:
             with closing(events):
                 for name, item in events:
@@ -200,6 +208,7 @@ def _take(
         warn(f"{name}: {item}")
         return item.exit_code
     outputs.write(name, item)
+    _log(name or source.video_id, item)
     if not quiet:
         _warn_of(name if len(sources) > 1 else source.name, item)
     lost = isinstance(item, End) and not item.complete and source.reconnects
@@ -226,6 +235,17 @@ def _signals(stop: threading.Event) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _log(name: str, event: Event) -> None:
+    """Log the beginning and the end of a stream, with `--log-json`."""
+    if isinstance(event, Start | End):
+        fields = {
+            key: value for key, value in msgspec.to_builtins(event).items() if key not in ("event", "models")
+        }
+        log_event(
+            "stream started" if isinstance(event, Start) else "stream ended", **fields | {"stream": name}
+        )
 
 
 def _warn_of(name: str, event: Event) -> None:

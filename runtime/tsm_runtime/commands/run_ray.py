@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from tsm_runtime.archive.ledger import Ledger
-from tsm_runtime.archive.predictor import OutcomeRow
 from tsm_runtime.archive.ray_run import RayOptions, connected, ray_outcomes
+from tsm_runtime.archive.rows import OutcomeRow
+from tsm_runtime.archive.scratch import Scratch
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.commands.encoding import encoding_for
@@ -38,6 +39,7 @@ class RayRun:
     bundles: Sequence[Bundle]
     views: Sequence[tuple[str, ...]]
     all_plans: Sequence[CapturePlan]
+    scratch: Scratch
 
     def predictor(self) -> dict[str, object]:
         """Return the arguments of the actors' `Predictor`."""
@@ -54,6 +56,7 @@ class RayRun:
             "hwdec": self.request.machine.hwdec,
             "isolation": self.request.isolation,
             "views": self.views,
+            "scratch_gibibytes": self.request.scratch_gibibytes,
             "bundle_sha256": [bundle.manifest_sha256 for bundle in self.bundles],
         }
 
@@ -82,9 +85,16 @@ def run_on_ray(
         if ledger is None
         else {name: sum(c.size for c in cs) for name, cs in ledger.choice.contents.items()}
     )
+    urls = {plan.capture_id: [run.scratch.url(video.path) for video, _ in plan.begins] for plan in plans}
     with connected(run.ray) as ray:
         rows = ray_outcomes(
-            ray, absolute, run.predictor(), run.ray, sizes=sizes, in_order=not into_folder(request)
+            ray,
+            absolute,
+            run.predictor(),
+            run.ray,
+            urls=urls,
+            sizes=sizes,
+            in_order=not into_folder(request),
         )
         return write_outcomes(
             _described(rows, sink, given), sink, ledger=ledger, metrics=metrics, quiet=request.quiet

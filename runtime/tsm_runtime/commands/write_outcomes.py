@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 
-from tsm_runtime.archive.cloud import as_address
+from tsm_runtime.archive.addresses import as_address
 from tsm_runtime.archive.ledger import Ledger, failure_reason
 from tsm_runtime.commands.progress import ProgressBars
 from tsm_runtime.errors import TsmError, VideoError

@@ -63,11 +63,11 @@ def read_evaluation_input(
     """Read both files; either may be gzipped.
 
     Args:
-        truth_path: annotations, as `annotation_files.read_annotations` takes them.
-        predictions_path: detections, as `outputs.read_segments` takes them.
+        truth_path: annotations, as `annotations.read_annotations` takes them.
+        predictions_path: detections, as `read_write.read_segments` takes them.
         mode: rules for ignoring, dropping and refusing.
         subset: name of the subset; None: the only one, or "validation".
-        options: options for reading the annotations.
+        options: options for reading files of other tools.
 
     Raises:
         UsageError: a file is not valid; the message names file, video and entry.
@@ -83,7 +83,7 @@ def read_evaluation_input(
         raise UsageError(
             f"{truth_path}: no action instance in the chosen videos: nothing to evaluate against"
         )
-    read, dropped = read_predictions(predictions_path, mode, repeated)
+    read, dropped = read_predictions(predictions_path, mode, repeated, options)
     warnings += [*_brief(repeated), *dropped]
     others = {video.video_id for video in whole.videos} - {video.video_id for video in chosen.videos}
     warnings += _check_videos(read, truth, others, mode, predictions_path)
@@ -183,13 +183,16 @@ def _equal(first: Segment, second: Segment, tolerance: float) -> bool:
 # --- predictions ----------------------------------------------------------------------------------
 
 
-def read_predictions(path: Path, mode: Mode, repeated: list[str]) -> tuple[Predictions, list[str]]:
+def read_predictions(
+    path: Path, mode: Mode, repeated: list[str], options: ReadOptions | None = None
+) -> tuple[Predictions, list[str]]:
     """Read detections in any format; those of ActivityNet's JSON may have invalid bounds.
 
     Args:
         path: the file.
         mode: whether detections with invalid bounds count.
         repeated: collects keys that occur twice in an object of the JSON.
+        options: options for reading files of other tools.
 
     Returns:
         The detections, and a warning for each kind that is left out.
@@ -199,7 +202,7 @@ def read_predictions(path: Path, mode: Mode, repeated: list[str]) -> tuple[Predi
     """
     content = _json_content(path, repeated)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        return read_segments(path), []
+        return read_segments(path, options=options), []
     raw = read_raw_detections(path, content)
     for segments in raw.values():
         for segment in segments:
@@ -401,7 +404,7 @@ def _class_id(where: str, value: int | str) -> int:
 def _best_scenes(path: Path) -> dict[str, str]:
     try:
         content = json.loads(read_text(path))
-    except ValueError:  # one of the other formats that `outputs.read_segments` takes: they have no scenes
+    except ValueError:  # one of the other formats that `read_write.read_segments` takes: they have no scenes
         return {}
     return {video: scenes[0].label for video, scenes in read_scene_scores(path, content).items() if scenes}
 

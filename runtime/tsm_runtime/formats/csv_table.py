@@ -104,6 +104,14 @@ def _separated(text: str, columns: Sequence[str]) -> tuple[int, str, str]:
     return 0, found[0] if found else ",", text
 
 
+def header_of(text: str) -> list[str]:
+    """Return the names of a table's columns, whatever separates them."""
+    _, separator, text = _separated(text, ())
+    header = re.split(r"\r\n|\r|\n", text, maxsplit=1)[0]
+    separator = separator if separator in header else max(_SEPARATORS, key=header.count)
+    return [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+
+
 def read_csv(path: Path, text: str) -> dict[str, list[Segment]]:
     """Return the segments per video; columns may be in any order, others are ignored.
 

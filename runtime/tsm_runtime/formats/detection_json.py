@@ -64,7 +64,7 @@ def detections_to_json(
         "external_data": external_data,
     }
     # A video id may hold lone surrogates (a file name that is not UTF-8); their escape is valid JSON.
-    return (_layout(document, 0) + "\n").encode("utf-8", "backslashreplace")
+    return (layout(document) + "\n").encode("utf-8", "backslashreplace")
 
 
 def detection(segment: Segment) -> dict[str, object]:
@@ -116,7 +116,7 @@ def with_provenance(result: Result, raw: object) -> Result:
     )
 
 
-def _layout(value: object, depth: int) -> str:
+def layout(value: object, depth: int = 0) -> str:
     """Return JSON text in which a list or object that fits on one line is not wrapped."""
     flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
     inner = " " * (depth + 1)
@@ -124,11 +124,11 @@ def _layout(value: object, depth: int) -> str:
         return flat
     if isinstance(value, Mapping) and value:
         keys = [json.dumps(str(key), ensure_ascii=False) for key in value]
-        values = [_layout(item, depth + 1) for item in value.values()]
+        values = [layout(item, depth + 1) for item in value.values()]
         lines = [f"{inner}{key}: {text}" for key, text in zip(keys, values, strict=True)]
         return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
     if isinstance(value, list | tuple) and value:
-        lines = [inner + _layout(item, depth + 1) for item in value]
+        lines = [inner + layout(item, depth + 1) for item in value]
         return "[\n" + ",\n".join(lines) + "\n" + " " * depth + "]"
     return flat
 

@@ -6,14 +6,13 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
-from xml.parsers import expat
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.numbers import parse_number
 from tsm_runtime.formats.text import hide, lanes, milliseconds, one_result, reveal, segment_at
+from tsm_runtime.formats.xml_text import parse_xml
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
 _TIER = "actions"
@@ -164,7 +163,7 @@ def read_eaf(path: Path, text: str, tiers: Collection[str] = ()) -> dict[str, li
         UsageError: an annotation is wrong (the message names file and annotation), or the document has a type
             declaration, which ELAN never writes and which could make a short file fill the memory.
     """
-    root = _parse(path, text)
+    root = parse_xml(path, text)
     if root.tag != "ANNOTATION_DOCUMENT":
         raise UsageError(f"{path}: the root element is <{root.tag}>; expected <ANNOTATION_DOCUMENT> of ELAN")
     units = next((h.get("TIME_UNITS", "milliseconds") for h in root.iter("HEADER")), "milliseconds")
@@ -205,28 +204,6 @@ def _origin_milliseconds(path: Path, root: Element) -> float:
         return parse_number(text)
     except ValueError:
         raise UsageError(f"{path}: TIME_ORIGIN is {text!r}; expected milliseconds") from None
-
-
-def _parse(path: Path, text: str) -> Element:
-    """Return the root of an XML text without a document type, and so without entities of its own."""
-    builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate("utf-8")
-    parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-
-    def refuse(*_: object) -> NoReturn:
-        line = parser.CurrentLineNumber
-        raise UsageError(f"{path}, line {line}: declares a document type or entities; remove the declaration")
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
-    try:
-        parser.Parse(text.encode("utf-8", "surrogatepass"), True)
-    except expat.ExpatError as error:
-        raise UsageError(f"{path}, line {error.lineno}: not XML: {expat.ErrorString(error.code)}") from error
-    return builder.close()
 
 
 def _scores(root: Element) -> list[tuple[str, str]]:

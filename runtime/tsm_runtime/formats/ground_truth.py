@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -149,6 +150,24 @@ def is_mmaction2(content: object) -> bool:
         and bool(content)
         and all(isinstance(video, dict) and "annotations" in video for video in content.values())
     )
+
+
+def check_labels(where: str, segments: Iterable[Segment], faults: Faults) -> list[Segment]:
+    """Return the segments without those of the reserved label.
+
+    Raises:
+        UsageError: a segment has the reserved label, and `faults` is None.
+    """
+    kept = []
+    for segment in segments:
+        with noting(faults):
+            if segment.label == BACKGROUND:
+                span = f"[{segment.start_seconds:g}, {segment.end_seconds:g}]"
+                raise UsageError(
+                    f"{where}: segment {span}: label {BACKGROUND!r} is reserved; leave background unannotated"
+                )
+            kept.append(segment)
+    return kept
 
 
 def _read_video(

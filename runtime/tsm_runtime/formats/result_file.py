@@ -87,14 +87,17 @@ def results_of(
     provenance = videos if isinstance(videos, dict) else {}
     results = {
         video_id: with_provenance(
-            _result(video_id, found, scenes.get(video_id, ())), provenance.get(video_id)
+            result_of_segments(video_id, found, scenes.get(video_id, ())), provenance.get(video_id)
         )
         for video_id, found in segments.items()
     }
     return results, _without_videos(external)
 
 
-def _result(video_id: str, segments: Sequence[Segment], scenes: Sequence[SceneScore]) -> Result:
+def result_of_segments(
+    video_id: str, segments: Sequence[Segment], scenes: Sequence[SceneScore] = ()
+) -> Result:
+    """Return a result of which only the segments and scenes are known."""
     return Result(
         video_id=video_id,
         segments=tuple(segments),

@@ -35,6 +35,8 @@ class CaptureCounts:
     frames: int = 0
     corrupt: int = 0
     reconnects: int = 0
+    last_frame: float | None = None
+    """`time.monotonic()` at the arrival of the last frame."""
 
 
 @dataclass(slots=True)
@@ -186,6 +188,7 @@ class StreamCapture:
                 if origin is None:
                     origin = self._begin(now) - timed.start_seconds
                 self.counts.frames += 1
+                self.counts.last_frame = now
                 self.counts.corrupt = self._corrupt_before + connection.corrupt_frames
                 self._take(_Position(timed, origin + timed.start_seconds, now))
         except _Stopped:

@@ -45,7 +45,7 @@ class EventReporter:
         self._source = source
         self._members = tuple(members)
         self._lookahead_seconds = lookahead_seconds
-        self._segments = self._dropped = self._gaps = 0
+        self.num_segments = self.num_dropped = self.num_gaps = 0
         self._open: dict[tuple[str, float], tuple[float, float]] = {}
         """End and score of the reported open segments, by label and start."""
 
@@ -69,7 +69,7 @@ class EventReporter:
     def segments(self, found: Sequence[SegmentWithScenes]) -> Iterator[LiveSegment]:
         """Yield the events of segments that are over."""
         for each in found:
-            self._segments += 1
+            self.num_segments += 1
             self._open.pop((each.segment.label, each.segment.start_seconds), None)
             yield LiveSegment(**self._now(), **self._describe(each))
 
@@ -85,12 +85,12 @@ class EventReporter:
 
     def gap(self, gap: Gap) -> LiveGap:
         """Return and count a gap."""
-        self._gaps += 1
+        self.num_gaps += 1
         return LiveGap(**self._now(), start=_six(gap.start_seconds), end=_six(gap.end_seconds))
 
     def drop(self, dropped: Dropped, members: Sequence[Member]) -> Drop:
         """Return and count intervals that were dropped for some members."""
-        self._dropped += dropped.number
+        self.num_dropped += dropped.number
         spec = members[0].spec
         return Drop(
             **self._now(),
@@ -117,10 +117,10 @@ class EventReporter:
             complete=ended.complete,
             frames=counts.frames,
             intervals=num_intervals,
-            segments=self._segments,
-            dropped=self._dropped,
+            segments=self.num_segments,
+            dropped=self.num_dropped,
             corrupt=counts.corrupt,
-            gaps=self._gaps,
+            gaps=self.num_gaps,
             reconnects=counts.reconnects,
         )
 

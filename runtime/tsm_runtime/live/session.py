@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -145,6 +145,7 @@ def watch_streams(
     *,
     stop: threading.Event | None = None,
     wait_for_sources: bool = True,
+    monitor: Callable[[Sequence[StreamRun]], object] | None = None,
 ) -> Generator[tuple[str, Event | BaseException]]:
     """Run one model, or an ensemble, on several streams, and yield events as they become known.
 
@@ -158,6 +159,7 @@ def watch_streams(
         options: None: the defaults; `video_id` is not used.
         stop: set from any thread to end the run.
         wait_for_sources: try to connect to a source that cannot be opened at first, as to a lost one.
+        monitor: gets the streams before the first event, to read their `state`.
 
     Raises:
         UsageError: the smoothing is too wide for a stream, see `require_live`.
@@ -175,6 +177,8 @@ def watch_streams(
         )
         for name, source in sources.items()
     }
+    if monitor is not None:
+        monitor(tuple(streams.values()))
     return _run(streams, members, options.batch_size, arrived)
 
 

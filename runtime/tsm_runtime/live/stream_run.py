@@ -61,6 +61,32 @@ class StreamSettings:
     waits_for_source: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """Counts of a stream up to now, for monitoring.
+
+    Args:
+        name: name of the stream.
+        is_over: whether the stream has ended.
+        last_frame: `time.monotonic()` at the arrival of the last frame; None: no frame yet.
+        frames, corrupt, reconnects: as in `CaptureCounts`.
+        intervals, dropped, segments, gaps: as in the `End` event.
+        queued: items that wait for scoring.
+    """
+
+    name: str
+    is_over: bool
+    last_frame: float | None
+    frames: int
+    corrupt: int
+    reconnects: int
+    intervals: int
+    dropped: int
+    segments: int
+    gaps: int
+    queued: int
+
+
 class StreamRun:
     """The state of one stream. All methods belong to the thread that scores; the capture has its own.
 
@@ -110,8 +136,25 @@ class StreamRun:
         self._reporter = EventReporter(source, members, settings.lookahead_seconds)
         self._stop = stop
         self._patience = _STOP_TIMEOUT_SECONDS
-        self._is_open = False
+        self._is_open = self._is_over = False
         self._thread = threading.Thread(target=self._capture.run, name="capture", daemon=True)
+
+    def state(self) -> StreamState:
+        """Return the counts of the stream; from any thread."""
+        counts, reporter = self._capture.counts, self._reporter
+        return StreamState(
+            name=self.settings.video_id or self.source.video_id,
+            is_over=self._is_over,
+            last_frame=counts.last_frame,
+            frames=counts.frames,
+            corrupt=counts.corrupt,
+            reconnects=counts.reconnects,
+            intervals=self._tracks.num_intervals,
+            dropped=reporter.num_dropped,
+            segments=reporter.num_segments,
+            gaps=reporter.num_gaps,
+            queued=len(self._backlog),
+        )
 
     def start(self) -> None:
         """Start the capture."""
@@ -175,6 +218,7 @@ class StreamRun:
 
     def finish(self, ended: StreamEnded) -> Iterator[Event]:
         """Close open segments and yield the last events."""
+        self._is_over = True
         if self._is_open:
             yield from self._reporter.segments(self._tracks.close(final=True))
             yield self._reporter.end(ended, self._tracks.num_intervals, self._capture.counts)

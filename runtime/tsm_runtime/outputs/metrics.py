@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
 from tsm_runtime.backends.cuda.gpu import gpu_memory_bytes
 from tsm_runtime.errors import BackendError, RunError, UsageError
@@ -18,6 +18,35 @@ from tsm_runtime.pipeline.run import CaptureOutcome
 
 _STALLED_SECONDS = 600.0
 """A run whose counts do not change for this long is unhealthy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of a metric.
+
+    Args:
+        kind: `counter` or `gauge`.
+        name: name of the metric; Prometheus adds `_total` to a counter.
+        text: what it counts.
+        value: the value.
+        stream: name of the stream for a metric of each stream; empty: the metric has one value.
+    """
+
+    kind: str
+    name: str
+    text: str
+    value: float
+    stream: str = ""
+
+
+class Monitored(Protocol):
+    """What `serving` serves."""
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the values of all metrics now."""
+
+    def health(self) -> Mapping[str, object]:
+        """Return the body of /healthz; its `healthy` decides between the codes 200 and 503."""
 
 
 @dataclass(slots=True)
@@ -49,8 +78,8 @@ class RunMetrics:
         self.num_corrupt_frames += outcome.result.corrupt_frames
         self.video_seconds += outcome.result.duration_seconds
 
-    def samples(self) -> list[tuple[str, str, str, float]]:
-        """Return kind (counter or gauge), name, help and value of each metric."""
+    def samples(self) -> list[Sample]:
+        """Return the value of each metric."""
         meter = self.meter
         rows: list[tuple[str, str, str, float]] = [
             ("gauge", "tsm_videos", "videos of this run", self.num_videos),
@@ -78,7 +107,7 @@ class RunMetrics:
         memory = gpu_memory_bytes()
         if memory is not None:
             rows.append(("gauge", "tsm_gpu_memory_used_bytes", "GPU memory in use, by all processes", memory))
-        return rows
+        return [Sample(*row) for row in rows]
 
     def health(self) -> dict[str, object]:
         """Return whether the run makes progress, and how far it is."""
@@ -98,13 +127,21 @@ class RunMetrics:
 class _Collector:
     """Provides samples to prometheus_client on request."""
 
-    def __init__(self, source: Any, core: Any) -> None:
+    def __init__(self, source: Monitored, core: Any) -> None:
         self._source, self._core = source, core
 
     def collect(self) -> Iterator[Any]:
-        for kind, name, text, value in self._source.samples():
-            family = self._core.CounterMetricFamily if kind == "counter" else self._core.GaugeMetricFamily
-            yield family(name, text, value=value)
+        families: dict[str, Any] = {}
+        for sample in self._source.samples():
+            if sample.name not in families:
+                families[sample.name] = self._family(sample)
+            families[sample.name].add_metric([sample.stream] if sample.stream else [], sample.value)
+        yield from families.values()
+
+    def _family(self, sample: Sample) -> Any:
+        counters, gauges = self._core.CounterMetricFamily, self._core.GaugeMetricFamily
+        family = counters if sample.kind == "counter" else gauges
+        return family(sample.name, sample.text, labels=["stream"] if sample.stream else [])
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -123,11 +160,21 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 @contextmanager
-def serving(source: Any, address: tuple[str, int]) -> Iterator[int]:
+def serving_if(source: Monitored, address: str | None) -> Iterator[None]:
+    """Serve a source at the address of the option `--metrics`; None: do not serve it."""
+    if address is None:
+        yield
+        return
+    with serving(source, parse_address(address)):
+        yield
+
+
+@contextmanager
+def serving(source: Monitored, address: tuple[str, int]) -> Iterator[int]:
     """Serve /metrics and /healthz of a source while the block runs; yield the port.
 
     Args:
-        source: has `samples` and `health`, as `RunMetrics`.
+        source: values and health, read at each request.
         address: host and port; 0 takes a free port.
 
     Raises:
@@ -159,7 +206,7 @@ def serving(source: Any, address: tuple[str, int]) -> Iterator[int]:
         thread.join()
 
 
-def _handler(source: Any, latest: Any) -> type[BaseHTTPRequestHandler]:
+def _handler(source: Monitored, latest: Any) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that the base class calls
             if self.path == "/metrics":

@@ -54,6 +54,7 @@ class Encoding:
     media: Mapping[str, Path] = field(default_factory=dict)
     label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
     labels: Sequence[str] = ()
+    frame_rate: float | None = None
 
     def write(self, path: Path, results: Sequence[Result]) -> None:
         """Write a file; for Kaggle also NAME_scenes.csv beside it, if all scenes are those of 360+x."""
@@ -70,6 +71,7 @@ class Encoding:
             media=self.media,
             label_ids=self.label_ids,
             labels=self.labels,
+            frame_rate=self.frame_rate,
         )
 
     def _write_scenes(self, path: Path, results: Sequence[Result]) -> None:

@@ -105,18 +105,18 @@ def _are_views(videos: Iterable[Path]) -> bool:
     return {path.parent.name for path in videos} <= {*VIEWS}
 
 
-def read_list(path: Path) -> list[Path]:
-    """Return the paths in a list of videos, one per line; empty lines and lines with # are skipped.
+def read_list(path: Path) -> list[str]:
+    """Return the paths and addresses in a list, one per line; empty lines and lines with # are skipped.
 
     Raises:
         UsageError: the list cannot be read or is empty.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
-    found = [Path(line) for line in lines if line and not line.startswith("#")]
+    found = [line for line in lines if line and not line.startswith("#")]
     if not found:
         raise UsageError(f"{path}: names no video; expected one a line")
-    if bad := next((line for line in found if "\0" in str(line)), None):
-        raise UsageError(f"{path}: {str(bad)!r} is no name of a file")
+    if bad := next((line for line in found if "\0" in line), None):
+        raise UsageError(f"{path}: {bad!r} is no name of a file")
     return found
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +98,29 @@ def test_results_equal_those_of_a_local_run(
     run("set", "-m", tiny_bundle, "-o", "local.csv", "--threads", 1)
     assert run("set", "-m", tiny_bundle, "-o", "out.csv", *ray).code == 1
     assert Path("out.csv").read_bytes() == Path("local.csv").read_bytes()
+
+
+def test_videos_are_given_by_address(
+    cluster: Any, run: Command, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker fetches its own videos; HOST:PORT is the address of the cluster's head."""
+    monkeypatch.chdir(tmp_path)
+    write_set(Path("set"), 3)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "set"))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    assert re.fullmatch(r"[\d.]+:\d+", cluster.address)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        Path("list.txt").write_text("".join(f"{base}/v0{n}.mp4\n" for n in (0, 1, 2, 9)))
+        options = ("-m", tiny_bundle, "-o", "out/", "--threads", 1)
+        done = run("@list.txt", *options, "--ray", cluster.address)
+        server.shutdown()
+    assert done.code == 1, done.err
+    assert "3 of 4 videos done, 1 failed" in done.err
+    assert f"{base}/v09.mp4: cannot be read (nothing is there" in done.err
+    run("set", "-m", tiny_bundle, "-o", "local/", "--threads", 1)
+    assert results(Path("out")) == results(Path("local"))
 
 
 @pytest.mark.nightly

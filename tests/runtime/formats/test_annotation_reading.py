@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tsm_runtime.commands import evaluate as eval_cli
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.annotations import annotation_format, read_annotations, read_scenes, read_via_file
+from tsm_runtime.formats.annotations import annotation_format, read_annotations, read_via_file
+from tsm_runtime.formats.csv_truth import read_scenes
 from tsm_runtime.formats.ground_truth import GroundTruth
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.results import Segment

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, format_of
+from tsm_runtime.formats.names import IN_FRAMES, PER_VIDEO, SUFFIXES, Format, format_of
 from tsm_runtime.formats.read_write import encode_results, read_segments
 from tsm_runtime.formats.text import hide, lanes, reveal
 from tsm_runtime.formats.via import read_via
@@ -260,7 +260,7 @@ def test_via_offers_all_classes_of_the_model() -> None:
     assert project["attribute"]["1"]["options"] == {"wave": "wave", "hug": "hug"}
 
 
-@pytest.mark.parametrize("format_", sorted(PER_VIDEO))
+@pytest.mark.parametrize("format_", sorted(PER_VIDEO - IN_FRAMES))
 def test_a_format_for_one_video_refuses_two(format_: Format) -> None:
     with pytest.raises(UsageError, match=f"format {format_} holds one video, but there are 2; .*FOLDER/"):
         encode_results([result_of(), result_of(video_id="b")], format_)
@@ -272,7 +272,7 @@ def test_two_results_of_one_id_are_refused(format_: Format) -> None:
         encode_results([result_of(), result_of()], format_)
 
 
-@pytest.mark.parametrize("format_", sorted({*SUFFIXES} - {"parquet"}))
+@pytest.mark.parametrize("format_", sorted({*SUFFIXES} - {"parquet", "chapters"} - IN_FRAMES))
 def test_a_file_name_that_is_not_utf8_gives_utf8(format_: Format) -> None:
     text = encode_results([result_of(seg("walking", 0, 1), video_id="a\udcff")], format_).decode()
     assert text.strip()

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from entry import Command, command
 from media import write_levels
 
 from tsm_runtime.commands.run import main
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
-from tsm_runtime.terminal import log_event, report_to, warn
+from tsm_runtime.terminal import log_event, warn
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 DARK, GREY = 40, 128
@@ -27,15 +23,6 @@ DARK, GREY = 40, 128
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
     return command("tsm-run", main, monkeypatch, capfdbinary)
-
-
-@pytest.fixture(autouse=True)
-def no_log_left() -> Iterator[None]:
-    yield
-    report_to(None)
-    logger = logging.getLogger("tsm_runtime")
-    logger.handlers.clear()
-    logger.propagate = True
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -108,6 +95,7 @@ def test_addresses_without_a_port_are_refused(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.usefixtures("no_log_left")
 def test_the_log_is_json_one_line_an_event(run: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     videos = write_set(tmp_path / "set")
     done = run(videos, "-m", tiny_bundle, "-o", f"{tmp_path}/out/", "--log-json")
@@ -129,32 +117,3 @@ def test_without_a_log_events_are_not_reported(capsys: pytest.CaptureFixture[str
     log_event("x", a=1)
     warn("y")
     assert capsys.readouterr() == ("", "y\n")
-
-
-# --- what shows them ------------------------------------------------------------------------------
-
-
-def test_the_dashboard_shows_metrics_that_there_are() -> None:
-    dashboard = json.loads((DEPLOY / "grafana" / "tsm-run.json").read_text())
-    shown = {
-        name
-        for panel in dashboard["panels"]
-        for target in panel["targets"]
-        for name in re.findall(r"tsm_\w+", target["expr"])
-    }
-    there = {f"{n}_total" if kind == "counter" else n for kind, n, _, _ in RunMetrics().samples()}
-    assert shown <= there | {"tsm_gpu_memory_used_bytes"}
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) == 8
-
-
-def test_compose_starts_options_that_there_are(run: Command) -> None:
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    assert set(compose["services"]) == {"run", "prometheus", "grafana"}
-    known = run("--help").out
-    flags = re.findall(r"--[a-z-]+", compose["services"]["run"]["command"])
-    assert len(flags) > 6
-    assert [flag for flag in flags if flag not in known] == []
-    scraped = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"][0]
-    assert scraped["static_configs"][0]["targets"] == ["run:9400"]
-    for path in DEPLOY.rglob("*.y*ml"):
-        assert yaml.safe_load(path.read_text())

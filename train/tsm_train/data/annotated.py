@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.annotations import read_annotations, read_scenes
+from tsm_runtime.formats.annotations import read_annotations
+from tsm_runtime.formats.csv_truth import read_scenes
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.results import Segment
@@ -45,7 +46,7 @@ class Source:
 
 
 def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
-    """Read ActivityNet, CSV or VIA annotations and find the videos.
+    """Read annotations of any format but that of 360+x, and find the videos.
 
     Args:
         data: with format, annotations and videos set, see `places.resolve_places`.
@@ -57,7 +58,16 @@ def read_sources(data: DataConfig, problems: Problems) -> list[Source]:
     path = Path(data.annotations)
     faults: list[str] = []
     kind = None if data.format == "auto" or data.format == "x360" else data.format
-    options = ReadOptions(tiers=data.tiers, unannotated=data.unannotated)
+    options = ReadOptions(
+        tiers=data.tiers,
+        unannotated=data.unannotated,
+        frame_rate=data.frame_rate or None,
+        first_frame=data.first_frame,
+        point_seconds=data.point_seconds or None,
+        attribute=data.attribute,
+        background_labels=data.background_labels,
+        columns=data.columns,
+    )
     truth = read_annotations(path, kind, faults=faults, options=options)
     scenes = read_scenes(Path(data.scenes), faults=faults) if data.scenes else {}
     for fault in faults:

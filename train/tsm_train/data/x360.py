@@ -18,7 +18,8 @@ import msgspec
 from tsm_runtime.captures.layout import videos_of_view
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import noting, read_json
-from tsm_runtime.formats.annotations import read_scenes, read_via_file
+from tsm_runtime.formats.annotations import read_via_file
+from tsm_runtime.formats.csv_truth import read_scenes
 from tsm_runtime.formats.kaggle import SCENE_LABELS
 from tsm_runtime.results import Segment
 from tsm_runtime.strict import convert
