@@ -54,6 +54,7 @@ class FileRequest:
             "--report": self.outputs.report,
             "--embed": self.outputs.embed or None,
             "--truth": self.outputs.truth,
+            "--clips": self.outputs.clips,
             "--start": self.part.start or None,
             "--end": self.part.end,
         }
@@ -70,6 +71,7 @@ class FileRequest:
         here = {
             "--overlay": self.outputs.overlay,
             "--report": self.outputs.report,
+            "--clips": self.outputs.clips,
             "--checksum": self.archive.checksum or None,
         }
         for name, given in here.items():
@@ -81,6 +83,7 @@ class FileRequest:
             "--overlay": self.outputs.overlay,
             "--scores": self.scores,
             "--report": self.outputs.report,
+            "--clips": self.outputs.clips,
             "--jobs": self.machine.jobs,
         }
         for name, given in here.items():

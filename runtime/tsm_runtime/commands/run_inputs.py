@@ -16,6 +16,7 @@ from tsm_runtime.commands.run_archive import into_folder
 from tsm_runtime.commands.run_captures import views_of_members
 from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.ensemble_file import Ensemble
+from tsm_runtime.outputs.cuts.sink import check_cuts
 from tsm_runtime.outputs.overlay import check_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request
 from tsm_runtime.outputs.score_file import check_scores
@@ -84,6 +85,8 @@ def check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportR
     check_options(request.archive, has_folder=into_folder(request))
     if request.outputs.overlay is not None:
         check_overlay(request.outputs.overlay, named, request.outputs.output)
+    if (cuts := request.outputs.cuts()) is not None:
+        check_cuts(cuts, named)
     if request.scores is not None:
         check_scores(request.scores, request.outputs.output)
     return report_request(

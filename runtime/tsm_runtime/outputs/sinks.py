@@ -11,6 +11,7 @@ from typing import Protocol
 
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import is_folder, temporary_sibling, write_whole
+from tsm_runtime.formats.editors import require_otio
 from tsm_runtime.formats.kaggle import (
     ACTION_IDS,
     SCENE_LABELS,
@@ -170,9 +171,14 @@ def open_sink(output: str | None, format_: Format | None, encoding: Encoding) ->
             None: a table if standard output is a terminal, else as `-`.
         format_: the requested format; if it is None and standard output is a terminal, a table is shown.
         encoding: encoding of results; its format is that of `choose_format`.
+
+    Raises:
+        BackendError: a library of the format is not installed.
     """
     if output is None and format_ is None and is_terminal(sys.stdout):
         return _Table()
+    if encoding.format == "otio":
+        require_otio()
     if output is None or output == "-":
         return _Stdout(encoding)
     if means_folder(output):
