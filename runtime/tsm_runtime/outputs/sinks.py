@@ -254,8 +254,8 @@ class _Folder:
 
 def _without_scores(result: Result) -> Result:
     """Return a result without its arrays, which no file holds, to save memory."""
-    members = tuple(member and replace(member, scores=None) for member in result.members)
-    return replace(result, scores=None, members=members)
+    members = tuple(member and _without_scores(member) for member in result.members)
+    return replace(result, scores=None, frames=None, features=None, members=members)
 
 
 class _File:
