@@ -36,7 +36,7 @@ SIZE = 144
 """Width and height of all videos, in pixels."""
 HEAD = ("head.passes=4", "head.epochs=40")
 HEAD_VIDEOS = 56
-REQUEST = ExportRequest(half_weights=True, targets=("onnx",))
+REQUEST = ExportRequest(precisions=("fp32",), half_weights=True, targets=("onnx",))
 
 
 def main() -> None:

@@ -80,7 +80,9 @@ def write_network(folder: Path, checkpoint: Checkpoint, clips: npt.NDArray, max_
     """Write best.safetensors and bundle/ with model.fp32.onnx and model.int8.onnx."""
     save_checkpoint(folder / "best.safetensors", checkpoint)
     bundle = folder / "bundle"
-    manifest = export_bundle(folder / "best.safetensors", bundle, ExportRequest(targets=("onnx",))).manifest
+    manifest = export_bundle(
+        folder / "best.safetensors", bundle, ExportRequest(precisions=("fp32",), targets=("onnx",))
+    ).manifest
     data = quantize(calibrate(export_fp32(checkpoint), clips), target="cpu", max_noise=max_noise).data
     (bundle / "model.int8.onnx").write_bytes(data)
     files = {**manifest.files, "model.int8.onnx": ModelFile(sha256=sha256(data), precision="int8")}

@@ -18,7 +18,7 @@ from tsm_export.sound_files import find_sound, sound_file, with_sound
 from tsm_runtime._version import __version__
 from tsm_runtime.bundle.bundle import CLIP_MODEL
 from tsm_runtime.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
-from tsm_runtime.errors import RunError, TsmError, UsageError
+from tsm_runtime.errors import CheckError, RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_runtime.models.sound_branch import SOUND_MODEL
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
@@ -62,7 +62,7 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
     Args:
         checkpoint_path: what to export.
         bundle: the folder to write.
-        request: what to write; default: `model.fp32.onnx`, and its plan where TensorRT is.
+        request: what to write; default: `model.fp32.onnx`, `model.fp16.onnx`, a plan where TensorRT is.
 
     Raises:
         UsageError: no such checkpoint, or `bundle` is a folder that holds something else.
@@ -71,36 +71,43 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
     """
     request = request or ExportRequest()
     checkpoint = load_checkpoint(checkpoint_path)
+    try:
+        with whole_folder(bundle, marker=MANIFEST) as folder:
+            return _write(checkpoint, checkpoint_path, folder, request)
+    except CheckError as error:
+        raise CheckError(f"{error}; nothing was written") from error
+
+
+def _write(checkpoint: Checkpoint, path: Path, folder: Path, request: ExportRequest) -> Exported:
+    """Write the files of a bundle into an empty folder."""
+    libraries = plan_libraries(request)
+    head = find_head(checkpoint, path, request)
+    sound = find_sound(checkpoint, path, request)
+    models, warnings = onnx_files(checkpoint, request, for_plans=bool(libraries))
+    described = None
+    if head is not None:
+        described = head_files(head, request, models[CLIP_MODEL][1].sha256)
+        models |= described.files
+    if sound is not None:
+        models[SOUND_MODEL] = sound_file(sound, request)
+    files = {name: file for name, (_, file) in models.items()}
+    for name, (data, _) in models.items():
+        (folder / name).write_bytes(data)
     problems: list[TsmError] = []
-    warnings: list[str] = []
-    with whole_folder(bundle, marker=MANIFEST) as folder:
-        libraries = plan_libraries(request)
-        head = find_head(checkpoint, checkpoint_path, request)
-        models = onnx_files(checkpoint, request, for_plans=bool(libraries))
-        described = None
-        if head is not None:
-            described = head_files(head, request, models[CLIP_MODEL][1].sha256)
-            models |= described.files
-        sound = find_sound(checkpoint, checkpoint_path, request)
-        if sound is not None:
-            models[SOUND_MODEL] = sound_file(sound, request)
-        files = {name: file for name, (_, file) in models.items()}
-        for name, (data, _) in models.items():
-            (folder / name).write_bytes(data)
-        for plan in plans(models, request, libraries):
-            problem = plan.problem or _store(folder, plan)
-            if problem is not None:
-                problems.append(problem)
-            elif plan.built is not None and plan.file is not None:
-                files[plan.name] = plan.file
-                warnings += [f"{plan.name}: {line}" for line in plan.built.warnings]
-        manifest = _describe(checkpoint, checkpoint_path, files, frame_outputs=request.frame_outputs)
-        if described is not None:
-            manifest = with_head(manifest, described)
-        if sound is not None:
-            manifest = with_sound(manifest, sound, models[CLIP_MODEL][1].sha256)
-        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
-        (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
+    for plan in plans(models, request, libraries):
+        problem = plan.problem or _store(folder, plan)
+        if problem is not None:
+            problems.append(problem)
+        elif plan.built is not None and plan.file is not None:
+            files[plan.name] = plan.file
+            warnings += [f"{plan.name}: {line}" for line in plan.built.warnings]
+    manifest = _describe(checkpoint, path, files, frame_outputs=request.frame_outputs)
+    if described is not None:
+        manifest = with_head(manifest, described)
+    if sound is not None:
+        manifest = with_sound(manifest, sound, models[CLIP_MODEL][1].sha256)
+    (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+    (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     return Exported(manifest=manifest, problems=tuple(problems), warnings=tuple(warnings))
 
 

@@ -61,7 +61,8 @@ def head_files(head: HeadCheckpoint, request: ExportRequest, backbone_sha256: st
 
     Args:
         head: the checkpoint.
-        request: precisions, opset, and how fp32 weights are stored.
+        request: precisions, opset, and how fp32 weights are stored. fp16 is written if it is named: the head
+            runs on the CPU in any case.
         backbone_sha256: of the bundle's `model.fp32.onnx`.
 
     Raises:

@@ -31,13 +31,17 @@ from tsm_export.quantization.quantize import QuantizedModel, calibrate, quantize
 from tsm_export.quantization.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
+from tsm_runtime.bundle.bundle import CLIP_MODEL, GPU_MODEL
 from tsm_runtime.bundle.manifest import ModelFile, QuantizationReport, sha256
+from tsm_runtime.errors import CheckError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint
 
 OnnxFiles = dict[str, tuple[bytes, ModelFile]]
 """Bytes and manifest entry of each ONNX file, by its name in the bundle."""
+
+HALF_MODEL = "model.fp16.onnx"
 
 Precision = Literal["fp32", "fp16", "int8", "int8-trt"]
 
@@ -48,13 +52,16 @@ INT8_TOLERANCE = 0.6
 models too (largest seen: 0.31); `--validate` measures the effect on mAP."""
 
 
-def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: bool = False) -> OnnxFiles:
-    """Return the ONNX files of a request, each compared with the checkpoint in PyTorch.
+def onnx_files(
+    checkpoint: Checkpoint, request: ExportRequest, *, for_plans: bool = False
+) -> tuple[OnnxFiles, list[str]]:
+    """Return the ONNX files of a request, each compared with the checkpoint in PyTorch, and warnings.
 
     Args:
         checkpoint: what to export.
         request: precisions, calibration and validation data, opset.
-        for_plans: plans are built of them: then int8 also comes in the symmetric form that TensorRT takes.
+        for_plans: plans are built of them: then int8 also comes in the symmetric form that TensorRT takes,
+            and fp32, if it is named, in the form of GPUs too (`GPU_MODEL`) where that is another.
 
     Raises:
         CheckError: the scores of a graph differ from those of the checkpoint.
@@ -64,14 +71,16 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
     validation = _validation(checkpoint, request)
     plain = export_fp32(checkpoint, opset=request.opset)
     noise = noise_clips(checkpoint)
-    fp32, tolerance = separate_moved_channels(plain), PARITY_TOLERANCE
-    if request.half_weights:
-        fp32, tolerance = halve_weights(fp32), HALF_WEIGHTS_TOLERANCE
     finished = _Finisher(checkpoint, frame_outputs=request.frame_outputs)
-    files: OnnxFiles = {"model.fp32.onnx": finished(fp32, "fp32", noise, tolerance)}
-    if "fp16" in request.precisions:
-        tolerance = TOLERANCES["fp16"].max_abs_error
-        files["model.fp16.onnx"] = finished(to_half(plain), "fp16", noise, tolerance)
+    files = _fp32_files(finished, plain, noise, request, for_gpus=for_plans)
+    warnings = []
+    if request.half:
+        try:
+            files[HALF_MODEL] = finished(to_half(plain), "fp16", noise, TOLERANCES["fp16"].max_abs_error)
+        except CheckError as error:
+            if not request.tries_half:
+                raise
+            warnings.append(f"{HALF_MODEL} is left out, and a GPU runs fp32: {error}")
     if calibration:
         clips = calibration_clips(calibration, checkpoint.config.clip_spec)
         files |= _quantised(finished, plain, clips, ("cpu", "trt") if for_plans else ("cpu",))
@@ -89,7 +98,22 @@ def onnx_files(checkpoint: Checkpoint, request: ExportRequest, *, for_plans: boo
         pictures,
         ModelFile(sha256=sha256(pictures), precision="fp32", kind="preprocess"),
     )
-    return files
+    return files, warnings
+
+
+def _fp32_files(
+    finished: _Finisher, plain: bytes, noise: npt.NDArray[np.uint8], request: ExportRequest, *, for_gpus: bool
+) -> OnnxFiles:
+    """Return the fp32 file in the CPU's form and, for fp32 on GPUs, in theirs where that is another."""
+    graphs = {CLIP_MODEL: separate_moved_channels(plain)}
+    if for_gpus and "fp32" in request.precisions and graphs[CLIP_MODEL] != plain:
+        graphs[GPU_MODEL] = plain
+    if not request.half_weights:
+        return {name: finished(data, "fp32", noise, PARITY_TOLERANCE) for name, data in graphs.items()}
+    return {
+        name: finished(halve_weights(data), "fp32", noise, HALF_WEIGHTS_TOLERANCE)
+        for name, data in graphs.items()
+    }
 
 
 def _runs_online(checkpoint: Checkpoint) -> bool:

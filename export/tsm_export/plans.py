@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tsm_export.onnx_models import OnnxFiles
+from tsm_export.onnx_models import HALF_MODEL, OnnxFiles
 from tsm_export.request import ExportRequest, Precision
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions, for_pictures
 from tsm_runtime.backends.tensorrt.library import Library, import_library
 from tsm_runtime.backends.tensorrt.progress import build_bar
+from tsm_runtime.bundle.bundle import GPU_MODEL
 from tsm_runtime.bundle.manifest import ModelFile, sha256
 from tsm_runtime.errors import BackendError, CheckError
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PREPROCESS_PLANS
@@ -54,12 +55,25 @@ def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library
         libraries: see `plan_libraries`.
     """
     for library in libraries:
-        for precision in dict.fromkeys(request.precisions):
-            onnx, _ = models[f"model.{'int8-trt' if precision == 'int8' else precision}.onnx"]
+        for precision in _precisions(models, request):
+            onnx, _ = models[_source(models, precision)]
             yield _plan(f"model.{precision}{_SUFFIXES[library]}", precision, onnx, library, request.build)
         pictures, _ = models[PREPROCESS_MODEL]
         options = for_pictures(request.build)
         yield _plan(PREPROCESS_PLANS[library], "fp32", pictures, library, options, kind="preprocess")
+
+
+def _precisions(models: OnnxFiles, request: ExportRequest) -> tuple[Precision, ...]:
+    """Return the precisions of plans: by default the one that a GPU runs."""
+    default: Precision = "fp16" if HALF_MODEL in models else "fp32"
+    return tuple(dict.fromkeys(request.precisions)) or (default,)
+
+
+def _source(models: OnnxFiles, precision: Precision) -> str:
+    """Return the ONNX file that a plan is built from: the GPU's form where there is one."""
+    if precision == "int8":
+        return "model.int8-trt.onnx"
+    return GPU_MODEL if precision == "fp32" and GPU_MODEL in models else f"model.{precision}.onnx"
 
 
 def _plan(

@@ -27,7 +27,8 @@ class ExportRequest:
     """Files that an export writes, and how.
 
     Args:
-        precisions: of the models; the fp32 ONNX file, the truth for all others, is written in any case.
+        precisions: of the models; fp32 ONNX, the truth for all others, is written in any case. Empty:
+            fp32, and fp16 where its scores are close enough.
         targets: what must be written; empty: ONNX, and TensorRT plans where TensorRT and a GPU are there.
         half_weights: store the fp32 file's weights in half precision; the arithmetic stays fp32.
         build: of plans.
@@ -41,7 +42,7 @@ class ExportRequest:
         UsageError: options exclude each other.
     """
 
-    precisions: tuple[Precision, ...] = ("fp32",)
+    precisions: tuple[Precision, ...] = ()
     targets: tuple[Target, ...] = ()
     half_weights: bool = False
     build: BuildOptions = field(default_factory=BuildOptions)
@@ -59,6 +60,16 @@ class ExportRequest:
                 f"--opset {self.opset}: expected {_OPSETS[0]} to {_OPSETS[-1]};"
                 f" leave it out for {DEFAULT_OPSET}"
             )
+
+    @property
+    def tries_half(self) -> bool:
+        """Whether fp16 is written by default, so that its failure costs its files alone."""
+        return not self.precisions
+
+    @property
+    def half(self) -> bool:
+        """Whether fp16 models are written."""
+        return self.tries_half or "fp16" in self.precisions
 
 
 def checked_precisions(names: Iterable[str]) -> tuple[Precision, ...]:

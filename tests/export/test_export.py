@@ -39,6 +39,7 @@ from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.verification.tolerances import TOLERANCES, Tolerance
 from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
 from tsm_train.model.tsm import Probabilities
 from tsm_train.samples.clips import Labels
@@ -49,6 +50,7 @@ ACTIONS = ("walk", "wave", BACKGROUND)
 ENGINE = EngineInfo(
     library="tensorrt_rtx", version="1.7", batch=(1, 2, 4), onnx_sha256="0" * 64, layer_types={"Float": 1}
 )
+BUILT = BuiltPlan(plan=b"plan", engine=ENGINE, evidence="graph", num_layers=1)
 
 
 def spread_checkpoint(
@@ -276,10 +278,12 @@ def test_the_bundle(stored: Path, checkpoint: Checkpoint, graph: bytes, tmp_path
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "MODEL_CARD.md",
         "manifest.json",
+        "model.fp16.onnx",
         "model.fp32.onnx",
         "preprocess.onnx",
     ]
     assert bundle.model_bytes("model.fp32.onnx") == add_frame_outputs(graph)
+    assert bundle.model_bytes("model.fp16.onnx") == add_frame_outputs(to_half(graph))
     assert manifest.files["model.fp32.onnx"].sha256 == sha256(add_frame_outputs(graph))
     assert (manifest.action_labels, manifest.scene_labels) == (ACTIONS, ("hall", "park"))
     assert manifest.clip_spec == checkpoint.config.clip_spec
@@ -437,10 +441,11 @@ def test_the_command(
     os.utime(older, (1, 1))
     code, said = tsm_export(monkeypatch, capsys)
     assert code == 0
-    first, second, third = said.splitlines()
+    first, second, half, third = said.splitlines()
     assert first == "runs/random/best.safetensors -> bundle"
     assert second.startswith("  model.fp32.onnx (")
     assert "largest difference from PyTorch at batches (2, 3): action_scores " in second
+    assert half.startswith("  model.fp16.onnx (")
     assert third.startswith("  preprocess.onnx (")
     code, _ = tsm_export(monkeypatch, capsys, stored, "--engine", "fp32")  # over the existing bundle
     assert code == 0
@@ -492,6 +497,65 @@ def test_fp16_beside_fp32(
     assert max(errors["frame_action_scores"], errors["features"]) < 5e-2 * math.sqrt(8)
 
 
+def test_fp16_that_differs_too_much_costs_its_file_alone(
+    stored: Path,
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    strict = {**TOLERANCES, "fp16": Tolerance(max_abs_error=1e-7)}
+    monkeypatch.setattr(onnx_files, "TOLERANCES", strict)
+    code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "bundle")
+    assert code == 0
+    assert re.fullmatch(
+        r"model\.fp16\.onnx is left out, and a GPU runs fp32: \w+: the exported graph differs from PyTorch by"
+        r" \S+, allowed is 1e-07",
+        said.splitlines()[-1],
+    )
+    assert list(load_bundle(tmp_path / "bundle").manifest.files) == ["model.fp32.onnx", "preprocess.onnx"]
+    # Where it is named, its failure is that of the export, and the bundle stays as it was.
+    code, said = tsm_export(monkeypatch, capsys, stored, "-o", tmp_path / "bundle", "--engine", "fp16")
+    assert code == 6
+    assert said.endswith("allowed is 1e-07; nothing was written\n")
+    load_bundle(tmp_path / "bundle").model_bytes("model.fp32.onnx")
+
+
+def test_fp32_for_gpus_has_a_form_of_its_own(
+    graph: bytes, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Residual nets, whose CPU file keeps the moved channels apart; here any other graph stands for that."""
+    monkeypatch.setattr(onnx_files, "export_fp32", lambda checkpoint, *, opset: graph)
+    request = ExportRequest(precisions=("fp32",))
+    assert list(onnx_files.onnx_files(checkpoint, request, for_plans=True)[0]) == [
+        "model.fp32.onnx",
+        "preprocess.onnx",
+    ]
+    separated = export_fp32(checkpoint, opset=19)
+    monkeypatch.setattr(onnx_files, "separate_moved_channels", lambda data: separated)
+    files, warnings = onnx_files.onnx_files(checkpoint, request, for_plans=True)
+    assert list(files) == ["model.fp32.onnx", "model.fp32-gpu.onnx", "preprocess.onnx"]
+    assert [files[name][0] for name in ("model.fp32.onnx", "model.fp32-gpu.onnx")] == [
+        add_frame_outputs(separated),
+        add_frame_outputs(graph),
+    ]
+    assert files["model.fp32-gpu.onnx"][1].precision == "fp32"
+    assert warnings == []
+    assert "model.fp32-gpu.onnx" not in onnx_files.onnx_files(checkpoint, request)[0]
+    built_of: list[bytes] = []
+
+    def build(onnx: bytes, options: BuildOptions, **_: object) -> BuiltPlan:
+        built_of.append(onnx)
+        return BUILT
+
+    monkeypatch.setattr(plans, "build_plan", build)
+    assert [plan.name for plan in plans.plans(files, request, ["tensorrt"])] == [
+        "model.fp32.plan",
+        "preprocess.plan",
+    ]
+    assert built_of == [add_frame_outputs(graph), files["preprocess.onnx"][0]]
+
+
 def test_a_target_that_is_not_possible_here_does_not_cost_the_onnx_files(
     stored: Path,
     tmp_path: Path,
@@ -518,12 +582,11 @@ def test_a_plan_for_which_there_is_no_room_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    built = BuiltPlan(plan=b"plan", engine=ENGINE, evidence="graph", num_layers=1)
     built_of = []
 
     def build(onnx: bytes, options: BuildOptions, **_: object) -> BuiltPlan:
         built_of.append((onnx, options))
-        return built
+        return BUILT
 
     monkeypatch.setattr(plans, "build_plan", build)
     write = Path.write_bytes
@@ -538,8 +601,8 @@ def test_a_plan_for_which_there_is_no_room_is_left_out(
     code, said = tsm_export(monkeypatch, capsys, *words)
     assert code == 0
     bundle = load_bundle(tmp_path / "bundle")
-    assert bundle.model_bytes("model.fp32.rtx.plan") == b"plan"
-    assert bundle.manifest.files["model.fp32.rtx.plan"].engine == ENGINE
+    assert bundle.model_bytes("model.fp16.rtx.plan") == b"plan"
+    assert bundle.manifest.files["model.fp16.rtx.plan"].engine == ENGINE
     pictures = bundle.manifest.files["preprocess.rtx.plan"]
     assert (pictures.kind, pictures.precision, pictures.engine) == ("preprocess", "fp32", ENGINE)
     assert [(options.batch, set(options.shapes)) for _, options in built_of] == [
@@ -554,15 +617,20 @@ def test_a_plan_for_which_there_is_no_room_is_left_out(
     assert code == 7
     assert said.splitlines()[-2:] == [
         f"tsm-export: cannot write {name}.rtx.plan: No space left on device"
-        for name in ("model.fp32", "preprocess")
+        for name in ("model.fp16", "preprocess")
     ]
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "MODEL_CARD.md",
         "manifest.json",
+        "model.fp16.onnx",
         "model.fp32.onnx",
         "preprocess.onnx",
     ]
-    assert list(load_bundle(tmp_path / "bundle").manifest.files) == ["model.fp32.onnx", "preprocess.onnx"]
+    assert list(load_bundle(tmp_path / "bundle").manifest.files) == [
+        "model.fp32.onnx",
+        "model.fp16.onnx",
+        "preprocess.onnx",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class FileFlags:
         typer.Option(
             "--engine",
             help="precision: fp32, fp16 or int8; may be given several times, fp32 is always written"
-            " [default: fp32]",
+            " [default: fp32, and fp16 if its scores are close enough]",
         ),
     ] = None
     target: Annotated[
@@ -135,7 +135,7 @@ def export_request(files: FileFlags, plans: PlanFlags, graph: GraphFlags) -> Exp
     from tsm_export.request import DEFAULT_OPSET, ExportRequest, checked_precisions, checked_targets
 
     return ExportRequest(
-        precisions=checked_precisions(files.precision or ("fp32",)),
+        precisions=checked_precisions(files.precision or ()),
         targets=checked_targets(files.target or ()),
         half_weights=graph.half_weights,
         calibrate=files.calibrate,

@@ -35,7 +35,7 @@ def require_signature(session: Any, expected: Signature) -> None:
     if got != wanted:
         raise CheckError(
             "the exported graph has other inputs or outputs than its checkpoint; name, type, dynamic batch"
-            f" and shape: expected {wanted}, got {got}; nothing was written"
+            f" and shape: expected {wanted}, got {got}"
         )
 
 
@@ -93,7 +93,7 @@ def _max_error(name: str, expected: npt.NDArray[np.float32], got: npt.NDArray[np
     if expected.shape != got.shape:
         raise CheckError(f"{name}: PyTorch gives shape {expected.shape}, the exported graph {got.shape}")
     if not np.isfinite(got).all():
-        raise CheckError(f"{name}: the exported graph gives values that are not finite; nothing was written")
+        raise CheckError(f"{name}: the exported graph gives values that are not finite")
     return float(np.abs(expected - got).max())
 
 
@@ -102,6 +102,5 @@ def _require_parity(report: ParityReport, factors: Mapping[str, float]) -> None:
         allowed = report.tolerance * factors.get(name, 1.0)
         if error > allowed:
             raise CheckError(
-                f"{name}: the exported graph differs from PyTorch by {error:.2e}, allowed is"
-                f" {allowed:.2g}; nothing was written"
+                f"{name}: the exported graph differs from PyTorch by {error:.2e}, allowed is {allowed:.2g}"
             )

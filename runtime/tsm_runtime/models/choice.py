@@ -11,7 +11,7 @@ from typing import Literal
 from tsm_runtime.backends.base import Backend
 from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import rebuild_plan, store_plan
-from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.bundle import CLIP_MODEL, GPU_MODEL, Bundle
 from tsm_runtime.errors import BackendError, BundleError, UsageError
 
 _log = logging.getLogger("tsm_runtime")
@@ -32,7 +32,7 @@ class BackendRequest:
         num_threads: threads on a CPU; None: all cores.
         parallel_calls: parallel calls of onnxruntime on a CPU; more than one for files, where throughput
             matters and latency does not.
-        tell: report what `auto` selected, and why.
+        tell: report which file `auto` selected, on what it runs, and why.
         device: number of the GPU, in CUDA's order.
 
     Raises:
@@ -60,16 +60,22 @@ def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
         BackendError: the library is not installed or finds no GPU.
     """
     if request.backend == "tensorrt":
-        return _open_first(bundle, _plans(bundle, request.precision or "fp16"), request)
+        return _open_first(bundle, _plans(bundle, request.precision or "fp16"), request).backend
     if request.backend != "auto":
-        return _open_onnx(bundle, request.backend, request)
-    backend, why = _open_fastest(bundle, request)
+        return _open_onnx(bundle, request.backend, request).backend
+    opened, why = _open_fastest(bundle, request)
     if request.tell:
-        _log.warning(f"{bundle.path}: runs on {backend.name} ({why})")
-    return backend
+        _log.warning(f"{bundle.path}: {opened.file} runs on {opened.backend.name} ({why})")
+    return opened.backend
 
 
-def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[Backend, str]:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    file: str
+    backend: Backend
+
+
+def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[_Opened, str]:
     """Open the fastest backend; return it with the reason for the choice."""
     if request.precision == "bf16":
         return _open_onnx(bundle, "openvino", request), "which alone computes in bf16"
@@ -104,7 +110,7 @@ def _without_cuda() -> str:
 
 def _why_cuda(bundle: Bundle, request: BackendRequest) -> str:
     if request.precision is None and "model.fp16.onnx" not in bundle.manifest.files:
-        return "a GPU, no plan for it, and no fp16 file, which is faster: export with --engine fp16"
+        return "a GPU, no plan for it, and no fp16 file, which is faster: export again with --engine fp16"
     return "a GPU, and no plan for it"
 
 
@@ -121,7 +127,7 @@ def _cpu_engine(bundle: Bundle) -> tuple[Engine, str]:
     return "onnxruntime", "on the CPU"
 
 
-def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backend:
+def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> _Opened:
     """Open an ONNX file of the requested precision, or of the best precision for the engine."""
     precision = request.precision
     if precision is None:
@@ -130,7 +136,9 @@ def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backe
     if precision == "int8" and engine == "onnxruntime" and request.tell:
         _announce_int8(bundle)
     name = f"model.{'fp32' if precision == 'bf16' else precision}.onnx"
-    return open_model(
+    if name == CLIP_MODEL and engine == "onnxruntime-cuda" and GPU_MODEL in bundle.manifest.files:
+        name = GPU_MODEL
+    backend = open_model(
         bundle,
         name,
         engine=engine,
@@ -139,6 +147,7 @@ def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> Backe
         parallel_calls=request.parallel_calls,
         device=request.device,
     )
+    return _Opened(name, backend)
 
 
 def _announce_int8(bundle: Bundle) -> None:
@@ -158,7 +167,7 @@ def _plans(bundle: Bundle, precision: Precision) -> list[str]:
     return [name for name in names if name in bundle.manifest.files]
 
 
-def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -> Backend:
+def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -> _Opened:
     """Open the first plan that runs here; the error is that of the first."""
     if not plans:
         raise BundleError(
@@ -169,7 +178,8 @@ def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -
     errors: list[BackendError | BundleError] = []
     for name in plans:
         try:
-            return _open_plan(bundle, name, rebuild=request.rebuild, device=request.device)
+            backend = _open_plan(bundle, name, rebuild=request.rebuild, device=request.device)
+            return _Opened(name, backend)
         except (BackendError, BundleError) as error:
             errors.append(error)
     raise errors[0]

@@ -249,7 +249,8 @@ def test_auto_tries_a_plan_then_cuda_then_the_cpu_and_says_why(
     ]
     assert caplog.messages == [
         "onnxruntime runs instead of model.fp16.plan: no GPU for plans",
-        f"{bundle.path}: runs on onnxruntime model.fp32.onnx (CUDA does not load; on the CPU)",
+        f"{bundle.path}: model.fp32.onnx runs on onnxruntime model.fp32.onnx"
+        " (CUDA does not load; on the CPU)",
     ]
 
 
@@ -259,7 +260,19 @@ def test_auto_takes_cuda_where_it_runs(
     choice.open_model.runs_cuda.append(True)  # type: ignore[attr-defined]
     open_requested(bundle, BackendRequest(tell=True))
     assert opened[-1] == ("model.fp16.onnx", "onnxruntime-cuda", False)
-    assert "onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)" in caplog.text
+    assert caplog.messages[-1] == (
+        f"{bundle.path}: model.fp16.onnx runs on onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)"
+    )
+
+
+def test_fp32_on_a_gpu_takes_the_form_of_gpus(bundle: Bundle, opened: list[tuple[str, str, bool]]) -> None:
+    choice.open_model.runs_cuda.append(True)  # type: ignore[attr-defined]
+    files = {**bundle.manifest.files, "model.fp32-gpu.onnx": bundle.manifest.files["model.fp32.onnx"]}
+    manifest = msgspec.structs.replace(bundle.manifest, files=files)
+    both = Bundle(path=bundle.path, manifest=manifest, manifest_sha256=bundle.manifest_sha256)
+    for backend, wanted in (("onnxruntime-cuda", "model.fp32-gpu.onnx"), ("onnxruntime", "model.fp32.onnx")):
+        open_requested(both, BackendRequest(backend=backend, precision="fp32"))
+        assert opened[-1] == (wanted, backend, False)
 
 
 def test_auto_says_nothing_where_there_is_no_listener(
