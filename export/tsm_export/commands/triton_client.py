@@ -42,7 +42,8 @@ def client(
         str | None, typer.Option("--output", "-o", help="file, folder (a file per video) or - for stdout")
     ] = None,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="[default: by the output's name, else json]")
+        Format | None,
+        typer.Option("--format", metavar="NAME", help="[default: by the output's name, else json]"),
     ] = None,
     label_map: Annotated[
         Path | None,

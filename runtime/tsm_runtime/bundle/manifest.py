@@ -57,8 +57,8 @@ class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     top1_agreement: dict[str, float]
     """Per output: share of clips on which both models say the same, 0 to 1."""
     same_segments: float | None = None
-    """Share of both models' segments that the other has too, label and bounds equal. Where it is 1, scores
-    differ because confidences that lie close together have changed their order."""
+    """Share of both models' segments that the other has too, label and bounds equal; None where neither finds
+    one. Where it is 1, scores differ because confidences that lie close together have changed their order."""
 
 
 class QuantizationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ import typer
 from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.commands.reading_flags import ReadFlags
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.names import Format
+from tsm_runtime.formats.names import FORMAT_NAMES, Format
 
 app = new_app()
 
@@ -29,7 +29,10 @@ def tsm_convert(
     target: Annotated[
         Literal["activitynet", Format] | None,
         typer.Option(
-            "--format", help="[default: by the output's name; of .json activitynet, which training reads]"
+            "--format",
+            metavar="NAME",
+            help=f"activitynet, {', '.join(FORMAT_NAMES)}"
+            " [default: by the output's name; of .json activitynet]",
         ),
     ] = None,
     videos: Annotated[

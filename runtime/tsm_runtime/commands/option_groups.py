@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tsm_runtime.commands.run_captures import CaptureRequest
     from tsm_runtime.models.choice import BackendRequest
     from tsm_runtime.models.member import Overrides
+    from tsm_runtime.outputs.cuts.spans import CutRequest
     from tsm_runtime.pipeline.isolation import Limits
 
 
@@ -81,6 +82,30 @@ class OutputFlags:
     report: options.Report = None
     embed: options.Embed = False
     truth: options.Truth = None
+    clips: options.Clips = None
+    clips_exact: options.ClipsExact = False
+    clips_padding: options.ClipsPadding = 0.0
+    clips_reel: options.ClipsReel = False
+
+    def cuts(self) -> CutRequest | None:
+        """Return how segments are cut; None: not at all.
+
+        Raises:
+            UsageError: an option of clips without their folder.
+        """
+        from tsm_runtime.errors import UsageError
+        from tsm_runtime.outputs.cuts.spans import CutRequest
+
+        if self.clips is None:
+            if self.clips_exact or self.clips_padding or self.clips_reel:
+                raise UsageError("--clips-exact, --clips-padding and --clips-reel go with --clips FOLDER")
+            return None
+        return CutRequest(
+            folder=self.clips,
+            exact=self.clips_exact,
+            padding_seconds=self.clips_padding,
+            reel=self.clips_reel,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

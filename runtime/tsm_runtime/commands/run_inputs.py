@@ -16,9 +16,10 @@ from tsm_runtime.commands.run_archive import into_folder
 from tsm_runtime.commands.run_captures import views_of_members
 from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.ensemble_file import Ensemble
+from tsm_runtime.outputs.cuts.sink import check_cuts
 from tsm_runtime.outputs.overlay import check_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request
-from tsm_runtime.outputs.score_file import check_scores
+from tsm_runtime.outputs.score_file import check_array_file
 from tsm_runtime.outputs.sinks import check_output
 from tsm_runtime.video.finding import list_inputs, read_list
 
@@ -84,8 +85,12 @@ def check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportR
     check_options(request.archive, has_folder=into_folder(request))
     if request.outputs.overlay is not None:
         check_overlay(request.outputs.overlay, named, request.outputs.output)
+    if (cuts := request.outputs.cuts()) is not None:
+        check_cuts(cuts, named)
     if request.scores is not None:
-        check_scores(request.scores, request.outputs.output)
+        check_array_file("--scores", request.scores, [request.outputs.output])
+    if request.features is not None:
+        check_array_file("--features", request.features, [request.outputs.output, request.scores])
     return report_request(
         request.outputs.report, request.outputs.embed, request.outputs.truth, named, request.outputs.output
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tsm_runtime.formats.names import Format
+from tsm_runtime.formats.names import FORMAT_NAMES, Format
 
 # --- Which models on which videos.
 Videos = Annotated[
@@ -97,7 +97,12 @@ Output = Annotated[
 ]
 FormatName = Annotated[
     Format | None,
-    typer.Option("--format", rich_help_panel="Output", help="[default: by the output's name, else json]"),
+    typer.Option(
+        "--format",
+        rich_help_panel="Output",
+        metavar="NAME",
+        help=f"one of {', '.join(FORMAT_NAMES)} [default: by the output's name, else json]",
+    ),
 ]
 LabelMap = Annotated[
     Path | None,
@@ -119,6 +124,24 @@ Report = Annotated[
 ]
 Embed = Annotated[
     bool, typer.Option("--embed", rich_help_panel="Output", help="put the videos into the report's page")
+]
+Clips = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel="Output", help="folder for what was found as files of video, cut at key frames"
+    ),
+]
+ClipsExact = Annotated[
+    bool,
+    typer.Option(
+        "--clips-exact", rich_help_panel="Output", help="cut clips at the exact frame, encoding them"
+    ),
+]
+ClipsPadding = Annotated[
+    float, typer.Option(rich_help_panel="Output", help="seconds before and after a segment in clips", min=0)
+]
+ClipsReel = Annotated[
+    bool, typer.Option("--clips-reel", rich_help_panel="Output", help="one clip a video, with all segments")
 ]
 Truth = Annotated[
     Path | None,
@@ -171,7 +194,14 @@ DecodingMethod = Annotated[
 ]
 Scores = Annotated[
     Path | None,
-    typer.Option(help="also write the scores of intervals, and of frames if the model has them: .npz, .csv"),
+    typer.Option(
+        help="also write the scores of intervals, and of frames if segments are made of these: .npz, .csv,"
+        " .parquet"
+    ),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(help="also write the pooled features of all frames with their times: .npz, .csv, .parquet"),
 ]
 Stride = Annotated[
     float | None,

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from tsm_runtime.errors import UsageError
+from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.formats.text import check_ids, one_result
 from tsm_runtime.results import Result, Segment
 
@@ -163,11 +163,11 @@ def results_to_otio(
     The score is in the marker's metadata, under "tsm-tal".
 
     Raises:
-        UsageError: opentimelineio is not installed.
+        BackendError: opentimelineio is not installed.
         ValueError: two results have the same video id.
     """
     check_ids(results)
-    otio = _require_otio()
+    otio = require_otio()
     timeline = otio.schema.Timeline("tsm-tal")
     track = otio.schema.Track("actions", kind=otio.schema.TrackKind.Video)
     timeline.tracks.append(track)
@@ -200,11 +200,16 @@ def _time_range(otio: Any, start: int, count: int, rate: float) -> Any:
     return otio.opentime.TimeRange(time(start, rate), time(count, rate))
 
 
-def _require_otio() -> Any:
+def require_otio() -> Any:
+    """Return the module opentimelineio.
+
+    Raises:
+        BackendError: it is not installed.
+    """
     try:
         import opentimelineio
     except ImportError as error:
-        raise UsageError("--format otio needs opentimelineio: pip install tsm-tal[otio]") from error
+        raise BackendError("OpenTimelineIO needs its library: pip install 'tsm-tal[otio]'") from error
     return opentimelineio
 
 

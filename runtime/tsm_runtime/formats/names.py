@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, get_args
 
 from tsm_runtime.errors import UsageError
 
@@ -28,6 +28,8 @@ Format = Literal[
     "chapters",
 ]
 """Formats that are written."""
+
+FORMAT_NAMES: tuple[Format, ...] = get_args(Format)
 
 ToolFormat = Literal[
     "boris",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import is_folder, temporary_sibling, write_whole
+from tsm_runtime.formats.editors import require_otio
 from tsm_runtime.formats.kaggle import (
     ACTION_IDS,
     SCENE_LABELS,
@@ -53,6 +54,7 @@ class Encoding:
     external_data: Mapping[str, object] = field(default_factory=dict)
     media: Mapping[str, Path] = field(default_factory=dict)
     label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
+    labels: Sequence[str] = ()
     frame_rate: float | None = None
 
     def write(self, path: Path, results: Sequence[Result]) -> None:
@@ -69,6 +71,7 @@ class Encoding:
             external_data=self.external_data,
             media=self.media,
             label_ids=self.label_ids,
+            labels=self.labels,
             frame_rate=self.frame_rate,
         )
 
@@ -168,9 +171,14 @@ def open_sink(output: str | None, format_: Format | None, encoding: Encoding) ->
             None: a table if standard output is a terminal, else as `-`.
         format_: the requested format; if it is None and standard output is a terminal, a table is shown.
         encoding: encoding of results; its format is that of `choose_format`.
+
+    Raises:
+        BackendError: a library of the format is not installed.
     """
     if output is None and format_ is None and is_terminal(sys.stdout):
         return _Table()
+    if encoding.format == "otio":
+        require_otio()
     if output is None or output == "-":
         return _Stdout(encoding)
     if means_folder(output):
@@ -246,8 +254,8 @@ class _Folder:
 
 def _without_scores(result: Result) -> Result:
     """Return a result without its arrays, which no file holds, to save memory."""
-    members = tuple(member and replace(member, scores=None) for member in result.members)
-    return replace(result, scores=None, members=members)
+    members = tuple(member and _without_scores(member) for member in result.members)
+    return replace(result, scores=None, frames=None, features=None, members=members)
 
 
 class _File:

@@ -160,6 +160,25 @@ def test_an_overlay_beside_the_results(tsm_run: Command, video: Path) -> None:
         assert words in err
 
 
+def test_clips_and_files_for_editors(tsm_run: Command, video: Path) -> None:
+    code, out, err = tsm_run(video, "--clips", "clips", "--clips-exact", "-o", "found.edl")
+    assert (code, out, err) == (0, "", "")
+    assert sorted(path.name for path in Path("clips").iterdir()) == [
+        "clips.csv",
+        "scene_001_dark.mp4",
+        "scene_002_bright.mp4",
+    ]
+    assert "C        00:00:01:13 00:00:03:00 00:00:01:00 00:00:02:12" in Path("found.edl").read_text()
+    for arguments, words in (
+        ((video, "--clips-exact"), "go with --clips FOLDER"),
+        ((video, "--clips", "."), "the videos lie there"),
+        ((video, "--clips", video), "is a file; give a folder"),
+    ):
+        code, out, err = tsm_run(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert words in err
+
+
 def test_an_overlay_without_pillow_names_the_extra(
     tsm_run: Command, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import opentimelineio as otio
 import pytest
 from media import counted, write_video
+from pympi import Eaf
 
-from tsm_runtime.errors import UsageError
+from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.formats.names import Format
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.read_write import encode_results, read_segments
@@ -91,7 +92,7 @@ def test_opentimelineio_markers() -> None:
 
 def test_opentimelineio_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "opentimelineio", None)
-    with pytest.raises(UsageError, match=r"pip install tsm-tal\[otio\]"):
+    with pytest.raises(BackendError, match=r"pip install 'tsm-tal\[otio\]'"):
         text_of("otio", FOUND)
 
 
@@ -140,6 +141,23 @@ def test_the_frame_rate_is_that_of_the_video(tmp_path: Path) -> None:
     assert text.split("\n")[49] == "background"
     with pytest.raises(UsageError, match="the frame rate of video 'day' is unknown; give --frame-rate"):
         encode_results([FOUND], "frame-labels")
+
+
+# --- ELAN, by pympi -------------------------------------------------------------------------------
+
+
+def test_an_elan_file_of_pympi_is_read_and_ours_by_pympi(tmp_path: Path) -> None:
+    document = Eaf()
+    document.add_tier("actions")
+    document.add_annotation("actions", 1000, 2500, "run")
+    document.add_linked_file("day.mp4", mimetype="video/mp4", time_origin=500)
+    document.to_file(tmp_path / "day.eaf")
+    (found,) = read_segments(tmp_path / "day.eaf")["day"]
+    assert (found.label, found.start_seconds, found.end_seconds) == ("run", 1.5, 3.0)
+    (tmp_path / "ours.eaf").write_bytes(encode_results([FOUND], "eaf"))
+    read = Eaf(tmp_path / "ours.eaf")
+    assert read.get_annotation_data_for_tier("actions") == [(1000, 2480, "run")]
+    assert read.get_annotation_data_for_tier("actions 2") == [(2000, 12000, "sit & wait")]
 
 
 # --- BORIS ----------------------------------------------------------------------------------------

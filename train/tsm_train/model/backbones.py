@@ -6,13 +6,14 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
 from tsm_runtime.errors import UsageError
+from tsm_train.config import BackboneName
 
-BACKBONES = ("resnext101_32x8d", "resnext101_64x4d", "resnet50", "mobilenet_v2", "efficientnet_lite0")
+BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
