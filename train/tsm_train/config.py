@@ -23,7 +23,13 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 BackboneName = Literal[
-    "resnext101_32x8d", "resnext101_64x4d", "resnet50", "mobilenet_v2", "efficientnet_lite0"
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "resnet50",
+    "mobilenet_v2",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
 ]
 DataFormat = Literal["auto", "activitynet", "x360", "csv", "via", "mmaction2", "segments"]
 View = Literal["panoramic", "third_person", "monocular", "binocular"]
