@@ -21,7 +21,10 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, TsmError
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import open_model
+from tsm_runtime.models.sound_branch import SoundBranch
+from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.verification.host import cpu_name
+from tsm_runtime.wording import counted
 
 Topic = Literal["machine", "backend", "gpu", "decoder", "extra", "bundle"]
 State = Literal["ok", "missing", "unusable"]
@@ -51,7 +54,7 @@ def survey_machine() -> Iterator[Finding]:
         topic="machine", name="tsm-tal", detail=f"{__version__}, Python {platform.python_version()}"
     )
     yield Finding(topic="machine", name="system", detail=f"{platform.system()} {platform.machine()}")
-    yield Finding(topic="machine", name="processor", detail=f"{cpu_name()}, {num_cores()} cores")
+    yield Finding(topic="machine", name="processor", detail=f"{cpu_name()}, {counted(num_cores(), 'core')}")
     yield Finding(topic="machine", name="instructions", detail=", ".join(_cpu_features()) or "not known")
     yield from _backends()
     yield _gpu()
@@ -204,12 +207,15 @@ def survey_bundle(bundle: Bundle) -> Iterator[Finding]:
 
 def can_run(findings: list[Finding]) -> bool:
     """Return whether a file of the bundle can score clips here."""
-    return any(finding.state == "ok" and finding.name != "preprocess.onnx" for finding in findings)
+    return any(finding.state == "ok" and finding.name.startswith("model.") for finding in findings)
 
 
 def _file_finding(bundle: Bundle, name: str) -> Finding:
-    if bundle.manifest.files[name].kind == "preprocess":
+    kind = bundle.manifest.files[name].kind
+    if kind == "preprocess":
         return _preprocess_finding(bundle, name)
+    if kind in ("head", "audio"):
+        return _feature_model_finding(bundle, name)
     remedy = ""
     for engine in ("onnxruntime", "openvino"):
         try:
@@ -225,6 +231,17 @@ def _file_finding(bundle: Bundle, name: str) -> Finding:
         finally:
             backend.close()
     return Finding(topic="bundle", name=name, state="unusable", detail=why, remedy=remedy)
+
+
+def _feature_model_finding(bundle: Bundle, name: str) -> Finding:
+    """Return whether a temporal head or a sound branch opens here."""
+    is_head = bundle.manifest.files[name].kind == "head"
+    try:
+        TemporalHead(bundle, name) if is_head else SoundBranch(bundle)
+    except TsmError as error:
+        return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
+    what = "temporal head" if is_head else "sound branch"
+    return Finding(topic="bundle", name=name, detail=f"{what}, runs on the CPU beside the model")
 
 
 def _preprocess_finding(bundle: Bundle, name: str) -> Finding:
