@@ -135,7 +135,8 @@ def compare_results(results: Results, validation: Validation) -> dict[str, Accur
     }
 
 
-def _same_segments(reference: Mapping[str, Result], other: Mapping[str, Result]) -> float:
+def _same_segments(reference: Mapping[str, Result], other: Mapping[str, Result]) -> float | None:
+    """Return the share of segments that both have; None where neither found one."""
     first, second = (
         {
             (video_id, segment.label, segment.start_seconds, segment.end_seconds)
@@ -145,7 +146,7 @@ def _same_segments(reference: Mapping[str, Result], other: Mapping[str, Result])
         for results in (reference, other)
     )
     both = len(first) + len(second)
-    return 2 * len(first & second) / both if both else 1.0
+    return 2 * len(first & second) / both if both else None
 
 
 def mean_differences(reference: Mapping[str, Result], other: Mapping[str, Result]) -> dict[str, float]:

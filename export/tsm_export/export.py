@@ -82,12 +82,12 @@ def _write(checkpoint: Checkpoint, path: Path, folder: Path, request: ExportRequ
     """Write the files of a bundle into an empty folder."""
     libraries = plan_libraries(request)
     head = find_head(checkpoint, path, request)
+    sound = find_sound(checkpoint, path, request)
     models, warnings = onnx_files(checkpoint, request, for_plans=bool(libraries))
     described = None
     if head is not None:
         described = head_files(head, request, models[CLIP_MODEL][1].sha256)
         models |= described.files
-    sound = find_sound(checkpoint, path, request)
     if sound is not None:
         models[SOUND_MODEL] = sound_file(sound, request)
     files = {name: file for name, (_, file) in models.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tsm_export.export import Exported
 from tsm_runtime.bundle.manifest import ModelFile
+from tsm_runtime.wording import counted
 
 
 def describe(source: Path, bundle: Path, exported: Exported) -> str:
@@ -14,7 +15,7 @@ def describe(source: Path, bundle: Path, exported: Exported) -> str:
     lines = [f"{source} -> {bundle}"]
     for name, file in files.items():
         size = (bundle / name).stat().st_size / 1e6
-        details = f"{_parity(file)}{_quantization(file)}{_accuracy(file)}{_engine(file)}"
+        details = f"{_parity(file)}{_quantization(file)}{accuracy_text(file)}{_engine(file)}"
         lines.append(f"  {name} ({size:.1f} MB){details}")
     return "\n".join(lines)
 
@@ -35,12 +36,13 @@ def _quantization(file: ModelFile) -> str:
         return ""
     left_out = f", left in fp32: {', '.join(report.left_out)}" if report.left_out else ""
     return (
-        f"; ranges from {report.num_clips} clips, noise of the logits {report.noise:.3f} on"
-        f" {report.num_held_out} others{left_out}"
+        f"; ranges from {counted(report.num_clips, 'clip')}, noise of the logits {report.noise:.3f} on"
+        f" {counted(report.num_held_out, 'other')}{left_out}"
     )
 
 
-def _accuracy(file: ModelFile) -> str:
+def accuracy_text(file: ModelFile) -> str:
+    """Return what was measured on annotated videos, to follow other details of a file."""
     if file.accuracy is None:
         return ""
     scores = ", ".join(
@@ -50,7 +52,9 @@ def _accuracy(file: ModelFile) -> str:
     same = ", ".join(f"{name} {100 * share:.1f} %" for name, share in file.accuracy.top1_agreement.items())
     if file.accuracy.same_segments is not None:
         same += f", segments {100 * file.accuracy.same_segments:.1f} %"
-    return f"; on {file.accuracy.num_videos} videos: {scores}; same as fp32: {same}"
+    else:
+        same += ", segments not compared: neither model finds one"
+    return f"; on {counted(file.accuracy.num_videos, 'video')}: {scores}; same as fp32: {same}"
 
 
 def _engine(file: ModelFile) -> str:
@@ -60,4 +64,5 @@ def _engine(file: ModelFile) -> str:
     gpus = engine.gpu or ", ".join(engine.compute_capabilities) or "RTX cards"
     types = ", ".join(f"{count} {name}" for name, count in engine.layer_types.items())
     takes = "pictures" if file.kind == "preprocess" else f"{', '.join(map(str, engine.batch))} clips"
-    return f": {engine.library} {engine.version} for {gpus}, {takes}; outputs of layers: {types}"
+    in_fp32 = f"; {len(engine.fp32_layers)} layers in fp32" if engine.fp32_layers else ""
+    return f": {engine.library} {engine.version} for {gpus}, {takes}; outputs of layers: {types}{in_fp32}"

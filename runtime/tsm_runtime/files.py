@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from tsm_runtime.errors import RunError, UsageError
 
@@ -88,12 +89,12 @@ def _pairs_hook(path: Path, faults: list[str]) -> Callable[[list[tuple[str, obje
     return unique
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def write_whole(path: Path, data: bytes | str | IO[bytes]) -> None:
     """Write a file atomically: `path` holds either all of `data` or its previous content.
 
     Args:
         path: target; links are followed, permissions of an existing file are kept.
-        data: bytes, or text, which is written as UTF-8.
+        data: bytes, text, which is written as UTF-8, or a file, which is copied from its position to its end.
 
     Raises:
         RunError: the file could not be written; no temporary file is left.
@@ -106,15 +107,17 @@ def write_whole(path: Path, data: bytes | str) -> None:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _write(target: Path, content: bytes) -> None:
+def _write(target: Path, content: bytes | IO[bytes]) -> None:
+    source = BytesIO(content) if isinstance(content, bytes) else content
     if target.exists() and not target.is_file():
         # /dev/stdout and pipes cannot be replaced; for a folder this raises the right error.
-        target.write_bytes(content)
+        with target.open("wb") as file:
+            shutil.copyfileobj(source, file)
         return
     temporary = temporary_sibling(target)
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            shutil.copyfileobj(source, file)
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileNotFoundError, PermissionError):

@@ -29,7 +29,7 @@ class Segment:
 
     def __post_init__(self) -> None:
         bounds = (self.start_seconds, self.end_seconds, self.score)
-        if not all(math.isfinite(value) for value in bounds):
+        if not math.isfinite(sum(bounds)):
             raise ValueError(f"segment {self.label!r} has a bound or score that is not finite: {bounds}")
         if not 0 <= self.start_seconds < self.end_seconds:
             raise ValueError(
@@ -126,6 +126,28 @@ class FrameScores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameFeatures:
+    """Pooled features of the frames of one video.
+
+    Args:
+        indices: (F,) int64, strictly increasing; frame k covers [k*step, (k + 1)*step) seconds.
+        step_seconds: t/T, interval between frames.
+        values: (F, D) float32.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+
+    indices: npt.NDArray[np.int64]
+    step_seconds: float
+    values: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or len(self.values) != len(self.indices):
+            raise ValueError(f"features: expected ({len(self.indices)}, D), got {self.values.shape}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SceneScore:
     """Probability of one scene label for a whole video."""
 
@@ -158,6 +180,7 @@ class Result:
             if these overlap, of cells of `cell_seconds`, each the mean of the intervals that cover it.
             None if the segments were read from a file. Not written to files, ignored by `==`.
         frames: scores of the frames, if the segments were made from them. Not written, ignored by `==`.
+        features: features of the frames, if the run keeps them. Not written, ignored by `==`.
         members: results of the members of an ensemble before fusion, None for a member without a result;
             empty for a single model. Not written, ignored by `==`.
     """
@@ -174,6 +197,7 @@ class Result:
     warnings: tuple[str, ...]
     scores: IntervalScores | None = field(default=None, compare=False, repr=False)
     frames: FrameScores | None = field(default=None, compare=False, repr=False)
+    features: FrameFeatures | None = field(default=None, compare=False, repr=False)
     members: tuple[Result | None, ...] = field(default=(), compare=False, repr=False)
     stride_seconds: float = 0.0
     discontinuities: tuple[float, ...] = ()

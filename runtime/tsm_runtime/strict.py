@@ -107,10 +107,17 @@ def _describe(message: str, raw: Mapping[str, Any], kind: Any) -> str:
         kind = _kind_within(kind, key)
         value = value[int(key) if isinstance(value, list) else key]
     if problem.startswith("Invalid enum value"):
-        *others, last = map(repr, _choices(kind))
-        problem = f"expected {', '.join(others)} or {last}"
+        problem = _expected(value, _choices(kind))
     shown = "" if isinstance(value, Mapping) else f" = {value!r}"
     return f"{place}{shown}: {problem}"
+
+
+def _expected(value: Any, choices: Sequence[Any]) -> str:
+    """Return the allowed values, and the one that was probably meant."""
+    *others, last = map(repr, choices)
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near and len(choices) > 2 else ""
+    return f"{hint}expected {', '.join(others)} or {last}"
 
 
 def _is_struct(kind: Any) -> bool:

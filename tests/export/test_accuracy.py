@@ -18,8 +18,9 @@ from tiny_bundle import tiny_model
 
 from tsm_export.accuracy import OnnxBackend, accuracy_reports, compare_results, mean_differences, run_models
 from tsm_export.footage import Validation
+from tsm_export.summary import accuracy_text
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
-from tsm_runtime.bundle.manifest import AccuracyReport
+from tsm_runtime.bundle.manifest import AccuracyReport, ModelFile
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, RunError
 from tsm_runtime.formats.ground_truth import VideoAnnotation
@@ -122,6 +123,16 @@ def test_same_segments_have_the_same_bounds(validation: Validation) -> None:
     }
     assert kept.label != LABELS.actions[1]
     assert compare_results(changed, validation)["other"].same_segments == pytest.approx(2 / 5)
+
+
+def test_no_segments_are_not_called_the_same(validation: Validation) -> None:
+    """Where neither model finds a segment, there is nothing to compare, and the summary says so."""
+    blind = {"fp32": Blind(100), "int8": Blind(100)}
+    report = accuracy_reports(blind, LABELS, SPEC, validation)["int8"]
+    assert report.same_segments is None
+    line = accuracy_text(ModelFile(sha256="0" * 64, precision="int8", accuracy=report))
+    assert "action_scores 100.0 %" in line
+    assert line.endswith("segments not compared: neither model finds one")
 
 
 def test_scenes_count_by_video(validation: Validation) -> None:

@@ -144,7 +144,7 @@ def test_an_ensemble(video: Path, model: Model) -> None:
     assert len(result.members) == 2
     events = list(stream(video, [model, model], weights=[1, 3]))
     assert [(e.label, e.start, e.end) for e in events if isinstance(e, LiveSegment)] == FOUND
-    with pytest.raises(UsageError, match="1 weights for 2 members"):
+    with pytest.raises(UsageError, match="1 weight for 2 members"):
         run(video, [model, model], weights=[1])
 
 

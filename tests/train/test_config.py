@@ -86,8 +86,12 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
         ("train.schedule=step", "train: schedule 'step' and step_epochs, as [10, 15], go together"),
         ("train.step_epochs=[3]", "train: schedule 'step' and step_epochs, as [10, 15], go together"),
         ("train={schedule='step', step_epochs=[9, 3]}", "train: step_epochs must increase, got [9.0, 3.0]"),
-        ("train={schedule='step', step_epochs=[20]}", "train: step_epochs [20.0]: there are 20 epochs"),
+        ("train={schedule='step', step_epochs=[20]}", "train: step_epochs [20.0]: the run has 20 epochs"),
         ("train.ema=1", "train.ema = 1: Expected `float` < 1.0"),
+        (
+            "model.backbone=resnet5",
+            "model.backbone = 'resnet5': did you mean 'resnet50'? expected 'resnext101_",
+        ),
         ("train.freeze_bn=first", "train.freeze_bn = 'first': expected 'none', 'partial' or 'all'"),
         ("train.class_balance=2", "train.class_balance = 2: Expected `float` <= 1.0"),
         ("train.background_ratio=-1", "train.background_ratio = -1: Expected `float` >= 0.0"),

@@ -16,11 +16,21 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
+from tsm_runtime.wording import counted
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+BackboneName = Literal[
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "resnet50",
+    "mobilenet_v2",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+]
 DataFormat = Literal["auto", "activitynet", "x360", "csv", "via", "mmaction2", "segments"]
 View = Literal["panoramic", "third_person", "monocular", "binocular"]
 FolderName = Annotated[str, msgspec.Meta(pattern=r"^[^./\\][^/\\]*$")]
@@ -101,7 +111,7 @@ class DataConfig(_Section, frozen=True):
 class ModelConfig(_Section, frozen=True):
     """The network."""
 
-    backbone: str = "efficientnet_lite0"
+    backbone: BackboneName = "efficientnet_lite0"
     width_mult: Positive = 1.0
     """Only for mobilenet_v2."""
     pretrained: str = ""
@@ -196,7 +206,9 @@ class TrainConfig(_Section, frozen=True):
         if list(self.step_epochs) != sorted(set(self.step_epochs)):
             raise ValueError(f"step_epochs must increase, got {list(self.step_epochs)}")
         if self.step_epochs and self.step_epochs[-1] >= self.epochs:
-            raise ValueError(f"step_epochs {list(self.step_epochs)}: there are {self.epochs} epochs")
+            raise ValueError(
+                f"step_epochs {list(self.step_epochs)}: the run has {counted(self.epochs, 'epoch')}"
+            )
 
 
 class AugmentConfig(_Section, frozen=True):

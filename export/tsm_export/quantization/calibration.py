@@ -14,6 +14,7 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.video.reader import VideoReader
+from tsm_runtime.wording import counted
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -61,8 +62,8 @@ def calibration_clips(
         clips += _read_clips(video, inside.tolist(), spec)
     if not clips:
         raise UsageError(
-            f"no clip of {spec.interval_seconds:g} s for calibration in {len(videos)} videos; give others:"
-            " --calibrate FOLDER"
+            f"no clip of {spec.interval_seconds:g} s for calibration in {counted(len(videos), 'video')};"
+            " give others: --calibrate FOLDER"
         )
     return np.stack(clips)
 

@@ -31,6 +31,7 @@ from tsm_runtime.files import write_whole
 from tsm_runtime.formats.names import Format
 from tsm_runtime.outputs.sinks import Sink, result_path
 from tsm_runtime.pipeline.run import CaptureOutcome
+from tsm_runtime.wording import counted
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """Return the summary as one line of text."""
         skipped = f", {self.skipped} done before" if self.skipped else ""
         return (
-            f"{self.done} of {self.videos} videos done{skipped}, {self.failed} failed;"
+            f"{self.done} of {counted(self.videos, 'video')} done{skipped}, {self.failed} failed;"
             f" {self.video_hours:.2f} h of video in {self.wall_seconds:.0f} s"
             f" ({self.hours_per_hour:.1f} hours an hour)"
         )

@@ -18,6 +18,7 @@ from tsm_runtime.audio.track import choose_track, describe_tracks
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.video.opening import SOUND_FORMATS, open_file
 from tsm_runtime.video.reader import VideoReader, check_file, reason_of
+from tsm_runtime.wording import counted
 
 Samples = npt.NDArray[np.float32]
 Span = tuple[float, float]
@@ -186,7 +187,7 @@ class _Decoding:
     def warnings(self) -> Iterator[str]:
         """Yield messages about parts that did not decode."""
         if self.num_corrupt:
-            yield f"sound: {self.num_corrupt} packets did not decode"
+            yield f"sound: {counted(self.num_corrupt, 'packet')} did not decode"
         if self.failure:
             yield f"sound: the track breaks off ({self.failure})"
 
@@ -241,7 +242,9 @@ class _Placing:
                 spans.append(span)
         gaps = [(a[1], b[0]) for a, b in pairwise(spans)]
         if gaps:
-            warnings.append(f"sound: nothing was recorded in {len(gaps)} gaps, the first {_span(gaps[0])}")
+            warnings.append(
+                f"sound: nothing was recorded in {counted(len(gaps), 'gap')}, the first {_span(gaps[0])}"
+            )
         sound = Sound(samples=samples, rate=self.rate, spans=tuple(spans), warnings=tuple(warnings))
         if sound.is_silent:
             return Sound(

@@ -17,6 +17,7 @@ from tsm_runtime.backends.onnxruntime import describe_session, open_session
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BundleError, RunError
+from tsm_runtime.wording import counted
 
 ONLINE_MODEL = "model.online.onnx"
 """Name of the online model in a bundle that has one."""
@@ -99,7 +100,7 @@ class OnlineScorer:
             self.model.session.run_with_iobinding(self._bindings[self.num_frames % 2])
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
             raise RunError(
-                f"{self.model.name} failed on {self.num_streams} frames: {one_line(error)}"
+                f"{self.model.name} failed on {counted(self.num_streams, 'frame')}: {one_line(error)}"
             ) from error
         self.num_frames += 1
         scene = self._scores.get("scene_scores")

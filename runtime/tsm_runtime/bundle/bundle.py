@@ -18,10 +18,12 @@ from tsm_runtime.bundle.manifest import (
     encode_manifest,
     sha256,
 )
+from tsm_runtime.bundle.no_bundle import explain_no_bundle, is_run
 from tsm_runtime.bundle.remote import fetch_bundle, is_address
 from tsm_runtime.errors import BundleError
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.convert import RESIZE_FLAG
+from tsm_runtime.wording import counted
 
 CLIP_MODEL = "model.fp32.onnx"
 GPU_MODEL = "model.fp32-gpu.onnx"
@@ -80,9 +82,8 @@ def load_bundle(path: Path) -> Bundle:
     """
     if is_address(path):
         path = fetch_bundle(path)
-    if not path.is_dir():
-        what = "is a file, not a bundle folder" if path.exists() else "no such bundle folder"
-        raise BundleError(f"{path}: {what}; write one with: tsm-export CHECKPOINT -o {path}")
+    if not path.is_dir() or is_run(path):
+        raise BundleError(f"{path}: {explain_no_bundle(path)}")
     try:
         data = _read_inside(path, MANIFEST, _MOST_MANIFEST_BYTES)
     except OSError as error:
@@ -181,7 +182,7 @@ def _check_head(manifest: Manifest, path: Path) -> None:
             f"{path}: action_labels of a sigmoid head must be at least one action, and none {BACKGROUND!r}"
         )
     if num_thresholds != len(labels):
-        raise BundleError(f"{path}: {num_thresholds} thresholds for {len(labels)} action_labels")
+        raise BundleError(f"{path}: {counted(num_thresholds, 'threshold')} for {len(labels)} action_labels")
 
 
 def _check_sound(manifest: Manifest, path: Path) -> None:

@@ -16,10 +16,10 @@ from tsm_runtime.video.crop import Crop
 
 MANIFEST = "manifest.json"
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
 head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are
-outputs per frame, a temporal head and a sound branch."""
+outputs per frame, a temporal head and a sound branch; 5 since plans name their fp32 layers."""
 
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -57,8 +57,8 @@ class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     top1_agreement: dict[str, float]
     """Per output: share of clips on which both models say the same, 0 to 1."""
     same_segments: float | None = None
-    """Share of both models' segments that the other has too, label and bounds equal. Where it is 1, scores
-    differ because confidences that lie close together have changed their order."""
+    """Share of both models' segments that the other has too, label and bounds equal; None where neither finds
+    one. Where it is 1, scores differ because confidences that lie close together have changed their order."""
 
 
 class QuantizationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +94,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Number of layer outputs by data type, as reported by the engine inspector."""
     version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = "none"
+    fp32_layers: tuple[str, ...] = ()
+    """Layers of an FP16 network that were given to the builder in fp32, as it has no FP16 kernel for them."""
     stripped: bool = False
     """The plan holds no weights; they are put in from the ONNX file when it is loaded."""
 

@@ -8,6 +8,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.member_file import some
 from tsm_runtime.video.finding import EGOCENTRIC
+from tsm_runtime.wording import counted
 
 
 def place_member(
@@ -50,7 +51,8 @@ def place_member(
             f"{member.path}: no offset of its videos is known ({some(left_out)}); give them with --offsets,"
             " or leave this member out"
         )
-    warning = f"{member.path}: {len(left_out)} clips without a known offset are left out ({some(left_out)})"
+    num_clips = counted(len(left_out), "clip")
+    warning = f"{member.path}: {num_clips} left out, as no offset is known ({some(left_out)})"
     placed = {
         capture: join_results(capture, [(member.results[video_id], begin) for video_id, begin in parts])
         for capture, parts in begins.items()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import RunError
+from tsm_runtime.wording import counted
 
 
 class FramePool:
@@ -45,5 +46,5 @@ def _plain(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         return np.empty(shape, np.uint8)
     except MemoryError as error:
         raise RunError(
-            f"no memory for a batch of {shape[0]} clips; choose a smaller one (--batch)"
+            f"no memory for a batch of {counted(shape[0], 'clip')}; choose a smaller one (--batch)"
         ) from error

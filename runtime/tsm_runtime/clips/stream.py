@@ -21,6 +21,7 @@ from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.reader import VideoReader
+from tsm_runtime.wording import counted
 
 Look = tuple[int, Crop]
 """Size and crop of a picture; models with equal values share pictures."""
@@ -146,11 +147,11 @@ class ClipStream:
             where = ", ".join(f"{at:.2f} s" for at in cuts[:_SHOWN]) + (" ..." if len(cuts) > _SHOWN else "")
             yield f"its clock begins anew at {where}: no segment crosses that"
         if num_corrupt := self.reader.corrupt_frames:
-            yield f"{_counted(num_corrupt, 'corrupt or misplaced frame')} skipped or concealed"
+            yield f"{counted(num_corrupt, 'corrupt or misplaced frame')} skipped or concealed"
         if gaps := self.builders[spec].gaps:
             longest = max(end - start for start, end in gaps)
             yield (
-                f"{_counted(len(gaps), 'gap')} without a new frame for longer than an interval of"
+                f"{counted(len(gaps), 'gap')} without a new frame for longer than an interval of"
                 f" {spec.interval_seconds:g} s (longest {longest:.2f} s): intervals without a frame of their"
                 " own were left out"
             )
@@ -189,7 +190,3 @@ def _builder(spec: ClipSpec, options: ClipOptions, memory: FramePool | None) -> 
 def look_of(spec: ClipSpec) -> Look:
     """Return the size and crop that a converted picture depends on."""
     return spec.size, spec.crop
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -8,6 +8,7 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.outputs.sinks import Encoding, choose_format, label_ids_for
+from tsm_runtime.results import BACKGROUND
 
 
 def encoding_for(
@@ -39,4 +40,5 @@ def encoding_for(
         external_data=external_data,
         media={plan.capture_id: plan.named.path for plan in plans},
         label_ids=label_ids_for(format_, request.outputs.label_map, action_labels),
+        labels=[label for label in action_labels if label != BACKGROUND],
     )

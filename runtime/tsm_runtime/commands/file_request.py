@@ -25,6 +25,7 @@ class FileRequest:
     captures: CaptureRequest | None = None
     outputs: OutputFlags = field(default_factory=OutputFlags)
     scores: Path | None = None
+    features: Path | None = None
     part: PartFlags = field(default_factory=PartFlags)
     machine: MachineFlags = field(default_factory=MachineFlags)
     ids: Ids = "auto"
@@ -42,6 +43,9 @@ class FileRequest:
             self._check_ray()
         if self.isolation is not None and self.machine.hwdec != "none":
             raise UsageError(f"--isolate decodes on the CPU: leave out --hwdec {self.machine.hwdec}")
+        if self.archive.continues and (self.scores or self.features):
+            option = "--scores" if self.scores else "--features"
+            raise UsageError(f"{option} would hold the videos of this run alone: leave out --resume")
         if self.captures is not None:
             self._check_captures(self.captures.option)
 
@@ -51,6 +55,7 @@ class FileRequest:
         alone = {
             "--overlay": self.outputs.overlay,
             "--scores": self.scores,
+            "--features": self.features,
             "--report": self.outputs.report,
             "--embed": self.outputs.embed or None,
             "--truth": self.outputs.truth,
@@ -82,6 +87,7 @@ class FileRequest:
         here = {
             "--overlay": self.outputs.overlay,
             "--scores": self.scores,
+            "--features": self.features,
             "--report": self.outputs.report,
             "--clips": self.outputs.clips,
             "--jobs": self.machine.jobs,
@@ -100,5 +106,6 @@ class FileRequest:
             batch_size=self.machine.batch,
             rate=self.machine.rate,
             allow_playlists=self.machine.playlists,
+            keep_features=self.features is not None,
             fusion=ensemble.options,
         )

@@ -27,6 +27,7 @@ from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.fusion.member_file import check_members, describe_members, fuse_files, read_member
 from tsm_runtime.fusion.member_labels import check_member_labels, read_labels, rename_labels
 from tsm_runtime.terminal import warn, write_stdout
+from tsm_runtime.wording import counted
 
 _FEW_VIDEOS = 10
 
@@ -87,8 +88,8 @@ def _ensemble(request: FuseRequest) -> Ensemble:
     if request.files:
         if len(request.files) != len(ensemble.members):
             raise UsageError(
-                f"{len(request.files)} files for the {len(ensemble.members)} members of {request.ensemble};"
-                " give one for each, in its order, or none"
+                f"{counted(len(request.files), 'file')} for the {counted(len(ensemble.members), 'member')} of"
+                f" {request.ensemble}; give one for each, in its order, or none"
             )
         pairs = zip(ensemble.members, request.files, strict=True)
         members = tuple(structs.replace(member, segments=str(path)) for member, path in pairs)
@@ -226,13 +227,17 @@ def fit_and_write(request: FuseRequest, fit: FitRequest, truth_path: Path, *, qu
     kept = _fitted(ensemble, found, members)
     comments = (
         "Members of an ensemble; apply it with: tsm-fuse --ensemble THIS_FILE [FILES] -o FUSED.json",
-        f"Fitted to {found.num_videos} videos, {found.num_instances} instances: average mAP (%),"
+        f"Fitted to {_size(found)}: average mAP (%),"
         f" cross-validated {_percent(found.cross_validated)}, equal weights {_percent(found.equal)},"
         f" best member {_percent(max(found.member_maps))}.",
         *(["Videos were moved to time lines: give --offsets again."] if request.offsets else []),
         *(["Labels were renamed by a table: give the same --labels again."] if table else []),
     )
     _write(output, ensemble_to_toml(kept, folder, comments=comments).encode())
+
+
+def _size(found: Fit) -> str:
+    return f"{counted(found.num_videos, 'video')}, {counted(found.num_instances, 'instance')}"
 
 
 def _keeps_fit(found: Fit) -> bool:
@@ -266,10 +271,10 @@ def _report(found: Fit, members: Sequence[ResultFile], num_true_videos: int, cal
         (f"fitted, cross-validated ({found.num_folds} folds)", found.cross_validated),
     ]
     width = max(len(name) for name, _ in rows)
-    lines = [f"average mAP (%) over {found.num_videos} videos, {found.num_instances} instances"]
+    lines = [f"average mAP (%) over {_size(found)}"]
     if num_true_videos > found.num_videos:
         lines.append(
-            f"({num_true_videos - found.num_videos} more videos of the ground truth are in no member)"
+            f"({counted(num_true_videos - found.num_videos, 'more video')} of the ground truth in no member)"
         )
     lines += [f"  {name:<{width}}  {_percent(value):>6}" for name, value in rows]
     lines.append(f"cross-validated - best member:   {_told_gain(found.over_best)}")
@@ -282,7 +287,7 @@ def _report(found: Fit, members: Sequence[ResultFile], num_true_videos: int, cal
     if unclear:
         lines.append(f"too few videos ({found.num_videos}) to tell fitted from {' or from '.join(unclear)}")
     if found.num_videos < _FEW_VIDEOS:
-        lines.append(f"with {found.num_videos} videos the intervals themselves are rough")
+        lines.append(f"with {counted(found.num_videos, 'video')} the intervals themselves are rough")
     weights = ", ".join(f"{weight:g}" for weight in setting.weights)
     chosen = f"weights {weights}; iou {setting.iou:g}; min-score {setting.min_score:g}"
     if calibrate:

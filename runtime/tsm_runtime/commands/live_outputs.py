@@ -25,6 +25,7 @@ from tsm_runtime.live.events import (
 )
 from tsm_runtime.live.writer import LineWriter
 from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.wording import counted
 
 
 class Outputs(Protocol):
@@ -116,14 +117,14 @@ def describe_event(event: Event) -> str:
         case LiveGap(start=start, end=end):
             return f"no frame from {start:.2f} to {end:.2f} s"
         case Drop(intervals=number, start=start, end=end):
-            return f"too slow: {number} intervals from {start:.2f} to {end:.2f} s dropped"
+            return f"too slow: {counted(number, 'interval')} from {start:.2f} to {end:.2f} s dropped"
         case Discontinuity(reason=reason, time=time):
             return f"lost at {time:.2f} s: {reason}"
         case Resumption(time=time, attempts=attempts):
-            return f"back at {time:.2f} s after {attempts} attempts"
+            return f"back at {time:.2f} s after {counted(attempts, 'attempt')}"
         case End():
             return (
-                f"ended: {event.reason}; {event.segments} segments in {event.time:.2f} s,"
-                f" {event.dropped} of {event.intervals + event.dropped} intervals dropped,"
-                f" {event.reconnects} reconnects"
+                f"ended: {event.reason}; {counted(event.segments, 'segment')} in {event.time:.2f} s,"
+                f" {event.dropped} of {counted(event.intervals + event.dropped, 'interval')} dropped,"
+                f" {counted(event.reconnects, 'reconnect')}"
             )

@@ -33,7 +33,7 @@ from tsm_runtime.outputs.cuts.sink import with_cuts
 from tsm_runtime.outputs.metrics import RunMetrics, serving_if
 from tsm_runtime.outputs.overlay import with_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, with_report
-from tsm_runtime.outputs.score_file import with_scores
+from tsm_runtime.outputs.score_file import with_features, with_scores
 from tsm_runtime.outputs.sinks import (
     Encoding,
     Sink,
@@ -210,6 +210,8 @@ class _Run:
             sink = with_cuts(sink, cuts, [plan.named for plan in self.inputs.plans])
         if request.scores is not None:
             sink = with_scores(sink, request.scores, members)
+        if request.features is not None:
+            sink = with_features(sink, request.features, members, self.bundles)
         return sink if self.page is None else with_report(sink, self.page, members)
 
 

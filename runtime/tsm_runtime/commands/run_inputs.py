@@ -19,7 +19,7 @@ from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.outputs.cuts.sink import check_cuts
 from tsm_runtime.outputs.overlay import check_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request
-from tsm_runtime.outputs.score_file import check_scores
+from tsm_runtime.outputs.score_file import check_array_file
 from tsm_runtime.outputs.sinks import check_output
 from tsm_runtime.video.finding import list_inputs, read_list
 
@@ -88,7 +88,9 @@ def check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportR
     if (cuts := request.outputs.cuts()) is not None:
         check_cuts(cuts, named)
     if request.scores is not None:
-        check_scores(request.scores, request.outputs.output)
+        check_array_file("--scores", request.scores, [request.outputs.output])
+    if request.features is not None:
+        check_array_file("--features", request.features, [request.outputs.output, request.scores])
     return report_request(
         request.outputs.report, request.outputs.embed, request.outputs.truth, named, request.outputs.output
     )

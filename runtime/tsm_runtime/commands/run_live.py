@@ -38,6 +38,7 @@ from tsm_runtime.models.opening import (
 from tsm_runtime.outputs.metrics import serving_if
 from tsm_runtime.terminal import INTERRUPTED, log_event, warn
 from tsm_runtime.video.sources import Source, find_source
+from tsm_runtime.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +256,6 @@ def _warn_of(name: str, event: Event) -> None:
         case Resumption(time=time):
             warn(f"{name}: goes on at {time:.2f} s")
         case Drop(start=start, end=end, intervals=number):
-            warn(f"{name}: too slow: {number} intervals from {start:g} to {end:g} s dropped")
+            warn(f"{name}: too slow: {counted(number, 'interval')} from {start:g} to {end:g} s dropped")
         case End(complete=False, reason=reason):
             warn(f"{name}: {reason}")

@@ -194,7 +194,14 @@ DecodingMethod = Annotated[
 ]
 Scores = Annotated[
     Path | None,
-    typer.Option(help="also write the scores of intervals, and of frames if the model has them: .npz, .csv"),
+    typer.Option(
+        help="also write the scores of intervals, and of frames if segments are made of these: .npz, .csv,"
+        " .parquet"
+    ),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(help="also write the pooled features of all frames with their times: .npz, .csv, .parquet"),
 ]
 Stride = Annotated[
     float | None,

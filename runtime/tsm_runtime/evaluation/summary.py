@@ -22,6 +22,7 @@ from tsm_runtime.evaluation.reading import EvaluationInput
 from tsm_runtime.evaluation.recall import REPORTED_NUMBERS, ProposalRecall, proposal_recall
 from tsm_runtime.evaluation.tie_range import TieRange, tie_range
 from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,15 +117,15 @@ def _order_warnings(matching: Matching, ties: TieRange, mode: Mode) -> Iterable[
     """Yield a line for each figure that depends on the order of entries, not only on segments and scores."""
     if ties.tied_predictions and mode.rules.ties == "last_listed":
         yield (
-            f"{ties.tied_predictions} predictions have equal scores, whose order the imitated code leaves to"
-            " an unstable sort of numpy: its own figure can be any in the range of ties"
+            f"equal scores of {counted(ties.tied_predictions, 'prediction')}, whose order the imitated code"
+            " leaves to an unstable sort of numpy: its own figure can be any in the range of ties"
         )
     pairs = matching.pairs
     equal = (pairs.prediction[1:] == pairs.prediction[:-1]) & (pairs.tiou[1:] == pairs.tiou[:-1])
     if count := len(np.unique(pairs.prediction[1:][equal])):
         yield (
-            f"{count} predictions have equal tIoUs with several instances; which of those they find is not in"
-            " the range of ties"
+            f"equal tIoUs of {counted(count, 'prediction')} with several instances; which of those are found"
+            " is not in the range of ties"
         )
 
 
@@ -219,8 +220,9 @@ def _print_report(report: EvaluationReport, console: Console) -> None:
     subset = f"subset {report.subset}, " if report.subset else ""
     console.print(f"mode {report.mode.name}: {report.mode.summary}", soft_wrap=True)
     console.print(
-        f"{printable(subset)}{report.num_videos} videos, {found.num_truth} instances of {len(found.ap)} "
-        f"classes, {found.num_predictions} predictions judged",
+        f"{printable(subset)}{counted(report.num_videos, 'video')}, {counted(found.num_truth, 'instance')}"
+        f" of {counted(len(found.ap), 'class', 'classes')},"
+        f" {counted(found.num_predictions, 'prediction')} judged",
         soft_wrap=True,
     )
     headings = [f"{threshold:g}" for threshold in found.tiou_thresholds]
@@ -261,10 +263,10 @@ def _lines(report: EvaluationReport) -> Iterable[str]:
     recall = "  ".join(f"@{number} {_percent(report.recall.at(number))}" for number in REPORTED_NUMBERS)
     yield f"average recall % at average number of proposals: {recall}  area {_percent(report.recall.area)}"
     if report.scene_top1 is not None:
-        yield f"scene top-1 {_percent(report.scene_top1)} % of {report.num_scenes} videos"
+        yield f"scene top-1 {_percent(report.scene_top1)} % of {counted(report.num_scenes, 'video')}"
     drawn = report.bootstrap
     if drawn is not None:
-        yield f"intervals: {drawn.replicates} replicates of the videos, seed {drawn.seed}"
+        yield f"intervals: {counted(drawn.replicates, 'replicate')} of the videos, seed {drawn.seed}"
 
 
 def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:

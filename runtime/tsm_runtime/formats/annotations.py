@@ -25,6 +25,7 @@ from tsm_runtime.formats.read_write import read_source
 from tsm_runtime.formats.recognise import json_format, recognise_format
 from tsm_runtime.formats.via import read_via
 from tsm_runtime.results import Segment
+from tsm_runtime.wording import counted
 
 AnnotationFormat = Literal["activitynet", "csv", "via", "mmaction2", "segments"]
 """`segments`: any other format that `read_write.read_segments` reads; scores are ignored."""
@@ -139,7 +140,9 @@ def _unannotated_warning(path: Path, names: Sequence[str], num_others: int) -> t
         return ()
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     total = len(names) + num_others
-    return (f"{path}: {len(names)} of {total} videos have no entry: not annotated, left out: {shown}",)
+    return (
+        f"{path}: no entry for {len(names)} of {counted(total, 'video')}: not annotated, left out: {shown}",
+    )
 
 
 def _files_in(folder: Path) -> list[Path]:

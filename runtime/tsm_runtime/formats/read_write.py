@@ -55,6 +55,7 @@ def encode_results(
     external_data: Mapping[str, object] | None = None,
     media: Mapping[str, Path] | None = None,
     label_ids: Mapping[str, int | None] = ACTION_IDS,
+    labels: Sequence[str] = (),
     frame_rate: float | None = None,
 ) -> bytes:
     """Return the content of one file with all results.
@@ -65,6 +66,7 @@ def encode_results(
         external_data: origin of the results (json, parquet).
         media: video file by id (boris, eaf, via, and the formats that count frames).
         label_ids: class id by label (kaggle).
+        labels: all classes of the models, found or not (via).
         frame_rate: frames per second, for the formats that count frames; None: that of the video file.
 
     Raises:
@@ -82,7 +84,7 @@ def encode_results(
     if format_ == "parquet":
         return results_to_parquet(results, external_data or {})
     if format_ == "via":
-        return results_to_via(results, media)
+        return results_to_via(results, media, labels)
     if format_ == "boris":
         return results_to_boris(results, media)
     if format_ == "eaf":

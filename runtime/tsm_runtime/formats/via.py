@@ -24,6 +24,8 @@ _ACTION, _SCORE = "1", "2"
 _ON_SEGMENTS = "FILE1_Z2_XY0"
 _TEXT, _SELECT = 1, 4
 _VIDEO, _LOCAL = 4, 1
+_DEFAULT_ROW = ("default", "Default")
+"""Option and its text that VIA puts into every new project: a row of the timeline that is no class."""
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -43,7 +45,9 @@ _CONFIG = {
 """Display settings of the annotator, with its own defaults."""
 
 
-def results_to_via(results: Sequence[Result], media: Mapping[str, Path] | None = None) -> bytes:
+def results_to_via(
+    results: Sequence[Result], media: Mapping[str, Path] | None = None, labels: Sequence[str] = ()
+) -> bytes:
     """Return a VIA 3 project with a view per video; in the annotator choose Load, then locate the videos.
 
     Labels are attribute "1", so 360+x tools read the file too; scores are attribute "2". The best scene is
@@ -52,18 +56,20 @@ def results_to_via(results: Sequence[Result], media: Mapping[str, Path] | None =
     Args:
         results: any number of results; their files are numbered from 1.
         media: video file by id, for the names in the project; else the id is the name.
+        labels: classes that the annotator offers besides those found, so that a missed one has a row.
 
     Raises:
         ValueError: two results have the same video id.
     """
     check_ids(results)
     numbered = {str(number): result for number, result in enumerate(results, start=1)}
-    labels = dict.fromkeys(segment.label for result in results for segment in result.segments)
+    found = (segment.label for result in results for segment in result.segments)
+    options = {label: label for label in (*labels, *found)}
     project = {
         "project": _header("tsm-tal" if len(results) != 1 else results[0].video_id, list(numbered)),
         "config": _CONFIG,
         "attribute": {
-            _ACTION: _attribute("TEMPORAL-SEGMENTS", _SELECT, {label: label for label in labels}),
+            _ACTION: _attribute("TEMPORAL-SEGMENTS", _SELECT, options),
             _SCORE: _attribute("score", _TEXT, {}),
         },
         "file": {
@@ -212,9 +218,16 @@ def _read_entry(
     segment = _segment(where, attributes, entry)
     bounds = entry.z if entry.z is not None else entry.duration
     if segment is None and demand_action and (bounds is None or len(bounds) == 2):
-        what = "no times" if bounds is None else f"segment {bounds} has no action"
-        raise UsageError(f'{where}: {what} ("z" or "duration", and "av" or "action" with key "1")')
+        raise UsageError(f"{where}: {_why_no_segment(entry, bounds)}")
     return str(entry.vid), segment
+
+
+def _why_no_segment(entry: _Entry, bounds: Sequence[float] | None) -> str:
+    values = entry.av if entry.av is not None else entry.action
+    if bounds is not None and values and values.get(_ACTION) == _DEFAULT_ROW[0]:
+        return f"segment {bounds} stands in VIA's row 'Default', which is no class; give it one"
+    what = "no times" if bounds is None else f"segment {bounds} has no action"
+    return f'{what} ("z" or "duration", and "av" or "action" with key "1")'
 
 
 def _segment(where: str, attributes: Mapping[str, _Attribute], entry: _Entry) -> Segment | None:
@@ -222,9 +235,11 @@ def _segment(where: str, attributes: Mapping[str, _Attribute], entry: _Entry) ->
     values = entry.av if entry.av is not None else entry.action
     if bounds is None or len(bounds) != 2 or values is None or _ACTION not in values:
         return None
-    label = _text(values[_ACTION])
+    label = option = _text(values[_ACTION])
     if _ACTION in attributes:  # VIA stores the number of the chosen option
-        label = _text(attributes[_ACTION].options.get(label, label))
+        label = _text(attributes[_ACTION].options.get(option, option))
+    if _ACTION in attributes and (option, label) == _DEFAULT_ROW:
+        return None
     score = 1.0
     if _SCORE in values and _SCORE in attributes and attributes[_SCORE].aname == "score":
         try:

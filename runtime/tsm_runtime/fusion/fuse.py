@@ -47,6 +47,7 @@ from tsm_runtime.fusion.suppression import (
     weighted_boxes,
 )
 from tsm_runtime.results import Result, SceneScore, Segment, all_complete, ranked_scenes
+from tsm_runtime.wording import counted
 
 Method = Literal["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"]
 """Treatment of overlapping segments of one class (tIoU strictly greater than the threshold).
@@ -106,7 +107,8 @@ def checked_weights(weights: Sequence[float] | None, num_members: int) -> tuple[
         return (1.0,) * num_members
     if len(weights) != num_members:
         raise UsageError(
-            f"{len(weights)} weights for {num_members} members; give one for each, in their order"
+            f"{counted(len(weights), 'weight')} for {counted(num_members, 'member')};"
+            " give one for each, in their order"
         )
     for weight in weights:
         if not 0 < weight < math.inf:

@@ -12,6 +12,7 @@ from tsm_runtime.formats.read_write import read_results
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_members
 from tsm_runtime.results import Result
+from tsm_runtime.wording import counted
 
 _SHOWN = 5
 
@@ -65,7 +66,9 @@ def check_members(members: Sequence[ResultFile]) -> list[str]:
             f"{len(partly)} of {len(counts)} videos are not in all members ({some(partly)}): those that"
             " lack one are left out of its denominator"
         )
-    warnings += [f"{m.path}: not one segment in {len(m.results)} videos" for m in members if not m.labels]
+    warnings += [
+        f"{m.path}: not one segment in {counted(len(m.results), 'video')}" for m in members if not m.labels
+    ]
     return warnings
 
 

@@ -16,6 +16,7 @@ from tsm_runtime.backends.onnxruntime import open_session
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, RunError
+from tsm_runtime.wording import counted
 
 SOUND_MODEL = "audio.fp32.onnx"
 """Name of the branch's file in a bundle."""
@@ -62,7 +63,9 @@ class SoundBranch:
         try:
             values = self._session.run(self._outputs, inputs)
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise RunError(f"sound branch: failed on {len(features)} intervals: {one_line(error)}") from error
+            raise RunError(
+                f"sound branch: failed on {counted(len(features), 'interval')}: {one_line(error)}"
+            ) from error
         return Scores.of(dict(zip(self._outputs, values, strict=True)))
 
 

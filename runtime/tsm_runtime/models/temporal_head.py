@@ -15,6 +15,7 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.errors import BundleError, RunError
 from tsm_runtime.results import FrameScores
+from tsm_runtime.wording import counted
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,7 +65,9 @@ class TemporalHead:
         try:
             outputs = self._call({"features": features[None]})
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise RunError(f"temporal head: failed on {len(features)} frames: {one_line(error)}") from error
+            raise RunError(
+                f"temporal head: failed on {counted(len(features), 'frame')}: {one_line(error)}"
+            ) from error
         scores, actionness, distances = (outputs[name][0] for name in _OUTPUTS)
         return scores, actionness, distances
 

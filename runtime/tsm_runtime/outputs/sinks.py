@@ -54,6 +54,7 @@ class Encoding:
     external_data: Mapping[str, object] = field(default_factory=dict)
     media: Mapping[str, Path] = field(default_factory=dict)
     label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
+    labels: Sequence[str] = ()
     frame_rate: float | None = None
 
     def write(self, path: Path, results: Sequence[Result]) -> None:
@@ -70,6 +71,7 @@ class Encoding:
             external_data=self.external_data,
             media=self.media,
             label_ids=self.label_ids,
+            labels=self.labels,
             frame_rate=self.frame_rate,
         )
 
@@ -252,8 +254,8 @@ class _Folder:
 
 def _without_scores(result: Result) -> Result:
     """Return a result without its arrays, which no file holds, to save memory."""
-    members = tuple(member and replace(member, scores=None) for member in result.members)
-    return replace(result, scores=None, members=members)
+    members = tuple(member and _without_scores(member) for member in result.members)
+    return replace(result, scores=None, frames=None, features=None, members=members)
 
 
 class _File:

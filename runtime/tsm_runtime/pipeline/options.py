@@ -20,6 +20,7 @@ class Options:
         batch_size: clips per call of the backend; None: the backend's own `best_batch`.
         rate: frames per second of videos without times, such as raw MJPEG; None: 25.
         allow_playlists: see `video.opening.open_file`.
+        keep_features: results hold the features of frames; the models must give them.
         fusion: fusion options of an ensemble; its own min_score applies to fused segments.
 
     Raises:
@@ -32,6 +33,7 @@ class Options:
     batch_size: int | None = None
     rate: float | None = None
     allow_playlists: bool = False
+    keep_features: bool = False
     fusion: FusionOptions = field(default_factory=FusionOptions)
 
     def __post_init__(self) -> None:

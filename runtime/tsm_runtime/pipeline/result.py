@@ -55,6 +55,7 @@ def result_of(
         discontinuities=tuple(clips.discontinuities),
         scores=cells,
         frames=frames,
+        features=scores.joined_features(spec) if scores.keep_features else None,
     )
 
 

@@ -91,7 +91,15 @@ def scored_videos(
         raise ValueError("no model to run: expected one or more")
     batch_size = options.batch_size or max(member.backend.best_batch for member in members)
     yield from _Run(
-        members, options.clips(batch_size), jobs, progress, nvdec, isolation, meter, fetched
+        members,
+        options.clips(batch_size),
+        jobs,
+        progress,
+        nvdec,
+        isolation,
+        meter,
+        fetched,
+        keep_features=options.keep_features,
     ).outcomes(videos)
 
 
@@ -146,6 +154,8 @@ class _Run:
         isolation: Isolation | None,
         meter: Meter | None,
         fetched: Fetched,
+        *,
+        keep_features: bool,
     ) -> None:
         self._members = members
         self._progress = progress
@@ -153,6 +163,7 @@ class _Run:
         self._isolation = isolation
         self._meter = meter or Meter()
         self._fetched = fetched
+        self._keep_features = keep_features
         self._jobs = jobs
         self._batch_size = options.batch_size
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
@@ -205,7 +216,7 @@ class _Run:
         seeing = [number for number, member in enumerate(self._members) if member.view == given.view]
         members = {number: self._members[number] for number in seeing}
         scores = {
-            number: MemberScores(member.frame_stream(), member.sound_stream(given.path))
+            number: MemberScores(member.frame_stream(), member.sound_stream(given.path), self._keep_features)
             for number, member in members.items()
         }
         video = _Video(given, scores)

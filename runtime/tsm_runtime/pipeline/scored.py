@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends.base import Scores
+from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError
 from tsm_runtime.models.frame_stream import FrameStream
 from tsm_runtime.models.sound_branch import SoundStream
 from tsm_runtime.models.temporal_head import joined_frames
-from tsm_runtime.results import FrameScores, IntervalScores
+from tsm_runtime.results import FrameFeatures, FrameScores, IntervalScores
 from tsm_runtime.video.finding import VideoInput
 
 
@@ -26,10 +27,12 @@ class MemberScores:
     Args:
         frame_stream: scores the frames; None: only the intervals are scored.
         sound: scores the intervals by their sound too; None: only by pictures.
+        keep_features: also keep the features of the frames, for `joined_features`.
     """
 
     frame_stream: FrameStream | None = None
     sound: SoundStream | None = None
+    keep_features: bool = False
     indices: list[npt.NDArray[np.int64]] = field(default_factory=list, init=False)
     scores: list[Scores] = field(default_factory=list, init=False)
     frames: list[FrameScores] = field(default_factory=list, init=False)
@@ -55,7 +58,8 @@ class MemberScores:
                 f"{video}: the model gave scores that are not numbers (nan); try another precision"
             )
         self.indices.append(indices)
-        self.scores.append(Scores(scores.action, scores.scene))  # features are large
+        kept = scores.features if self.keep_features else None  # they are large
+        self.scores.append(Scores(scores.action, scores.scene, features=kept))
         if self.frame_stream is not None:
             self.frames.extend(self.frame_stream.push(indices, scores, breaks))
 
@@ -84,6 +88,25 @@ class MemberScores:
         self.frames.extend(self.frame_stream.close())
         per_clip = self.frame_stream.spec.num_frames
         return joined_frames(self.frames, frozenset(k * per_clip for k in breaks))
+
+    def joined_features(self, spec: ClipSpec) -> FrameFeatures:
+        """Return the features of all frames, which must have been kept.
+
+        Args:
+            spec: clips that do not overlap.
+
+        Raises:
+            RunError: the model gives none.
+        """
+        values = [batch.features for batch in self.scores if batch.features is not None]
+        if len(values) < len(self.scores):
+            raise RunError("this model gives no features of frames; export it again with --frame-scores")
+        first = np.concatenate(self.indices)[:, None] * spec.num_frames
+        return FrameFeatures(
+            indices=(first + np.arange(spec.num_frames)).ravel(),
+            step_seconds=spec.interval_seconds / spec.num_frames,
+            values=np.concatenate([part.reshape(-1, part.shape[-1]) for part in values]),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

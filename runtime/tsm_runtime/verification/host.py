@@ -11,6 +11,7 @@ from pathlib import Path
 from tsm_runtime._version import __version__
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.errors import BackendError
+from tsm_runtime.wording import counted
 
 _SEPARATOR = " | "
 _PACKAGES = (
@@ -21,7 +22,7 @@ _PACKAGES = (
 
 def describe_machine() -> str:
     """Return processor, number of cores and GPU, then the versions of system and packages."""
-    hardware = [cpu_name(), f"{os.cpu_count()} cores", *_gpu_names()]
+    hardware = [cpu_name(), counted(os.cpu_count() or 1, "core"), *_gpu_names()]
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     versions = [system, f"Python {platform.python_version()}", f"tsm-tal {__version__}"]
     versions += [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]

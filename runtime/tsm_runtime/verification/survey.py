@@ -22,6 +22,7 @@ from tsm_runtime.errors import BackendError, TsmError
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.verification.host import cpu_name
+from tsm_runtime.wording import counted
 
 Topic = Literal["machine", "backend", "gpu", "decoder", "extra", "bundle"]
 State = Literal["ok", "missing", "unusable"]
@@ -51,7 +52,7 @@ def survey_machine() -> Iterator[Finding]:
         topic="machine", name="tsm-tal", detail=f"{__version__}, Python {platform.python_version()}"
     )
     yield Finding(topic="machine", name="system", detail=f"{platform.system()} {platform.machine()}")
-    yield Finding(topic="machine", name="processor", detail=f"{cpu_name()}, {num_cores()} cores")
+    yield Finding(topic="machine", name="processor", detail=f"{cpu_name()}, {counted(num_cores(), 'core')}")
     yield Finding(topic="machine", name="instructions", detail=", ".join(_cpu_features()) or "not known")
     yield from _backends()
     yield _gpu()

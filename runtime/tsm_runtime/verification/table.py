@@ -17,6 +17,7 @@ from tsm_runtime.terminal import is_terminal, printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
 from tsm_runtime.verification.pictures import PictureDifference
 from tsm_runtime.verification.verify import REFERENCE, Comparison, VerificationReport
+from tsm_runtime.wording import counted
 
 if TYPE_CHECKING:
     # rich costs more time to import than the rest of the runtime: only the functions that print import it.
@@ -114,7 +115,7 @@ def _cells(comparison: Comparison, *, name_file: bool) -> list[str]:
     heads = comparison.heads.values()
     return [
         f"{printable(comparison.variant.label)}\n{calls} a call" if name_file else "",
-        f"{printable(comparison.clips)}\n{comparison.num_clips} clips",
+        f"{printable(comparison.clips)}\n{counted(comparison.num_clips, 'clip')}",
         "\n".join(name.removesuffix("_scores") for name in comparison.heads),
         "\n".join(f"{head.max_abs_error:.1e}" for head in heads),
         "\n".join(f"{head.max_rel_error:.1e}" for head in heads),

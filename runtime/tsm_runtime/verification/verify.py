@@ -32,6 +32,7 @@ from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
 from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
 from tsm_runtime.verification.variants import Choice, Variant, variants_of
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
+from tsm_runtime.wording import counted
 
 REFERENCE = "model.fp32.onnx"
 """Reference file for all others, run on onnxruntime's CPU provider with one clip per call."""
@@ -279,7 +280,7 @@ class _Run:
                     heads["actionness"] = compare_head(actionness[:, None], got.actionness[:, None])
                 yield Comparison(
                     variant=variant,
-                    backend=f"onnxruntime, {len(features)} frames",
+                    backend=f"onnxruntime, {counted(len(features), 'frame')}",
                     clips=clips.name,
                     num_clips=len(clips.frames),
                     batch_sizes=(_HEAD_CHUNK_FRAMES,),

@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
+from tsm_runtime.wording import counted
 from tsm_serve.local_server import serve
 from tsm_serve.review.app import review_app
 from tsm_serve.review.drafting import read_drafts
@@ -77,8 +78,8 @@ class Session:
             lines.append(about["readOnly"])
         if about["strangers"]:
             lines.append(
-                f"{about['truth']}: {len(about['strangers'])} videos in it are not in the folder, for example"
-                f" {about['strangers'][0]!r}; they stay as they are"
+                f"{about['truth']}: {counted(len(about['strangers']), 'video')} in it not in the folder, for"
+                f" example {about['strangers'][0]!r}; kept as in the file"
             )
         if about["recovered"]:
             lines.append(f"video {about['recovered']!r}: the last save was completed from the journal")

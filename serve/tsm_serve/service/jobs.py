@@ -16,6 +16,7 @@ from typing import Any, Literal
 from tsm_runtime.errors import TsmError
 from tsm_runtime.files import write_whole
 from tsm_runtime.results import Result
+from tsm_runtime.wording import counted
 from tsm_serve.service.worker import Work, WorkCancelledError, Worker, WorkFailedError
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -124,7 +125,7 @@ class Jobs:
             if self._stopping:
                 raise StoppingError("the service is stopping")
             if len(self._waiting) >= self.limits.queue:
-                raise QueueFullError(f"{len(self._waiting)} jobs wait already; try again later")
+                raise QueueFullError(f"{counted(len(self._waiting), 'job')} already waiting; try again later")
 
     def submit(self, folder: Path, work: Work, *, is_upload: bool) -> Job:
         """Queue a job whose folder `new_folder` made.

@@ -14,6 +14,7 @@ import msgspec
 
 from tsm_runtime.api import Model, load
 from tsm_runtime.errors import TsmError
+from tsm_runtime.wording import counted
 
 _EVENTS_KEPT = 10_000
 
@@ -78,7 +79,9 @@ class Streams:
         with self._change:
             running = [stream for stream in self._streams.values() if not stream.ended]
             if len(running) >= self._most:
-                raise TooManyStreamsError(f"{len(running)} streams run already; stop one first")
+                raise TooManyStreamsError(
+                    f"{counted(len(running), 'stream')} already running; stop one first"
+                )
             stream = Stream(stream_id=secrets.token_hex(8), source=source, model=model)
             self._streams[stream.stream_id] = stream
         thread = threading.Thread(target=self._watch, args=(stream,), name="stream", daemon=True)

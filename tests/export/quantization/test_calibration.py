@@ -98,7 +98,7 @@ def test_a_video_that_ends_before_its_header_says(tmp_path: Path) -> None:
 def test_no_clip_at_all(tmp_path: Path) -> None:
     short = write_video(tmp_path / "short.mp4", levels(4, 20), rate=10)
     with pytest.raises(
-        UsageError, match=r"no clip of 0\.5 s for calibration in 1 videos; give others: --calibrate"
+        UsageError, match=r"no clip of 0\.5 s for calibration in 1 video; give others: --calibrate"
     ):
         calibration_clips([short], SPEC)
     with pytest.raises(UsageError, match="in 0 videos"):
@@ -190,5 +190,5 @@ def test_validation_needs_actions(data: DataConfig, tmp_path: Path) -> None:
     truth = json.loads((tmp_path / "truth.json").read_text())
     truth["database"]["b"]["annotations"] = []
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    with pytest.raises(UsageError, match="subset 'validation': none of its 1 videos has an action"):
+    with pytest.raises(UsageError, match="subset 'validation': no action in its 1 video"):
         validation_videos(data)

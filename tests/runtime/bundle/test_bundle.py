@@ -84,7 +84,7 @@ def test_a_manifest_is_read_with_its_defaults(tmp_path: Path) -> None:
         (MANIFEST | {"head": "tanh"}, "Invalid enum value 'tanh'"),
         (MANIFEST | {"head": "sigmoid"}, "sigmoid head must be at least one action, and none 'background'"),
         (MANIFEST | {"head": "sigmoid", "action_labels": []}, "must be at least one action, and none"),
-        (SIGMOID | {"thresholds": [0.5]}, "1 thresholds for 2 action_labels"),
+        (SIGMOID | {"thresholds": [0.5]}, "1 threshold for 2 action_labels"),
         (SIGMOID | {"thresholds": []}, "0 thresholds for 2 action_labels"),
         (SIGMOID | {"thresholds": [0.5, 0]}, "threshold 0: expected more than 0, at most 1"),
         (SIGMOID | {"thresholds": [0.5, 1.01]}, "threshold 1.01: expected more than 0, at most 1"),
@@ -152,8 +152,31 @@ def test_what_is_no_bundle_is_reported(tmp_path: Path) -> None:
     assert "no such bundle folder; write one with: tsm-export" in refused(
         lambda: load_bundle(tmp_path / "none")
     )
-    assert "is a file, not a bundle folder" in refused(lambda: load_bundle(tmp_path / "file"))
+    assert "is a file, not a bundle folder; write one with" in refused(lambda: load_bundle(tmp_path / "file"))
     assert "no readable manifest.json in it" in refused(lambda: load_bundle(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("given", "next_step"),
+    [
+        ("run/best.safetensors", "is a checkpoint, not a bundle; write one: tsm-export {0}/best.safetensors"),
+        ("run/resume.ckpt", "is a file of a run, not a bundle; write one: tsm-export {0}/best.safetensors"),
+        ("run", "is the folder of a run, not a bundle; write one: tsm-export {0}/best.safetensors"),
+        (
+            "other/best.pt",
+            "another program, not a bundle; train with them first (tsm-train CONFIG --set model.",
+        ),
+        ("bundle/manifest.json", "is a file of a bundle; give its folder: {1}"),
+        ("nothing/best.pt", "no such file; a bundle is the folder that tsm-export writes"),
+    ],
+)
+def test_advice_for_what_is_no_bundle_fits_what_it_is(tmp_path: Path, given: str, next_step: str) -> None:
+    for name in ("run/best.safetensors", "run/resume.ckpt", "other/best.pt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    write_manifest(tmp_path / "bundle", MANIFEST)
+    said = refused(lambda: load_bundle(tmp_path / given))
+    assert next_step.format(tmp_path / "run", tmp_path / "bundle") in said
 
 
 # --- the model files ------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_a_terminal_gets_a_readable_view(tsm_live: Command, monkeypatch: pytest.
     start, segment, end = out.splitlines()
     assert "watching a.mp4 (" in start
     assert segment[8:].split() == ["dark", "0.00", "to", "1.00", "s", "score", *segment.split()[7:]]
-    assert "ended: the stream ended; 1 segments in 2.00 s" in end
+    assert "ended: the stream ended; 1 segment in 2.00 s" in end
     assert events(tsm_live("a.mp4", "--json").out)[0]["event"] == "start"
 
 

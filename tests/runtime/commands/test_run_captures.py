@@ -401,7 +401,7 @@ def test_fusing_files_with_offsets_wants_their_view(run: Command, fuse: Command)
     assert "b.json: which view it is of is not told, and 'binocular/c1/clip1' has an offset" in done.err
     Path("e.toml").write_text('members = [{segments = "p.json"}, {segments = "b.json", view = "binocular"}]')
     done = fuse("--ensemble", "e.toml", "--offsets", "split.json")
-    assert "b.json: 1 clips without a known offset are left out ('c2/clip1')" in done.err
+    assert "b.json: 1 clip left out, as no offset is known ('c2/clip1')" in done.err
     assert list(document(done)["results"]) == ["c1", "c2"]
     Path("o.csv").write_text("video,offset_seconds\nbinocular/c9/clip1,\n")
     done = fuse("--ensemble", "e.toml", "--offsets", "o.csv")

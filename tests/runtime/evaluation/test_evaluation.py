@@ -112,8 +112,8 @@ def test_unknown_labels_and_videos_are_ignored_and_counted() -> None:
     assert result.ignored_videos == {"other": 2}
     assert result.num_predictions == 1
     assert result.warnings == (
-        "2 predictions ignored, 1 label(s) not in the ground truth: 'dance'",
-        "2 predictions ignored, 1 video(s) not in the ground truth: 'other'",
+        "2 predictions ignored, 1 label not in the ground truth: 'dance'",
+        "2 predictions ignored, 1 video not in the ground truth: 'other'",
     )
 
 

@@ -141,7 +141,7 @@ def test_a_project_of_three_videos_with_labels_from_a_list(tmp_path: Path) -> No
     assert found(truth) == {"a": [("wave", 1.0, 2.0)], "b": [("walk", 3.5, 4.0)]}
     assert faults == []
     assert truth.unannotated == ("c",)
-    assert truth.warnings == (f"{path}: 1 of 3 videos have no entry: not annotated, left out: c",)
+    assert truth.warnings == (f"{path}: no entry for 1 of 3 videos: not annotated, left out: c",)
     as_background = read_annotations(path, options=ReadOptions(unannotated="background"))
     assert found(as_background) == {"a": [("wave", 1.0, 2.0)], "b": [("walk", 3.5, 4.0)], "c": []}
     assert as_background.warnings == ()

@@ -19,6 +19,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.names import IN_FRAMES, PER_VIDEO, SUFFIXES, Format, format_of
 from tsm_runtime.formats.read_write import encode_results, read_segments
 from tsm_runtime.formats.text import hide, lanes, reveal
+from tsm_runtime.formats.via import read_via
 from tsm_runtime.results import Result, SceneScore, Segment
 
 NASTY = [
@@ -254,6 +255,11 @@ def test_via_is_a_project_of_the_annotator_and_readable_by_360x_tools() -> None:
     assert project["file"]["1"]["type"] == 4  # a video
 
 
+def test_via_offers_all_classes_of_the_model() -> None:
+    project = json.loads(encode_results([result_of(seg("hug", 0, 1))], "via", labels=["wave", "hug"]))
+    assert project["attribute"]["1"]["options"] == {"wave": "wave", "hug": "hug"}
+
+
 @pytest.mark.parametrize("format_", sorted(PER_VIDEO - IN_FRAMES))
 def test_a_format_for_one_video_refuses_two(format_: Format) -> None:
     with pytest.raises(UsageError, match=f"format {format_} holds one video, but there are 2; .*FOLDER/"):
@@ -392,6 +398,25 @@ def test_both_spellings_of_via(write: Write) -> None:
     path = write("0e7c.json", via_entries(a=internal, b=published, **skipped))
     assert read_segments(path) == {"0e7c": [seg("sit", 5.5, 7.5), seg("phone", 7.25, 35)]}
     assert read_segments(write("none.json", via_entries())) == {"none": []}
+
+
+def test_the_default_row_of_via_is_no_class(write: Write) -> None:
+    project = {
+        "attribute": {"1": {"aname": "TEMPORAL-SEGMENTS", "options": {"default": "Default", "1": "hug"}}},
+        "metadata": {
+            "1_a": {"vid": "1", "z": [0, 1], "av": {"1": "1"}},
+            "1_b": {"vid": "1", "z": [2, 3], "av": {"1": "default"}},
+        },
+    }
+    path = write("new.json", json.dumps(project))
+    assert read_segments(path) == {"new": [seg("hug", 0, 1)]}
+    faults: list[str] = []
+    read_via(path, project, faults)
+    (said,) = faults
+    assert said.startswith(f"{path}: entry '1_b': segment [2.0, 3.0] stands in VIA's row 'Default'")
+    project["attribute"] = {}  # a class that is called so
+    named = read_segments(write("named.json", json.dumps(project)))
+    assert [segment.label for segment in named["named"]] == ["1", "default"]
 
 
 def test_a_via_project_of_two_videos_with_options(write: Write) -> None:

@@ -499,7 +499,7 @@ def test_results_of_two_videos_are_not_fused() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ((1.0,), "1 weights for 2 members"),
+        ((1.0,), "1 weight for 2 members"),
         ((1.0, 0.0), "weight 0: expected a number above 0"),
         ((1.0, -1.0), "weight -1"),
         ((1.0, math.nan), "weight nan"),

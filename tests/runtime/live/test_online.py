@@ -167,7 +167,7 @@ def test_an_error_of_onnxruntime_is_reported(folder: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(model, "session", Broken())
-        with pytest.raises(RunError, match=r"^onnxruntime .* online failed on 1 frames: no memory$"):
+        with pytest.raises(RunError, match=r"^onnxruntime .* online failed on 1 frame: no memory$"):
             scorer.push(clip[0])
     for frame in clip:
         scores = scorer.push(frame)

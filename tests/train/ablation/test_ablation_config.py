@@ -88,7 +88,7 @@ WRONG = {
     BASE + '[ensemble]\nmembers = ["a", "B"]': "[ensemble]: members: no member 'B'; there are a, b",
     BASE + '[ensemble]\nmembers = ["a"]': "[ensemble]: 1 member; an ensemble takes two or more",
     BASE + '[ensemble]\nmembers = ["a", "a"]': "[ensemble]: members names 'a' twice",
-    BASE + "[ensemble]\nweights = [1.0]": "[ensemble]: 1 weights for 2 members (a, b)",
+    BASE + "[ensemble]\nweights = [1.0]": "[ensemble]: 1 weight for 2 members (a, b)",
     BASE + "[ensemble]\nweights = [1.0, 0.0]": "[ensemble]: weight 0: expected a number above 0",
     BASE + '[ensemble]\nweights = "best"': "[ensemble]: weights = 'best': expected 'validation' or 'equal'",
     BASE + "[ensemble]\niou = 2.0": "[ensemble]: iou 2: expected 0 to 1",

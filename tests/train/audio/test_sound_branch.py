@@ -25,7 +25,7 @@ from tsm_train.samples.clips import Labels
 from tsm_train.synthetic.sounds import _mux
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 
-AUDIO = AudioConfig(epochs=30, batch_size=16, width=4)
+AUDIO = AudioConfig(epochs=150, batch_size=8, width=8, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_sound_helps_and_training_keeps_what_is_there(
 def test_pretrained_convolutions(heard_run: Path, config: Config, data: TrainingData, tmp_path: Path) -> None:
     shutil.copy(heard_run / "best.safetensors", tmp_path)
     path = str(heard_run / SOUND_FILE)
-    wrong = msgspec.structs.replace(AUDIO, width=8, pretrained=path, epochs=1)
+    wrong = msgspec.structs.replace(AUDIO, width=4, pretrained=path, epochs=1)
     with pytest.raises(UsageError, match=r"audio.pretrained: \d+ of \d+ tensors are missing or of another"):
         train_run_sound(msgspec.structs.replace(config, audio=wrong), tmp_path, data)
     fitting = msgspec.structs.replace(AUDIO, pretrained=path, epochs=1)

@@ -172,7 +172,7 @@ def moved(start: float, end: float) -> Callable[[dict[str, Any]], None]:
         (
             lambda db: db["b1"].update(annotations=[]),
             "no-instance",
-            "subset 'validation': none of its 1 videos",
+            "subset 'validation': no action in its 1 video",
         ),
         (
             lambda db: db["b1"].update(subset="val"),
@@ -250,7 +250,7 @@ def test_a_video_that_does_not_decode_is_named_skipped_and_counted(folder: Path,
             "scene",
             "'Campus' is in validation and not in training",
         ),
-        (lambda db: db["a2"].pop("scene"), "scene", "no scene is known of 1 captures: 'a2'"),
+        (lambda db: db["a2"].pop("scene"), "scene", "no scene is known of 1 capture: 'a2'"),
         (
             lambda db: db["a2"].update(annotations=[{"label": "Walk ", "segment": [0, 1]}]),
             "similar-labels",
@@ -406,7 +406,7 @@ def test_a_split_that_would_spoil_training_is_not_written(many: Path, inspect: C
     code, out, err = inspect(many / "own.toml", "--write-split", many / "s.json")
     assert code == 2
     assert "segment-beyond-end" in out
-    assert err.endswith(f"1 problems would spoil training; {many / 's.json'} was not written\n")
+    assert err.endswith(f"1 problem would spoil training; {many / 's.json'} was not written\n")
     assert not (many / "s.json").exists()
 
 

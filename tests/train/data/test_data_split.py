@@ -88,7 +88,7 @@ def test_folds(tmp_path: Path) -> None:
         ({"subsets": {"training": ["a"]}}, "no capture in validation"),
         ({"subsets": {"training": "a"}}, "Expected `array`, got `str`"),
         ({"subsets": None, "folds": [["a"], ["b", "a"]]}, "capture 'a' is in training and in validation"),
-        ({"subsets": None, "folds": [["a"]]}, "1 folds; expected two or more"),
+        ({"subsets": None, "folds": [["a"]]}, "1 fold; expected two or more"),
         ({"subsets": None, "folds": [["a"], []]}, "no capture in training"),
         ({"test": ["q"]}, '"test" stands inside "subsets"'),
         ({"offsets": {"binocular/a/clip1": "2 s"}}, "Expected `float | null`, got `str`"),
@@ -236,5 +236,5 @@ def test_the_seed_chooses_among_equals() -> None:
 
 
 def test_too_few_captures() -> None:
-    with pytest.raises(ValueError, match="1 captures cannot be divided into 2 parts"):
+    with pytest.raises(ValueError, match="1 capture cannot be divided into 2 parts"):
         allocate({"a": {}}, [0.8, 0.2], seed=0)

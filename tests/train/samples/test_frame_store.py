@@ -236,7 +236,7 @@ def test_what_cannot_be_read_is_named(
     store_videos.store_videos(store, both, num_threads=2)
     assert capsys.readouterr().err.startswith(f"left out: {broken}: ")
     assert [found.path for found, _ in store_videos.open_stored(store, both)] == [video]
-    with pytest.raises(VideoError, match="none of the 1 training videos can be read"):
+    with pytest.raises(VideoError, match=r"no training video can be read \(1 failed\)"):
         store_videos.open_stored(store, both[:1])
 
 
@@ -286,7 +286,7 @@ def test_a_store_that_does_not_fit_is_refused_before_decoding(
         store_videos.store_videos(store, [training_video(video)])
     first, second = str(caught.value).splitlines()
     assert first == (
-        f"150 frames of 1 videos take about 460.8 kB in {tmp_path}/store, where 100.0 kB are free"
+        f"150 frames of 1 video take about 460.8 kB in {tmp_path}/store, where 100.0 kB are free"
     )
     assert second.startswith("set data.cache to a folder on another disk, store.format to 'jpeg', or ")
     assert decodings == []
@@ -297,7 +297,7 @@ def test_a_large_store_is_reported(
 ) -> None:
     monkeypatch.setattr(store_videos, "_TOLD_BYTES", 1000)
     store_videos.store_videos(FrameStore(tmp_path / "store", 32, RAW), [training_video(video)])
-    assert "decoding: 150 frames of 1 videos take about 460.8 kB in " in capsys.readouterr().err
+    assert "decoding: 150 frames of 1 video take about 460.8 kB in " in capsys.readouterr().err
 
 
 def test_where_stores_lie(monkeypatch: pytest.MonkeyPatch) -> None:

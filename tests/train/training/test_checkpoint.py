@@ -153,7 +153,7 @@ def test_weights_that_do_not_fit_the_configuration(saved: Path) -> None:
             ),
         )
     )
-    assert "unknown backbone 'resnet5'" in refusal(
+    assert "Invalid enum value 'resnet5'" in refusal(
         rewritten(saved, config=config.replace('"mobilenet_v2"', '"resnet5"'))
     )
     assert "its weights do not fit" in refusal(

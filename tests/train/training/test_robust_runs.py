@@ -133,11 +133,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     assert (folder / "last.safetensors").stat().st_mtime_ns == before
 
 
-def interrupted_run(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train until the first batch of the second epoch."""
+def interrupted_run(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch, epoch: int = 1) -> None:
+    """Train until the first batch of an epoch, counted from 0."""
 
     def stop(run: TrainingRun) -> None:
-        if run.current_epoch == 1:
+        if run.current_epoch == epoch:
             raise RunError("stopped")
 
     with monkeypatch.context() as patch:
@@ -178,6 +178,30 @@ def test_resume_begins_where_there_is_nothing_and_force_forgets(
     assert_same_run(folder, tmp_path / "new")
     with pytest.raises(UsageError, match=r"another configuration \(train\.seed\)"):
         fit(load_config(config_file, ["train.epochs=2", "train.seed=1"]), folder, resume=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_folder_holds_one_run_at_any_time(
+    config_file: Path, tmp_path: Path, whole_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder)
+    (folder / "head.safetensors").touch()
+    before, events = contents(folder), {path.name for path in (folder / "tensorboard").glob("events.*")}
+    other = load_config(config_file, ["train.seed=9"])
+    interrupted_run(other, folder, monkeypatch, epoch=0)
+    assert contents(folder) == before
+    interrupted_run(other, folder, monkeypatch)
+    after = contents(folder)
+    assert set(after) == {
+        *("best.safetensors", "last.safetensors", "config.json", "labels.json", "metrics.csv", "resume.ckpt")
+    }
+    assert all(after[name] != before[name] for name in ("best.safetensors", "config.json", "metrics.csv"))
+    assert [load_checkpoint(folder / f"{name}.safetensors").epoch for name in ("best", "last")] == [1, 1]
+    assert not events & {path.name for path in (folder / "tensorboard").iterdir()}
 
 
 def free_port() -> int:

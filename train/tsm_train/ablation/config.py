@@ -14,6 +14,7 @@ import msgspec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import FusionKeys
 from tsm_runtime.strict import read_toml, refuse_unknown, strict
+from tsm_runtime.wording import counted
 from tsm_train.config import Config, FolderName, config_of
 from tsm_train.presets import preset_path
 
@@ -205,6 +206,9 @@ def _check_ensemble(ablation: Ablation) -> None:
     weights = ensemble.weights
     if not isinstance(weights, str):
         if len(weights) != len(names):
-            raise UsageError(f"{where}: {len(weights)} weights for {len(names)} members ({', '.join(names)})")
+            raise UsageError(
+                f"{where}: {counted(len(weights), 'weight')} for {counted(len(names), 'member')}"
+                f" ({', '.join(names)})"
+            )
         if least := [weight for weight in weights if not 0 < weight < float("inf")]:
             raise UsageError(f"{where}: weight {least[0]:g}: expected a number above 0")

@@ -164,7 +164,7 @@ def _run(
             results.append(result)
     seconds = time.perf_counter() - began
     if not results:
-        raise VideoError(f"{member.name}: none of {len(videos)} videos can be read")
+        raise VideoError(f"{member.name}: no video of {len(videos)} can be read")
     source: dict[str, object] = {
         "run": {"name": member.name, "epoch": checkpoint.epoch, "checkpoint_sha256": digest},
         "asked": [video.video_id for video in videos],

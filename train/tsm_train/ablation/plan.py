@@ -9,6 +9,7 @@ from statistics import median
 import torch
 
 from tsm_runtime.results import BACKGROUND
+from tsm_runtime.wording import counted
 from tsm_train.ablation.config import Ablation
 from tsm_train.ablation.members import Member, check_members, members_of, task_of
 from tsm_train.ablation.videos import Footage, open_footage
@@ -104,9 +105,9 @@ def _members(
             )
         )
     header = ("member", "task", "backbone", "t", "shift", "epochs", "clips/epoch", "clips left", "minutes")
-    total_text = f"{total:.0f} minutes of training" if unknown < len(rows) else "time unknown"
+    total_text = f"{counted(round(total), 'minute')} of training" if unknown < len(rows) else "time unknown"
     if 0 < unknown < len(rows):
-        total_text += f", and {unknown} members whose time is unknown"
+        total_text += f", and {counted(unknown, 'member')} of unknown time"
     return [*columns(header, rows, num_texts=6), f"would train: {total_text}"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from tsm_runtime.wording import counted
 from tsm_train.ablation.table import Table
 
 _COLORS = {"member": "tab:blue", "ensemble": "tab:orange", "post-processing": "tab:green"}
@@ -45,7 +46,10 @@ def draw_table(table: Table) -> bytes:
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
     figure.suptitle(
-        f"{table.name}: {table.videos} videos, {table.instances} instances".replace("$", r"\$"), fontsize=10
+        f"{table.name}: {counted(table.videos, 'video')}, {counted(table.instances, 'instance')}".replace(
+            "$", r"\$"
+        ),
+        fontsize=10,
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

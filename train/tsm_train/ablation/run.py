@@ -13,6 +13,7 @@ from tsm_runtime.errors import BackendError, RunError, UsageError
 from tsm_runtime.files import write_whole
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.terminal import warn
+from tsm_runtime.wording import counted
 from tsm_train.ablation.after_scores import choose_settings
 from tsm_train.ablation.config import Ablation
 from tsm_train.ablation.ensembles import mixtures, write_fused
@@ -84,7 +85,7 @@ def _device(device: str) -> torch.device:
 def _train(members: Sequence[Member], *, device: str, force: bool) -> None:
     for number, member in enumerate(members, start=1):
         if member.is_finished and not force:
-            warn(f"{member.name}: trained already ({member.epochs} epochs)")
+            warn(f"{member.name}: trained already ({counted(member.epochs, 'epoch')})")
             continue
         goes_on = f", goes on after epoch {member.epochs}" if member.epochs and not force else ""
         warn(f"{member.name}: training, {number} of {len(members)}{goes_on}")

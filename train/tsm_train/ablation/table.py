@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tsm_runtime.wording import counted
 from tsm_train.ablation.config import Ablation
 from tsm_train.ablation.paper import NOTES, SOURCE, PaperRow
 from tsm_train.ablation.rows import REPLICATES, Row, Span
@@ -105,8 +106,8 @@ def table_to_markdown(table: Table) -> str:
     lines = [
         f"# {table.name}",
         "",
-        f"mAP in % on {table.videos} videos of {table.subset!r} with {table.instances} instances of"
-        f" {len(table.actions)} actions.",
+        f"mAP in % on {counted(table.videos, 'video')} of {table.subset!r} with"
+        f" {counted(table.instances, 'instance')} of {counted(len(table.actions), 'action')}.",
         "",
         *_own(table),
         "",

@@ -13,6 +13,7 @@ from torch import Tensor
 from tsm_runtime.audio.patches import SoundSpec, SoundTrack, read_track
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.terminal import warn
+from tsm_runtime.wording import counted
 from tsm_train.data.interval_labels import interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import FeatureCache
@@ -153,5 +154,5 @@ def read_intervals(
             )
         )
     if num_mute:
-        warn(f"{num_mute} of {len(found)} videos have no sound")
+        warn(f"no sound in {num_mute} of {counted(len(found), 'video')}")
     return found

@@ -12,6 +12,7 @@ import typer
 from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.errors import UsageError
 from tsm_runtime.terminal import terminal_bars, warn, write_stdout
+from tsm_runtime.wording import counted
 
 if TYPE_CHECKING:
     from tsm_train.config import DataConfig
@@ -98,7 +99,7 @@ def tsm_inspect(
         else:
             next_step = f"; {write_split} was not written"
     if errors := opened.problems.errors:
-        raise UsageError(f"{config}: {len(errors)} problems would spoil training{next_step}")
+        raise UsageError(f"{config}: {counted(len(errors), 'problem')} would spoil training{next_step}")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.wording import counted
+
 _LOSS = 10.0
 """Cost of a class that occurs in one part only, so that training on the other parts never sees it. More than
 all that evenness of one trait can gain."""
@@ -60,7 +62,7 @@ def _sizes(number: int, shares: Sequence[float]) -> list[int]:
     """
     least = [1 if share > 0 else 0 for share in shares]
     if number < sum(least):
-        raise ValueError(f"{number} captures cannot be divided into {sum(least)} parts")
+        raise ValueError(f"{counted(number, 'capture')} cannot be divided into {sum(least)} parts")
     exact = [share * number for share in shares]
     sizes = [max(int(value), low) for value, low in zip(exact, least, strict=True)]
     while sum(sizes) < number:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tsm_runtime.clips.spec import count_intervals
+from tsm_runtime.wording import counted
 from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source
 from tsm_train.data.interval_labels import interval_labels
@@ -28,7 +29,7 @@ def check_sources(sources: Sequence[Source], data: DataConfig, problems: Problem
             if count > 1:
                 problems.add(
                     "same-instance-twice",
-                    f"{source.entry}: {label!r} [{start:g}, {end:g}] is there {count} times",
+                    f"{source.entry}: {label!r} [{start:g}, {end:g}] is there {counted(count, 'time')}",
                 )
 
 
@@ -44,7 +45,7 @@ def check_subsets(
     has_subsets = all(problem.kind != "no-subset" for problem in problems.found)
     for name, videos in ((data.training_subset, training), (data.validation_subset, validation)):
         if has_subsets and not any(video.segments for video in videos):
-            what = f"none of its {len(videos)} videos has an action" if videos else "no video to be used"
+            what = f"no action in its {counted(len(videos), 'video')}" if videos else "no video to be used"
             problems.add("no-instance", f"{where}: no instance matches subset {name!r}: {what}")
     trained, scored = _labels(training), _labels(validation)
     for label in sorted(scored - trained) if trained else ():
@@ -127,7 +128,7 @@ def _check_scenes_known(videos: Sequence[TrainingVideo], where: str, problems: P
     unknown = sorted({video.capture for video in videos if video.scene is None})
     if unknown and len(unknown) < len({video.capture for video in videos}):
         listed = ", ".join(map(repr, unknown[:3])) + (" ..." if len(unknown) > 3 else "")
-        problems.add("scene", f"{where}: no scene is known of {len(unknown)} captures: {listed}")
+        problems.add("scene", f"{where}: no scene is known of {counted(len(unknown), 'capture')}: {listed}")
 
 
 def _check_intervals(videos: Sequence[TrainingVideo], t: float, where: str, problems: Problems) -> None:

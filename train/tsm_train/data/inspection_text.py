@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from tsm_runtime.terminal import printable
+from tsm_runtime.wording import counted
 from tsm_train.data.inspection import Report, SubsetCount
 
 _MOST_PAIRS = 8
@@ -81,7 +82,7 @@ def _problems(report: Report) -> Iterator[str]:
     for problem in report.problems:
         yield printable(f"{problem['severity']} [{problem['kind']}] {problem['message']}")
     errors = sum(problem["severity"] == "error" for problem in report.problems)
-    yield f"{errors} errors, {len(report.problems) - errors} warnings"
+    yield f"{counted(errors, 'error')}, {counted(len(report.problems) - errors, 'warning')}"
 
 
 def columns(header: Sequence[str], rows: Iterable[Sequence[object]], num_texts: int = 1) -> list[str]:

@@ -21,6 +21,7 @@ import msgspec
 from tsm_runtime.captures.offsets import check_offsets
 from tsm_runtime.errors import UsageError
 from tsm_runtime.strict import convert, read_toml_or_json
+from tsm_runtime.wording import counted
 
 FORMAT = "tsm-tal split 1"
 _NAMES = ("training", "validation", "test")
@@ -154,7 +155,7 @@ def _subsets(file: _File, fold: int, where: str) -> dict[str, tuple[str, ...]]:
         return {name: tuple(file.subsets.get(name, ())) for name in _NAMES}
     folds = file.folds or []
     if len(folds) < 2:
-        raise UsageError(f"{where}: {len(folds)} folds; expected two or more")
+        raise UsageError(f"{where}: {counted(len(folds), 'fold')}; expected two or more")
     if fold >= len(folds):
         raise UsageError(f"data.fold = {fold}, but {where} has the folds 0 to {len(folds) - 1}")
     training = tuple(capture for n, captures in enumerate(folds) if n != fold for capture in captures)

@@ -18,6 +18,7 @@ from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.terminal import warn
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
+from tsm_runtime.wording import counted
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.frame_store import PART, FrameStore, StoredVideo, encode_picture
 
@@ -107,7 +108,8 @@ def estimate_bytes(store: FrameStore, videos: Sequence[TrainingVideo]) -> tuple[
 def _check_space(store: FrameStore, videos: Sequence[TrainingVideo]) -> None:
     num_frames, needed = estimate_bytes(store, videos)
     free = shutil.disk_usage(_existing(store.folder)).free
-    what = f"{num_frames} frames of {len(videos)} videos take about {_size_text(needed)} in {store.folder}"
+    frames = f"{counted(num_frames, 'frame')} of {counted(len(videos), 'video')}"
+    what = f"{frames} take about {_size_text(needed)} in {store.folder}"
     if needed > free:
         jpeg = ", store.format to 'jpeg'" if store.settings.format == "raw" else ""
         raise RunError(

@@ -122,9 +122,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = stream.metadata() or {}
             weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except OSError as error:
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder; give the file {path / 'best.safetensors'}") from error
         raise UsageError(f"{path}: no readable checkpoint ({error.strerror or error})") from error
     except safetensors.SafetensorError as error:
-        raise UsageError(f"{path}: not a safetensors checkpoint ({error})") from error
+        raise UsageError(
+            f"{path}: not a safetensors checkpoint ({error}); tsm-train writes best.safetensors, and starts"
+            " from other weights by model.pretrained"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise UsageError(
             f"{path}: not a checkpoint of tsm-train (expected format {FORMAT!r}, got"

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.results import Result
 from tsm_runtime.terminal import warn
+from tsm_runtime.wording import counted
 from tsm_train.config import Config, TrainConfig
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.batch_norm import freeze_batch_norm
@@ -287,7 +288,11 @@ class TrainingRun(lightning.LightningModule):
         if not self._output.writes or not self._validates:
             return
         scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        failed = f"  {len(self._failed)} of {len(self._validation)} videos failed" if self._failed else ""
+        failed = (
+            f"  {len(self._failed)} of {counted(len(self._validation), 'video')} failed"
+            if self._failed
+            else ""
+        )
         warn(
             f"epoch {self._epoch}/{self.config.train.epochs}  loss {row['loss']:.3f}  {scores}{failed}"
             f"  {row['seconds']:.0f} s"

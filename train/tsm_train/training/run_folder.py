@@ -14,12 +14,20 @@ import torch
 
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import read_text, write_whole
+from tsm_train.audio.checkpoint import SOUND_FILE
 from tsm_train.config import Config
+from tsm_train.head.checkpoint import HEAD_FILE
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, save_checkpoint
 
 RESUME = "resume.ckpt"
 """State from which an unfinished run goes on: local to the machine, and never accepted by the export."""
+
+_CHECKPOINTS = ("best.safetensors", "last.safetensors")
+_RUN_FILES = (
+    *("config.json", "labels.json", RESUME, *_CHECKPOINTS, HEAD_FILE, SOUND_FILE),
+    *("metrics.csv", "curves.png"),
+)
 
 _T = TypeVar("_T")
 
@@ -42,10 +50,11 @@ MAY_DIFFER = frozenset(
 class RunFolder:
     """Holds config.json, labels.json, metrics.csv, last.safetensors and best.safetensors.
 
-    Until the run is complete there is resume.ckpt too, and then curves.png.
+    Until the run is complete there is resume.ckpt too, and then curves.png. The folder always holds one run:
+    an earlier one stays whole until the first epoch of this run is stored, and then goes.
 
     Args:
-        path: made when it does not exist; files of an earlier run in it are replaced one by one.
+        path: made when it does not exist.
         writes: False for a process whose writing another one does.
 
     Raises:
@@ -60,6 +69,9 @@ class RunFolder:
         self.best_metrics: dict[str, float] = {}
         self.rows: list[dict[str, float]] = []
         """Lines of metrics.csv."""
+        self._description: dict[str, bytes] = {}
+        """config.json and labels.json, while an earlier run is in the folder."""
+        self._earlier_events = tuple((path / "tensorboard").glob("events.*"))
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -74,16 +86,28 @@ class RunFolder:
     def kept(self) -> str:
         """What is there after a failure, in words."""
         if not self.last_epoch:
-            return "no epoch was stored yet"
+            earlier = f"; {self.path} still holds the earlier run" if self._description else ""
+            return f"no epoch was stored yet{earlier}"
         return f"{self.path}/last.safetensors holds epoch {self.last_epoch}"
 
     def describe(self, config: Config, labels: Labels) -> None:
-        """Begin a run: write config.json and labels.json; an earlier run can no longer be resumed."""
+        """Begin a run: write config.json and labels.json, where an earlier run is there once it goes."""
         if not self.writes:
             return
-        self.resume_path.unlink(missing_ok=True)
-        for name, value in (("config.json", config), ("labels.json", labels)):
-            write_whole(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+        self._description = {
+            name: msgspec.json.format(msgspec.json.encode(value)) + b"\n"
+            for name, value in (("config.json", config), ("labels.json", labels))
+        }
+        if not any((self.path / name).exists() for name in _CHECKPOINTS):
+            self._begin()
+
+    def _begin(self) -> None:
+        """Remove the files of an earlier run, then write what describes this one."""
+        for path in (*(self.path / name for name in _RUN_FILES), *self._earlier_events):
+            path.unlink(missing_ok=True)
+        for name, content in self._description.items():
+            write_whole(self.path / name, content)
+        self._description = {}
 
     def check_same(self, config: Config, labels: Labels) -> None:
         """Refuse to go on with another run than was begun.
@@ -113,6 +137,8 @@ class RunFolder:
         is_best = bool(metrics) and metrics["map"] >= self.best_metrics.get("map", 0.0)
         self.rows.append(dict(row))
         if self.writes:
+            if self._description:
+                self._begin()
             save_checkpoint(self.path / "last.safetensors", checkpoint)
             if is_best:
                 save_checkpoint(self.path / "best.safetensors", checkpoint)

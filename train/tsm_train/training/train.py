@@ -22,11 +22,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from tsm_runtime.errors import BackendError, UsageError, VideoError
 from tsm_runtime.terminal import warn
-from tsm_train.audio.checkpoint import SOUND_FILE
+from tsm_runtime.wording import counted
 from tsm_train.audio.run import train_run_sound
 from tsm_train.config import Config
 from tsm_train.data.dataset import TrainingData, open_data, resolve_section
-from tsm_train.head.checkpoint import HEAD_FILE
 from tsm_train.head.run import train_run_head
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
@@ -95,9 +94,6 @@ def train(
         labels = Labels.of(data.actions, data.scenes, config.model)
         model = _start_model(config, labels, pretrained=not resume)
     output = RunFolder(folder, writes=trainer.is_global_zero)
-    if trainer.is_global_zero and not resume:
-        for name in (HEAD_FILE, SOUND_FILE):
-            (folder / name).unlink(missing_ok=True)  # of another backbone
     if resume:
         output.check_same(config, labels)
     run = TrainingRun(config, labels, model, data.validation, output)
@@ -141,9 +137,9 @@ def _open(config: Config) -> TrainingData:
         warn(line)
     unreadable = data.unreadable.get(data.config.training_subset, 0)
     if unreadable and not data.training:
-        raise VideoError(f"none of the {unreadable} training videos can be read")
+        raise VideoError(f"no training video can be read ({unreadable} failed)")
     if num_skipped := sum(data.unreadable.values()):
-        warn(f"{num_skipped} of {num_skipped + len(data.videos)} videos are skipped")
+        warn(f"skipped: {num_skipped} of {counted(num_skipped + len(data.videos), 'video')}")
     data.problems.raise_errors()
     return data
 
@@ -193,7 +189,7 @@ def _trainer(
             callbacks=[bar] if show_progress else [],
         )
     except MisconfigurationException as error:
-        raise BackendError(f"{devices} devices: {str(error).strip().splitlines()[0]}") from error
+        raise BackendError(f"{counted(devices, 'device')}: {str(error).strip().splitlines()[0]}") from error
     if t.precision == "fp16" and isinstance(trainer.accelerator, CPUAccelerator):
         raise UsageError("train.precision 'fp16' is for GPUs; on a CPU take 'bf16' or 'fp32'")
     return trainer

@@ -91,9 +91,8 @@ def _proposed(part: FrameScores, labels: Sequence[str], decoding: Decoding) -> I
     middles = (part.indices.astype(np.float64) + 0.5) * step
     bounds = float(part.indices[0] * step), float((part.indices[-1] + 1) * step)
     least = decoding.min_proposal
-    for column, label in enumerate(labels):
-        if label == BACKGROUND:
-            continue
-        proposals = frame_proposals(part.action[:, column], part.distances, middles, least, bounds)
-        for start, end, score in soft_suppressed(*proposals, decoding.suppression_sigma, least):
-            yield Segment(label=label, start_seconds=start, end_seconds=end, score=score)
+    names = [label for label in labels if label != BACKGROUND]
+    columns = [part.action[:, column] for column, label in enumerate(labels) if label != BACKGROUND]
+    proposals = [frame_proposals(column, part.distances, middles, least, bounds) for column in columns]
+    for number, start, end, score in soft_suppressed(proposals, decoding.suppression_sigma, least):
+        yield Segment(label=names[number], start_seconds=start, end_seconds=end, score=score)

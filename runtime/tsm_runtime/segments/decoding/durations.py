@@ -118,7 +118,8 @@ def best_segments(
         borders: frames at which segments may begin and end, from 0 to F.
     """
     total = np.zeros((len(borders), log_scores.shape[1]))
-    np.cumsum(np.add.reduceat(log_scores, borders[:-1], axis=0, dtype=np.float64), axis=0, out=total[1:])
+    by_label = np.ascontiguousarray(log_scores.T, np.float64)  # sums of neighbours in memory are faster
+    total[1:] = np.cumsum(by_label, axis=1, out=by_label)[:, borders[1:] - 1].T
     begun, entered_from = _forward(total, table, switch_cost, borders)
     found: list[tuple[int, int, int]] = []
     stop = len(borders) - 1
@@ -139,38 +140,68 @@ def _forward(total: Floats, table: LengthTable, switch_cost: float, borders: Int
     """
     num_borders, num_labels = total.shape
     bound = len(table.log_mass) - 1
-    firsts = np.searchsorted(borders, borders - bound)  # earliest start within the bound of the table
+    firsts = np.searchsorted(
+        borders, borders - bound
+    ).tolist()  # earliest start within the bound of the table
     entry = np.full((num_borders, num_labels), -np.inf)  # best score before a segment, less the sum before
     entry[0] = 0.0
     begun = np.zeros((num_borders, num_labels), np.int64)
     best_labels = np.zeros((num_borders, 2), np.int64)
-    far, far_begin = np.full(num_labels, -np.inf), np.zeros(num_labels, np.int64)
-    columns, num_moved, nothing = np.arange(num_labels), 1, np.full(num_labels, -np.inf)
+    far = _FarStarts(table, borders)
+    columns = np.arange(num_labels)
     for stop in range(1, num_borders):
-        first = int(firsts[stop])
-        for border in range(num_moved, first):  # beyond the table: only the best start matters
-            value = entry[border] - table.log_decay * borders[border]
-            far, far_begin = np.where(value > far, value, far), np.where(value > far, border, far_begin)
-        num_moved = max(num_moved, first)
-        logs = table.log_survival if stop == num_borders - 1 else table.log_mass
-        lengths = borders[stop] - borders[first:stop]
-        scores = entry[first:stop] + logs[lengths]
-        beyond = far + logs[bound]
-        from_zero = table.log_survival[bound]
+        first = firsts[stop]
+        is_last = stop == num_borders - 1
+        logs = table.log_survival if is_last else table.log_mass
+        scores = entry[first:stop] + logs[borders[stop] - borders[first:stop]]
+        if not first:
+            scores[0] = table.log_survival[borders[stop]]
+        place = scores.argmax(axis=0) if len(scores) else columns
+        ended = scores[place, columns] if len(scores) else np.full(num_labels, -np.inf)
+        begun[stop] = first + place
         if first:
-            far_best, best_begin = np.maximum(beyond, from_zero), np.where(beyond >= from_zero, far_begin, 0)
-            far_best = far_best + table.log_decay * (borders[stop] - bound)
-        else:
-            scores[0] = table.log_survival[lengths[0]]
-            far_best, best_begin = far, far_begin
-        near_best, place = nothing, columns
-        if len(scores):
-            place = scores.argmax(axis=0)
-            near_best = scores[place, columns]
-        begun[stop] = np.where(far_best > near_best, best_begin, first + place)
-        ended = np.maximum(near_best, far_best) + total[stop]
-        best, second = np.argsort(-ended)[:2] if num_labels > 1 else (0, 0)
-        best_labels[stop] = best, second
+            far.move(entry, first)
+            far_best, far_begun = far.best(stop, logs)
+            begun[stop] = np.where(far_best > ended, far_begun, begun[stop])
+            ended = np.maximum(ended, far_best)
+        ended += total[stop]
+        best = int(ended.argmax())
         entry[stop] = ended[best] - switch_cost - total[stop]
-        entry[stop, best] = (ended[second] if num_labels > 1 else -np.inf) - switch_cost - total[stop, best]
+        ended[best] = -np.inf
+        second = int(ended.argmax())
+        entry[stop, best] = ended[second] - switch_cost - total[stop, best]
+        best_labels[stop] = best, second
     return begun, best_labels
+
+
+class _FarStarts:
+    """The best starts of segments that are longer than the table, one for each label.
+
+    Args:
+        table: log probabilities of the lengths.
+        borders: frames of the borders.
+    """
+
+    def __init__(self, table: LengthTable, borders: Ints) -> None:
+        self._table, self._borders = table, borders
+        self._value = np.full(len(table.log_decay), -np.inf)
+        self._begun = np.zeros(len(table.log_decay), np.int64)
+        self._num_moved = 1
+
+    def move(self, entry: Floats, first: int) -> None:
+        """Take the starts of the borders before `first`; that of the piece's begin is known."""
+        for border in range(self._num_moved, first):
+            value = entry[border] - self._table.log_decay * self._borders[border]
+            is_better = value > self._value
+            self._value[is_better] = value[is_better]
+            self._begun[is_better] = border
+        self._num_moved = max(self._num_moved, first)
+
+    def best(self, stop: int, logs: Floats) -> tuple[Floats, Ints]:
+        """Return the best score of a segment that ends at a border, and the border where it begins."""
+        table = self._table
+        bound = len(table.log_mass) - 1
+        beyond, from_begin = self._value + logs[bound], table.log_survival[bound]
+        begun = np.where(beyond >= from_begin, self._begun, 0)
+        tail = table.log_decay * (self._borders[stop] - bound)
+        return np.maximum(beyond, from_begin) + tail, begun

@@ -10,15 +10,19 @@ above 0.75.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 _VOTING_IOU = 0.75
 _LEAST_CENTRENESS = 0.05
 _MOST_AT_ONCE = 1024
-"""Largest number of proposals compared with one another; a longer chain is halved."""
+"""Largest number of proposals compared with one another; longer chains are divided, to bound the time."""
 
 
 def frame_proposals(
@@ -48,53 +52,89 @@ def frame_proposals(
 
 
 def soft_suppressed(
-    starts: Floats, ends: Floats, scores: Floats, sigma: float, least: float
-) -> list[tuple[float, float, float]]:
-    """Return (start, end, score) of the proposals of one label that remain, in no order.
+    proposals: Sequence[tuple[Floats, Floats, Floats]], sigma: float, least: float
+) -> list[tuple[int, float, float, float]]:
+    """Return (label, start, end, score) of the proposals that remain, in no order.
 
     Args:
-        starts: (N,) in seconds.
-        ends: (N,) in seconds.
-        scores: (N,) confidences.
+        proposals: starts (N,), ends (N,) in seconds and scores (N,), for each label.
         sigma: width of the Gaussian.
         least: proposals whose score falls below it are dropped.
     """
-    if not len(starts):
+    labels = np.repeat(np.arange(len(proposals)), [len(starts) for starts, _, _ in proposals])
+    if not len(labels):
         return []
-    order = np.argsort(starts, kind="stable")
+    starts, ends, scores = (np.concatenate(column) for column in zip(*proposals, strict=True))
+    order = np.lexsort((starts, labels))
     starts, ends, scores = starts[order], ends[order], scores[order]
-    reached = np.maximum.accumulate(ends)
-    cuts = np.flatnonzero(starts[1:] >= reached[:-1]) + 1  # proposals of different chains do not overlap
+    borders = _chain_borders(labels, starts, ends)
+    found: list[tuple[int, float, float, float]] = []
+    for rows in _batches(borders):
+        held = rows >= 0
+        for chain, start, end, score in _suppress_chains(
+            starts[rows], ends[rows], np.where(held, scores[rows], 0.0), sigma, least
+        ):
+            found += zip(
+                labels[rows[chain, 0]].tolist(), start.tolist(), end.tolist(), score.tolist(), strict=True
+            )
+    return found
+
+
+def _chain_borders(labels: Ints, starts: Floats, ends: Floats) -> Ints:
+    """Return the borders of the chains: runs of proposals of one label of which each overlaps an earlier one.
+
+    Args:
+        labels: (N,) numbers, increasing.
+        starts: (N,) in seconds, increasing within a label.
+        ends: (N,) in seconds.
+    """
+    # With the labels one after another on a line a single pass finds where nothing reaches on.
+    length = ends.max() + 1.0
+    reached = np.maximum.accumulate(ends + labels * length)
+    cuts = np.flatnonzero((starts + labels * length)[1:] >= reached[:-1]) + 1
     borders = np.concatenate([[0], cuts, [len(starts)]])
-    alone = borders[:-1][(np.diff(borders) == 1) & (scores[borders[:-1]] >= least)]
-    found = list(zip(starts[alone].tolist(), ends[alone].tolist(), scores[alone].tolist(), strict=True))
-    for first in np.flatnonzero(np.diff(borders) > 1).tolist():
-        chain = slice(int(borders[first]), int(borders[first + 1]))
-        found += _suppress_chain(starts[chain], ends[chain], scores[chain], sigma, least)
-    return found
+    parts = [np.arange(a, b, _MOST_AT_ONCE) for a, b in pairwise(borders.tolist()) if b - a > _MOST_AT_ONCE]
+    return np.unique(np.concatenate([borders, *parts]))
 
 
-def _suppress_chain(
+def _batches(borders: Ints) -> Iterator[Ints]:
+    """Yield the rows (C, N) of chains of similar length, -1 where a chain is shorter than N."""
+    lengths = np.diff(borders)
+    sizes = 2 ** np.ceil(np.log2(lengths)).astype(np.int64)
+    for size in np.unique(sizes).tolist():
+        chains = np.flatnonzero(sizes == size)
+        at_once = max(1, _MOST_AT_ONCE**2 // size)
+        for begin in range(0, len(chains), at_once):
+            own = chains[begin : begin + at_once]
+            places = np.arange(size)
+            yield np.where(places < lengths[own, None], borders[own, None] + places, -1)
+
+
+def _suppress_chains(
     starts: Floats, ends: Floats, scores: Floats, sigma: float, least: float
-) -> list[tuple[float, float, float]]:
-    if len(starts) > _MOST_AT_ONCE:  # bounds the memory of the matrix below
-        half = len(starts) // 2
-        parts = slice(None, half), slice(half, None)
-        return [
-            each
-            for part in parts
-            for each in _suppress_chain(starts[part], ends[part], scores[part], sigma, least)
-        ]
-    inter = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)
-    union = np.maximum(ends[:, None], ends) - np.minimum(starts[:, None], starts)
-    iou = np.maximum(inter, 0.0) / union
-    votes = (iou > _VOTING_IOU) * scores
-    bounds = votes @ np.array([starts, ends]).T / votes.sum(axis=1, keepdims=True)
-    decay = np.exp(-(iou**2) / sigma)
-    found: list[tuple[float, float, float]] = []
-    left = scores.copy()
-    while (score := left[best := int(left.argmax())]) >= least:
-        found.append((float(bounds[best, 0]), float(bounds[best, 1]), float(min(1.0, score))))
-        left *= decay[best]
-        left[best] = -1.0
-    return found
+) -> Iterator[tuple[Ints, Floats, Floats, Floats]]:
+    """Yield chains, starts, ends and scores of what remains of C chains, the best of each chain at a time.
+
+    Args:
+        starts: (C, N) in seconds, of N proposals in each chain.
+        ends: (C, N) in seconds.
+        scores: (C, N) confidences; 0 where a chain is shorter than N.
+        sigma: see `soft_suppressed`.
+        least: see `soft_suppressed`.
+    """
+    left, chains = scores.copy(), np.arange(len(scores))
+    while len(chains):
+        rows, best = np.arange(len(chains)), left.argmax(axis=1)
+        score = left[rows, best]
+        if not (going_on := score >= least).all():
+            starts, ends, scores, left = (part[going_on] for part in (starts, ends, scores, left))
+            chains, best, score = chains[going_on], best[going_on], score[going_on]
+            rows = rows[: len(chains)]
+        start, end = starts[rows, best, None], ends[rows, best, None]
+        iou = np.maximum(np.minimum(ends, end) - np.maximum(starts, start), 0.0)
+        iou /= np.maximum(ends, end) - np.minimum(starts, start)
+        votes = (iou > _VOTING_IOU) * scores
+        votes /= votes.sum(axis=1, keepdims=True)
+        yield chains, (votes * starts).sum(axis=1), (votes * ends).sum(axis=1), np.minimum(1.0, score)
+        left *= np.exp(-(iou**2) / sigma)
+        left[rows, best] = -1.0

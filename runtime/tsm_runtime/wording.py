@@ -1,0 +1,17 @@
+"""Wording of messages: counts with their nouns."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun in the right form.
+
+    Args:
+        number: how many.
+        noun: what, in the singular; the last word takes the plural.
+        plural: the plural, where it is not the noun with an s.
+
+    >>> counted(1, "error"), counted(0, "video"), counted(2, "class", "classes")
+    ('1 error', '0 videos', '2 classes')
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
