@@ -137,6 +137,7 @@ def _describe(
         size=config.clip.size,
         view=",".join(config.data.views) if config.data.format == "x360" else "",
         crop=config.data.crop,
+        projection=config.clip.projection,
         window_seconds=config.clip.window_seconds,
         stride_seconds=config.segments.stride_seconds,
         smoothing_seconds=config.segments.smoothing_seconds,

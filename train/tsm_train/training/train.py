@@ -132,7 +132,7 @@ def _finished(config: Config, folder: Path) -> dict[str, float] | None:
 
 
 def _open(config: Config) -> TrainingData:
-    data = open_data(config.data, config.clip.interval_seconds)
+    data = open_data(config.data, config.clip.interval_seconds, projection=config.clip.projection)
     for line in data.problems.summary():
         warn(line)
     unreadable = data.unreadable.get(data.config.training_subset, 0)
