@@ -182,6 +182,9 @@ class TrainConfig(_Section, frozen=True):
     focal_gamma: NotNegative = 0.0
     """Each action loss is multiplied by (1 - p)^this, p the probability of the truth: what is easy counts
     less (focal loss, arXiv 1708.02002, 3.2); 0: all count alike."""
+    hard_background: Share = 0.0
+    """Share of the background clips of a batch that count in the action loss, those with the highest loss
+    (hard negatives, arXiv 1604.03540, 4); 0: all count."""
     logit_adjustment: NotNegative = 0.0
     """In training this * log(share of the class among the intervals) is added to the logits of a softmax
     head, so that rare classes win by more (arXiv 2007.07314, 3); 0: not."""

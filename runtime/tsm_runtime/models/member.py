@@ -78,6 +78,7 @@ class Overrides:
         window_seconds, stride_seconds: see `clips.ClipSpec`.
         decoding: how segments are made: a method of `Decoding` for the scores of frames, or `clips` for the
             merge of the scores of clips.
+        flip: score each clip also mirrored, and take the mean.
     """
 
     smoothing_seconds: float | None = None
@@ -85,6 +86,7 @@ class Overrides:
     window_seconds: float | None = None
     stride_seconds: float | None = None
     decoding: DecodingMethod | Literal["clips"] | None = None
+    flip: bool = False
 
     def apply(self, spec: ClipSpec, rules: SegmentRules) -> tuple[ClipSpec, SegmentRules]:
         """Return a model's settings with these overrides applied.
