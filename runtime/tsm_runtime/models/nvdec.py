@@ -262,6 +262,8 @@ def open_nvdec(
 def _opened(
     bundles: Sequence[Bundle], members: Sequence[Member], device: int, *, rebuild: bool, may_fall_back: bool
 ) -> Nvdec:
+    if any(member.windows for member in members):
+        raise BackendError("windows of panoramas are cut out on the CPU")
     if "cuda" not in hwdevices_available():
         raise BackendError("this PyAV was built without CUDA")
     context = PrimaryContext(device)
