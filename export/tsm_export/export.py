@@ -137,6 +137,7 @@ def _describe(
         size=config.clip.size,
         view=",".join(config.data.views) if config.data.format == "x360" else "",
         crop=config.data.crop,
+        projection=config.clip.projection,
         flip_pairs=tuple(pair for pair in config.augment.flip_pairs if labels.issuperset(pair)),
         never_flip=tuple(label for label in config.augment.never_flip if label in labels),
         window_seconds=config.clip.window_seconds,

@@ -16,6 +16,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.panorama import WINDOWS, Projection
 from tsm_runtime.wording import counted
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -136,6 +137,9 @@ class ClipConfig(_Section, frozen=True):
     size: Annotated[int, msgspec.Meta(ge=32)] = 256
     window_seconds: NotNegative = 0.0
     """Frames are taken from so many seconds around the interval's middle; 0: from the interval."""
+    projection: Projection = ""
+    """`equirectangular`: panoramas are seen as windows of 120 degrees in front, right, back, left, each
+    a view of its own; empty: whole pictures."""
 
 
 class SegmentsConfig(_Section, frozen=True):
@@ -377,7 +381,7 @@ class Config(_Section, frozen=True):
             interval_seconds=self.clip.interval_seconds,
             num_frames=self.clip.num_frames,
             size=self.clip.size,
-            crop=self.data.crop,
+            crop=WINDOWS[0] if self.clip.projection else self.data.crop,
             window_seconds=self.clip.window_seconds,
             stride_seconds=self.segments.stride_seconds,
         )

@@ -22,6 +22,7 @@ from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.video.panorama import WINDOWS
 
 OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 """Same signature as `open_member`."""
@@ -96,6 +97,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         head=None if manifest.temporal_head is None else TemporalHead(bundle),
         sound=None if manifest.sound is None else SoundBranch(bundle),
         decoding=decoding_of(bundle, overrides),
+        windows=WINDOWS if manifest.projection else (),
     )
 
 

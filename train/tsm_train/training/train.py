@@ -138,7 +138,7 @@ def open_run_data(config: Config) -> TrainingData:
         UsageError: the annotations do not fit, or an annotated video is missing.
         VideoError: no training video can be read.
     """
-    data = open_data(config.data, config.clip.interval_seconds)
+    data = open_data(config.data, config.clip.interval_seconds, projection=config.clip.projection)
     for line in data.problems.summary():
         warn(line)
     unreadable = data.unreadable.get(data.config.training_subset, 0)
