@@ -47,7 +47,7 @@ LAYERS = (
     "evaluation segments",
     "formats clips audio",
     "video strict",
-    "files terminal",
+    "files terminal plain_table",
     "results errors machine wording _version",
 )
 """Folders and modules of the runtime's root, top first: each imports only from lines below its own."""

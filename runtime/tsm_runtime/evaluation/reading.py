@@ -22,6 +22,7 @@ from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.raw_segments import read_raw_detections
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.results import Segment
+from tsm_runtime.wording import counted
 
 _DEFAULT_SUBSET = "validation"
 _SHOWN = 5
@@ -137,8 +138,8 @@ def _dropped_instances(truth: GroundTruth, mode: Mode, path: Path) -> list[str]:
         return []
     video, entry = empty[0]
     return [
-        f"{path}: {len(empty)} instance(s) of length zero left out, the first in video {video!r}, entry"
-        f" {entry}; --mode activitynet counts such as missed"
+        f"{path}: {counted(len(empty), 'instance')} of length zero left out, the first in video {video!r},"
+        f" entry {entry}; --mode activitynet counts such as missed"
     ]
 
 
@@ -240,7 +241,7 @@ def _dropped_predictions(path: Path, found: Predictions) -> list[str]:
         ),
     )
     return [
-        f"{path}: {len(places)} prediction(s) left out, which {kind}; the first: {places[0]}"
+        f"{path}: {counted(len(places), 'prediction')} left out, which {kind}; the first: {places[0]}"
         for kind, places in kinds
         if places
     ]
@@ -276,7 +277,9 @@ def prepare_predictions(
         raise UsageError(
             f"{where}\nthe code that mode {mode.name!r} follows stops here; --mode tsm ignores it"
         )
-    warnings = _brief(f"{where}; {count} such prediction(s) ignored" for where, count in unknown.values())
+    warnings = _brief(
+        f"{where}; {counted(count, 'such prediction')} ignored" for where, count in unknown.values()
+    )
     if mode.unknown_labels == "collide":
         return _collide(kept, known, set(unknown), truth_path, warnings)
     return kept, warnings
@@ -318,7 +321,8 @@ def _check_videos(
         count = sum(len(predictions[name]) for name in names)
         if count:
             lines.append(
-                f"{path}: {count} prediction(s) {treated}: in {len(names)} video(s) {kind}: {_listed(names)}"
+                f"{path}: {counted(count, 'prediction')} {treated}: in {counted(len(names), 'video')} {kind}:"
+                f" {_listed(names)}"
             )
     if not judged & set(predictions):
         lines.append(f"{path}: no video is among those of the truth; are the ids spelt as there?")
