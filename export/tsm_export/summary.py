@@ -64,4 +64,5 @@ def _engine(file: ModelFile) -> str:
     gpus = engine.gpu or ", ".join(engine.compute_capabilities) or "RTX cards"
     types = ", ".join(f"{count} {name}" for name, count in engine.layer_types.items())
     takes = "pictures" if file.kind == "preprocess" else f"{', '.join(map(str, engine.batch))} clips"
-    return f": {engine.library} {engine.version} for {gpus}, {takes}; outputs of layers: {types}"
+    in_fp32 = f"; {len(engine.fp32_layers)} layers in fp32" if engine.fp32_layers else ""
+    return f": {engine.library} {engine.version} for {gpus}, {takes}; outputs of layers: {types}{in_fp32}"

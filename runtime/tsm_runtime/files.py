@@ -74,6 +74,14 @@ def read_json(path: Path, faults: Faults = None) -> object:
         raise UsageError(f"{path}: not JSON: {error}") from error
 
 
+def read_json_or_none(path: Path, faults: Faults = None) -> object:
+    """Return what `read_json` does, or None where the file is not JSON."""
+    try:
+        return read_json(path, faults)
+    except UsageError:
+        return None
+
+
 def _pairs_hook(path: Path, faults: list[str]) -> Callable[[list[tuple[str, object]]], dict[str, object]]:
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         values = dict(pairs)

@@ -40,6 +40,8 @@ def tsm_export(
         ) from error
 
     source = checkpoint or newest_checkpoint()
+    if source.is_dir():  # a run folder
+        source = source / "best.safetensors"
     exported = export_bundle(source, output, request)
     warn(describe(source, output, exported))
     for line in exported.warnings:

@@ -92,6 +92,12 @@ def tsm_triton(
     settings = choose_settings(opened, request)
     others = write_model(opened, output, settings)
     _report(output, settings, others)
+    for part, what in (("temporal_head", "temporal head"), ("sound", "sound branch")):
+        if getattr(opened.manifest, part) is not None:
+            warn(
+                f"the {what} of {opened.path} is not in the repository, as it needs a whole video: Triton"
+                " serves the scores of the pictures alone; tsm-run and tsm-serve use it"
+            )
 
 
 def _report(repository: Path, settings: Settings, others: tuple[int, ...]) -> None:

@@ -194,6 +194,8 @@ def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Back
         _log.warning(f"building {name} anew: {error}")
         with build_bar(name) as progress:
             built = rebuild_plan(bundle, name, progress=progress)
+        for line in built.warnings:
+            _log.warning(f"{name}: {line}")
         backend = open_model(store_plan(bundle, name, built), name, device=device)
     for notice in getattr(backend, "notices", ()):
         _log.warning(notice)

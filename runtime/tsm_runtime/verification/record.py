@@ -12,9 +12,10 @@ from tsm_runtime.bundle.manifest import MANIFEST, FileVerification, Verification
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 from tsm_runtime.verification.compare import HeadDifference
+from tsm_runtime.verification.comparison import Comparison
 from tsm_runtime.verification.host import describe_machine, hardware_of
 from tsm_runtime.verification.tolerances import tolerance_for
-from tsm_runtime.verification.verify import Comparison, VerificationReport
+from tsm_runtime.verification.verify import VerificationReport
 
 
 def to_verification(

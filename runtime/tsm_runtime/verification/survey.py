@@ -21,6 +21,8 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, TsmError
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import open_model
+from tsm_runtime.models.sound_branch import SoundBranch
+from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.verification.host import cpu_name
 from tsm_runtime.wording import counted
 
@@ -205,12 +207,15 @@ def survey_bundle(bundle: Bundle) -> Iterator[Finding]:
 
 def can_run(findings: list[Finding]) -> bool:
     """Return whether a file of the bundle can score clips here."""
-    return any(finding.state == "ok" and finding.name != "preprocess.onnx" for finding in findings)
+    return any(finding.state == "ok" and finding.name.startswith("model.") for finding in findings)
 
 
 def _file_finding(bundle: Bundle, name: str) -> Finding:
-    if bundle.manifest.files[name].kind == "preprocess":
+    kind = bundle.manifest.files[name].kind
+    if kind == "preprocess":
         return _preprocess_finding(bundle, name)
+    if kind in ("head", "audio"):
+        return _feature_model_finding(bundle, name)
     remedy = ""
     for engine in ("onnxruntime", "openvino"):
         try:
@@ -226,6 +231,17 @@ def _file_finding(bundle: Bundle, name: str) -> Finding:
         finally:
             backend.close()
     return Finding(topic="bundle", name=name, state="unusable", detail=why, remedy=remedy)
+
+
+def _feature_model_finding(bundle: Bundle, name: str) -> Finding:
+    """Return whether a temporal head or a sound branch opens here."""
+    is_head = bundle.manifest.files[name].kind == "head"
+    try:
+        TemporalHead(bundle, name) if is_head else SoundBranch(bundle)
+    except TsmError as error:
+        return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
+    what = "temporal head" if is_head else "sound branch"
+    return Finding(topic="bundle", name=name, detail=f"{what}, runs on the CPU beside the model")
 
 
 def _preprocess_finding(bundle: Bundle, name: str) -> Finding:

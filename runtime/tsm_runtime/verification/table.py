@@ -15,8 +15,9 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import Verification
 from tsm_runtime.terminal import is_terminal, printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
+from tsm_runtime.verification.comparison import Comparison
 from tsm_runtime.verification.pictures import PictureDifference
-from tsm_runtime.verification.verify import REFERENCE, Comparison, VerificationReport
+from tsm_runtime.verification.verify import REFERENCE, VerificationReport
 from tsm_runtime.wording import counted
 
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,62 +17,21 @@ from tsm_runtime.backends.tensorrt.plan_fit import require_fit
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import ModelFile
 from tsm_runtime.errors import BackendError, BundleError, CheckError, RunError, TsmError
-from tsm_runtime.models.temporal_head import HEAD_MODELS, HeadStream, TemporalHead, joined_frames
-from tsm_runtime.results import FrameScores, IntervalScores, Segment
+from tsm_runtime.results import IntervalScores, Segment
 from tsm_runtime.segments.find import find_segments
 from tsm_runtime.terminal import printable
 from tsm_runtime.verification.clip_sets import ClipSet, video_clips
-from tsm_runtime.verification.compare import (
-    HeadDifference,
-    SegmentAgreement,
-    compare_head,
-    compare_segments,
-)
+from tsm_runtime.verification.compare import SegmentAgreement, compare_head, compare_segments
+from tsm_runtime.verification.comparison import Comparison
+from tsm_runtime.verification.feature_models import FeatureComparison, compare_sound, compare_temporal_head
 from tsm_runtime.verification.pictures import PictureDifference, PictureGraph
 from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
 from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
 from tsm_runtime.verification.variants import Choice, Variant, variants_of
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
-from tsm_runtime.wording import counted
 
 REFERENCE = "model.fp32.onnx"
 """Reference file for all others, run on onnxruntime's CPU provider with one clip per call."""
-
-_HEAD_CHUNK_FRAMES = 16
-"""Frames per chunk: few, so that chunks begin and end within every clip set."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Comparison of a model file with the reference on one set of clips.
-
-    Args:
-        variant: the file and the engine requested to run it.
-        backend: the backend that ran it.
-        clips: name of the clip set.
-        num_clips: number of clips.
-        batch_sizes: clips per call of the file; the reference gets them one by one.
-        heads: difference of each output.
-        segments: agreement on a video, the reference's segments first; None for noise.
-        tolerance: limits of the comparison.
-        pictures: for `preprocess.onnx`, whose pictures the reference scored: their difference from the CPU's.
-    """
-
-    variant: Variant
-    backend: str
-    clips: str
-    num_clips: int
-    batch_sizes: tuple[int, ...]
-    heads: Mapping[str, HeadDifference]
-    segments: SegmentAgreement | None
-    tolerance: Tolerance
-    pictures: PictureDifference | None = None
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Differences beyond tolerance, one line each."""
-        beyond = self.pictures.problem() if self.pictures is not None else None
-        return (*self.tolerance.problems(self.heads, self.segments), *([beyond] if beyond else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +105,7 @@ def verify(
                 bundle.model_bytes(name)
                 _require_this_machine(name, files[name])
                 tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
-                compare = {"preprocess": run.compare_pictures, "head": run.compare_temporal_head}.get(
+                compare = {"preprocess": run.compare_pictures, **run.of_features}.get(
                     files[name].kind, run.compare
                 )
                 for comparison in compare(variant, tolerance):
@@ -157,22 +117,6 @@ def verify(
     return VerificationReport(
         reference=run.reference, comparisons=tuple(comparisons), failed=failed, not_run=not_run
     )
-
-
-def _features(backend: Backend, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the features (N * T, D) of clips (N, T, size, size, 3), scored one by one."""
-    found = [backend.infer(frames[row : row + 1]).features for row in range(len(frames))]
-    known = [features for features in found if features is not None]
-    if len(known) < len(found):
-        raise BundleError(f"{REFERENCE}: gives no features for the temporal head; export the bundle again")
-    return np.concatenate([features.reshape(-1, features.shape[2]) for features in known])
-
-
-def _in_chunks(head: TemporalHead, features: npt.NDArray[np.float32]) -> FrameScores:
-    """Return a head's scores of frames that arrive a few at a time."""
-    stream, step = HeadStream(head, 1.0, _HEAD_CHUNK_FRAMES), _HEAD_CHUNK_FRAMES
-    chunks = [stream.push(first, features[first : first + step]) for first in range(0, len(features), step)]
-    return joined_frames([part for chunk in [*chunks, stream.close()] for part in chunk])
 
 
 def _line(error: TsmError) -> str:
@@ -219,6 +163,17 @@ class _Run:
                     f"{bundle.path}: the reference {error}; nothing can be compared with it, export it again"
                 ) from error
 
+    @property
+    def of_features(self) -> Mapping[str, Callable[[Variant, Tolerance], Iterator[Comparison]]]:
+        """The comparisons of files that take features, by kind."""
+
+        def compare(of: FeatureComparison, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
+            with closing(self._open(Variant(REFERENCE))) as backend:
+                for clips, heads in self._expected:
+                    yield of(self._bundle, variant, tolerance, clips, heads, backend)
+
+        return {"head": partial(compare, compare_temporal_head), "audio": partial(compare, compare_sound)}
+
     def _open(self, variant: Variant) -> Backend:
         return variant.open(self._bundle, self._num_threads)
 
@@ -262,32 +217,6 @@ class _Run:
             scorer = self._scorer(backend, variant, [clips for clips, _ in videos])
             for clips, heads in videos:
                 yield self._compare_video(graph, scorer, clips, heads, variant, tolerance)
-
-    def compare_temporal_head(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
-        """Yield the comparison of a head in short chunks with the fp32 head on all frames, by clip set.
-
-        Both get the features that the reference gives for the clips; noise counts as one video.
-        """
-        whole = TemporalHead(self._bundle, HEAD_MODELS[0])
-        parts = TemporalHead(self._bundle, variant.file)
-        with closing(self._open(Variant(REFERENCE))) as backend:
-            for clips, _ in self._expected:
-                features = _features(backend, clips.frames)
-                scores, actionness, _ = whole.infer(features)
-                got = _in_chunks(parts, features)
-                heads = {"frame_scores": compare_head(scores, got.action)}
-                if got.actionness is not None:
-                    heads["actionness"] = compare_head(actionness[:, None], got.actionness[:, None])
-                yield Comparison(
-                    variant=variant,
-                    backend=f"onnxruntime, {counted(len(features), 'frame')}",
-                    clips=clips.name,
-                    num_clips=len(clips.frames),
-                    batch_sizes=(_HEAD_CHUNK_FRAMES,),
-                    heads=heads,
-                    segments=None,
-                    tolerance=tolerance,
-                )
 
     def _compare_video(
         self,

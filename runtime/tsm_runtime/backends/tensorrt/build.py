@@ -10,6 +10,13 @@ from typing import Any, Literal
 
 from tsm_runtime.backends.cuda.gpu import Gpu, find_gpu
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
+from tsm_runtime.backends.tensorrt.float_layers import (
+    MOST_REBUILDS,
+    alike,
+    compute_in_float,
+    convolution_groups,
+    failing_layers,
+)
 from tsm_runtime.backends.tensorrt.inspector import (
     Layer,
     Precision,
@@ -68,7 +75,8 @@ def build_plan(
     """Build a plan from an ONNX file whose inputs have the number of clips as their first axis.
 
     The graph's own types decide what computes in which precision (the network is strongly typed). The
-    graph is checked for the requested precision before the build, the plan after it.
+    graph is checked for the requested precision before the build, the plan after it. Layers of an FP16 graph
+    for which the library has no FP16 kernel are built in fp32, and listed in the plan's entry.
 
     Args:
         onnx: the file; weights outside it are not read.
@@ -91,18 +99,29 @@ def build_plan(
         cache = options.timing_cache or default_timing_cache(str(trt.__version__), gpu)
     watch = BuildWatch(progress)
     with _ONE_BUILD, listening(trt) as heard, watch.catching_interrupts():
-        graph, plan, warnings = _build(trt, onnx, options, precision, cache, watch, heard)
-        layers, evidence = _layers_of(trt, plan, options, library, gpu, heard) or (graph, "graph")
+        build = _Build(
+            trt=trt,
+            onnx=onnx,
+            options=options,
+            precision=precision,
+            cache=cache,
+            watch=watch,
+            heard=heard,
+        )
+        built = build.run()
+        layers, evidence = _layers_of(trt, built.plan, options, library, gpu, heard) or (built.graph, "graph")
     watch.raise_stop()
     require_precision(layers, precision, "the plan")
     if evidence == "graph":
-        warnings.append("the plan's layers cannot be read here: the data types told are those of the graph")
+        built.warnings.append(
+            "the plan's layers cannot be read here: the data types told are those of the graph"
+        )
     return BuiltPlan(
-        plan=plan,
-        engine=_describe(onnx, layers, options, library, str(trt.__version__), gpu),
+        plan=built.plan,
+        engine=_describe(onnx, layers, options, library, str(trt.__version__), gpu, built.fp32_layers),
         evidence=evidence,
-        num_layers=len(graph),
-        warnings=tuple(warnings),
+        num_layers=len(built.graph),
+        warnings=tuple(built.warnings),
     )
 
 
@@ -118,35 +137,68 @@ def _gpu_for(library: Library) -> Gpu | None:
         return None
 
 
-def _build(
-    trt: Any,
-    onnx: bytes,
-    options: BuildOptions,
-    precision: Precision,
-    cache: Path | None,
-    watch: BuildWatch,
-    heard: Heard,
-) -> tuple[list[Layer], bytes, list[str]]:
-    """Return the graph's layers, the plan, and warnings."""
-    builder = new_builder(trt, heard)
-    network, parser = parse_network(trt, builder, onnx, heard)
-    graph = network_layers(trt, network)
-    require_precision(graph, precision, "the graph")
-    config = builder_config(trt, builder, options, precision)
-    if config.add_optimization_profile(optimization_profile(builder, network, options)) < 0:
-        raise heard.error(f"does not take batches {options.batch}")
-    config.progress_monitor = monitor = progress_monitor(trt, watch)
-    warnings = attach_timing_cache(config, cache) if cache else []
-    watch.raise_stop()
-    serialized = builder.build_serialized_network(network, config)
-    del parser, monitor  # which had to live until here
-    watch.raise_stop()
-    if serialized is None:
-        raise heard.error("builds no stripped plan" if options.stripped else "builds no plan")
-    plan = bytes(serialized)
-    if cache:
-        warnings += keep_timing_cache(config, cache)
-    return graph, plan, warnings
+@dataclass(frozen=True, slots=True)
+class _Built:
+    graph: list[Layer]
+    plan: bytes
+    warnings: list[str]
+    fp32_layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Build:
+    """A build, which begins again with layers in fp32 where the library has no FP16 kernel for them."""
+
+    trt: Any
+    onnx: bytes
+    options: BuildOptions
+    precision: Precision
+    cache: Path | None
+    watch: BuildWatch
+    heard: Heard
+
+    def run(self) -> _Built:
+        fp32_layers: tuple[str, ...] = ()
+        for rebuilds_left in range(MOST_REBUILDS, -1, -1):
+            built = self._try(fp32_layers)
+            if isinstance(built, _Built):
+                return built
+            failing = [name for name in built if name not in fp32_layers]
+            if self.precision != "fp16" or self.options.stripped or not failing or not rebuilds_left:
+                break
+            fp32_layers += tuple(failing)
+            self.heard.errors.clear()
+        raise self.heard.error("builds no stripped plan" if self.options.stripped else "builds no plan")
+
+    def _try(self, fp32_layers: Sequence[str]) -> _Built | list[str]:
+        """Return the plan, or the layers that have no kernel."""
+        builder = new_builder(self.trt, self.heard)
+        network, parser = parse_network(self.trt, builder, self.onnx, self.heard)
+        graph = network_layers(self.trt, network)
+        require_precision(graph, self.precision, "the graph")
+        names = [network.get_layer(i).name for i in range(network.num_layers)]
+        groups = convolution_groups(self.trt, network) if self.precision == "fp16" else {}
+        changed, weights = compute_in_float(self.trt, network, fp32_layers)
+        config = builder_config(self.trt, builder, self.options, self.precision)
+        profile = optimization_profile(builder, network, self.options)
+        if config.add_optimization_profile(profile) < 0:
+            raise self.heard.error(f"does not take batches {self.options.batch}")
+        config.progress_monitor = monitor = progress_monitor(self.trt, self.watch)
+        warnings = attach_timing_cache(config, self.cache) if self.cache else []
+        self.watch.raise_stop()
+        serialized = builder.build_serialized_network(network, config)
+        del parser, monitor, weights  # which had to live until here
+        self.watch.raise_stop()
+        if serialized is None:
+            return alike(failing_layers(self.heard.errors, names), groups)
+        plan = bytes(serialized)
+        if self.cache:
+            warnings += keep_timing_cache(config, self.cache)
+        if changed:
+            warnings.append(
+                f"no FP16 kernel, so {len(changed)} layers are built in fp32: {', '.join(changed)}"
+            )
+        return _Built(graph, plan, warnings, tuple(changed))
 
 
 def _layers_of(
@@ -166,7 +218,13 @@ def _layers_of(
 
 
 def _describe(
-    onnx: bytes, layers: list[Layer], options: BuildOptions, library: Library, version: str, gpu: Gpu | None
+    onnx: bytes,
+    layers: list[Layer],
+    options: BuildOptions,
+    library: Library,
+    version: str,
+    gpu: Gpu | None,
+    fp32_layers: tuple[str, ...],
 ) -> EngineInfo:
     """Return the manifest entry of a plan; for TensorRT for RTX it does not name this GPU."""
     built_on = gpu if library == "tensorrt" else None
@@ -181,6 +239,7 @@ def _describe(
         version_compatible=options.version_compatible,
         hardware_compatibility=options.hardware_compatibility,
         stripped=options.stripped,
+        fp32_layers=fp32_layers,
     )
 
 

@@ -8,8 +8,8 @@ docstrings, which pybind11 fills with every signature. In this folder:
     python introspect.py B10 > tensorrt-10.16.1.11.json
     python introspect.py tensorrt_rtx > tensorrt_rtx-1.7.1.116.json
 
-Only the classes that a program meets which builds, inspects and runs engines are kept; kinds of layers,
-plug-ins and the layer functions of a network are left out.
+Only the classes that a program meets which builds, inspects and runs engines are kept; kinds of layers but
+convolutions, plug-ins and the layer functions of a network but casts are left out.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ CLASSES = (
     "Dims",
     "EngineInspector",
     "IBuilderConfig",
+    "IConvolutionLayer",
     "ICudaEngine",
     "IExecutionContext",
     "IHostMemory",
@@ -169,7 +170,7 @@ def _members(described: Any) -> list[str]:
     lines = []
     for name in sorted(vars(described)):
         member = inspect.getattr_static(described, name)
-        layer = described.__name__ == "INetworkDefinition" and name.startswith("add_")
+        layer = described.__name__ == "INetworkDefinition" and re.match("add_(?!cast)", name)
         if layer or (name.startswith("_") and name not in SPECIAL):
             continue
         if isinstance(member, property):
