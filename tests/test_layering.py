@@ -46,8 +46,8 @@ LAYERS = (
     "bundle",
     "evaluation segments",
     "formats clips audio",
-    "video strict",
-    "files terminal plain_table",
+    "video strict plain_table",
+    "files terminal",
     "results errors machine wording _version",
 )
 """Folders and modules of the runtime's root, top first: each imports only from lines below its own."""
