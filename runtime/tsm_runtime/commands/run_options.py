@@ -255,7 +255,7 @@ Jobs = Annotated[
     typer.Option(
         rich_help_panel="Machine",
         help="videos at a time, whose clips share batches [default: 1 on a CPU, 1 for every 4 cores"
-        " beside a GPU]",
+        " beside a GPU, with --hwdec 1 for every decoder of the GPU]",
         min=1,
         max=64,
     ),
