@@ -1,21 +1,26 @@
 """What to label next, simulated: mAP against labelled minutes, ranked by tsm-suggest and in random order.
 
-On UT-Interaction the training videos are cut into parts of 10 s, which begin without labels. A linear
-classifier on fixed features (efficientnet_lite0 with ImageNet weights, no shift, mean over the frames of an
-interval; computed once and kept in --cache) learns what is labelled so far, scores the rest, and the next
-parts are chosen; then its segments on the validation videos are scored. All orders of a seed begin with the
-same randomly chosen parts. The set has 24 validation instances: look at the mean over seeds and its standard
-error, never at one seed.
+The training videos are cut into parts of 10 s, which begin without labels. A temporal head on cached features
+of each frame, as it is and mirrored, learns what is labelled so far and scores the rest; the next parts are
+chosen; then its segments on the validation videos are scored. The labelled minutes double from one point to
+the next. All orders of a seed begin with the same randomly chosen parts and the same weights: look at the
+mean of the differences over seeds and its standard error, never at one seed.
 
-    python benchmarks/suggest.py --data ../shared/data/ut_interaction
+The features are those of efficientnet_lite0 with ImageNet weights, or of a bundle. For drawn videos this is
+the demo's, which has seen other drawn videos of these actions: ImageNet's features do not tell them apart.
+
+    python -m tsm_train.synthetic drawn --seed 7 --training 24 --validation 12 --seconds 20
+    python benchmarks/suggest.py --data drawn --bundle runtime/tsm_runtime/demo/bundle --name suggest_drawn
+    python benchmarks/suggest.py --data ../shared/data/ut_interaction --cache ut.npz --name suggest_ut
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,59 +29,58 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _common import store
+from _frozen_head import plain_backbone
+from torch import nn
 
+from tsm_export.accuracy import OnnxBackend
 from tsm_runtime.backends.base import Scores
+from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.run import run
-from tsm_runtime.results import BACKGROUND, IntervalScores, Segment
-from tsm_runtime.segments.find import find_segments
-from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.results import BACKGROUND, Segment
+from tsm_runtime.segments.decoding.decode import decode_frames
+from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_serve.suggest.evidence import Evidence
-from tsm_serve.suggest.ranking import MOMENT_SECONDS, Suggestion, Weights, suggest
-from tsm_train.data.interval_labels import interval_labels
+from tsm_serve.suggest.ranking import MOMENT_SECONDS, Weights, suggest
+from tsm_train.config import HeadConfig
+from tsm_train.head.features import FrameSequence, Piece
+from tsm_train.head.fit import fit_head
+from tsm_train.head.network import TemporalHead
+from tsm_train.head.targets import frame_targets
+from tsm_train.head.train import score_pieces
 from tsm_train.model.pretrained import load_pretrained
 from tsm_train.model.tsm import TSM
+from tsm_train.samples.clips import Labels
 from tsm_train.training.validation import TorchBackend
 
-SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=112)
-STEP_SECONDS, FIRST_SECONDS = 20.0, 30.0
+SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=128)
+FRAME_SECONDS = 0.125
+FIRST_SECONDS = 30.0
+BATCH_SIZE, WINDOW_SECONDS, STEPS = 4, 10.0, 200
+DECODING = Decoding(method="viterbi", switch_cost=8.0, score="mean")
 NOTHING = {"entropy": 0.0, "margin": 0.0, "disagreement": 0.0, "novelty": 0.0, "rarity": 0.0}
 ORDERS: dict[str, Weights | None] = {
     "random": None,
     "suggested": Weights(),
     "entropy": Weights(**{**NOTHING, "entropy": 1.0}),
-    "margin": Weights(**{**NOTHING, "margin": 1.0}),
-    "flips": Weights(**{**NOTHING, "disagreement": 1.0}),
-    "novelty": Weights(**{**NOTHING, "novelty": 1.0}),
-    "rare classes": Weights(**{**NOTHING, "rarity": 1.0}),
 }
 
-
-@dataclass(frozen=True, eq=False)
-class Video:
-    """Features of a video as it is and mirrored, (2, K, F), and the numbers of its intervals' labels (K,)."""
-
-    about: VideoAnnotation
-    features: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+Features = npt.NDArray[np.float16]
+Infer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some intervals of a training video."""
+    """Some seconds of a video: features of its frames as they are and mirrored (2, L, D), and segments."""
 
     name: str
-    features: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-
-    @property
-    def seconds(self) -> float:
-        """Length."""
-        return len(self.labels) * SPEC.interval_seconds
+    features: Features
+    segments: Sequence[Segment]
+    start_seconds: float = 0.0
 
 
 def main() -> None:
@@ -85,196 +89,262 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("cache/suggest.npz"))
+    parser.add_argument(
+        "--cache", type=Path, help="file for the features [default: features.npz in the data]"
+    )
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--name", default="suggest_drawn", help="results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     truth = read_annotations(options.data / "ground_truth.json")
-    names = (*truth.action_labels, BACKGROUND)
-    features = read_features(truth.videos, options.data / "videos", options.cache)
-    videos = [prepared(about, features[about.video_id], names) for about in truth.videos]
-    parts = [part for video in videos if video.about.subset == "training" for part in cut(video)]
-    judged = [video for video in videos if video.about.subset == "validation"]
+    labels = Labels((*truth.action_labels, BACKGROUND), ())
+    cache = options.cache or options.data / "features.npz"
+    features = read_features(truth.videos, options.data / "videos", cache, options.bundle)
+    pool = [
+        part for video in truth.subset("training").videos for part in cut(video, features[video.video_id])
+    ]
+    judged = [
+        Part(video.video_id, features[video.video_id], video.segments)
+        for video in truth.subset("validation").videos
+    ]
+    start = time.process_time()
     curves: dict[str, list[list[float]]] = {name: [] for name in ORDERS}
     minutes: list[float] = []
     for seed in range(options.seeds):
+        judge = Judge(judged, labels, seed)
         for name, weights in ORDERS.items():
-            minutes, values = simulate(parts, judged, names, weights, seed)
+            minutes, values = simulate(pool, judge, labels, weights, seed)
             curves[name].append(values)
             print(seed, name, [round(100 * value, 1) for value in values], flush=True)
-    store("suggest", {"minutes": minutes, "seeds": options.seeds, "orders": summary(curves)})
+    about = {
+        "minutes": minutes,
+        "seeds": options.seeds,
+        "validation_instances": sum(len(part.segments) for part in judged),
+        "cpu_seconds": round(time.process_time() - start),
+    }
+    store(options.name, {**about, "orders": summary(curves)})
+
+
+# --- features -------------------------------------------------------------------------------------
 
 
 def read_features(
-    videos: Sequence[VideoAnnotation], folder: Path, cache: Path
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the features per video id, computed where the cache lacks them."""
+    videos: Sequence[VideoAnnotation], folder: Path, cache: Path, bundle: Path | None
+) -> dict[str, Features]:
+    """Return the features per video id, (2, L, D), computed where there is no cache."""
     if cache.exists():
         with np.load(cache) as stored:
             return dict(stored)
-    model = TSM("efficientnet_lite0", 1, num_frames=SPEC.num_frames, shift=False)
-    load_pretrained(model, "imagenet")
-    model.eval()
-    began, found = time.perf_counter(), {}
+    spec, infer, width = imagenet() if bundle is None else of_bundle(bundle)
+    assert spec.interval_seconds / spec.num_frames == FRAME_SECONDS
+    found = {}
     for about in videos:
-        views = [
-            features_of(folder / f"{about.video_id}.mp4", model, mirrored=side) for side in (False, True)
-        ]
+        path = folder / f"{about.video_id}.mp4"
+        views = [features_of(path, spec, infer, width, mirrored=side) for side in (False, True)]
         found[about.video_id] = np.stack(views)
-        print(f"{about.video_id}: {time.perf_counter() - began:.0f} s", flush=True)
-    cache.parent.mkdir(parents=True, exist_ok=True)
+        print(about.video_id, flush=True)
     np.savez(cache, **found)  # type: ignore[arg-type]
     return found
 
 
-class FeatureBackend(TorchBackend):
-    """Gives features in the place of scores."""
+def imagenet() -> tuple[ClipSpec, Infer, int]:
+    """Return clips, features of clips as (N, T, D), and D, of a backbone that knows no action."""
+    model = TSM("efficientnet_lite0", 1, num_frames=SPEC.num_frames, shift=False)
+    load_pretrained(model, "imagenet")
+    model.eval()
 
-    def __init__(self, model: TSM, mirrored: bool) -> None:
-        super().__init__(model)
-        self._tsm, self._mirrored = model, mirrored
+    def infer(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            return np.asarray(model.frame_features(torch.from_numpy(frames)).numpy())
+
+    return SPEC, infer, model.feature_dim
+
+
+def of_bundle(path: Path) -> tuple[ClipSpec, Infer, int]:
+    """Return the same of a bundle's backbone."""
+    bundle = load_bundle(path)
+    about = bundle.manifest
+    backend = OnnxBackend(plain_backbone(bundle)[0])
+
+    def infer(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        features = backend.infer(frames).features
+        assert features is not None
+        return features
+
+    spec = ClipSpec(interval_seconds=about.interval_seconds, num_frames=about.num_frames, size=about.size)
+    return spec, infer, about.feature_dim
+
+
+class FeatureBackend(TorchBackend):
+    """Gives the features of a clip's frames in the place of scores."""
+
+    def __init__(self, infer: Infer, mirrored: bool) -> None:
+        super().__init__(torch.nn.Identity())  # type: ignore[arg-type]
+        self._infer, self._mirrored = infer, mirrored
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
-        """Return (N, F) features as action scores."""
+        """Return (N, T * D) features as action scores."""
         seen = np.ascontiguousarray(frames[:, :, :, ::-1]) if self._mirrored else frames
-        with torch.inference_mode():
-            features = self._tsm.frame_features(torch.from_numpy(seen)).mean(1).numpy()
-        return Scores(features, None)
+        return Scores(self._infer(seen).reshape(len(frames), -1).astype(np.float32), None)
 
 
-def features_of(path: Path, model: TSM, *, mirrored: bool) -> npt.NDArray[np.float32]:
-    """Return (K, F) features of a video's intervals."""
-    labels = tuple(f"f{n}" for n in range(model.feature_dim))
-    member = Member(backend=FeatureBackend(model, mirrored), spec=SPEC, action_labels=labels)
+def features_of(path: Path, spec: ClipSpec, infer: Infer, width: int, *, mirrored: bool) -> Features:
+    """Return (L, D) features of a video's frames."""
+    labels = tuple(f"f{n}" for n in range(spec.num_frames * width))
+    member = Member(backend=FeatureBackend(infer, mirrored), spec=spec, action_labels=labels)
     result = run(path, member)
     assert result.scores is not None
-    return result.scores.action
+    return result.scores.action.reshape(-1, width).astype(np.float16)
 
 
-def prepared(about: VideoAnnotation, features: npt.NDArray[np.float32], names: tuple[str, ...]) -> Video:
-    """Return a video with the labels of its intervals."""
-    labels = interval_labels(about.segments, features.shape[1], SPEC.interval_seconds)
-    numbers = [names.index(label) for label in labels]
-    return Video(about, features, np.array(numbers))
-
-
-def cut(video: Video) -> list[Part]:
+def cut(video: VideoAnnotation, features: Features) -> list[Part]:
     """Return the parts of a training video."""
-    rows = round(MOMENT_SECONDS / SPEC.interval_seconds)
+    rows = round(MOMENT_SECONDS / FRAME_SECONDS)
     return [
-        Part(f"{video.about.video_id} {k}", video.features[:, k : k + rows], video.labels[k : k + rows])
-        for k in range(0, len(video.labels), rows)
+        Part(f"{video.video_id} {k}", features[:, k : k + rows], video.segments, k * FRAME_SECONDS)
+        for k in range(0, features.shape[1], rows)
     ]
 
 
+def seconds_of(parts: Sequence[Part]) -> float:
+    """Return the length of parts together."""
+    return FRAME_SECONDS * sum(len(part.features[0]) for part in parts)
+
+
+# --- the simulation -------------------------------------------------------------------------------
+
+
 def simulate(
-    parts: Sequence[Part], judged: Sequence[Video], names: tuple[str, ...], weights: Weights | None, seed: int
+    pool: Sequence[Part],
+    judge: Callable[[Sequence[Part]], tuple[TemporalHead, float]],
+    labels: Labels,
+    weights: Weights | None,
+    seed: int,
 ) -> tuple[list[float], list[float]]:
     """Return labelled minutes and mAP at tIoU 0.5, from the first parts to all of them."""
-    order = np.random.default_rng(seed).permutation(len(parts))
-    waiting = [parts[n] for n in order]
+    order = np.random.default_rng(seed).permutation(len(pool))
+    waiting = [pool[n] for n in order]
     known, minutes, values = take(waiting, FIRST_SECONDS), [], []
     while True:
-        model = fit(known, len(names))
-        minutes.append(round(sum(part.seconds for part in known) / 60, 3))
-        values.append(judge(model, judged, names))
+        head, value = judge(known)
+        minutes.append(round(seconds_of(known) / 60, 3))
+        values.append(value)
         if not waiting:
             return minutes, values
         if weights is not None:
-            waiting = ranked(model, known, waiting, names, weights)
-        known += take(waiting, STEP_SECONDS)
+            waiting = ranked(head, known, waiting, labels, weights, seconds_of(known))
+        known += take(waiting, seconds_of(known))
+
+
+class Judge:
+    """Trains a head on what is labelled and scores it on the validation videos, once for the same labels."""
+
+    def __init__(self, videos: Sequence[Part], labels: Labels, seed: int) -> None:
+        self._videos, self._labels, self._seed = videos, labels, seed
+        self._seen: dict[frozenset[str], tuple[TemporalHead, float]] = {}
+
+    def __call__(self, known: Sequence[Part]) -> tuple[TemporalHead, float]:
+        """Return the head and its mAP at tIoU 0.5."""
+        key = frozenset(part.name for part in known)
+        if key not in self._seen:
+            head = fit(sorted(known, key=lambda part: part.name), self._labels, self._seed)
+            self._seen[key] = head, map_of_head(head, self._videos, self._labels)
+        return self._seen[key]
 
 
 def take(waiting: list[Part], seconds: float) -> list[Part]:
     """Remove and return the first parts, so many seconds of them."""
     taken: list[Part] = []
-    while waiting and sum(part.seconds for part in taken) < seconds:
+    while waiting and seconds_of(taken) < seconds:
         taken.append(waiting.pop(0))
     return taken
 
 
+def fit(known: Sequence[Part], labels: Labels, seed: int) -> TemporalHead:
+    """Train a head on what is labelled: as many steps, however much that is."""
+    sequences = [sequence_of(part, view, labels) for part in known for view in part.features]
+    windows = sum(max(1.0, len(s.features) * FRAME_SECONDS / WINDOW_SECONDS) for s in sequences)
+    config = HeadConfig(
+        epochs=math.ceil(STEPS * BATCH_SIZE / windows),
+        batch_size=BATCH_SIZE,
+        window_seconds=WINDOW_SECONDS,
+        width=64,
+    )
+    frame_head = nn.Linear(sequences[0].features.shape[1], len(labels.actions))
+    nn.init.zeros_(frame_head.weight)
+    nn.init.zeros_(frame_head.bias)
+    return fit_head(sequences, frame_head, labels, FRAME_SECONDS, config, seed=seed)
+
+
+def sequence_of(part: Part, view: Features, labels: Labels) -> FrameSequence:
+    """Return one view of a part with what a head learns of it."""
+    targets = frame_targets(
+        part.segments, len(view), FRAME_SECONDS, labels, offset_seconds=part.start_seconds
+    )
+    return FrameSequence(part.name, view, targets)
+
+
 def ranked(
-    model: Model, known: Sequence[Part], waiting: list[Part], names: tuple[str, ...], weights: Weights
+    head: TemporalHead,
+    known: Sequence[Part],
+    waiting: Sequence[Part],
+    labels: Labels,
+    weights: Weights,
+    budget_seconds: float,
 ) -> list[Part]:
-    """Return the waiting parts in the order of tsm-suggest."""
-    evidence = [evidence_of(model, part, names, True) for part in known]
-    evidence += [evidence_of(model, part, names, False) for part in waiting]
-    found: list[Suggestion] = suggest(evidence, weights=weights)
+    """Return the waiting parts in the order of tsm-suggest, those within the budget first."""
+    evidence = [evidence_of(head, part, labels, True) for part in known]
+    evidence += [evidence_of(head, part, labels, False) for part in waiting]
+    found = [one.video_id for one in suggest(evidence, weights=weights, budget_seconds=budget_seconds)]
     by_name = {part.name: part for part in waiting}
-    return [by_name[one.video_id] for one in found]
+    return [by_name[name] for name in found] + [part for part in waiting if part.name not in set(found)]
 
 
-def evidence_of(model: Model, part: Part, names: tuple[str, ...], labelled: bool) -> Evidence:
-    """Return what the classifier makes of a part, as it is and mirrored."""
+def evidence_of(head: TemporalHead, part: Part, labels: Labels, labelled: bool) -> Evidence:
+    """Return what the head makes of a part, as it is and mirrored."""
+    views = [score_pieces(head, [Piece(0.0, view)], sigmoid=False).action for view in part.features]
     return Evidence(
         video_id=part.name,
-        views=[score(model, view) for view in part.features],
-        starts=np.arange(len(part.labels)) * SPEC.interval_seconds,
-        cell_seconds=SPEC.interval_seconds,
-        labels=names,
-        features=part.features[0],
+        views=views,
+        starts=np.arange(len(views[0]), dtype=np.float64) * FRAME_SECONDS,
+        cell_seconds=FRAME_SECONDS,
+        labels=labels.actions,
+        features=part.features[0].astype(np.float32),
         is_labelled=labelled,
     )
 
 
-Model = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], torch.nn.Linear]
-
-
-def fit(known: Sequence[Part], num_labels: int) -> Model:
-    """Fit multinomial logistic regression on the features of both views, standardised."""
-    features = np.concatenate([view for part in known for view in part.features])
-    labels = np.concatenate([part.labels for part in known for _ in part.features])
-    mean, scale = features.mean(0), features.std(0) + 1e-3
-    inputs, targets = torch.from_numpy((features - mean) / scale), torch.from_numpy(labels)
-    layer = torch.nn.Linear(inputs.shape[1], num_labels)
-    torch.nn.init.zeros_(layer.weight)
-    torch.nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=40, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(layer(inputs), targets) + 1e-3 * layer.weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[arg-type]
-    return mean, scale, layer
-
-
-def score(model: Model, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return (K, A) probabilities."""
-    mean, scale, layer = model
-    with torch.inference_mode():
-        scores: npt.NDArray[np.float32] = (
-            layer(torch.from_numpy((features - mean) / scale)).softmax(1).numpy()
+def map_of_head(head: TemporalHead, videos: Sequence[Part], labels: Labels) -> float:
+    """Return mAP at tIoU 0.5 on the validation videos."""
+    found = {
+        video.name: decode_frames(
+            score_pieces(head, [Piece(0.0, video.features[0])], sigmoid=False), labels.actions, DECODING
         )
-    return scores
+        for video in videos
+    }
+    return evaluate({video.name: video.segments for video in videos}, found, (0.5,)).average_map
 
 
-def judge(model: Model, videos: Sequence[Video], names: tuple[str, ...]) -> float:
-    """Return mAP at tIoU 0.5 on the validation videos, scores smoothed over 1.5 s."""
-    truth = {video.about.video_id: video.about.segments for video in videos}
-    found: dict[str, list[Segment]] = {}
-    for video in videos:
-        indices = np.arange(len(video.labels), dtype=np.int64)
-        intervals = IntervalScores(indices=indices, action=score(model, video.features[0]))
-        rules = SegmentRules(smoothing_seconds=1.5)
-        found[video.about.video_id], _ = find_segments(intervals, names, SPEC, rules)
-    return evaluate(truth, found, (0.5,)).average_map
+# --- the result -----------------------------------------------------------------------------------
 
 
 def summary(curves: dict[str, list[list[float]]]) -> dict[str, Any]:
-    """Return mean and standard error over seeds per order, and the area under the mean curve."""
-    rows = {}
+    """Return per order the mean mAP at each point, and the mean difference from random over seeds and points.
+
+    The first and the last point, at which all orders know the same, do not count in the difference.
+    """
+    rows: dict[str, Any] = {}
     for name, seeds in curves.items():
-        columns = list(zip(*seeds, strict=True))
+        gains = [
+            statistics.mean(a - b for a, b in zip(own[1:-1], other[1:-1], strict=True))
+            for own, other in zip(seeds, curves["random"], strict=True)
+        ]
         rows[name] = {
-            "map50": [round(statistics.mean(column), 4) for column in columns],
-            "standard_error": [round(float(np.std(c, ddof=1) / len(c) ** 0.5), 4) for c in columns]
-            if len(seeds) > 1
-            else [],
-            "mean_over_minutes": round(statistics.mean(statistics.mean(seed) for seed in seeds), 4),
+            "map50": [round(statistics.mean(column), 4) for column in zip(*seeds, strict=True)],
+            "difference_from_random": round(statistics.mean(gains), 4),
         }
+        if len(gains) > 1:
+            rows[name]["standard_error"] = round(statistics.stdev(gains) / math.sqrt(len(gains)), 4)
     return rows
 
 

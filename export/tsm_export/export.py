@@ -125,7 +125,7 @@ def _store(folder: Path, plan: NewPlan) -> RunError | None:
 def _describe(
     checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile], *, frame_outputs: bool
 ) -> Manifest:
-    config = checkpoint.config
+    config, labels = checkpoint.config, set(checkpoint.labels.actions)
     return Manifest(
         format_version=FORMAT_VERSION,
         action_labels=checkpoint.labels.actions,
@@ -137,6 +137,9 @@ def _describe(
         size=config.clip.size,
         view=",".join(config.data.views) if config.data.format == "x360" else "",
         crop=config.data.crop,
+        projection=config.clip.projection,
+        flip_pairs=tuple(pair for pair in config.augment.flip_pairs if labels.issuperset(pair)),
+        never_flip=tuple(label for label in config.augment.never_flip if label in labels),
         window_seconds=config.clip.window_seconds,
         stride_seconds=config.segments.stride_seconds,
         smoothing_seconds=config.segments.smoothing_seconds,

@@ -40,7 +40,7 @@ from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.verification.tolerances import TOLERANCES, Tolerance
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
+from tsm_train.config import AugmentConfig, ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
 from tsm_train.model.tsm import Probabilities
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
@@ -127,11 +127,13 @@ def test_the_bundle_knows_its_view_and_its_half(checkpoint: Checkpoint, tmp_path
         ),
         (DataConfig(annotations="truth.json", videos="videos"), "", ""),
     ):
-        config = msgspec.structs.replace(checkpoint.config, data=data)
+        mirror = AugmentConfig(never_flip=(checkpoint.labels.actions[0], "elsewhere"))
+        config = msgspec.structs.replace(checkpoint.config, data=data, augment=mirror)
         save_checkpoint(tmp_path / "c.safetensors", dataclasses.replace(checkpoint, config=config))
         export_bundle(tmp_path / "c.safetensors", tmp_path / "bundle")
         manifest = load_bundle(tmp_path / "bundle").manifest
         assert (manifest.view, manifest.crop) == (view, crop)
+        assert manifest.never_flip == (checkpoint.labels.actions[0],)
         assert manifest.clip_spec == config.clip_spec
 
 

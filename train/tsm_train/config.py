@@ -16,6 +16,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.panorama import WINDOWS, Projection
 from tsm_runtime.wording import counted
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -136,6 +137,9 @@ class ClipConfig(_Section, frozen=True):
     size: Annotated[int, msgspec.Meta(ge=32)] = 256
     window_seconds: NotNegative = 0.0
     """Frames are taken from so many seconds around the interval's middle; 0: from the interval."""
+    projection: Projection = ""
+    """`equirectangular`: panoramas are seen as windows of 120 degrees in front, right, back, left, each
+    a view of its own; empty: whole pictures."""
 
 
 class SegmentsConfig(_Section, frozen=True):
@@ -178,6 +182,9 @@ class TrainConfig(_Section, frozen=True):
     focal_gamma: NotNegative = 0.0
     """Each action loss is multiplied by (1 - p)^this, p the probability of the truth: what is easy counts
     less (focal loss, arXiv 1708.02002, 3.2); 0: all count alike."""
+    hard_background: Share = 0.0
+    """Share of the background clips of a batch that count in the action loss, those with the highest loss
+    (hard negatives, arXiv 1604.03540, 4); 0: all count."""
     logit_adjustment: NotNegative = 0.0
     """In training this * log(share of the class among the intervals) is added to the logits of a softmax
     head, so that rare classes win by more (arXiv 2007.07314, 3); 0: not."""
@@ -368,7 +375,7 @@ class Config(_Section, frozen=True):
             interval_seconds=self.clip.interval_seconds,
             num_frames=self.clip.num_frames,
             size=self.clip.size,
-            crop=self.data.crop,
+            crop=WINDOWS[0] if self.clip.projection else self.data.crop,
             window_seconds=self.clip.window_seconds,
             stride_seconds=self.segments.stride_seconds,
         )

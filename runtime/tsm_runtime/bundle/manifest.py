@@ -13,13 +13,15 @@ from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import RESIZE_FLAG
 from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.panorama import WINDOWS, Projection
 
 MANIFEST = "manifest.json"
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
 head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are
-outputs per frame, a temporal head and a sound branch; 5 since plans name their fp32 layers."""
+outputs per frame, a temporal head and a sound branch; 5 since plans name their fp32 layers; 6 since there are
+panoramas, and labels that a mirror image exchanges, or in which they mean nothing."""
 
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -203,6 +205,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Views of the training data, such as `panoramic`, comma-separated; empty: not stated."""
     crop: Crop = ""
     """The half of the video's picture that the model sees, as of one eye of a binocular recording."""
+    projection: Projection = ""
+    """Of panoramas, whose windows the model sees one by one."""
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    """Action labels that a mirror image exchanges."""
+    never_flip: tuple[str, ...] = ()
+    """Action labels that mean nothing in a mirror image."""
     feature_dim: int = 0
     """Width D of the pooled features of a frame, where models of clips also give `frame_action_scores`
     (N, T, A) and `features` (N, T, D); 0: they do not."""
@@ -224,12 +232,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def clip_spec(self) -> ClipSpec:
-        """Input of the models."""
+        """Input of the models; of panoramas that of the window in front."""
         return ClipSpec(
             interval_seconds=self.interval_seconds,
             num_frames=self.num_frames,
             size=self.size,
-            crop=self.crop,
+            crop=WINDOWS[0] if self.projection else self.crop,
             window_seconds=self.window_seconds,
             stride_seconds=self.stride_seconds,
         )

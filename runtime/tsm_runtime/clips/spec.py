@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.crop import CROPS, Crop
 
 TIME_TOLERANCE_SECONDS = 1e-6
 
@@ -36,7 +35,8 @@ class ClipSpec:
         size: edge of a picture in pixels.
         window_seconds: w, time from which the frames are taken, t or more; 0: t.
         stride_seconds: s, distance between the starts of intervals: t, t/2, t/3 and so on; 0: t.
-        crop: half of the picture, such as one eye of a binocular recording; empty: the whole picture.
+        crop: half of the picture, such as one eye of a binocular recording, or a window of a panorama; empty:
+            the whole picture.
 
     Raises:
         ValueError: a value is not positive or out of range, the window is shorter than t, the stride is not
@@ -57,8 +57,8 @@ class ClipSpec:
         _check_range("interval_seconds", t, 0.001, 1e6)
         _check_range("num_frames", self.num_frames, 1, 4096)
         _check_range("size", self.size, 1, 8192)
-        if self.crop not in get_args(Crop):
-            raise ValueError(f"crop {self.crop!r}; expected left, right or nothing")
+        if self.crop not in CROPS:
+            raise ValueError(f"crop {self.crop!r}; expected one of {', '.join(CROPS[1:])}, or nothing")
         object.__setattr__(self, "window_seconds", _window(self.window_seconds, t))
         object.__setattr__(self, "stride_seconds", _stride(self.stride_seconds, t))
         if self.window_seconds / self.stride_seconds > _MOST_OPEN_CLIPS:

@@ -117,7 +117,7 @@ class ScoreFlags:
     window: options.Window = None
     stride: options.Stride = None
 
-    def overrides(self, decoding: options.DecodingMethod = None) -> Overrides:
+    def overrides(self, decoding: options.DecodingMethod = None, *, flip: bool = False) -> Overrides:
         """Return the replacements."""
         from tsm_runtime.models.member import Overrides
 
@@ -127,6 +127,7 @@ class ScoreFlags:
             window_seconds=self.window,
             stride_seconds=self.stride,
             decoding=decoding,
+            flip=flip,
         )
 
 

@@ -42,6 +42,7 @@ def tsm_run(
     outputs: OutputFlags,
     min_score: options.MinScore = None,
     around: ScoreFlags,
+    flip: options.Flip = False,
     decoding: options.DecodingMethod = None,
     scores: options.Scores = None,
     features: options.Features = None,
@@ -79,7 +80,9 @@ def tsm_run(
         check_one_view(chosen)
         if captures.offsets is not None:
             raise UsageError("--offsets is for captures: give --capture")
-    overrides = around.overrides(decoding)
+    overrides = around.overrides(decoding, flip=flip)
+    if flip and machine.hwdec != "none":
+        raise UsageError(f"--flip mirrors frames in main memory: leave out --hwdec {machine.hwdec}")
     backend = machine.backend_request(quiet=quiet)
     from tsm_runtime.commands.file_request import FileRequest
     from tsm_runtime.commands.run_files import run_files

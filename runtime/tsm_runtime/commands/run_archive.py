@@ -67,7 +67,7 @@ def run_settings(
         "rate": options.rate,
         "format": choose_format(request.outputs.output, request.outputs.format),
         "label_map": request.outputs.label_map and request.outputs.label_map.read_text(errors="replace"),
-        **asdict(overrides),
+        **{name: value for name, value in asdict(overrides).items() if name != "flip" or value},
     }
     if len(members) > 1:
         settings["fusion"] = describe_fusion(options.fusion)

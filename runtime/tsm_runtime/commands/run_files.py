@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,7 @@ from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_captures
 from tsm_runtime.pipeline.scheduler import Fetched, is_there
-from tsm_runtime.terminal import log_event, printable, warn
+from tsm_runtime.terminal import is_terminal, log_event, printable, warn
 
 _MOST_JOBS = 8
 _CORES_PER_JOB = 4
@@ -197,6 +198,9 @@ class _Run:
                     metrics=self.metrics,
                     fetched=self.scratch.local,
                 )
+        if is_terminal(sys.stderr) and not request.quiet:
+            for line in lost.summary(len(plans), counts=ledger is None):
+                warn(printable(line))
         return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
 
     def _sink(self, encoding: Encoding, members: Sequence[Member]) -> Sink:
@@ -248,7 +252,7 @@ def run_all(
         How many gave no result; each is reported on standard error.
     """
     with ExitStack() as held:
-        bars = None if quiet else held.enter_context(progress_bars(options))
+        bars = None if quiet else held.enter_context(progress_bars(options, len(plans)))
         outcomes = run_captures(
             plans,
             members,

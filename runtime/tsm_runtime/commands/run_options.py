@@ -203,6 +203,14 @@ Features = Annotated[
     Path | None,
     typer.Option(help="also write the pooled features of all frames with their times: .npz, .csv, .parquet"),
 ]
+Flip = Annotated[
+    bool,
+    typer.Option(
+        "--flip",
+        rich_help_panel="Scores",
+        help="score each clip also mirrored and take the mean: twice the computation",
+    ),
+]
 Stride = Annotated[
     float | None,
     typer.Option(

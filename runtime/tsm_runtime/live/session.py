@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -169,7 +169,7 @@ def watch_streams(
         raise ValueError("a stream for no model: expected one or more")
     for member in members:
         require_live(member.spec, member.rules, member.decoding)
-    options = options or LiveOptions()
+    members, options = _by_window(members, options or LiveOptions())
     stop, arrived = stop or threading.Event(), threading.Event()
     streams = {
         name: StreamRun(
@@ -180,6 +180,21 @@ def watch_streams(
     if monitor is not None:
         monitor(tuple(streams.values()))
     return _run(streams, members, options.batch_size, arrived)
+
+
+def _by_window(members: Sequence[Member], options: LiveOptions) -> tuple[Sequence[Member], LiveOptions]:
+    """Return a member for each window of a panorama; what is found in any window counts in full.
+
+    Raises:
+        UsageError: such a model is a member of an ensemble.
+    """
+    if not any(member.windows for member in members):
+        return members, options
+    if len(members) > 1:
+        raise UsageError("a model of panoramas runs alone on a stream: leave the other models out")
+    looks = members[0].by_window()
+    fusion = replace(options.fusion, denominator="present")
+    return looks, replace(options, fusion=fusion, bundles=options.bundles * len(looks))
 
 
 def _run(

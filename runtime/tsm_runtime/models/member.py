@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from tsm_runtime.backends.base import Backend
 from tsm_runtime.clips.spec import ClipSpec
@@ -14,6 +14,7 @@ from tsm_runtime.models.sound_branch import SoundBranch, SoundStream
 from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.segments.decoding.settings import Decoding, DecodingMethod
 from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.video.panorama import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Member:
         head: scores the frames of a video by their features; None: the bundle has no temporal head.
         decoding: how the scores of frames become segments; None: segments are made of the scores of clips.
         sound: scores intervals by their sound, too; None: the bundle has no sound branch.
+        windows: windows of a panorama, each scored as a view of its own; empty: the whole picture.
         temperature: temperature of its segments' scores in an ensemble, see `fusion.calibration`.
     """
 
@@ -46,6 +48,7 @@ class Member:
     head: TemporalHead | None = None
     decoding: Decoding | None = None
     sound: SoundBranch | None = None
+    windows: tuple[Window, ...] = ()
 
     def frame_stream(self, *, at_once: bool = False) -> FrameStream | None:
         """Return the stream that scores the frames of one video; None if segments are made from clips.
@@ -59,6 +62,12 @@ class Member:
         """Return the stream that scores intervals of one video with their sound, or None."""
         return None if self.sound is None else SoundStream(self.sound, self.spec, video)
 
+    def by_window(self) -> list[Self]:
+        """Return a member for each window of a panorama, or this one alone."""
+        return [
+            replace(self, windows=(), spec=replace(self.spec, crop=window)) for window in self.windows
+        ] or [self]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
@@ -69,6 +78,7 @@ class Overrides:
         window_seconds, stride_seconds: see `clips.ClipSpec`.
         decoding: how segments are made: a method of `Decoding` for the scores of frames, or `clips` for the
             merge of the scores of clips.
+        flip: score each clip also mirrored, and take the mean.
     """
 
     smoothing_seconds: float | None = None
@@ -76,6 +86,7 @@ class Overrides:
     window_seconds: float | None = None
     stride_seconds: float | None = None
     decoding: DecodingMethod | Literal["clips"] | None = None
+    flip: bool = False
 
     def apply(self, spec: ClipSpec, rules: SegmentRules) -> tuple[ClipSpec, SegmentRules]:
         """Return a model's settings with these overrides applied.

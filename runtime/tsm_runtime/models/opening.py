@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsm_runtime.backends.base import Backend
+from tsm_runtime.backends.mirrored import MirroredBackend, mirrored_columns
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.clips.spec import ClipSpec
@@ -21,6 +22,7 @@ from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.video.panorama import WINDOWS
 
 OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 """Same signature as `open_member`."""
@@ -73,6 +75,7 @@ def open_member(
         UsageError: the overrides do not fit this model.
     """
     settings_of(bundle, overrides)  # reports invalid overrides before the model is loaded
+    _columns_if_flipped(bundle, overrides)
     return member_of(bundle, open_requested(bundle, request or BackendRequest()), overrides)
 
 
@@ -84,8 +87,9 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
     """
     spec, rules = settings_of(bundle, overrides)
     manifest = bundle.manifest
+    columns = _columns_if_flipped(bundle, overrides)
     return Member(
-        backend=backend,
+        backend=backend if columns is None else MirroredBackend(backend, columns),
         spec=spec,
         action_labels=manifest.action_labels,
         scene_labels=manifest.scene_labels,
@@ -93,7 +97,29 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         head=None if manifest.temporal_head is None else TemporalHead(bundle),
         sound=None if manifest.sound is None else SoundBranch(bundle),
         decoding=decoding_of(bundle, overrides),
+        windows=WINDOWS if manifest.projection else (),
     )
+
+
+def _columns_if_flipped(bundle: Bundle, overrides: Overrides | None) -> list[int] | None:
+    """Return the action that the mirror image of each action shows; None: clips are not mirrored.
+
+    Raises:
+        UsageError: a mirror image has no meaning for this model.
+    """
+    if overrides is None or not overrides.flip:
+        return None
+    manifest = bundle.manifest
+    if manifest.flip_pairs and decoding_of(bundle, overrides) is not None and manifest.temporal_head:
+        first, second = manifest.flip_pairs[0]
+        raise UsageError(
+            f"--flip: a mirror image exchanges {first!r} and {second!r}, which the temporal head cannot undo;"
+            f" add --decoding clips (model {bundle.path})"
+        )
+    try:
+        return mirrored_columns(manifest.action_labels, manifest.flip_pairs, manifest.never_flip)
+    except UsageError as error:
+        raise UsageError(f"{error} (model {bundle.path})") from error
 
 
 def settings_of(bundle: Bundle, overrides: Overrides | None = None) -> tuple[ClipSpec, SegmentRules]:

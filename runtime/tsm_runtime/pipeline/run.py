@@ -10,7 +10,7 @@ from pathlib import Path
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.captures.timeline import join_results
 from tsm_runtime.errors import VideoError
-from tsm_runtime.fusion.fuse import fuse_members
+from tsm_runtime.fusion.fuse import fuse_members, fuse_results
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.pipeline.isolation import Isolation
@@ -107,10 +107,12 @@ def run_captures(
         UsageError: a member's weight is not above 0.
     """
     videos = [video for plan in plans for video, _ in plan.begins]
+    groups, members = [member.by_window() for member in members], members
+    seeing = [look for group in groups for look in group]
     # Read, cut, score: videos share batches.
     all_scored = scored_videos(
         videos,
-        members,
+        seeing,
         options,
         jobs=jobs,
         progress=progress,
@@ -123,8 +125,9 @@ def run_captures(
         for plan in plans:
             scored = [(video, next(all_scored)) for video, _ in plan.begins]
             # Smooth, merge, drop the short; then join the videos of each member's view; then fuse.
-            found = [outcome_of(video, scores, members, options.min_score) for video, scores in scored]
-            per_member = [_on_time_line(number, plan, found) for number in range(len(members))]
+            found = [outcome_of(video, scores, seeing, options.min_score) for video, scores in scored]
+            per_look = iter(_on_time_line(number, plan, found) for number in range(len(seeing)))
+            per_member = [_of_windows([next(per_look) for _ in group], options) for group in groups]
             result = _fused(per_member, members, options)
             if result is not None:
                 result = replace(result, warnings=tuple(line for video in found for line in video.warnings))
@@ -139,6 +142,16 @@ def _on_time_line(number: int, plan: CapturePlan, found: Sequence[VideoOutcome])
         if (result := video.results.get(number)) is not None
     ]
     return join_results(plan.capture_id, parts) if parts else None
+
+
+def _of_windows(results: Sequence[Result | None], options: Options) -> Result | None:
+    """Return the result of a member for a panorama: what is found in any window counts in full."""
+    if len(results) == 1:
+        return results[0]
+    if not any(results):
+        return None
+    fused = fuse_results(results, None, replace(options.fusion, denominator="present"))
+    return replace(fused, members=(), scores=None, frames=None, features=None)
 
 
 def _fused(per_member: Sequence[Result | None], members: Sequence[Member], options: Options) -> Result | None:

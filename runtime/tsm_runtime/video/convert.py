@@ -17,6 +17,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.crop import Crop, HalfCropper, stored_half
+from tsm_runtime.video.panorama import WindowCropper, is_window
 
 RESIZE_FLAG = "bilinear"
 """swscale flag of every resize; stored in the bundle, and a bundle with another flag is refused."""
@@ -29,23 +30,24 @@ class FrameConverter:
 
     Args:
         size: edge of the square picture in pixels.
-        crop: keep only this half of the upright picture, cut out before the resize.
+        crop: keep only this half or window of the upright picture, cut out before the resize.
     """
 
     def __init__(self, size: int, crop: Crop = "") -> None:
         self.size = size
         self.crop = crop
         self._cropper = HalfCropper()
+        self._window = WindowCropper(crop) if is_window(crop) else None
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Picture:
         """Return the (size, size, 3) uint8 RGB picture, turned upright by the frame's display matrix.
 
         Raises:
-            VideoError: swscale does not support the pixel format, or the picture cannot be halved.
+            VideoError: swscale does not support the pixel format, or the picture cannot be cropped.
         """
         matrix = display_matrix(frame)
-        part = self._cropper(frame, stored_half(self.crop, matrix)) if self.crop else frame
+        part = self._part(frame, matrix)
         try:
             resized = self._reformatter.reformat(
                 part,
@@ -60,6 +62,13 @@ class FrameConverter:
             raise VideoError(f"pictures of {kind} cannot be converted to RGB") from error
         # The target is square: rotation after the resize gives the same picture and moves fewer bytes.
         return _turned(np.asarray(resized.to_ndarray(), dtype=np.uint8), matrix)
+
+    def _part(self, frame: VideoFrame, matrix: tuple[float, float, float, float]) -> VideoFrame:
+        if self._window is not None:
+            return self._window(frame, matrix)
+        if self.crop == "left" or self.crop == "right":
+            return self._cropper(frame, stored_half(self.crop, matrix))
+        return frame
 
 
 def upright(picture: Picture, frame: VideoFrame) -> Picture:

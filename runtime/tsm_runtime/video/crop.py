@@ -10,9 +10,12 @@ from av import VideoFrame
 from av.filter import Graph
 
 from tsm_runtime.errors import VideoError
+from tsm_runtime.video.panorama import WINDOWS, Window
 
-Crop = Literal["", "left", "right"]
-"""Half of the upright picture that is kept; empty: the whole picture."""
+Crop = Literal["", "left", "right"] | Window
+"""Half of the upright picture, or window of a panorama, that is kept; empty: the whole picture."""
+
+CROPS: tuple[str, ...] = ("", "left", "right", *WINDOWS)
 
 _Half = Literal["left", "right", "top", "bottom"]
 

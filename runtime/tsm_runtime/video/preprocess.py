@@ -84,6 +84,8 @@ def sample_bytes(frame: VideoFrame) -> int | None:
 def _part(width: int, height: int, crop: Crop, matrix: tuple[float, float, float, float]) -> Floats:
     if not crop:
         return np.array([0, 0, width, height], np.float32)
+    if crop not in ("left", "right"):
+        raise VideoError("windows of panoramas are cut out on the CPU")
     half = stored_half(crop, matrix)
     if min(width, height) < 2:
         raise VideoError(f"pictures of {width} x {height} have no {half} half")

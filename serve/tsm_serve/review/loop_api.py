@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from tsm_runtime.errors import UsageError
 from tsm_serve.review.project import Project
-from tsm_serve.review.training import Kind, Training, state_as_json
+from tsm_serve.review.training import Training, state_as_json
+from tsm_serve.review.training_config import Kind
 
 
 class _Start(msgspec.Struct, forbid_unknown_fields=True):

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import csv
-import json
 import signal
 import subprocess
 import sys
 import threading
 import time
-import tomllib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from tsm_runtime.errors import RunError, UsageError
-from tsm_runtime.files import write_whole
+from tsm_runtime.errors import UsageError
 from tsm_serve.review.drafting import Publish
+from tsm_serve.review.training_config import Kind, TrainingConfig
 from tsm_serve.review.truth import TruthFile
 
-Kind = Literal["quick", "full"]
 Stage = Literal["idle", "training", "exporting", "done", "failed", "stopped"]
 
-_EPOCHS: dict[Kind, int] = {"quick": 4, "full": 20}
+_HEAD_ONLY = "--head-only"
 _LOG_LINES = 400
 _LOOK_SECONDS = 1.0
 _PATIENCE_SECONDS = 20.0
@@ -91,6 +88,7 @@ class Training:
         self._stopping = False
         self._kind: Kind = "quick"
         self._epochs = 0
+        self._is_head_only = False
         self._run = folder
         self._error = self._note = ""
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
@@ -132,7 +130,7 @@ class Training:
             self._log.clear()
             self._run = self._new_run()
             name = self._run.name
-            config = self._write_config(name, kind, validates="validation" in subsets)
+            config = self._write_config(name, kind, subsets)
             self._stage = "training"
         threading.Thread(target=self._work, args=(config, name), name="training", daemon=True).start()
 
@@ -166,41 +164,28 @@ class Training:
         found = sorted(self._folder.glob("runs/*/best.safetensors"))
         return found[-1] if found else None
 
-    def _write_config(self, name: str, kind: Kind, *, validates: bool) -> Path:
-        """Write the configuration of a run: TOML by JSON's spelling of strings and lists."""
-        previous = self._previous()
-        data: dict[str, Any] = {
-            "annotations": str(self._truth.path.absolute()),
-            "videos": str(self._videos.absolute()),
-            "format": "activitynet",
-        }
-        if not validates:
-            data |= {"validation_subset": "training", "accept": ["capture-in-two-subsets"]}
-        text = f"name = {json.dumps(name)}\n[data]\n" + _lines(data)
-        if self._config is not None:
-            text += _without_data(self._config)
-        else:
-            start = str(previous.absolute()) if previous else "imagenet"
-            text += "[model]\n" + _lines({"backbone": "efficientnet_lite0", "pretrained": start})
-            text += "[clip]\n" + _lines({"interval_seconds": 0.5, "size": 128})
-            rate = 0.005 if previous else 0.02
-            epochs = _EPOCHS[kind]
-            text += "[train]\n" + _lines({"epochs": epochs, "learning_rate": rate, "validate_every": 2})
-            text += "[head]\n"
+    def _write_config(self, name: str, kind: Kind, subsets: set[str]) -> Path:
+        """Write the configuration of a run, and note what it says of the progress."""
         path = self._folder / "configs" / f"{name}.toml"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot write {path.parent}: {error.strerror or error}") from error
-        write_whole(path, text)
-        self._epochs = int(tomllib.loads(text).get("train", {}).get("epochs", 0))
+        config = TrainingConfig(
+            name=name,
+            kind=kind,
+            annotations=self._truth.path,
+            videos=self._videos,
+            validates="validation" in subsets,
+            previous=self._previous(),
+            user_config=self._config,
+        )
+        config.write(path)
+        self._is_head_only, self._epochs = config.is_head_only, config.epochs
         return path
 
     def _work(self, config: Path, name: str) -> None:
         bundle = self._folder / "bundles" / name
         train, export = self.commands
         try:
-            if self._call([*train, str(config), "--output", str(self._run.parent)]):
+            more = [_HEAD_ONLY] if self._is_head_only else []
+            if self._call([*train, str(config), "--output", str(self._run.parent), *more]):
                 self._set("exporting")
                 bundle.parent.mkdir(parents=True, exist_ok=True)
                 checkpoint = str(self._run / "best.safetensors")
@@ -261,22 +246,6 @@ def _command(module: str) -> list[str]:
 def state_as_json(state: TrainingState) -> dict[str, Any]:
     """Return a state as a JSON object."""
     return asdict(state)
-
-
-def _lines(values: dict[str, Any]) -> str:
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=True)}\n" for key, value in values.items())
-
-
-def _without_data(path: Path) -> str:
-    """Return a TOML file's text without its name and its `[data]` section."""
-    kept: list[str] = []
-    section = ""
-    for line in path.read_text("utf-8").splitlines():
-        if line.strip().startswith("["):
-            section = line.strip().strip("[]").split(".")[0].strip()
-        if section not in ("", "data"):
-            kept.append(line)
-    return "\n".join(kept) + "\n"
 
 
 def _last_row(path: Path) -> tuple[int, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,11 @@ class ServiceOptions:
     num_threads: int | None = None
     num_streams: int = 4
     grace_seconds: float = 30.0
+
+    def admits(self, authorization: str) -> bool:
+        """Return whether a client may ask, by its Authorization header; the comparison takes equally long."""
+        wanted = f"Bearer {self.token}".encode()
+        return not self.token or hmac.compare_digest(authorization.encode(), wanted)
 
     def allowed_path(self, text: str) -> Path:
         """Return a file that a client named.

@@ -120,6 +120,18 @@ def test_features_of_several_videos_as_parquet(tsm_run: Command, tmp_path: Path)
     assert first["features"].equals(second["features"])
 
 
+def test_mirror_images_count_too(tsm_run: Command) -> None:
+    arguments = (VIDEO, *MODEL, "--decoding", "clips", "-q", "-o", "v.json", "--scores")
+    assert tsm_run(*arguments, "plain.npz").code == 0
+    assert tsm_run(*arguments, "flipped.npz", "--flip").code == 0
+    described = json.loads(Path("v.json").read_text())["external_data"]["model"]["backend"]
+    assert described.endswith(", with mirror images")
+    flipped, plain = (np.load(name)["video/interval_scores"] for name in ("flipped.npz", "plain.npz"))
+    assert flipped.shape == plain.shape
+    assert 0 < np.abs(flipped - plain).max() < 1
+    assert (flipped.argmax(1) == plain.argmax(1)).mean() > 0.8
+
+
 def test_an_action_with_the_name_of_a_column() -> None:
     with pytest.raises(UsageError, match="the action 'start' has the name of a column"):
         ScoreContent(("jump", "start")).check_columns()
@@ -157,6 +169,7 @@ def test_each_method_gives_segments(tsm_run: Command) -> None:
             ("--features", "f.npz", "--decoding", "clips", "--stride", "0.25"),
             "leave out --window, --stride",
         ),
+        (("--flip", "--hwdec", "cuda"), "--flip mirrors frames in main memory: leave out --hwdec cuda"),
         (("-o", "v.npz"), "no format has the suffix .npz"),
     ],
 )

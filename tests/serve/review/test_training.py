@@ -15,6 +15,7 @@ from tsm_runtime.errors import UsageError
 from tsm_serve.review.entries import AnnotationEdit, EntryEdit
 from tsm_serve.review.journal import Journal
 from tsm_serve.review.training import Training, TrainingState
+from tsm_serve.review.training_config import TrainingConfig
 from tsm_serve.review.truth import TruthFile
 from tsm_train.config import load_config
 
@@ -25,6 +26,7 @@ run = pathlib.Path(sys.argv[3]) / config["name"]
 run.mkdir(parents=True)
 (run / "metrics.csv").write_text("epoch,loss,map,map@0.50,seconds\\n1,2.0,,,1\\n2,1.0,0.5,0.75,2\\n")
 print("epoch 2/4", flush=True)
+print("more:", sys.argv[4:], flush=True)
 if (run.parent.parent / "hang").exists():
     time.sleep(600)
 if (run.parent.parent / "fail").exists():
@@ -72,14 +74,41 @@ def trainings(tmp_path: Path) -> Trainings:
 def test_a_training_becomes_a_bundle(trainings: Trainings) -> None:
     trainings.finish_video("a", "training")
     trainings.finish_video("b", "validation")
-    trainings.training.start("quick")
+    trainings.training.start("full")
     state = trainings.until("done", "failed")
     assert state.error == ""
-    assert (state.epoch, state.epochs, state.metrics) == (2, 4, {"map": 0.5, "map@0.50": 0.75})
+    assert (state.epoch, state.epochs, state.metrics) == (2, 20, {"map": 0.5, "map@0.50": 0.75})
     assert state.log[0] == "epoch 2/4"
     assert state.log[-1].startswith("exported")
     assert len(trainings.bundles) == 1
     assert state.note == ""
+
+
+def test_a_quick_training_is_of_the_head_alone(trainings: Trainings) -> None:
+    trainings.finish_video("a", "training")
+    trainings.training.start("quick")
+    state = trainings.until("done", "failed")
+    assert (state.error, state.epochs) == ("", 0)
+    assert "more: ['--head-only']" in state.log
+    (path,) = (trainings.folder / "configs").iterdir()
+    assert load_config(path).model.scene_head is False
+
+
+def test_a_quick_training_keeps_scenes_that_were_learnt(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    about = {
+        "name": "x",
+        "kind": "quick",
+        "annotations": Path("t.json"),
+        "videos": Path("v"),
+        "validates": True,
+    }
+    config = TrainingConfig(**about, previous=run / "best.safetensors")
+    assert tomllib.loads(config.text)["model"]["scene_head"] is False
+    (run / "labels.json").write_text('{"actions": ["run", "background"], "scenes": ["room", "park"]}')
+    config = TrainingConfig(**about, previous=run / "best.safetensors")
+    assert tomllib.loads(config.text)["model"]["scene_head"] is True
 
 
 def test_the_next_training_starts_from_the_last(trainings: Trainings) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
+import torch
+from entry import command
 
 from tsm_runtime.errors import UsageError
+from tsm_train.commands.train import main
 from tsm_train.config import Config, load_config
 from tsm_train.head.checkpoint import HEAD_FILE, load_head, weights_sha256
 from tsm_train.training.checkpoint import load_checkpoint
@@ -83,3 +87,36 @@ def test_with_folds_the_validation_videos_choose_nothing(config_file: Path, tmp_
     )
     with pytest.raises(UsageError, match=r"head.folds 4: .* no more than the 3 training recordings"):
         fit(load_config(config_file, [*HEAD, "head.folds=4"]), tmp_path / "run", resume=True)
+
+
+def test_the_head_alone_on_a_backbone_as_it_is(
+    config_file: Path,
+    learnt_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    tsm_train = command("tsm-train", main, monkeypatch, capfdbinary)
+    start = f"model.pretrained={learnt_run}/best.safetensors"
+    more = [
+        argument
+        for key in (start, "clip.size=48", *HEAD[:1], *HEAD[2:], "head.passes=1")
+        for argument in ("--set", key)
+    ]
+    code, out, err = tsm_train(config_file, "-o", tmp_path, "--head-only", *more)
+    assert (code, out) == (0, "")
+    assert "temporal head alone: features of 3 + 1 videos" in err
+    run = tmp_path / "tiny"
+    before, after = (
+        load_checkpoint(learnt_run / "best.safetensors"),
+        load_checkpoint(run / "best.safetensors"),
+    )
+    for name, values in before.weights.items():
+        assert torch.equal(values, after.weights[name]), name
+    head = load_head(run / HEAD_FILE)
+    assert head.backbone_sha256 == weights_sha256(after.weights)
+    (row,) = csv.DictReader((run / "metrics.csv").read_text().splitlines())
+    assert (row["epoch"], float(row["map"])) == ("0", pytest.approx(after.metrics["map"], abs=1e-5))
+    assert tsm_train(config_file, "-o", tmp_path, "--head-only", *more).code == 2  # a run is there
+    code, _, err = tsm_train(config_file, "-o", tmp_path, "--head-only", "--resume")
+    assert (code, "nothing to --resume" in err) == (2, True)

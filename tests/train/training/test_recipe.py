@@ -122,6 +122,28 @@ def test_focal_loss_of_both_heads() -> None:
     torch.testing.assert_close(got, expected)
 
 
+def test_only_the_hardest_background_counts() -> None:
+    """Of three background clips a share of a half, rounded up, is two; actions all count."""
+    logits = torch.tensor([[3.0, 0.0], [0.0, 3.0], [0.0, 1.0], [0.0, -1.0]])
+    each = -logits.log_softmax(1)
+    expected = (each[0, 0] + each[2, 1] + each[3, 1]) / 3
+    got = action_loss(logits, torch.tensor([0, 1, 1, 1]), hard_background=0.5)
+    torch.testing.assert_close(got, expected)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    losses = -(targets * logits[:3].sigmoid().log() + (1 - targets) * (1 - logits[:3].sigmoid()).log()).sum(1)
+    got = action_loss(logits[:3], targets, hard_background=0.4)
+    torch.testing.assert_close(got, (losses[0] + losses[1]) / 2)
+    all_count = action_loss(logits[:3], targets, hard_background=1.0)
+    torch.testing.assert_close(all_count, action_loss(logits[:3], targets))
+
+
+def test_without_background_all_clips_count() -> None:
+    logits, targets = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
+    torch.testing.assert_close(
+        action_loss(logits, targets, hard_background=0.3), action_loss(logits, targets)
+    )
+
+
 def test_logit_adjustment_adds_the_log_shares_of_the_classes(config_file: Path, tmp_path: Path) -> None:
     labels = Labels(("walk", BACKGROUND), ())
     run = run_of(load_config(config_file), labels, tmp_path)
@@ -163,6 +185,7 @@ def test_the_options_train_together(config_file: Path, tmp_path: Path) -> None:
         "frame_loss=0.5",
         "mixup=0.2",
         "focal_gamma=1.0",
+        "hard_background=0.3",
         "logit_adjustment=0.5",
         "label_smoothing=0.1",
     )

@@ -61,7 +61,7 @@ def open_footage(ablation: Ablation) -> Footage:
     for config in ablation.members.values():
         t = config.clip.interval_seconds
         if t not in opened:
-            opened[t] = open_data(config.data, t)
+            opened[t] = open_data(config.data, t, projection=config.clip.projection)
             opened[t].problems.raise_errors()
     finest = opened[min(opened)]
     used = (finest.config.training_subset, finest.config.validation_subset)

@@ -79,6 +79,7 @@ def tsm_inspect(
         opened = open_data(
             settings.data,
             settings.clip.interval_seconds,
+            projection=settings.clip.projection,
             split=split,
             exact_lengths=exact,
             on_video=on_video,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,13 @@ def tsm_train(
         bool, typer.Option("--resume", help="go on after the last finished epoch; begin where there is none")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="train again into a run folder that exists")] = False,
+    head_only: Annotated[
+        bool,
+        typer.Option(
+            "--head-only",
+            help="train the temporal head alone, on features of model.pretrained as it is: minutes on a CPU",
+        ),
+    ] = False,
     list_: Annotated[
         bool, typer.Option("--list", callback=_list_presets, is_eager=True, help="print the shipped ones")
     ] = False,
@@ -85,16 +93,26 @@ def tsm_train(
         raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
     folder = output / settings.name
     _check_folder(folder, resume=resume, force=force)
+    if head_only and resume:
+        raise UsageError("--head-only is one step: there is nothing to --resume")
     try:
+        from tsm_train.training.head_only import train_head_only
         from tsm_train.training.train import train
     except ImportError as error:
         raise BackendError(f"{error.name or error} is not installed: pip install 'tsm-tal[train]'") from error
 
+    if head_only:
+        _report(train_head_only(settings, folder), folder, "temporal head")
+        return
     metrics = train(settings, folder, device=device, devices=devices, nodes=nodes, resume=resume)
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
         return  # of several processes the first one speaks
+    _report(metrics, folder, "best epoch")
+
+
+def _report(metrics: Mapping[str, float], folder: Path, what: str) -> None:
     scores = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-    warn(f"best epoch: {scores}\nwrote {folder}/best.safetensors; next: tsm-export {folder}/best.safetensors")
+    warn(f"{what}: {scores}\nwrote {folder}/best.safetensors; next: tsm-export {folder}/best.safetensors")
 
 
 def _check_folder(folder: Path, *, resume: bool, force: bool) -> None:

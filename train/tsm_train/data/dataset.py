@@ -14,6 +14,7 @@ from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import Segment
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.finding import EGOCENTRIC
+from tsm_runtime.video.panorama import WINDOWS, Projection
 from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source, read_sources
 from tsm_train.data.checks import check_sources, check_subsets
@@ -68,6 +69,7 @@ def open_data(
     data: DataConfig,
     interval_seconds: float,
     *,
+    projection: Projection = "",
     split: Split | None = None,
     exact_lengths: bool = False,
     on_video: Callable[[int, int], None] = lambda done, total: None,
@@ -77,6 +79,7 @@ def open_data(
     Args:
         data: the section.
         interval_seconds: t; a rest of a cut-off segment shorter than t/2 is dropped.
+        projection: `clip.projection`: panoramas give a video for each window.
         split: instead of `data.split`.
         exact_lengths: decode every video for its length.
         on_video: called with the number of videos looked at and their total.
@@ -102,7 +105,7 @@ def open_data(
     videos = [
         video
         for source in sources
-        for video in _videos(source, data, split, lengths, interval_seconds, problems)
+        for video in _videos(source, data, split, lengths, interval_seconds, problems, projection)
     ]
     training = [video for video in videos if video.subset == data.training_subset]
     opened = TrainingData(
@@ -192,8 +195,9 @@ def _videos(
     lengths: dict[Path, Length],
     interval_seconds: float,
     problems: Problems,
+    projection: Projection,
 ) -> Iterator[TrainingVideo]:
-    """Yield what is seen of a source: nothing where it cannot be used, two of them for both eyes."""
+    """Yield what is seen of a source: nothing where it cannot be used, a video for each eye or window."""
     if source.path is None or source.path not in lengths:
         return
     seconds, offset = lengths[source.path].seconds, 0.0
@@ -206,7 +210,7 @@ def _videos(
     else:
         _check_ends(source, seconds, problems)
     segments = tuple(_on_the_clip(source.segments, offset, seconds, interval_seconds / 2))
-    for crop, mark in _crops(source.view, data):
+    for crop, mark in _crops(source.view, data, projection):
         yield TrainingVideo(
             video_id=f"{source.video_id}{mark}",
             path=source.path,
@@ -262,7 +266,9 @@ def _on_the_clip(
             yield replace(segment, start_seconds=cut[0], end_seconds=cut[1])
 
 
-def _crops(view: str, data: DataConfig) -> Sequence[tuple[Crop, str]]:
+def _crops(view: str, data: DataConfig, projection: Projection) -> Sequence[tuple[Crop, str]]:
+    if projection and view in ("", "panoramic"):
+        return tuple((window, f"@{window.removeprefix('window_')}") for window in WINDOWS)
     if view != "binocular":
         return (("", ""),)
     eyes: dict[str, tuple[tuple[Crop, str], ...]] = {

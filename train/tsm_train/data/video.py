@@ -12,10 +12,10 @@ from tsm_runtime.video.crop import Crop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingVideo:
-    """One picture stream to learn from: a video, or the half of it that belongs to one eye.
+    """One picture stream to learn from: a video, or the part of it that one eye or window sees.
 
     Args:
-        video_id: unique among all videos of a run; both eyes of a video are two.
+        video_id: unique among all videos of a run; both eyes of a video are two, and windows four.
         path: the file.
         capture: recording that the video is a view of. All of a capture is in one subset.
         view: `panoramic`, `third_person`, `monocular`, `binocular`; empty where a data set has none.
@@ -23,7 +23,7 @@ class TrainingVideo:
         segments: in seconds of this file, moved by the offset; none ends before the file begins.
         scene: of the capture; None where it is unknown.
         offset_seconds: where the file begins on the capture's time line, which is that of the annotations.
-        crop: the half of the picture that is used; empty: all of it.
+        crop: the part of the picture that is used; empty: all of it.
         duration_seconds: length, where it was looked up; see `data.lengths` for how.
 
     Raises:

@@ -41,6 +41,7 @@ def train_head(
     frame_head: nn.Linear,
     backbone_sha256: str,
     *,
+    seed: int | None = None,
     show_progress: bool = False,
 ) -> HeadCheckpoint:
     """Train the temporal head of a backbone, and choose how its scores become segments.
@@ -54,6 +55,7 @@ def train_head(
         backend: the trained backbone, which gives features.
         frame_head: its linear action head.
         backbone_sha256: of its weights; a bundle ties the head to it.
+        seed: of weights, windows and dropout; None: that of the run, of which the features depend.
         show_progress: draw bars.
 
     Raises:
@@ -77,7 +79,7 @@ def train_head(
                 labels,
                 cache.frame_seconds,
                 config.head or HeadConfig(),
-                seed=config.train.seed,
+                seed=config.train.seed if seed is None else seed,
                 progress=lambda done, steps: bars.update(task, completed=done, total=steps),
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import safetensors
 import torch
@@ -32,10 +31,9 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
         UsageError: the weights cannot be read or do not fit the backbone.
     """
     load_pretrained(model, source)
-    path = checkpoint_file(source)
-    if not _is_own_checkpoint(path):
+    if not is_own_checkpoint(source):
         return
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(checkpoint_file(source))
     notes = [f"starts from {source}: backbone"]
     theirs = checkpoint.labels
     if theirs.head == labels.head:
@@ -47,7 +45,11 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
     warn("; ".join(notes))
 
 
-def _is_own_checkpoint(path: Path) -> bool:
+def is_own_checkpoint(source: str) -> bool:
+    """Return whether weights are those of a checkpoint of tsm-train, which has outputs for actions."""
+    if not source:
+        return False
+    path = checkpoint_file(source)
     if path.suffix != ".safetensors" or not path.is_file():
         return False
     with safetensors.safe_open(path, framework="pt") as stream:

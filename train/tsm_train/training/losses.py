@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,7 +12,12 @@ from tsm_train.samples.clips import NO_FRAME, NO_SCENE
 
 
 def action_loss(
-    logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, focal_gamma: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    hard_background: float = 0.0,
 ) -> Tensor:
     """Loss of the action head, mean over clips.
 
@@ -22,23 +29,51 @@ def action_loss(
         smoothing: share of the target that is spread evenly: over the A classes of a softmax head, over yes
             and no of each action of a sigmoid head.
         focal_gamma: exponent of (1 - p), by which each loss is multiplied; p is the probability of the truth.
+        hard_background: share of the background clips that count, those with the highest loss, rounded up
+            (online hard example mining, arXiv 1604.03540, 4); 0: all count.
     """
-    if targets.ndim == 1:
-        if not focal_gamma:
+    if not focal_gamma and not hard_background:
+        if targets.ndim == 1:
             return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        soft = _smoothed(targets, smoothing)
+        return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / len(targets)
+    each = _losses(logits, targets, smoothing, focal_gamma)
+    return each[_counting(each.detach(), targets, logits.shape[1], hard_background)].mean()
+
+
+def _losses(logits: Tensor, targets: Tensor, smoothing: float, focal_gamma: float) -> Tensor:
+    """Return the loss of each clip (N,)."""
+    if targets.ndim == 1:
         each = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
         true = logits.softmax(1).gather(1, targets[:, None])[:, 0]
-        return ((1 - true) ** focal_gamma * each).mean()
-    soft = targets * (1 - smoothing) + smoothing / 2
-    if not focal_gamma:
-        return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / len(targets)
+        return (1 - true) ** focal_gamma * each if focal_gamma else each
+    soft = _smoothed(targets, smoothing)
     each = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
     true = torch.where(targets > 0.5, logits.sigmoid(), 1 - logits.sigmoid())
-    return ((1 - true) ** focal_gamma * each).sum() / len(targets)
+    return ((1 - true) ** focal_gamma * each if focal_gamma else each).sum(1)
+
+
+def _smoothed(targets: Tensor, smoothing: float) -> Tensor:
+    return targets * (1 - smoothing) + smoothing / 2
+
+
+def _counting(losses: Tensor, targets: Tensor, num_actions: int, hard_background: float) -> Tensor:
+    """Return which clips count (N,): all with an action, and the hardest of the background."""
+    background = targets == num_actions - 1 if targets.ndim == 1 else targets.sum(1) == 0
+    count = math.ceil(hard_background * int(background.sum()) - 1e-9)
+    if not hard_background or not count:
+        return torch.ones_like(background)
+    hardest = losses.masked_fill(~background, -math.inf).topk(count).indices
+    return (~background).index_fill(0, hardest, value=True)
 
 
 def frame_loss(
-    logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, focal_gamma: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    hard_background: float = 0.0,
 ) -> Tensor:
     """Loss of the action head on single frames, mean over the frames that have a target.
 
@@ -48,11 +83,18 @@ def frame_loss(
             (N, T, A) of zeros and ones, nan where a frame does not count.
         smoothing: as in `action_loss`.
         focal_gamma: as in `action_loss`.
+        hard_background: as in `action_loss`, of frames.
     """
     counts = targets != NO_FRAME if targets.ndim == 2 else ~targets.isnan().any(-1)
     if not counts.any():
         return logits.sum() * 0.0
-    return action_loss(logits[counts], targets[counts], smoothing=smoothing, focal_gamma=focal_gamma)
+    return action_loss(
+        logits[counts],
+        targets[counts],
+        smoothing=smoothing,
+        focal_gamma=focal_gamma,
+        hard_background=hard_background,
+    )
 
 
 def scene_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -156,7 +156,11 @@ class TrainingRun(lightning.LightningModule):
         self, logits: tuple[Tensor, Tensor | None, Tensor | None], targets: Sequence[Tensor]
     ) -> dict[str, tuple[float, Tensor]]:
         t, (action, scene, of_frames) = self.config.train, logits
-        how = {"smoothing": t.label_smoothing, "focal_gamma": t.focal_gamma}
+        how = {
+            "smoothing": t.label_smoothing,
+            "focal_gamma": t.focal_gamma,
+            "hard_background": t.hard_background,
+        }
         parts = {"action_loss": (1.0, action_loss(action, targets[0], **how))}
         if scene is not None:
             parts["scene_loss"] = (t.scene_loss_weight, scene_loss(scene, targets[1]))

@@ -17,7 +17,6 @@ import msgspec
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from tsm_runtime.errors import BackendError, UsageError, VideoError
@@ -31,6 +30,7 @@ from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import build_model, load_checkpoint
 from tsm_train.training.data_module import ClipModule
+from tsm_train.training.epoch_bar import EpochBar
 from tsm_train.training.failures import failures_as_errors
 from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.module import TrainingRun
@@ -82,7 +82,7 @@ def train(
     if resume and (finished := _finished(config, folder)) is not None:
         if config.head is None and config.audio is None:
             return finished
-        return finished | _train_more(config, folder, _open(config), show_progress)
+        return finished | _train_more(config, folder, open_run_data(config), show_progress)
     _keep_freed_memory()
     lightning.seed_everything(config.train.seed, verbose=False)
     resume = resume and (folder / RESUME).exists()
@@ -90,7 +90,7 @@ def train(
         trainer = _trainer(config, folder, device, devices, nodes, resume, show_progress)
     # All that can be wrong with the user's files is found before hours of decoding and training.
     with _first_process_reports(trainer):
-        data = _open(config)
+        data = open_run_data(config)
         labels = Labels.of(data.actions, data.scenes, config.model)
         model = _start_model(config, labels, pretrained=not resume)
     output = RunFolder(folder, writes=trainer.is_global_zero)
@@ -131,8 +131,14 @@ def _finished(config: Config, folder: Path) -> dict[str, float] | None:
     return load_checkpoint(folder / "best.safetensors").metrics if last.epoch == config.train.epochs else None
 
 
-def _open(config: Config) -> TrainingData:
-    data = open_data(config.data, config.clip.interval_seconds)
+def open_run_data(config: Config) -> TrainingData:
+    """Open the annotated videos of a run, and report what is wrong with them on standard error.
+
+    Raises:
+        UsageError: the annotations do not fit, or an annotated video is missing.
+        VideoError: no training video can be read.
+    """
+    data = open_data(config.data, config.clip.interval_seconds, projection=config.clip.projection)
     for line in data.problems.summary():
         warn(line)
     unreadable = data.unreadable.get(data.config.training_subset, 0)
@@ -170,7 +176,7 @@ def _trainer(
             f"train.batch_size {t.batch_size} is that of all processes together: it must be a multiple of"
             f" {devices * nodes}"
         )
-    bar = RichProgressBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
+    bar = EpochBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
     try:
         trainer = lightning.Trainer(
             max_epochs=t.epochs,

@@ -46,9 +46,11 @@ function draw(state) {
   /** @type {HTMLElement[]} */
   const body = [
     make("p", {}, "Trains on the videos that are done and used for training; those for validation give the scores."),
+    make("p", {}, "Quickly: the temporal head alone, on features of the network as it is. Fully: the network too."),
     make("p", { id: "training-stage" }, state.error ? `${WORDS[state.stage]}: ${state.error}` : WORDS[state.stage]),
   ];
-  if (runs) body.push(make("progress", { max: state.epochs || 20, value: state.epoch, "aria-label": "epochs" }));
+  const done = state.epochs ? { max: state.epochs, value: state.epoch } : {}; // unknown: the bar moves to and fro
+  if (runs) body.push(make("progress", { ...done, "aria-label": "epochs" }));
   if (state.epoch) body.push(make("p", {}, `epoch ${state.epoch}`));
   const scores = Object.entries(state.metrics);
   if (scores.length) body.push(table(["score", "value"], scores.map(([name, value]) => [name, value.toFixed(3)])));

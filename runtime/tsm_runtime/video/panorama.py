@@ -1,0 +1,102 @@
+"""Windows of an equirectangular panorama: four views of one video, with wrap-around at its seam.
+
+An equirectangular picture shows 360 degrees in its width and 180 in its height. A window shows 120 degrees
+around a yaw, from 60 degrees below the horizon to 60 above, without distortion of its own: a part of the
+columns, taken around the seam where needed, and the middle two thirds of the rows. Neighbours overlap by 30
+degrees, so that a person up to that wide is whole in one of them.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, TypeGuard, get_args
+
+import av
+from av import VideoFrame
+from av.filter import Graph
+
+from tsm_runtime.errors import VideoError
+
+Projection = Literal["", "equirectangular"]
+"""How a picture shows its surroundings; empty: as usual cameras do."""
+
+Window = Literal["window_front", "window_right", "window_back", "window_left"]
+WINDOWS: tuple[Window, ...] = get_args(Window)
+"""Windows around yaw 0 (the middle column), 90, 180 and -90 degrees."""
+
+_WIDTH, _HEIGHT = Fraction(1, 3), Fraction(2, 3)
+_ASPECT = (1.8, 2.2)
+"""Width by height of what is taken for a panorama; it is 2."""
+
+
+def is_window(crop: str) -> TypeGuard[Window]:
+    """Return whether a crop is a window of a panorama."""
+    return crop in WINDOWS
+
+
+class WindowCropper:
+    """Cuts a window out of panoramas, without resampling. Not thread-safe: one per thread.
+
+    Args:
+        window: the window of the upright picture.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._graph: Graph | None = None
+        self._key: tuple[object, ...] = ()
+
+    def __call__(self, frame: VideoFrame, matrix: tuple[float, float, float, float]) -> VideoFrame:
+        """Return the window of the stored frame; times and colours are kept.
+
+        Args:
+            frame: a panorama.
+            matrix: a, b, c, d of its display matrix, see `tsm_runtime.video.convert.upright`.
+
+        Raises:
+            VideoError: the picture is no panorama, is stored on its side, or has an unsupported pixel format.
+        """
+        kind = f"{frame.width} x {frame.height} {frame.format.name}"
+        if not _ASPECT[0] <= frame.width / max(1, frame.height) <= _ASPECT[1] or frame.width < 12:
+            raise VideoError(
+                f"pictures of {kind} are no panorama: an equirectangular one is twice as wide as high"
+            )
+        a, b, *_ = matrix
+        if abs(b) > abs(a):
+            raise VideoError("panoramas that are stored on their side are not supported; turn the video")
+        quarters = WINDOWS.index(self._window) * (-1 if a < 0 else 1)
+        key = (frame.width, frame.height, frame.format.name, quarters)
+        try:
+            if self._graph is None or key != self._key:
+                self._graph, self._key = _window_graph(frame, quarters), key
+            self._graph.push(frame)
+            cut = self._graph.pull()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise VideoError(f"of pictures of {kind} no window can be cut out") from error
+        assert isinstance(cut, VideoFrame)  # a graph of video filters returns video frames
+        cut.colorspace, cut.color_range = frame.colorspace, frame.color_range
+        return cut
+
+
+def _window_graph(frame: VideoFrame, quarters: int) -> Graph:
+    """Return a graph that turns the panorama by quarters of its width, and cuts out the middle."""
+    width, height = _even(frame.width * _WIDTH), _even(frame.height * _HEIGHT)
+    x, y = _even((frame.width - width) / 2), _even((frame.height - height) / 2)
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=frame.time_base or Fraction(1, 1000),
+    )
+    turned = graph.add("scroll", f"hpos={-quarters % 4 / 4}")
+    crop, sink = graph.add("crop", f"{width}:{height}:{x}:{y}:exact=1"), graph.add("buffersink")
+    for one, next_one in ((source, turned), (turned, crop), (crop, sink)):
+        one.link_to(next_one)
+    graph.configure()
+    return graph
+
+
+def _even(length: float | Fraction) -> int:
+    """Return the next even number: samples of colour lie two columns and rows apart."""
+    return 2 * round(length / 2)
