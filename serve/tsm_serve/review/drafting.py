@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tsm_runtime.errors import TsmError, UsageError
+from tsm_runtime.formats.options import ReadOptions
 from tsm_serve.review.draft_store import DraftStore
 from tsm_serve.review.videos import ReviewVideo
 
@@ -150,15 +151,20 @@ class Drafting:
             self._failed[video.video_id] = message
 
 
-def read_drafts(path: Path, store: DraftStore) -> None:
+def read_drafts(path: Path, store: DraftStore, options: ReadOptions | None = None) -> None:
     """Take the segments of a file of any format as drafts.
+
+    Args:
+        path: the file.
+        store: gets the drafts.
+        options: for files of other tools.
 
     Raises:
         UsageError: the file cannot be read.
     """
     from tsm_runtime.formats.read_write import read_segments
 
-    found = read_segments(path)
+    found = read_segments(path, options=options)
     if not found:
         raise UsageError(f"{path}: no segments in it")
     store.add_segments(found, path.name)

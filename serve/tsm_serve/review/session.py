@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.wording import counted
 from tsm_serve.local_server import serve
 from tsm_serve.review.app import review_app
@@ -51,7 +52,9 @@ class Session:
         """Return the address of the page, with the token."""
         return f"http://127.0.0.1:{port}/?token={self.token}"
 
-    def add_drafts(self, model: Path | None, segments: Path | None) -> None:
+    def add_drafts(
+        self, model: Path | None, segments: Path | None, options: ReadOptions | None = None
+    ) -> None:
         """Read drafts from a file, and let a bundle's model make them.
 
         Raises:
@@ -59,7 +62,7 @@ class Session:
             BundleError: the bundle cannot be used.
         """
         if segments is not None:
-            read_drafts(segments, self.project.drafts)
+            read_drafts(segments, self.project.drafts, options)
         if model is not None:
             self._take_bundle(model)
 
