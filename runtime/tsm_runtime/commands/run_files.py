@@ -42,6 +42,7 @@ from tsm_runtime.outputs.sinks import (
     choose_format,
     open_sink,
 )
+from tsm_runtime.outputs.summary.sink import with_summary
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.jobs import decoding_jobs
@@ -204,9 +205,10 @@ class _Run:
         request = self.request
         sink = open_sink(request.outputs.output, request.outputs.format, encoding)
         if request.outputs.overlay is not None:
-            sink = with_overlay(
-                sink, self.inputs.plans[0].named.path, request.outputs.overlay, quiet=request.quiet
-            )
+            videos = {plan.capture_id: plan.named.path for plan in self.inputs.plans}
+            sink = with_overlay(sink, videos, request.outputs.overlay, quiet=request.quiet)
+        if request.outputs.summary:
+            sink = with_summary(sink, request.outputs.summary, encoding.labels)
         if (cuts := request.outputs.cuts()) is not None:
             sink = with_cuts(sink, cuts, [plan.named for plan in self.inputs.plans])
         if request.scores is not None:
