@@ -12,7 +12,7 @@ from typing import Any
 
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.files import read_json
-from tsm_runtime.outputs.report.class_colors import color_slots
+from tsm_runtime.outputs.class_colors import color_slots
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.reader import VideoReader
 from tsm_serve.review.agreement import agreement
