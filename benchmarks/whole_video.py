@@ -3,7 +3,7 @@
 A clip's first and last frame get zeros from the shift where a neighbour in the video exists. Here eight
 neighbouring clips run as one sequence, so that seven of eight borders are gone; the cost per frame is the
 same. A temporal head is trained on the features of either way. The columns are those of `head_variants.py`;
-`difference` is the 95 % interval of the gain of the whole way over the clips, over resampled validation videos.
+`difference` is the 95 % interval of the gain of the whole way over the clips, over resampled videos.
 
     python benchmarks/whole_video.py benchmarks/configs/ut_interaction_head.toml --run runs/ut-head
 """
