@@ -34,9 +34,11 @@ typecheck: $(ENV)/.complete
 	$(ENV)/bin/mypy
 
 unit: export TSM_BINDINGS = $(CURDIR)/$(ENV)/tensorrt-10:$(CURDIR)/$(ENV)/tensorrt-11
+# One thread a process: the processes share the cores.
+unit: export OMP_NUM_THREADS = 1
 unit: export TSM_PYCUDA = $(CURDIR)/$(ENV)/pycuda
 unit: $(ENV)/.complete $(ENV)/.pycuda
-	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --ignore $(ALONE)
+	$(ENV)/bin/pytest --numprocesses auto --dist loadfile --durations 20 --ignore $(ALONE)
 	$(ENV)/bin/pytest $(ALONE)
 
 # The documentation site, in site/; a broken link is an error.

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 from _common import store
-from frozen_features import untrained
 
+from tsm_runtime.backends.base import Backend
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
 from tsm_runtime.evaluation.diagnosis import diagnose
 from tsm_runtime.evaluation.matching import match_segments
@@ -41,6 +41,7 @@ from tsm_train.head.train import FEATURES, score_pieces, train_head
 from tsm_train.samples.clips import Labels
 from tsm_train.samples.frame_store import FrameStore
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
+from tsm_train.training.head_only import untrained_checkpoint
 from tsm_train.training.validation import TorchBackend
 
 Frames = dict[str, FrameScores]
@@ -63,14 +64,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     begun = time.process_time()
-    backbone = _opened(options.config, options.set, options.run)
+    backbone = opened(options.config, options.set, options.run)
     rows: list[dict[str, Any]] = []
     means: list[dict[str, list[Segment]]] = []
     for variant in ["", *options.variant]:
         changes = [f"head.{change}" for change in variant.split(",") if change]
         config = load_config(options.config, [*options.set, *changes])
         heads = [backbone.head(config, seed) for seed in range(options.seeds)]
-        row, mean = _row(backbone, config, heads, options.test)
+        row, mean = row_of(backbone, config, heads, options.test)
         if means:
             gain = bootstrap_difference(backbone.matching(mean), backbone.matching(means[0]), replicates=1000)
             row["difference"] = [round(100 * value, 1) for value in (gain.average.low, gain.average.high)]
@@ -91,25 +92,28 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class _Backbone:
+class Backbone:
     """A backbone, the data, and the features of the videos that judge."""
 
     checkpoint: Checkpoint
     data: TrainingData
     sha256: str
-    backend: TorchBackend
+    backend: Backend
     frame_head: torch.nn.Linear
     cache: FeatureCache
 
     @property
     def labels(self) -> Labels:
+        """Names of the outputs."""
         return self.checkpoint.labels
 
     @property
     def judged(self) -> tuple[TrainingVideo, ...]:
+        """Validation videos."""
         return self.data.validation
 
     def head(self, config: Config, seed: int) -> HeadCheckpoint:
+        """Train a head."""
         return train_head(
             config,
             self.labels,
@@ -122,21 +126,26 @@ class _Backbone:
         )
 
     def frames(self, head: HeadCheckpoint, videos: Sequence[TrainingVideo]) -> Frames:
+        """Return a head's scores of the frames of some videos."""
         network, sigmoid = head.model(), self.labels.head == "sigmoid"
         pieces = {video.video_id: self.cache.deployed(video) for video in videos}
         return {key: score_pieces(network, value, sigmoid=sigmoid) for key, value in pieces.items()}
 
     def truth(self) -> dict[str, Sequence[Segment]]:
+        """Return the true segments of the validation videos."""
         return {video.video_id: video.segments for video in self.judged}
 
     def fitted(self, frames: Frames, thresholds: Sequence[float]) -> FittedDecoding:
+        """Choose a decoding on the validation videos."""
         lengths = length_priors(s for video in self.data.training for s in video.segments)
         return fit_decoding(frames, self.truth(), self.labels.actions, lengths, thresholds)
 
     def matching(self, predictions: Mapping[str, Sequence[Segment]]) -> Any:
+        """Match predictions for the validation videos with the truth."""
         return match_segments(self.truth(), predictions, TIOU_THRESHOLDS)
 
     def removed(self, predictions: Mapping[str, Sequence[Segment]]) -> dict[str, float]:
+        """Return what average mAP gains, in percent, when one kind of error is removed."""
         gains = diagnose(self.matching(predictions)).gains
         return {gain.kind: round(100 * gain.average_map, 1) for gain in gains}
 
@@ -157,20 +166,23 @@ def _tiou(first: Segment, second: Segment) -> float:
     return inter / (max(end, second.end_seconds) - min(start, second.start_seconds))
 
 
-def _opened(path: Path, changes: Sequence[str], run: Path | None) -> _Backbone:
+def opened(path: Path, changes: Sequence[str], run: Path | None) -> Backbone:
+    """Open the data and the backbone of a run, or one with pretrained weights alone."""
     config = load_config(path, changes)
     data = open_data(config.data, config.clip.interval_seconds)
     labels = Labels.of(data.actions, data.scenes, config.model)
-    checkpoint = untrained(config, labels) if run is None else load_checkpoint(run / "best.safetensors")
+    checkpoint = (
+        untrained_checkpoint(config, labels) if run is None else load_checkpoint(run / "best.safetensors")
+    )
     model, sha256 = checkpoint.model(), weights_sha256(checkpoint.weights)
     backend = TorchBackend(model, sigmoid=checkpoint.labels.head == "sigmoid")
     folder = FrameStore.of(config).folder / FEATURES
     cache = FeatureCache(backend, sha256, checkpoint.labels, config, folder)
-    return _Backbone(checkpoint, data, sha256, backend, model.action_head, cache)
+    return Backbone(checkpoint, data, sha256, backend, model.action_head, cache)
 
 
-def _row(
-    backbone: _Backbone, config: Config, heads: Sequence[HeadCheckpoint], test: str
+def row_of(
+    backbone: Backbone, config: Config, heads: Sequence[HeadCheckpoint], test: str
 ) -> tuple[dict[str, Any], dict[str, list[Segment]]]:
     """Return the figures of a variant, and the segments that the mean of its heads gives, cross-validated."""
     metrics: dict[str, list[float]] = {}
@@ -204,7 +216,7 @@ def _row(
 
 
 def _tested(
-    backbone: _Backbone, heads: Sequence[HeadCheckpoint], chosen: HeadCheckpoint, test: str
+    backbone: Backbone, heads: Sequence[HeadCheckpoint], chosen: HeadCheckpoint, test: str
 ) -> dict[str, float]:
     """Return the mAP of the mean of some heads on a subset that chose nothing."""
     videos = backbone.data.subset(test)

@@ -46,7 +46,7 @@ LAYERS = (
     "bundle",
     "evaluation segments",
     "formats clips audio",
-    "video strict",
+    "video strict plain_table",
     "files terminal",
     "results errors machine wording _version",
 )

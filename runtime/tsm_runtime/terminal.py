@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
+_SPEED_SECONDS = 3600.0
+
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal; a closed standard stream is None."""
@@ -57,7 +59,10 @@ def terminal_bars(
         MofNCompleteColumn() if detail is None else TextColumn(detail, markup=False),
         TimeElapsedColumn() if elapsed else TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    # The time left follows from the mean speed: videos take longer than the 30 s that are usual here.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_SECONDS
+    ) as bars:
         yield bars
 
 

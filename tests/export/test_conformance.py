@@ -30,7 +30,10 @@ NUM_CONVS = {"mobilenet_v2": 52, "efficientnet_lite0": 49, "resnet50": 53}
 pytestmark = pytest.mark.timeout(1200)
 
 
-@pytest.fixture(scope="module", params=NUM_CONVS)
+NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in NUM_CONVS if name != "mobilenet_v2"]
+
+
+@pytest.fixture(scope="module", params=["mobilenet_v2", *NIGHTLY])
 def backbone(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

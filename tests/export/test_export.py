@@ -93,27 +93,6 @@ def spread_checkpoint(
     )
 
 
-def test_the_bundle_knows_its_view_and_its_half(tmp_path: Path) -> None:
-    plain = spread_checkpoint(scenes=())
-    for data, view, crop in (
-        (DataConfig(root="x", format="x360", views=("binocular",), eyes="both"), "binocular", "left"),
-        (
-            DataConfig(root="x", format="x360", views=("panoramic", "third_person")),
-            "panoramic,third_person",
-            "",
-        ),
-        (DataConfig(annotations="truth.json", videos="videos"), "", ""),
-    ):
-        mirror = AugmentConfig(never_flip=(plain.labels.actions[0], "elsewhere"))
-        config = msgspec.structs.replace(plain.config, data=data, augment=mirror)
-        save_checkpoint(tmp_path / "c.safetensors", dataclasses.replace(plain, config=config))
-        export_bundle(tmp_path / "c.safetensors", tmp_path / "bundle")
-        manifest = load_bundle(tmp_path / "bundle").manifest
-        assert (manifest.view, manifest.crop) == (view, crop)
-        assert manifest.never_flip == (plain.labels.actions[0],)
-        assert manifest.clip_spec == config.clip_spec
-
-
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return spread_checkpoint()
@@ -136,6 +115,26 @@ def stored(checkpoint: Checkpoint, tmp_path: Path) -> Path:
 def quick(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph of the module's checkpoint is exported already."""
     monkeypatch.setattr(onnx_files, "export_fp32", lambda checkpoint, *, opset: graph)
+
+
+def test_the_bundle_knows_its_view_and_its_half(checkpoint: Checkpoint, tmp_path: Path, quick: None) -> None:
+    for data, view, crop in (
+        (DataConfig(root="x", format="x360", views=("binocular",), eyes="both"), "binocular", "left"),
+        (
+            DataConfig(root="x", format="x360", views=("panoramic", "third_person")),
+            "panoramic,third_person",
+            "",
+        ),
+        (DataConfig(annotations="truth.json", videos="videos"), "", ""),
+    ):
+        mirror = AugmentConfig(never_flip=(checkpoint.labels.actions[0], "elsewhere"))
+        config = msgspec.structs.replace(checkpoint.config, data=data, augment=mirror)
+        save_checkpoint(tmp_path / "c.safetensors", dataclasses.replace(checkpoint, config=config))
+        export_bundle(tmp_path / "c.safetensors", tmp_path / "bundle")
+        manifest = load_bundle(tmp_path / "bundle").manifest
+        assert (manifest.view, manifest.crop) == (view, crop)
+        assert manifest.never_flip == (checkpoint.labels.actions[0],)
+        assert manifest.clip_spec == config.clip_spec
 
 
 def noise(checkpoint: Checkpoint, number: int, seed: int = 5) -> npt.NDArray[np.uint8]:
@@ -190,7 +189,7 @@ def test_frames_go_into_one_cast(graph: bytes) -> None:
     assert [node.op_type for node in nodes if "frames" in node.input] == ["Cast"]
 
 
-@pytest.mark.parametrize("opset", [18, 23])
+@pytest.mark.parametrize("opset", [18, pytest.param(23, marks=pytest.mark.nightly)])
 def test_other_opsets_say_the_same(checkpoint: Checkpoint, graph: bytes, opset: int) -> None:
     other, frames = export_fp32(checkpoint, opset=opset), noise(checkpoint, 3)
     assert [each.version for each in onnx.load_from_string(other).opset_import if not each.domain] == [opset]
@@ -243,6 +242,7 @@ def test_a_model_without_scenes_and_without_shift() -> None:
         compare(dataclasses.replace(single, config=config), graph, frames)
 
 
+@pytest.mark.nightly
 def test_efficientnet_lite0_at_64_pixels() -> None:
     lite = spread_checkpoint(
         backbone="efficientnet_lite0", width_mult=1.0, clip=ClipConfig(num_frames=8, size=64)

@@ -41,6 +41,7 @@ class FakeConnection:
     error: BaseException | None = None
     before: Callable[[int], object] = lambda _: None
     corrupt_frames: int = 0
+    waits: bool = False
     closed: int = 0
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:

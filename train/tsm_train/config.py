@@ -266,7 +266,13 @@ class HeadConfig(_Section, frozen=True):
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.3
     input_dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
     """Of the features."""
+    members: Count = 1
+    """So many heads with different seeds, whose outputs are averaged, in one graph."""
     label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.05
+    focal_gamma: NotNegative = 0.0
+    """As `train.focal_gamma`, of the frames."""
+    hard_background: Share = 0.0
+    """As `train.hard_background`, of the frames of a step."""
     distance_weight: NotNegative = 0.5
     """Of the loss of the distances to start and end."""
     actionness_weight: NotNegative = 0.2

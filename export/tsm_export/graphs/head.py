@@ -17,7 +17,7 @@ from tsm_export.request import DEFAULT_OPSET
 from tsm_runtime.bundle.manifest import ParityReport
 from tsm_runtime.errors import CheckError
 from tsm_train.head.checkpoint import HeadCheckpoint
-from tsm_train.head.network import HeadProbabilities
+from tsm_train.head.network import HeadGroup, HeadProbabilities
 
 HEAD_OUTPUTS = ("frame_scores", "actionness", "distances")
 
@@ -135,7 +135,8 @@ def compare_head(checkpoint: HeadCheckpoint, data: bytes, *, tolerance: float) -
 def _random_features(checkpoint: HeadCheckpoint, length: int) -> npt.NDArray[np.float32]:
     """Return features (2, L, D) that are spread as the training's."""
     rng = np.random.default_rng((_SEED, length))
-    head = checkpoint.model()
+    model = checkpoint.model()
+    head = model.first if isinstance(model, HeadGroup) else model
     noise = rng.normal(size=(2, length, checkpoint.feature_dim))
     return np.asarray(noise * head.std.numpy() + head.mean.numpy(), np.float32)
 

@@ -25,11 +25,12 @@ def preprocess_graph(size: int, *, opset: int = DEFAULT_OPSET) -> bytes:
     TensorRT has no antialiased Resize. For an even `size` swscale computes one chroma column for every two of
     the output, and luma and chroma become integers before they become RGB; for an odd one it does neither.
 
-    Inputs: `y` (1, H, P) and `uv` (1, H', P') uint8, the bytes of two planes as they lie in memory, padding
-    included; `sample_bytes` (1,) float32: 1 for NV12 (8 bits), 2 for P010 and P016 (10 and 12 bits in the
-    high ones of 16, low byte first); `part` (4,) float32: x, y, width, height in luma pixels of what is shown
-    of them; `colour` (3, 4) float32: RGB = colour @ (Y, U, V, 1), over 0 to 255; `turn` (3,) float32: 1 or 0
-    for transpose, then reverse rows, then reverse columns. Output: `frames` (1, size, size, 3) uint8.
+    Inputs: `y` (N, H, P) and `uv` (N, H', P') uint8, the bytes of two planes of N pictures as they lie in
+    memory, padding included; `sample_bytes` (1,) float32: 1 for NV12 (8 bits), 2 for P010 and P016 (10 and 12
+    bits in the high ones of 16, low byte first); `part` (4,) float32: x, y, width, height in luma pixels of
+    what is shown of them; `colour` (3, 4) float32: RGB = colour @ (Y, U, V, 1), over 0 to 255; `turn` (3,)
+    float32: 1 or 0 for transpose, then reverse rows, then reverse columns. Output: `frames` (N, size, size,
+    3) uint8.
     `tsm_runtime.video.preprocess` makes all but the planes for a frame.
 
     Bytes, as TensorRT has no 16-bit integers: a sample is its high byte and 1/256 of its low one, in levels
@@ -106,14 +107,14 @@ class _Graph:
             self._nodes,
             "preprocess",
             [
-                tensor("y", TensorProto.UINT8, (1, "height", "pitch")),
-                tensor("uv", TensorProto.UINT8, (1, "chroma_height", "chroma_pitch")),
+                tensor("y", TensorProto.UINT8, ("pictures", "height", "pitch")),
+                tensor("uv", TensorProto.UINT8, ("pictures", "chroma_height", "chroma_pitch")),
                 tensor("sample_bytes", TensorProto.FLOAT, (1,)),
                 tensor("part", TensorProto.FLOAT, (4,)),
                 tensor("colour", TensorProto.FLOAT, (3, 4)),
                 tensor("turn", TensorProto.FLOAT, (3,)),
             ],
-            [tensor("frames", TensorProto.UINT8, (1, size, size, 3))],
+            [tensor("frames", TensorProto.UINT8, ("pictures", size, size, 3))],
             initializer=list(self._constants.values()),
         )
         model = helper.make_model(
@@ -129,7 +130,7 @@ class _Graph:
 def _resized(
     graph: _Graph, plane: str, part: Sequence[str], size: int, repeat: int, channel: _Channel
 ) -> str:
-    """Resize a channel of a (1, H, bytes) plane to (1, size, size), each of fewer columns `repeat` times."""
+    """Resize a channel of (N, H, bytes) planes to (N, size, size), each of fewer columns `repeat` times."""
     x, y, width, height = part
     rows = _weights(graph, _counted(graph, plane, 1), y, height, np.arange(size), size)
     columns = _columns(graph, plane, x, width, np.arange(size) // repeat, size // repeat, channel)
@@ -233,7 +234,7 @@ def _weights(
 
 
 def _rgb(graph: _Graph, planes: Sequence[str]) -> str:
-    """Return (1, size, size, 3) of three (1, size, size) planes; float32, rounded, 0 to 255."""
+    """Return (N, size, size, 3) of three (N, size, size) planes; float32, rounded, 0 to 255."""
     by_column = [
         graph.add("Squeeze", [graph.add("Slice", ["colour", *graph.numbers([i], [i + 1], [1])]), *one])
         for i, one in enumerate([graph.numbers([1])] * 4)

@@ -29,7 +29,7 @@ class MirroredBackend(BlockingBackend):
         self.parallel_calls = getattr(backend, "parallel_calls", 1)
 
     @property
-    def frame_pool(self) -> FramePool:  # type: ignore[override]  # that of the other backend
+    def frame_pool(self) -> FramePool:
         """Memory that the backend reads without a copy; mirror images are copied."""
         return self._backend.frame_pool
 

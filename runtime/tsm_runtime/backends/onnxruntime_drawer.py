@@ -9,11 +9,12 @@ import numpy as np
 from av import VideoFrame
 
 from tsm_runtime.backends.base import run_failure
+from tsm_runtime.backends.cuda.planes import Planes
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes
 
 
 class OnnxruntimeDrawer:
-    """Draws pictures with a session over `preprocess.onnx`, one at a time; any thread may call `draw`.
+    """Draws pictures with a session over `preprocess.onnx`; any thread may call `draw`.
 
     Args:
         session: on the GPU.
@@ -24,8 +25,9 @@ class OnnxruntimeDrawer:
     def __init__(self, session: Any, device: int, name: str) -> None:
         self._session, self._device, self._name = session, device, name
         self._binding = session.io_binding()
-        self._shape = session.get_outputs()[0].shape
+        self._shape = tuple(session.get_outputs()[0].shape[1:])
         self._lock = threading.Lock()
+        self.takes_several = not isinstance(session.get_outputs()[0].shape[0], int)
         names = [given.name for given in session.get_inputs()]
         self._is_old = "sample_bytes" not in names
 
@@ -35,32 +37,31 @@ class OnnxruntimeDrawer:
             return f"the bundle's {PREPROCESS_MODEL} is of a time when it took 8 bits only; export it again"
         return None
 
-    def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
-        """Write the picture of a frame on the GPU to an address there, and wait until it is there.
+    def draw(self, planes: Planes, view: PictureView, address: int) -> None:
+        """Write the pictures of planes on the GPU to an address there, and wait until they are there.
 
-        The planes are read where they lie, with the padding of their rows.
+        A run of onnxruntime ends with waiting for its own stream, so nothing waits for the whole device.
 
         Raises:
             RunError: onnxruntime broke off.
         """
         with self._lock:
             try:
-                self._draw(frame, view, address)
+                self._draw(planes, view, address)
             except Exception as error:  # onnxruntime's exceptions share no base class below Exception
                 raise run_failure(self._name, 1, error) from error
 
-    def _draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
+    def _draw(self, planes: Planes, view: PictureView, address: int) -> None:
         binding, inputs = self._binding, view.inputs()
         if self._is_old:
             del inputs["sample_bytes"]
-        for name, plane in zip(("y", "uv"), frame.planes, strict=True):
-            shape: tuple[int, ...] = (1, plane.height, plane.line_size)
+        for name, (rows, row_bytes) in planes.shapes.items():
+            shape: tuple[int, ...] = (planes.num_pictures, rows, row_bytes)
             if self._is_old and name == "uv":
-                shape = (1, plane.height, plane.line_size // 2, 2)
-            binding.bind_input(name, "cuda", self._device, np.uint8, shape, plane.buffer_ptr)
+                shape = (1, rows, row_bytes // 2, 2)
+            binding.bind_input(name, "cuda", self._device, np.uint8, shape, planes.addresses[name])
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
-        binding.bind_output("frames", "cuda", self._device, np.uint8, self._shape, address)
-        binding.synchronize_inputs()
+        shape = (planes.num_pictures, *self._shape)
+        binding.bind_output("frames", "cuda", self._device, np.uint8, shape, address)
         self._session.run_with_iobinding(binding)
-        binding.synchronize_outputs()

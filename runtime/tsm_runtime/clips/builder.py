@@ -210,8 +210,11 @@ class ClipBuilder:
         if self._batch is None:
             self._batch = self.memory.take((self.batch_size, spec.num_frames, spec.size, spec.size, 3))
         frames = self._batch[len(self._ready)]
-        for place, picture in clip.items():
-            frames[place] = picture
+        if isinstance(frames, np.ndarray):
+            for place, picture in clip.items():
+                frames[place] = picture
+        else:  # on a GPU
+            frames.put_pictures(clip)
         self._ready.append(interval)
 
     def _pop_batch(self) -> ClipBatch:

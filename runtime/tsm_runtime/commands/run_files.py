@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
@@ -41,16 +42,14 @@ from tsm_runtime.outputs.sinks import (
     choose_format,
     open_sink,
 )
+from tsm_runtime.outputs.summary.sink import with_summary
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation
+from tsm_runtime.pipeline.jobs import decoding_jobs
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_captures
 from tsm_runtime.pipeline.scheduler import Fetched, is_there
-from tsm_runtime.terminal import log_event, printable, warn
-
-_MOST_JOBS = 8
-_CORES_PER_JOB = 4
-"""The decoder's own threads and the one that converts."""
+from tsm_runtime.terminal import is_terminal, log_event, printable, warn
 
 
 def run_files(
@@ -197,15 +196,19 @@ class _Run:
                     metrics=self.metrics,
                     fetched=self.scratch.local,
                 )
+        if is_terminal(sys.stderr) and not request.quiet:
+            for line in lost.summary(len(plans), counts=ledger is None):
+                warn(printable(line))
         return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
 
     def _sink(self, encoding: Encoding, members: Sequence[Member]) -> Sink:
         request = self.request
         sink = open_sink(request.outputs.output, request.outputs.format, encoding)
         if request.outputs.overlay is not None:
-            sink = with_overlay(
-                sink, self.inputs.plans[0].named.path, request.outputs.overlay, quiet=request.quiet
-            )
+            videos = {plan.capture_id: plan.named.path for plan in self.inputs.plans}
+            sink = with_overlay(sink, videos, request.outputs.overlay, quiet=request.quiet)
+        if request.outputs.summary:
+            sink = with_summary(sink, request.outputs.summary, encoding.labels)
         if (cuts := request.outputs.cuts()) is not None:
             sink = with_cuts(sink, cuts, [plan.named for plan in self.inputs.plans])
         if request.scores is not None:
@@ -238,7 +241,7 @@ def run_all(
         sink: takes the results.
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
-        nvdec: decodes on a GPU, one video at a time.
+        nvdec: decodes on a GPU.
         isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
         metrics: count what is done.
@@ -248,12 +251,12 @@ def run_all(
         How many gave no result; each is reported on standard error.
     """
     with ExitStack() as held:
-        bars = None if quiet else held.enter_context(progress_bars(options))
+        bars = None if quiet else held.enter_context(progress_bars(options, len(plans)))
         outcomes = run_captures(
             plans,
             members,
             options,
-            jobs=jobs or (default_jobs(members) if nvdec is None else 1),
+            jobs=jobs or default_jobs(members, nvdec),
             nvdec=nvdec,
             isolation=isolation,
             meter=None if metrics is None else metrics.meter,
@@ -263,11 +266,11 @@ def run_all(
         return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
 
 
-def default_jobs(members: Sequence[Member]) -> int:
-    """Return how many videos to decode at a time: one where the models need the cores that decoding needs.
-
-    One video is read at up to some 500 frames a second, as one core converts the pictures; a GPU takes more.
-    """
-    if any(member.backend.device == "cpu" for member in members):
-        return 1
-    return max(1, min(_MOST_JOBS, num_cores() // _CORES_PER_JOB))
+def default_jobs(members: Sequence[Member], nvdec: Nvdec | None = None) -> int:
+    """Return how many videos to decode at a time on this machine."""
+    return decoding_jobs(
+        on_gpu=all(member.backend.device != "cpu" for member in members),
+        cores=num_cores(),
+        nvdec=nvdec is not None,
+        engines=None if nvdec is None else nvdec.num_engines,
+    )

@@ -14,6 +14,7 @@ from tsm_runtime.outputs.metrics import RunMetrics
 from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.pipeline.run import CaptureOutcome
 from tsm_runtime.terminal import log_event, printable, warn
+from tsm_runtime.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +22,32 @@ class Losses:
     """What gave no result: videos, and captures of which no video did. A plain video is both."""
 
     num_videos: int = 0
-    num_captures: int = 0
+    failures: tuple[str, ...] = ()
+    """A line for each capture without a result."""
+
+    @property
+    def num_captures(self) -> int:
+        """Number of captures without a result."""
+        return len(self.failures)
 
     def exit_code(self, num_captures: int, *, any_failed: bool = False) -> int:
         """Return the exit code of a run on so many captures; `any_failed`: an input was no video at all."""
         if self.num_captures == num_captures:
             return VideoError.exit_code
         return TsmError.exit_code if self.num_captures or self.num_videos or any_failed else 0
+
+    def summary(self, num_captures: int, *, counts: bool) -> tuple[str, ...]:
+        """Return lines for the end of a run on several videos: which failed, and how many are done."""
+        if num_captures < 2:
+            return ()
+        listed = ("failed:", *(f"  {line}" for line in self.failures)) if self.failures else ()
+        if not counts:
+            return listed
+        failed = f", {self.num_captures} failed" if self.failures else ""
+        return (
+            *listed,
+            f"{num_captures - self.num_captures} of {counted(num_captures, 'video')} done{failed}",
+        )
 
 
 def write_outcomes(
@@ -54,7 +74,7 @@ def write_outcomes(
     Returns:
         How many gave no result.
     """
-    num_videos = num_captures = 0
+    num_videos, failures = 0, list[str]()
     with ExitStack() as held:
         held.callback(sink.close)
         for outcome in held.enter_context(closing(outcomes)):
@@ -65,8 +85,13 @@ def write_outcomes(
             if metrics is not None:
                 metrics.take(outcome, is_kept=not is_lost)
             num_videos += sum(video.error is not None for video in outcome.videos)
-            num_captures += is_lost
-    return Losses(num_videos=num_videos, num_captures=num_captures)
+            if is_lost:
+                name = "" if outcome.plan.is_video else f"capture {outcome.plan.capture_id}: "
+                failures.append(f"{name}{failure_reason(outcome)}")
+            if bars is not None:
+                seconds = 0.0 if outcome.result is None else outcome.result.duration_seconds
+                bars.finished(done_seconds=seconds, is_lost=is_lost)
+    return Losses(num_videos=num_videos, failures=tuple(failures))
 
 
 def _keep(outcome: CaptureOutcome, sink: Sink, ledger: Ledger | None) -> bool:

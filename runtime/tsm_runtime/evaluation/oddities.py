@@ -9,6 +9,7 @@ from pathlib import Path
 from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.formats.ground_truth import GroundTruth
 from tsm_runtime.results import Segment
+from tsm_runtime.wording import counted
 
 SHOWN = 5
 
@@ -23,8 +24,8 @@ def dropped_instances(truth: GroundTruth, mode: Mode, path: Path) -> list[str]:
         return []
     video, entry = empty[0]
     return [
-        f"{path}: {len(empty)} instance(s) of length zero left out, the first in video {video!r}, entry"
-        f" {entry}; --mode activitynet counts such as missed"
+        f"{path}: {counted(len(empty), 'instance')} of length zero left out, the first in video {video!r},"
+        f" entry {entry}; --mode activitynet counts such as missed"
     ]
 
 
@@ -43,7 +44,7 @@ def dropped_predictions(path: Path, found: Predictions) -> list[str]:
         ),
     )
     return [
-        f"{path}: {len(places)} prediction(s) left out, which {kind}; the first: {places[0]}"
+        f"{path}: {counted(len(places), 'prediction')} left out, which {kind}; the first: {places[0]}"
         for kind, places in kinds
         if places
     ]
@@ -63,7 +64,8 @@ def check_videos(
         count = sum(len(predictions[name]) for name in names)
         if count:
             lines.append(
-                f"{path}: {count} prediction(s) {treated}: in {len(names)} video(s) {kind}: {listed(names)}"
+                f"{path}: {counted(count, 'prediction')} {treated}: in {counted(len(names), 'video')} {kind}:"
+                f" {listed(names)}"
             )
     if not judged & set(predictions):
         lines.append(f"{path}: no video is among those of the truth; are the ids spelt as there?")

@@ -13,6 +13,7 @@ from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.evaluation.oddities import Predictions, brief, unknown_labels
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 from tsm_runtime.results import Segment
+from tsm_runtime.wording import counted
 
 
 def prepare_truth(truth: GroundTruth, mode: Mode) -> GroundTruth:
@@ -83,7 +84,9 @@ def prepare_predictions(
         raise UsageError(
             f"{where}\nthe code that mode {mode.name!r} follows stops here; --mode tsm ignores it"
         )
-    warnings = brief(f"{where}; {count} such prediction(s) ignored" for where, count in unknown.values())
+    warnings = brief(
+        f"{where}; {counted(count, 'such prediction')} ignored" for where, count in unknown.values()
+    )
     if mode.unknown_labels == "collide":
         return collide(kept, known, set(unknown), truth_path, warnings)
     return kept, warnings

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -21,12 +18,12 @@ from tsm_runtime.evaluation.protocol import Evaluation, scene_accuracy, score_ma
 from tsm_runtime.evaluation.reading import EvaluationInput
 from tsm_runtime.evaluation.recall import REPORTED_NUMBERS, ProposalRecall, proposal_recall
 from tsm_runtime.evaluation.tie_range import TieRange, tie_range
-from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.plain_table import console_text, plain_table
+from tsm_runtime.terminal import printable
 from tsm_runtime.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 _PLAIN_WIDTH = 200
 """Width of a table that goes to a file or a pipe, in columns; no line is wrapped."""
@@ -203,16 +200,9 @@ def report_to_text(report: EvaluationReport, *, for_file: bool = False) -> bytes
         report: the report.
         for_file: UTF-8 and wide; else in the encoding and width of standard output.
     """
-    from rich.console import Console
-
-    encoding = "utf-8" if for_file or sys.stdout is None else sys.stdout.encoding
-    width = shutil.get_terminal_size().columns if not for_file and is_terminal(sys.stdout) else _PLAIN_WIDTH
-    buffer = io.BytesIO()
-    with io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace", newline="\n") as file:
-        console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
-        _print_report(report, console)
-        file.flush()
-        return buffer.getvalue()
+    return console_text(
+        lambda console: _print_report(report, console), plain_width=_PLAIN_WIDTH, for_file=for_file
+    )
 
 
 def _print_report(report: EvaluationReport, console: Console) -> None:
@@ -226,7 +216,7 @@ def _print_report(report: EvaluationReport, console: Console) -> None:
         soft_wrap=True,
     )
     headings = [f"{threshold:g}" for threshold in found.tiou_thresholds]
-    table = _table("AP % at tIoU", ["class", *headings, "mean"])
+    table = plain_table("AP % at tIoU", ["class", *headings, "mean"])
     for label, ap in found.ap.items():
         table.add_row(printable(label), *_percents(ap), _percent(sum(ap) / len(ap)))
     table.add_section()
@@ -271,15 +261,15 @@ def _lines(report: EvaluationReport) -> Iterable[str]:
 
 def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     profile = diagnosis.profile
-    table = _table("Kinds of prediction, %, mean over tIoU", ["predictions", *profile.kinds])
+    table = plain_table("Kinds of prediction, %, mean over tIoU", ["rank", *profile.kinds])
     for number, shares in enumerate(profile.shares, start=1):
-        table.add_row(f"{number} G" if number == 1 else f"{number - 1} G to {number} G", *_percents(shares))
+        table.add_row(f"{number} G" if number == 1 else f"{number - 1}-{number} G", *_percents(shares))
     console.print(table)
-    table = _table("Gain in % when a kind of error is removed", ["kind", "mAP", "normalised mAP"])
+    table = plain_table("Gain in % when a kind of error is removed", ["kind", "mAP", "normalised mAP"])
     for gain in diagnosis.gains:
         table.add_row(gain.kind, _percent(gain.average_map), _percent(gain.normalised_map))
     console.print(table)
-    table = _table(
+    table = plain_table(
         f"Normalised mAP % ({_percent(diagnosis.normalised_map)} over all) and missed instances",
         ["characteristic", "bin", "instances", "normalised mAP", "missed"],
     )
@@ -289,16 +279,6 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
             table.add_row(trait.name, printable(found.name), str(found.instances), *_percents(numbers))
         table.add_section()
     console.print(table)
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table as RichTable
-
-    table = RichTable(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for position, name in enumerate(columns):
-        table.add_column(name, justify="right" if position else "left", overflow="fold")
-    return table
 
 
 def _percents(values: Iterable[float]) -> list[str]:

@@ -173,7 +173,7 @@ def _event(where: str, raw: Sequence[Any]) -> tuple[float, str, str, str, str]:
         raise UsageError(f"{where}: {len(raw)} values; expected time, subject, code, modifier and comment")
     try:
         at = float(raw[0])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{where}: the time is {raw[0]!r}; expected seconds") from None
     subject, code, modifier, comment = (str(value) for value in raw[1:5])
     return at, subject, code, modifier, comment

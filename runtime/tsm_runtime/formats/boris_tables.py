@@ -23,7 +23,7 @@ Cells = Mapping[str, str]
 
 def has_boris_header(cells: Sequence[str]) -> bool:
     """Return whether the cells of a line are the header of one of the tables."""
-    return _BEHAVIOUR in cells and (_START in cells or {_TIME, "Subject"} <= set(cells))
+    return _BEHAVIOUR in cells and ({_START, _STOP} <= set(cells) or {_TIME, "Subject"} <= set(cells))
 
 
 def read_boris_table(file: ToolFile) -> Segments:

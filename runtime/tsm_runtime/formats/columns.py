@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 from tsm_runtime.errors import UsageError
@@ -15,6 +16,7 @@ from tsm_runtime.formats.numbers import parse_number, parse_seconds
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
 from tsm_runtime.results import Segment
+from tsm_runtime.video.finding import VIDEO_SUFFIXES
 
 Unit = Literal["seconds", "ms", "frames"]
 
@@ -93,13 +95,26 @@ def read_columns(file: ToolFile) -> Segments:
     for where, cells in _rows(file, columns):
         with noting(file.faults):
             video_id = (
-                video_id_of(without_apostrophe(cells[columns.video])) if columns.video else file.path.stem
+                _video_id(without_apostrophe(cells[columns.video])) if columns.video else file.path.stem
             )
             segments = found.setdefault(video_id, [])
             label = without_apostrophe(cells[columns.label]).strip()
             if not file.is_background(label):
                 segments.append(_segment(file, f"{where} (video {video_id!r})", cells, columns, label))
     return found
+
+
+def _video_id(cell: str) -> str:
+    r"""Return the id of a video by a cell: without suffix, and of a path from a root the stem alone.
+
+    >>> _video_id("day 1/clip.mp4"), _video_id("C:\\day 1\\clip.mp4"), _video_id("clip.v2")
+    ('day 1/clip', 'clip', 'clip.v2')
+    """
+    name = cell.strip().replace("\\", "/")
+    if name.startswith("/") or name[1:2] == ":":
+        return video_id_of(name)
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def _rows(file: ToolFile, columns: ColumnNames) -> Iterator[tuple[str, Mapping[str, str]]]:

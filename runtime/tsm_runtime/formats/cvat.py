@@ -15,6 +15,7 @@ from tsm_runtime.formats.xml_text import parse_xml
 from tsm_runtime.results import Segment
 
 _NO_VALUE = "__undefined__"
+_MOST_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,14 @@ def _tasks(file: ToolFile, root: Element) -> Mapping[str, _Task]:
         start = task.findtext("start_frame") or "0"
         found[task.findtext("id") or ""] = _Task(
             video_id=video_id_of(source) if source else file.path.stem,
-            start=int(start) if start.isdecimal() else 0,
-            step=int(step) if step.isdecimal() and int(step) else 1,
+            start=_count(start) or 0,
+            step=_count(step) or 1,
         )
     return found or {"": _Task(file.path.stem)}
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def _frame(number: int, task: _Task) -> int:
@@ -83,7 +88,7 @@ def _frame(number: int, task: _Task) -> int:
 
 def _number(where: str, element: Element, name: str) -> int:
     text = element.get(name, "")
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise UsageError(f"{where}: {name} is {text!r}; expected the number of a frame")
     return int(text)
 

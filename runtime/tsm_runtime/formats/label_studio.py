@@ -7,6 +7,7 @@ the `Video` tag, 24 unless the tag states another.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -166,14 +167,20 @@ def _stated_rate(task: _Task, chosen: _Annotation) -> float | None:
     """Return the frame rate in the task's data, or that follows from the frames and seconds of a region."""
     for source in (task.data, task.meta, *(item.value for item in chosen.result)):
         for key in _RATES:
-            try:
-                return float(source[key])
-            except (KeyError, TypeError, ValueError):
-                continue
-        count, seconds = source.get("framesCount"), source.get("duration")
-        if isinstance(count, int | float) and isinstance(seconds, int | float) and seconds > 0:
+            if (rate := _positive(source.get(key))) is not None:
+                return rate
+        count, seconds = _positive(source.get("framesCount")), _positive(source.get("duration"))
+        if count is not None and seconds is not None:
             return count / seconds
     return None
+
+
+def _positive(value: object) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 < number < math.inf else None
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -45,4 +45,4 @@ def parse_seconds(text: str, *, decimal_comma: bool = False) -> float:
     if clock is None:
         return parse_number(text)
     hours, minutes, seconds = clock.groups()
-    return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
+    return float(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)

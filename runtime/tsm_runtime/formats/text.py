@@ -59,7 +59,7 @@ def segment_at(where: str, label: str, start: float, end: float, score: float = 
         raise UsageError(f"{where}: empty label")
     try:
         return Segment(label=label, start_seconds=start, end_seconds=end, score=score)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # an integer of hundreds of digits overflows
         raise UsageError(f"{where}: {error}") from error
 
 

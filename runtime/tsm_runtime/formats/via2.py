@@ -47,9 +47,10 @@ def read_via2(file: ToolFile) -> Segments:
         UsageError: an entry is wrong, there are several attributes, or the frame rate is not given.
     """
     content = file.content if isinstance(file.content, dict) else {}
-    images = [
-        (f"{file.path}: image {key!r}", raw) for key, raw in content.get("_via_img_metadata", content).items()
-    ]
+    listed = content.get("_via_img_metadata", content)
+    if not isinstance(listed, dict):
+        raise UsageError(f"{file.path}: _via_img_metadata is no object; expected images by key")
+    images = [(f"{file.path}: image {key!r}", raw) for key, raw in listed.items()]
     read = []
     for where, raw in images:
         with noting(file.faults):
@@ -80,7 +81,8 @@ def _place(where: str, name: str) -> tuple[str, int]:
 
 def _attributes(image: _Image) -> list[Mapping[str, Any]]:
     """Return the attributes of the file and of its regions, which VIA 1 keeps by number."""
-    regions = list(image.regions.values()) if isinstance(image.regions, dict) else list(image.regions)
+    listed = image.regions.values() if isinstance(image.regions, dict) else image.regions
+    regions = list(listed) if isinstance(image.regions, dict | list) else []
     found = [region.get("region_attributes") for region in regions if isinstance(region, dict)]
     return [image.file_attributes, *(each for each in found if isinstance(each, dict))]
 

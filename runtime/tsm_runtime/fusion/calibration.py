@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import Result, Segment
+from tsm_runtime.segments.temperature import at_temperature
 
 TEMPERATURES = (0.1, 10.0)
 """Search range of the temperature."""
 
 _MARGIN = 1e-6  # scores of exactly 0 and 1 have no logit; files hold six decimals anyway
+_BINS = 10
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _STEPS = 48  # of golden section: the interval shrinks to a 10^-10 of its width
 
@@ -32,9 +34,7 @@ def calibrated(score: _Floats, temperature: float) -> _Floats:
     """Return calibrated scores (any shape, 0 to 1, nan stays), rounded to six decimals as in files."""
     if temperature == 1:
         return score
-    clipped = np.clip(score, _MARGIN, 1 - _MARGIN)
-    logits = np.log(clipped / (1 - clipped)) / temperature
-    return np.asarray(np.round(1 / (1 + np.exp(-logits)), 6), dtype=np.float64)
+    return np.asarray(np.round(at_temperature(score, temperature, _MARGIN), 6), dtype=np.float64)
 
 
 def calibrate_segments(
@@ -100,3 +100,21 @@ def fit_temperature(score: _Floats, hit: _Bools) -> float:
         else:
             low = first
     return round(2 / (low + high), 4)
+
+
+def calibration_error(score: _Floats, hit: _Bools) -> float:
+    """Return the expected calibration error over ten bins of equal width (arXiv 1706.04599, 2).
+
+    Args:
+        score: (P,) from 0 to 1.
+        hit: (P,) whether a detection is a true positive.
+
+    Returns:
+        The mean over detections of the distance between the mean score and the share of hits of their bin; 0
+        without detections.
+    """
+    if not len(score):
+        return 0.0
+    bins = np.minimum((score * _BINS).astype(np.int64), _BINS - 1)
+    difference = np.bincount(bins, score - hit, _BINS)
+    return float(np.abs(difference).sum() / len(score))

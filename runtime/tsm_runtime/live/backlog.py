@@ -157,7 +157,8 @@ class Backlog:
     ) -> None:
         self._capacity = capacity
         self._at_once = at_once or {}
-        self._drop = drop
+        self.drops = drop
+        """Whether intervals are dropped; a capture that needs none to be switches it off before it reads."""
         self._items: deque[Item] = deque()
         self._feeds: dict[int, _Feed] = {}
         self._changed = threading.Condition()
@@ -213,7 +214,7 @@ class Backlog:
             return False
         capacity = max(self._capacity, self._at_once.get(item.feed, 1))
         while item.index not in feed.queued and len(feed.queued) >= capacity:
-            if self._drop:
+            if self.drops:
                 self._drop_oldest(item.feed, feed)
                 continue
             self._changed.wait()

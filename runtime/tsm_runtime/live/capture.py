@@ -65,6 +65,7 @@ class StreamCapture:
         backlog: takes the items; the last item is an `StreamEnded`, also after a failure.
         stop: set from any thread, ends the capture at the next frame.
         reconnect_seconds: how long to try to reconnect to a lost stream; 0: never.
+        may_wait: of a source whose frames wait, drop no interval.
         waits_for_source: treat a source that cannot be opened at first as a lost one, if it reconnects.
     """
 
@@ -76,6 +77,7 @@ class StreamCapture:
         stop: threading.Event,
         *,
         reconnect_seconds: float = math.inf,
+        may_wait: bool = False,
         waits_for_source: bool = False,
     ) -> None:
         self.counts = CaptureCounts()
@@ -84,6 +86,7 @@ class StreamCapture:
         self._backlog = backlog
         self._stop = stop
         self._reconnect_seconds = reconnect_seconds
+        self._may_wait = may_wait
         self._waits_for_source = waits_for_source and source.reconnects
         self._converters = {look_of(feed.spec): FrameConverter(*look_of(feed.spec)) for feed in feeds}
         self._shown: _Position | None = None
@@ -110,6 +113,8 @@ class StreamCapture:
     def _read_source(self) -> StreamEnded:
         try:
             connection = self._source.open()
+            if self._may_wait and connection.waits:
+                self._backlog.drops = False
             self._put(Opened(at=self._moment()))
         except VideoError as error:
             if not self._waits_for_source:
@@ -125,7 +130,8 @@ class StreamCapture:
             if failure is None and not self._source.end_is_loss:
                 return StreamEnded(at=self._moment(), reason="the stream ended")
             failure = failure or "the stream ended"
-            if not self._source.reconnects:
+            is_unreadable_file = connection.waits and not self.counts.frames
+            if not self._source.reconnects or is_unreadable_file:
                 return StreamEnded(at=self._moment(), reason=failure, complete=False)
             self._break(failure)
             found = self._reconnect()

@@ -108,12 +108,11 @@ class StreamRun:
     ) -> None:
         self.source, self.settings = source, settings
         self._members = members
-        self._drop: DropPolicy = settings.drop or ("oldest" if source.is_live else "none")
         self._feeds, self.members_of = feeds_of(members)
         self._finest = min(self._feeds, key=lambda feed: feed.spec.interval_seconds).number
         self._backlog = Backlog(
             settings.batch_size,
-            drop=self._drop == "oldest",
+            drop=settings.drop == "oldest" if settings.drop else source.is_live,
             at_once={feed.number: feed.spec.num_open for feed in self._feeds},
             arrived=arrived,
         )
@@ -123,6 +122,7 @@ class StreamRun:
             self._backlog,
             stop,
             reconnect_seconds=settings.reconnect_seconds,
+            may_wait=settings.drop is None,
             waits_for_source=settings.waits_for_source,
         )
         self._tracks = Tracks(members, settings.fusion, settings.min_score, settings.lookahead_seconds)
@@ -156,6 +156,10 @@ class StreamRun:
             queued=len(self._backlog),
         )
 
+    @property
+    def _drop_policy(self) -> DropPolicy:
+        return "oldest" if self._backlog.drops else "none"
+
     def start(self) -> None:
         """Start the capture."""
         self._thread.start()
@@ -184,7 +188,7 @@ class StreamRun:
         match item:
             case Opened():
                 self._is_open = True
-                yield self._reporter.start(self._drop, self.settings.video_id, self.settings.bundles)
+                yield self._reporter.start(self._drop_policy, self.settings.video_id, self.settings.bundles)
             case Picture() as picture:
                 self._score_picture(picture)
             case Passed(feed=feed, stop=stop):

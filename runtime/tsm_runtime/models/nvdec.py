@@ -7,7 +7,7 @@ NVDEC's, and doubles in that of CUDA's libraries.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,8 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.backends.cuda.device_clips import DeviceClips, new_clips
 from tsm_runtime.backends.cuda.driver import PrimaryContext
+from tsm_runtime.backends.cuda.nvdec_engines import num_engines
+from tsm_runtime.backends.cuda.planes import Planes, copies_into
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
@@ -42,23 +44,37 @@ class Drawer(Protocol):
         """Return the reason why a frame of NVDEC cannot be drawn, or None."""
         ...
 
-    def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
-        """Write the picture of a frame to an address on the GPU, and wait for it."""
+    takes_several: bool
+    """Whether a call takes the planes of several pictures."""
+
+    def draw(self, planes: Planes, view: PictureView, address: int) -> None:
+        """Write the pictures of planes to an address on the GPU, one after another, and wait for them."""
         ...
+
+
+_MOST_TOGETHER = 16
+"""Pictures of one call; their planes are copied side by side."""
 
 
 @dataclass(frozen=True, slots=True)
 class _GpuPicture:
     """A frame on the GPU that will be drawn into a clip."""
 
-    drawer: Drawer
-    context: PrimaryContext
-    frame: VideoFrame
+    nvdec: Nvdec
+    size: int
+    planes: Planes
     view: PictureView
+    frame: VideoFrame
+    """Keeps the planes."""
 
-    def draw(self, address: int) -> None:
-        self.context.wait_for_decoder()
-        self.drawer.draw(self.frame, self.view, address)
+    @property
+    def kind(self) -> Hashable:
+        view = tuple(value.tobytes() for value in self.view.inputs().values())
+        return self.size, tuple(self.planes.shapes.items()), view
+
+    def draw(self, following: Sequence[_GpuPicture], address: int) -> None:
+        pictures = [self.planes, *(picture.planes for picture in following)]
+        self.nvdec.draw(pictures, self.view, self.size, address)
 
 
 class _Converter:
@@ -74,7 +90,7 @@ class _Converter:
         reason = _why_not(frame) or drawer.refusal(frame)
         if reason is None:
             view = view_of(frame, self._size, self._crop)
-            return _GpuPicture(drawer, self._nvdec.context, frame, view)
+            return _GpuPicture(self._nvdec, self._size, Planes.of(frame), view, frame)
         if not self._nvdec.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto converts such pictures on the CPU")
         if not self._has_warned:
@@ -103,6 +119,13 @@ class Nvdec:
     ) -> None:
         self.context, self.drawers, self.may_fall_back = context, drawers, may_fall_back
         self._clips: list[Any] = []
+        self._side_by_side = FramePool(make=self._new_clips)
+
+    @property
+    def num_engines(self) -> int | None:
+        """Return how many engines decode; None: the driver does not report it."""
+        with self.context.current():
+            return num_engines()
 
     def accelerator(self) -> HWAccel:
         """Return what `av.open` takes, within `context.current()`."""
@@ -143,6 +166,31 @@ class Nvdec:
     def converter(self, size: int, crop: Crop) -> _Converter:
         """Return what makes pictures of frames, for one video."""
         return _Converter(self, size, crop)
+
+    def draw(self, pictures: Sequence[Planes], view: PictureView, size: int, address: int) -> None:
+        """Draw pictures of one size, one after another, to an address on the GPU, and wait for them.
+
+        Args:
+            pictures: one each; the decoder may still be at work on them.
+            view: of all.
+            size: of the drawn pictures.
+            address: of the first.
+        """
+        drawer, step = self.drawers[size], size * size * 3
+        if len(pictures) == 1 or not drawer.takes_several:
+            self.context.wait_for_decoder()
+            for place, planes in enumerate(pictures):
+                drawer.draw(planes, view, address + place * step)
+            return
+        for start in range(0, len(pictures), _MOST_TOGETHER):
+            part = pictures[start : start + _MOST_TOGETHER]
+            shapes = {name: (len(part), *shape) for name, shape in part[0].shapes.items()}
+            held: dict[str, Any] = {name: self._side_by_side.take(shape) for name, shape in shapes.items()}
+            addresses = {name: memory.address for name, memory in held.items()}
+            self.context.copy(copies_into(addresses, part))
+            drawer.draw(Planes(len(part), part[0].shapes, addresses), view, address + start * step)
+            for memory in held.values():
+                self._side_by_side.give(memory)
 
     def memory(self, specs: Sequence[ClipSpec]) -> dict[ClipSpec, FramePool]:
         """Return pools of clips on the GPU."""

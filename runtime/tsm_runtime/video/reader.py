@@ -66,6 +66,9 @@ class VideoReader:
         VideoError: the file is missing, cannot be opened, or has no video stream.
     """
 
+    waits = True
+    """See `sources.Connection`."""
+
     def __init__(
         self,
         path: Path,

@@ -36,6 +36,8 @@ class Connection(Protocol):
 
     failure: str | None
     """Reason why the stream broke off; None if it ended regularly."""
+    waits: bool
+    """Whether frames wait until they are read, as those of a file do, so that none needs to be dropped."""
 
     @property
     def corrupt_frames(self) -> int:
@@ -189,6 +191,8 @@ class FileSource:
 
 class _PacedReader(VideoReader):
     """Reader that yields the frames of a file in real time."""
+
+    waits = False
 
     def frames(self, start_seconds: float = 0.0) -> Iterator[TimedFrame]:
         begun = time.monotonic()

@@ -84,6 +84,7 @@ class StreamReader:
         timing = timing_of(self._container, self._stream, source.rate)
         # A remote file has a size, and arrives as fast as the network allows.
         is_camera = source.is_live and self._container.size <= 0
+        self.waits = not is_camera and "hls" not in self._container.format.name
         self._reads_ahead = is_camera and not timing.has_times
         arrival = (lambda: self._arrived) if is_camera else None
         self._clock = Clock(timing, is_live=source.is_live, arrival=arrival)
@@ -149,13 +150,19 @@ class StreamReader:
                 yield packet  # type: ignore[misc]  # a packet of the video stream
         except av.error.FFmpegError as error:
             self.failure = _describe(error, self._source.timeout_seconds)
-            if isinstance(error, av.error.InvalidDataError) and self._clock.is_new:
+            if self._clock.is_new and self._may_lack_index(error):
                 self.failure += _MP4_HINT
+
+    def _may_lack_index(self, error: av.error.FFmpegError) -> bool:
+        """Return whether nothing came because the index of an MP4 lies behind pictures that are gone."""
+        if isinstance(error, av.error.InvalidDataError):
+            return True
+        return "mov" in self._container.format.name and not isinstance(error, av.error.ExitError)
 
 
 _MP4_HINT = (
-    "; an MP4 with its index at the end cannot be read as a stream: pass the file itself, or write it with"
-    " ffmpeg -movflags +faststart"
+    "; an MP4 with its index at the end cannot be read as a stream: pass the file itself, serve it with byte"
+    " ranges, or write it with ffmpeg -movflags +faststart"
 )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tsm_runtime.commands.entry import command, new_app, run_command, version_option
+from tsm_runtime.commands.reading_flags import ReadFlags
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.terminal import warn, write_stdout
 
@@ -19,6 +20,7 @@ _PORTS_TRIED = 20
 
 @command(app)
 def tsm_review(
+    *,
     folder: Annotated[Path, typer.Argument(help="folder of videos, searched at any depth")],
     model: Annotated[Path | None, typer.Option("--model", "-m", help="bundle that makes drafts")] = None,
     truth: Annotated[
@@ -40,6 +42,7 @@ def tsm_review(
         typer.Option(help=f"0: any [default: {DEFAULT_PORT} or the next free one]", min=0, max=65535),
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page")] = True,
+    reading: ReadFlags,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Annotate videos in the browser: drafts by a model, corrections by a person, one file for training."""
@@ -56,7 +59,7 @@ def tsm_review(
     if folder.is_dir() and not truth.absolute().parent.is_dir():
         raise UsageError(f"--truth {truth}: there is no folder {truth.parent}")
     session = Session(ProjectPlaces(folder=folder, truth=truth), annotator, train_config)
-    session.add_drafts(model, drafts)
+    session.add_drafts(model, drafts, reading.options())
     for line in session.warnings():
         warn(f"tsm-review: {line}")
     first = DEFAULT_PORT if port is None else port

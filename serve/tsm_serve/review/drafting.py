@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tsm_runtime.errors import TsmError, UsageError
+from tsm_runtime.formats.options import ReadOptions
 from tsm_serve.review.draft_store import DraftStore
 from tsm_serve.review.videos import ReviewVideo
 
@@ -21,7 +22,7 @@ Publish = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftingState:
-    """How far the drafts are; `failed` are messages by video id."""
+    """Progress of the drafts; `failed` are messages by video id."""
 
     model: str
     num_waiting: int
@@ -51,7 +52,7 @@ class Drafting:
         self._thread: threading.Thread | None = None
 
     def begin(self, bundle: Path, videos: list[ReviewVideo]) -> None:
-        """Make drafts with this bundle from now on, of those videos that have none by it.
+        """Make drafts with a bundle, for the videos that have none by it.
 
         Raises:
             BundleError: the bundle cannot be used.
@@ -69,7 +70,7 @@ class Drafting:
                 self._thread.start()
 
     def want(self, video_id: str) -> None:
-        """Let a video be the next."""
+        """Put a video at the front of the queue."""
         with self._change:
             for video in self._waiting:
                 if video.video_id == video_id:
@@ -79,11 +80,11 @@ class Drafting:
 
     @property
     def bundle(self) -> Path | None:
-        """The bundle that drafts are made with."""
+        """The bundle of the model that makes the drafts."""
         return self._bundle
 
     def state(self) -> DraftingState:
-        """Return how far the drafts are."""
+        """Return the progress of the drafts."""
         with self._change:
             return DraftingState(
                 model="" if self._bundle is None else self._bundle.name,
@@ -94,7 +95,7 @@ class Drafting:
             )
 
     def close(self) -> None:
-        """End after the video at hand."""
+        """Stop after the current video."""
         with self._change:
             self._closed = True
             self._change.notify_all()
@@ -150,15 +151,20 @@ class Drafting:
             self._failed[video.video_id] = message
 
 
-def read_drafts(path: Path, store: DraftStore) -> None:
+def read_drafts(path: Path, store: DraftStore, options: ReadOptions | None = None) -> None:
     """Take the segments of a file of any format as drafts.
+
+    Args:
+        path: the file.
+        store: gets the drafts.
+        options: for files of other tools.
 
     Raises:
         UsageError: the file cannot be read.
     """
     from tsm_runtime.formats.read_write import read_segments
 
-    found = read_segments(path)
+    found = read_segments(path, options=options)
     if not found:
         raise UsageError(f"{path}: no segments in it")
     store.add_segments(found, path.name)

@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.wording import counted
 from tsm_serve.local_server import serve
 from tsm_serve.review.app import review_app
@@ -21,7 +22,7 @@ from tsm_serve.review.videos import videos_root
 
 
 class Session:
-    """Everything that `tsm-review` runs.
+    """All parts of a running `tsm-review`.
 
     Args:
         places: folder of videos and truth file.
@@ -51,7 +52,9 @@ class Session:
         """Return the address of the page, with the token."""
         return f"http://127.0.0.1:{port}/?token={self.token}"
 
-    def add_drafts(self, model: Path | None, segments: Path | None) -> None:
+    def add_drafts(
+        self, model: Path | None, segments: Path | None, options: ReadOptions | None = None
+    ) -> None:
         """Read drafts from a file, and let a bundle's model make them.
 
         Raises:
@@ -59,19 +62,19 @@ class Session:
             BundleError: the bundle cannot be used.
         """
         if segments is not None:
-            read_drafts(segments, self.project.drafts)
+            read_drafts(segments, self.project.drafts, options)
         if model is not None:
             self._take_bundle(model)
 
     def _take_bundle(self, bundle: Path) -> None:
-        """Let a bundle make drafts, first of the videos that are not done."""
+        """Make drafts with a bundle, first for the videos that are not done."""
         lines = {line["id"]: line["state"] == "done" for line in self.project.list_videos()}
         videos = sorted(self.project.videos.values(), key=lambda video: lines[video.video_id])
         self.project.drafting.begin(bundle, videos)
         self.hub.publish({"kind": "project"})
 
     def warnings(self) -> list[str]:
-        """Return what a person should know before the page opens."""
+        """Return warnings to print before the page opens."""
         about = self.project.describe()
         lines = []
         if about["readOnly"]:

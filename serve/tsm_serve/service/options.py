@@ -1,7 +1,8 @@
-"""What the service allows."""
+"""Options of the service."""
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,12 +11,12 @@ from tsm_serve.service.jobs import JobLimits
 
 
 class ForbiddenError(UsageError):
-    """The configuration does not allow what a client wants."""
+    """The configuration does not allow the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceOptions:
-    """What the service allows.
+    """Options of the service.
 
     Args:
         token: bearer token that clients need; empty: none.
@@ -38,6 +39,11 @@ class ServiceOptions:
     num_threads: int | None = None
     num_streams: int = 4
     grace_seconds: float = 30.0
+
+    def admits(self, authorization: str) -> bool:
+        """Return whether an Authorization header admits a client; the comparison takes constant time."""
+        wanted = f"Bearer {self.token}".encode()
+        return not self.token or hmac.compare_digest(authorization.encode(), wanted)
 
     def allowed_path(self, text: str) -> Path:
         """Return a file that a client named.

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 
+from tsm_export import onnx_models
 from tsm_export.export import export_bundle
 from tsm_export.graphs.frame_outputs import add_frame_outputs
 from tsm_export.graphs.from_checkpoint import compare, export_fp32, halve_weights
@@ -119,8 +120,14 @@ def test_the_embedded_demo_model_takes_outputs_per_frame() -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_bundle_says_whether_its_models_give_outputs_per_frame(
-    learnt_run: Path, checkpoint: Checkpoint, tmp_path: Path, wanted: bool
+    learnt_run: Path,
+    checkpoint: Checkpoint,
+    plain: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: bool,
 ) -> None:
+    monkeypatch.setattr(onnx_models, "export_fp32", lambda checkpoint, *, opset: plain)
     request = ExportRequest(targets=("onnx",), frame_outputs=wanted)
     export_bundle(learnt_run / "best.safetensors", tmp_path / "b", request)
     bundle = load_bundle(tmp_path / "b")

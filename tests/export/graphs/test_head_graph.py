@@ -31,7 +31,7 @@ from tsm_train.config import HeadConfig, load_config
 from tsm_train.data.dataset import open_data
 from tsm_train.head.checkpoint import HEAD_FILE, HeadCheckpoint, load_head, save_head, weights_sha256
 from tsm_train.head.features import FeatureCache
-from tsm_train.head.network import TemporalHead
+from tsm_train.head.network import HeadGroup, TemporalHead
 from tsm_train.head.run import train_run_head
 from tsm_train.head.train import score_pieces
 from tsm_train.training.checkpoint import load_checkpoint
@@ -232,6 +232,29 @@ def test_every_form_of_a_head_is_exported_and_compared(causal: bool, sigmoid: bo
     other = replace(head, weights={**head.weights, "action.bias": torch.ones(3) * torch.arange(3)})
     with pytest.raises(CheckError, match="differs from PyTorch"):
         compare_head(other, graph, tolerance=1e-4)
+
+
+def test_a_group_of_heads_is_one_graph(tmp_path: Path) -> None:
+    """Its outputs are the means of those of its heads; a checkpoint keeps all of them."""
+    heads = [small_head(causal=False, sigmoid=False).model() for _ in range(2)]
+    torch.nn.init.normal_(heads[1].action.weight)
+    group = HeadGroup(heads)
+    one = small_head(causal=False, sigmoid=False)
+    config = msgspec.structs.replace(one.config, members=2)
+    save_head(tmp_path / "head.safetensors", replace(one, config=config, weights=group.state_dict()))
+    loaded = load_head(tmp_path / "head.safetensors")
+    features = torch.randn(1, 30, 24)
+    with torch.inference_mode():
+        apart = [
+            torch.stack(parts).mean(0) for parts in zip(*(head(features) for head in heads), strict=True)
+        ]
+        together = loaded.model()(features)
+    for got, want in zip(together, apart, strict=True):
+        torch.testing.assert_close(got, want)
+    assert max(compare_head(loaded, export_head(loaded), tolerance=1e-4).max_abs_error.values()) < 1e-4
+    assert (
+        max(compare_head(loaded, halve_head(export_head(loaded)), tolerance=0.02).max_abs_error.values()) > 0
+    )
 
 
 def test_a_damaged_head_is_named(tmp_path: Path, head: HeadCheckpoint) -> None:

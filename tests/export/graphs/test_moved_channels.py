@@ -98,7 +98,9 @@ def test_only_moved_channels_are_copied(graphs: tuple[bytes, bytes]) -> None:
     assert apart["Conv"] == plain["Conv"] + 40
 
 
-@pytest.mark.parametrize("backbone", ["mobilenet_v2", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "backbone", ["mobilenet_v2", pytest.param("efficientnet_lite0", marks=pytest.mark.nightly)]
+)
 def test_nets_whose_parts_fill_no_blocks_stay_as_they_are(backbone: str) -> None:
     plain = exported(backbone)
     assert separate_moved_channels(plain) == plain

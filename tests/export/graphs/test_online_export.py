@@ -136,6 +136,7 @@ def test_mobilenet_v2(small: Exported) -> None:
     assert_frame_by_frame_equals_clip_wise(small)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet50"])
 def test_other_backbones(backbone: str, tmp_path: Path) -> None:
     found = exported(past_checkpoint(backbone), tmp_path / "bundle")

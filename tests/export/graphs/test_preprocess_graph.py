@@ -110,6 +110,16 @@ def test_any_size_comes_out_as_from_swscale(width: int, height: int, size: int) 
     assert_near(noise(width, height), size, mean=0.5)
 
 
+@pytest.mark.parametrize("size", [96, 97])
+def test_several_pictures_come_out_as_each_alone(size: int) -> None:
+    pictures = [noise(320, 240, low, 236) for low in (16, 60, 120)]
+    alone = [by_graph(picture, size) for picture in pictures]
+    both = [planes(picture) for picture in pictures]
+    batch = {name: np.concatenate([each[name] for each in both]) for name in ("y", "uv")}
+    (together,) = session(size).run(None, view_of(pictures[0], size).inputs() | batch)
+    assert np.array_equal(together, np.stack(alone))
+
+
 @pytest.mark.parametrize("bits", [10, 12])
 @pytest.mark.parametrize("size", [32, 96, 97, 256])
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (321, 241), (161, 121), (96, 400)])
@@ -214,7 +224,7 @@ def test_the_bytes_are_always_the_same(opset: int) -> None:
     assert data == preprocess_graph(96, opset=opset)
     model = onnx.load_from_string(data)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
-    assert onnxruntime.InferenceSession(data).get_outputs()[0].shape == [1, 96, 96, 3]
+    assert onnxruntime.InferenceSession(data).get_outputs()[0].shape == ["pictures", 96, 96, 3]
 
 
 def test_tensorrt_reads_and_builds_it() -> None:
@@ -234,13 +244,13 @@ def test_for_tensorrt_only_the_planes_have_a_free_shape() -> None:
         network, parser = parse_network(trt, builder, preprocess_graph(32), heard)
         inputs = [network.get_input(i) for i in range(network.num_inputs)]
         assert {tensor.name: tuple(tensor.shape) for tensor in inputs} == {
-            "y": (1, -1, -1),
-            "uv": (1, -1, -1),
+            "y": (-1, -1, -1),
+            "uv": (-1, -1, -1),
             **VIEW_SHAPES,
         }
         for tensor in [*inputs, network.get_output(0)]:
             assert (tensor.is_shape_tensor, tensor.is_execution_tensor) == (False, True), tensor.name
-        assert tuple(network.get_output(0).shape) == (1, 32, 32, 3)
+        assert tuple(network.get_output(0).shape) == (-1, 32, 32, 3)
         profile = optimization_profile(builder, network, PICTURES)
         assert builder.create_builder_config().add_optimization_profile(profile) == 0
         del parser

@@ -176,7 +176,7 @@ def test_subsets(tsm_eval: Command) -> None:
     assert (code, json.loads(out)["subset"], json.loads(out)["videos"]) == (0, "validation", 2)
     assert err == (
         "truth.json: subsets 'training', 'validation': 'validation' is evaluated; --subset takes another\n"
-        "found.json: 1 prediction(s) ignored: in 1 video(s) of another subset: 't'\n"
+        "found.json: 1 prediction ignored: in 1 video of another subset: 't'\n"
     )
     document = json.loads(tsm_eval(*files, "--json", "--subset", "training").out)
     assert (document["subset"], document["instances"], document["average"]) == ("training", 1, 0.0)
@@ -249,7 +249,7 @@ def test_a_prediction_that_is_no_segment_is_left_out_and_counted(
     odd = found((0, 1, "run", 0.5), (*bounds, "run", 0.9))
     code, out, err = tsm_eval(*write(predictions={**FOUND, "w": odd}))
     assert code == 0
-    assert f"1 prediction(s) left out, {fault}; the first: video 'w', entry 2" in err
+    assert f"1 prediction left out, {fault}; the first: video 'w', entry 2" in err
     without = tsm_eval(*write(predictions={**FOUND, "w": found((0, 1, "run", 0.5))}))
     assert out == without.out
 
@@ -257,7 +257,7 @@ def test_a_prediction_that_is_no_segment_is_left_out_and_counted(
 @pytest.mark.parametrize(
     ("bounds", "fault"),
     [
-        ((1.0, 1.0), "1 instance(s) of length zero left out, the first in video 'w', entry 2"),
+        ((1.0, 1.0), "1 instance of length zero left out, the first in video 'w', entry 2"),
         ((-1.0, 1.0), "video 'w', entry 2: segment [-1.0, 1.0] starts before 0; left out"),
         ((2.0, 1.0), "video 'w', entry 2: segment [2.0, 1.0] ends before it starts; left out"),
     ],
@@ -285,10 +285,10 @@ def test_unknown_names_are_told(tsm_eval: Command) -> None:
     told = err.splitlines()
     assert told == document["warnings"]
     assert told == [
-        "found.json: 1 prediction(s) ignored: in 1 video(s) that the truth does not have: 'W'",
+        "found.json: 1 prediction ignored: in 1 video that the truth does not have: 'W'",
         "found.json: video 'v', entry 4: label 'Run' is not in the truth (probably 'run' misspelt); "
-        "1 such prediction(s) ignored",
-        "found.json: video 'v', entry 5: label 'hop' is not in the truth; 1 such prediction(s) ignored",
+        "1 such prediction ignored",
+        "found.json: video 'v', entry 5: label 'hop' is not in the truth; 1 such prediction ignored",
     ]
 
 

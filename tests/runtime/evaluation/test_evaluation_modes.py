@@ -107,7 +107,7 @@ def test_instances_of_length_zero(case: Case) -> None:
     case.write({"v": [(0, 10), (12, 12)]}, {"v": [(0, 10, 0.9)]})
     assert [case.ap(mode) for mode in (*OFFICIAL, "360x-kit")] == [0.5, 1.0, 1.0, 0.5]
     assert case.ap("tsm") == 1.0
-    assert "1 instance(s) of length zero left out, the first in video 'v', entry 2" in " ".join(
+    assert "1 instance of length zero left out, the first in video 'v', entry 2" in " ".join(
         case.report("tsm").warnings
     )
 
@@ -137,7 +137,7 @@ def test_an_unknown_label_is_ignored_elsewhere(case: Case, mode: str) -> None:
     assert report.evaluation.ap == {"a": (1.0,)}
     assert report.warnings == (
         f"{case.predictions}: video 'v', entry 1: label 'A' is not in the truth (probably 'a' misspelt); "
-        "2 such prediction(s) ignored",
+        "2 such predictions ignored",
     )
 
 

@@ -372,7 +372,7 @@ def test_epic_kitchens(write: Write) -> None:
     ("text", "columns", "more"),
     [
         (
-            "clip;begin;finish;what\nv/a.mp4;1,5;0:02.5;run\n",
+            "clip;begin;finish;what\n/v/a.mp4;1,5;0:02.5;run\n",
             "video=clip,start=begin,end=finish,label=what",
             {},
         ),

@@ -62,7 +62,7 @@ def frames_member(decoding: Decoding, *, head: bool = True, interval_seconds: fl
 
 DECODINGS = [
     Decoding(),
-    Decoding(smoothing_seconds=0.4, refine_seconds=0.2, score="mean"),
+    Decoding(smoothing_seconds=0.4, refine_seconds=0.2, score="mean", temperature=2.0),
     Decoding(method="viterbi", switch_cost=0.3, refine_seconds=0.1),
     Decoding(
         method="durations", switch_cost=0.1, lengths=(LengthPrior(label="dark", mean_log=0, std_log=0.5),)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
@@ -26,10 +27,11 @@ from picture_double import NEWEST, Machine
 from tiny_bundle import SIZE, tiny_manifest, tiny_model, write_tiny_bundle
 
 from tsm_runtime.backends.cuda.driver import PrimaryContext
+from tsm_runtime.backends.cuda.planes import Planes
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
 from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
-from tsm_runtime.bundle.manifest import sha256
+from tsm_runtime.bundle.manifest import ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError, VideoError
 from tsm_runtime.models import nvdec
 from tsm_runtime.models.member import Member
@@ -150,11 +152,40 @@ def test_a_run_gives_what_it_gives_on_the_cpu(
         with opened("cuda", bundle, member) as decoder:
             found = results([video, video], member, options, decoder)
             assert cuda.memory  # clips lay on the GPU
-            assert cuda.num_waits == 2 * 7 * 4  # one for each sampled frame
+            assert cuda.num_waits == 2 * 7  # one for each clip
+            if engine == "onnxruntime-cuda":
+                assert sys.modules["onnxruntime"].num_drawings == 2 * 7
         assert not cuda.memory
         assert cuda.retained == 0
     for result in found:
         assert_same(result, expected)
+
+
+def test_a_bundle_of_before_batches_draws_its_pictures_one_by_one(
+    bundle: Bundle, cuda: CudaDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    model = onnx.load_from_string(bundle.model_bytes(PREPROCESS))
+    for value in (*model.graph.input[:2], *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    old, video = model.SerializeToString(), VideoInput(levels(tmp_path / "v.mp4"), "v")
+    found = {}
+    for name, data in (("new", None), ("old", old)):
+        if data is not None:
+            (bundle.path / PREPROCESS).write_bytes(data)
+            entry = ModelFile(sha256=sha256(data), precision="fp32", kind="preprocess")
+            files = {**bundle.manifest.files, PREPROCESS: entry}
+            manifest = msgspec.structs.replace(bundle.manifest, files=files)
+            (bundle.path / "manifest.json").write_bytes(encode_manifest(manifest))
+        again, before = load_bundle(bundle.path), sys.modules["onnxruntime"].num_drawings
+        with OnnxruntimeCudaBackend(again, "model.fp32.onnx") as backend:
+            member = member_of(again, backend)
+            with opened("cuda", again, member) as decoder:
+                (found[name],) = results([video], member, nvdec=decoder)
+        drawn = sys.modules["onnxruntime"].num_drawings - before
+        assert drawn == (7 if name == "new" else 7 * 4)
+    assert np.array_equal(found["old"].scores.action, found["new"].scores.action)
 
 
 @ENGINES
@@ -289,8 +320,6 @@ def test_a_bundle_of_before_ten_bits_draws_eight(names: tuple[str, ...]) -> None
         bind_input=lambda name, device, number, kind, shape, address: bound.update({name: shape}),
         bind_cpu_input=lambda name, value: bound.update({name: value.shape}),
         bind_output=lambda *given: None,
-        synchronize_inputs=lambda: None,
-        synchronize_outputs=lambda: None,
     )
     session = SimpleNamespace(
         io_binding=lambda: binding,
@@ -301,7 +330,8 @@ def test_a_bundle_of_before_ten_bits_draws_eight(names: tuple[str, ...]) -> None
     drawer, is_old = OnnxruntimeDrawer(session, 0, "double"), "sample_bytes" not in names
     frame = av.VideoFrame(64, 48, "nv12")
     assert drawer.refusal(frame) is None
-    drawer.draw(frame, view_of(frame, 8), 256)
+    assert not drawer.takes_several
+    drawer.draw(Planes.of(frame), view_of(frame, 8), 256)
     pitch = frame.planes[0].line_size
     assert set(bound) == set(names)
     assert bound["y"] == (1, 48, pitch)

@@ -127,6 +127,30 @@ def test_opens_without_errors_or_network(browser: ReportBrowser, pages: Pages, n
     assert browser.errors() == []
 
 
+def test_a_picture_of_the_moment_under_the_mouse(browser: ReportBrowser, pages: Pages) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    browser.open(pages("run"))
+    browser.until("document.getElementById('video').readyState >= 1")
+    hidden = "return document.querySelector('.preview').hidden"
+    assert browser.run(hidden) is True
+    ruler = browser.driver.find_element(By.CSS_SELECTOR, ".ruler-track")
+    ActionChains(browser.driver).move_to_element_with_offset(ruler, ruler.size["width"] // 4, 0).perform()
+    browser.until("!document.querySelector('.preview').hidden")
+    browser.until("Math.abs(document.querySelector('.preview video').currentTime - 3) < 0.05")
+    browser.until("document.querySelector('.preview video').readyState >= 2")
+    assert browser.run("return document.querySelector('.preview span').textContent").startswith("0:0")
+    assert browser.seconds() == 0.0  # the large picture stays
+    place = browser.run("return document.querySelector('.preview').getBoundingClientRect().toJSON()")
+    assert place["left"] >= 0
+    assert place["right"] <= DESKTOP[0]
+    heading = browser.driver.find_element(By.CSS_SELECTOR, "h1")
+    ActionChains(browser.driver).move_to_element(heading).perform()
+    browser.until("document.querySelector('.preview').hidden")
+    assert browser.errors() == []
+
+
 def test_the_policy_stops_the_network(browser: ReportBrowser, pages: Pages) -> None:
     browser.open(pages("run"))
     blocked = browser.driver.execute_async_script(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.commands import run as cli
 from tsm_runtime.commands import run_files as batch_run
 from tsm_runtime.commands.run_files import run_all
-from tsm_runtime.commands.write_outcomes import Losses
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member
@@ -279,9 +279,11 @@ def test_failures_are_reported_and_the_other_results_given(
     videos: list[VideoInput], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = Sink()
-    assert run_all(plans(videos), members_of("one"), Options(), sink, jobs=3) == Losses(
-        num_videos=2, num_captures=2
-    )
+    lost = run_all(plans(videos), members_of("one"), Options(), sink, jobs=3)
+    assert (lost.num_videos, lost.num_captures) == (2, 2)
+    *listed, last = lost.summary(7, counts=True)
+    assert (listed[0], last) == ("failed:", "5 of 7 videos done, 2 failed")
+    assert ["v1" in listed[1], "none" in listed[2]] == [True, True]
     assert [result.video_id for result in sink.results] == ["v0", "v2", "v3", "v4", "whole"]
     lines = capsys.readouterr().err.splitlines()
     assert ["v1" in lines[0], "none" in lines[1], "whole" in lines[2]] == [True] * 3  # in their order
@@ -324,3 +326,4 @@ def test_jobs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(batch_run, "num_cores", lambda cores=cores: cores)
         assert batch_run.default_jobs([on_gpu]) == wanted
         assert batch_run.default_jobs([on_gpu, on_cpu]) == 1
+        assert batch_run.default_jobs([on_gpu], SimpleNamespace(num_engines=7)) == 7

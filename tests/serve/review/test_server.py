@@ -89,6 +89,15 @@ def test_names_that_are_not_there(start_server: StartServer, folder: Path) -> No
     assert server.call("/api/times", id="day 1/clip", block="-1").status == 400
 
 
+def test_drafts_of_another_tool(start_server: StartServer, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "drafts.csv"
+    table.write_text("clip,first,last,what\nday 1/clip.mp4,0,11,run\n")
+    columns = "video=clip,start=first,last=last,label=what,unit=frames"
+    server = start_server(folder, "--drafts", table, "--columns", columns, "--frame-rate", 24)
+    (draft,) = server.call("/api/video", id="day 1/clip").body["drafts"]
+    assert (draft["label"], draft["segment"]) == ("run", [0.0, 0.5])
+
+
 def test_the_models_drafts_arrive(start_server: StartServer, folder: Path, tiny_bundle: Path) -> None:
     server = start_server(folder, "--model", tiny_bundle)
     for _ in range(600):

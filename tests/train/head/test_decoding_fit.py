@@ -50,6 +50,17 @@ def test_flicker_makes_a_method_that_bridges_it_win() -> None:
     assert fitted.metrics["cv_map_0.95"] == pytest.approx(1.0)
 
 
+def test_scores_are_calibrated_by_the_share_of_hits() -> None:
+    """Of equally sure segments about half are right; what the other videos say brings the error down."""
+    truth = {f"v{i}": [segment(1.0, 2.0)] for i in range(6)}
+    seen = [segment(1.0, 2.0), segment(3.0, 4.0)]
+    frames = {video: scored(seen, 5.0) for video in truth}
+    fitted = fit_decoding(frames, truth, LABELS, ())
+    assert fitted.decoding.temperature > 2
+    assert fitted.metrics["cv_calibration_error_before"] == pytest.approx(0.4, abs=0.05)
+    assert fitted.metrics["cv_calibration_error"] < 0.1
+
+
 def test_bounds_off_the_grid_choose_refinement() -> None:
     truth = {f"v{i}": [segment(1.03, 1.78), segment(4.06, 4.64)] for i in range(3)}
     frames = {video: scored(segments, 6.0) for video, segments in truth.items()}

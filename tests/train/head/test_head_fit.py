@@ -16,7 +16,8 @@ from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_train.config import HeadConfig
 from tsm_train.head.features import FrameSequence, Piece
-from tsm_train.head.fit import fit_head
+from tsm_train.head.fit import fit_head, fit_heads
+from tsm_train.head.network import HeadGroup, TemporalHead
 from tsm_train.head.targets import frame_targets
 from tsm_train.head.train import score_pieces
 from tsm_train.samples.clips import Labels
@@ -98,6 +99,20 @@ def test_the_same_seed_gives_the_same_head_and_leaves_chance_alone() -> None:
         assert torch.equal(one, other)
     torch.manual_seed(5)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_heads_of_a_group_differ_and_the_first_is_the_single_one() -> None:
+    config = HeadConfig(epochs=1, width=16, window_seconds=4.0, members=2)
+    group = fit_heads(many(SOFTMAX, 2), layer(SOFTMAX), SOFTMAX, STEP, config, seed=3)
+    alone = fit_heads(
+        many(SOFTMAX, 2), layer(SOFTMAX), SOFTMAX, STEP, msgspec.structs.replace(config, members=1), seed=3
+    )
+    assert isinstance(group, HeadGroup)
+    assert isinstance(alone, TemporalHead)
+    first, second = (group.heads[number].state_dict() for number in (0, 1))
+    assert all(torch.equal(first[name], value) for name, value in alone.state_dict().items())
+    assert not torch.equal(first["reduce.weight"], second["reduce.weight"])
+    assert (group.frame_seconds, group.context) == (alone.frame_seconds, alone.context)
 
 
 def test_one_class_and_no_background() -> None:

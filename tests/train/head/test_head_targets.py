@@ -10,8 +10,9 @@ from tsm_train.config import HeadConfig
 from tsm_train.head.features import FrameSequence
 from tsm_train.head.losses import distance_loss, head_loss
 from tsm_train.head.targets import frame_targets
-from tsm_train.head.windows import draw_windows
+from tsm_train.head.windows import Window, draw_windows
 from tsm_train.samples.clips import NO_FRAME, Labels
+from tsm_train.training.losses import frame_loss
 
 SOFTMAX = Labels(("walk", "wave", BACKGROUND), ())
 SIGMOID = Labels(("walk", "wave"), ())
@@ -88,6 +89,19 @@ def test_the_loss_counts_frames_alone() -> None:
             output[:, 6:] = 5.0
         assert loss.isfinite()
         torch.testing.assert_close(head_loss(changed, window, HeadConfig()), loss)  # type: ignore[arg-type]
+
+
+def test_options_of_the_loss_are_those_of_the_frames() -> None:
+    """Actionness and distances aside, the loss is the per-frame one with the same options."""
+    logits = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    action = torch.tensor([[0, 1, 2, 2, 2], [2, 2, 2, 1, NO_FRAME]])
+    unknown = torch.full((2, 5, 2), torch.nan)
+    window = Window(torch.zeros(2, 5, 4), torch.ones(2, 5, 1), action, unknown[..., 0], unknown)
+    outputs = (logits, torch.zeros(2, 5), torch.zeros(2, 5, 2))
+    config = HeadConfig(label_smoothing=0.1, focal_gamma=2.0, hard_background=0.3)
+    expected = frame_loss(logits, action, smoothing=0.1, focal_gamma=2.0, hard_background=0.3)
+    torch.testing.assert_close(head_loss(outputs, window, config), expected)
+    assert not torch.isclose(head_loss(outputs, window, HeadConfig()), expected)
 
 
 def test_far_bounds_count_less_and_no_bound_nothing() -> None:

@@ -34,7 +34,7 @@ def tsm_ablation(
     force: Annotated[bool, typer.Option("--force", help="with --only: train it anew")] = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
-    """Train what is not trained yet and write NAME/table.md, .json and .png; the table goes to stdout.
+    """Train what is not trained yet and write NAME/table.md, .json and .png; a table goes to stdout.
 
     A run that was broken off goes on when the same command is given again; trained members stay as they are.
     """
@@ -51,14 +51,14 @@ def tsm_ablation(
     try:
         from tsm_train.ablation.plan import describe_plan
         from tsm_train.ablation.run import run_ablation
-        from tsm_train.ablation.table import table_to_markdown
+        from tsm_train.ablation.terminal_table import table_to_text
     except ImportError as error:
         raise BackendError(f"{error.name or error} is not installed: pip install 'tsm-tal[train]'") from error
     if dry_run:
         write_stdout(describe_plan(ablation, folder, only or ()).encode())
         return
     table = run_ablation(ablation, folder, device=device, only=only or (), train=not score_only, force=force)
-    write_stdout(table_to_markdown(table).encode("utf-8", "backslashreplace"))
+    write_stdout(table_to_text(table))
     warn(f"wrote {folder}/table.md, table.json, table.png")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_train.config import HeadConfig
-from tsm_train.head.network import TemporalHead, dilations_for
+from tsm_train.head.network import AnyHead, HeadGroup, TemporalHead, dilations_for
 from tsm_train.samples.clips import Labels
 from tsm_train.tensor_files import FieldsFile
 
@@ -47,7 +47,7 @@ class HeadCheckpoint:
         feature_dim: D, of the backbone's features.
         backbone_sha256: of the backbone's weights, see `weights_sha256`.
         metrics: of the validation videos; `cv_` marks what cross-validation over videos found.
-        weights: of `TemporalHead`.
+        weights: of `TemporalHead`, or of `HeadGroup` where there are several.
         decoding: how its scores become segments.
         thresholds: of a sigmoid head, one for each action.
     """
@@ -62,9 +62,15 @@ class HeadCheckpoint:
     decoding: Decoding
     thresholds: tuple[float, ...] = ()
 
-    def model(self) -> TemporalHead:
+    def model(self) -> AnyHead:
         """Build the network and load the weights, in evaluation mode."""
-        head = TemporalHead(
+        heads = [self._head() for _ in range(self.config.members)]
+        head: AnyHead = heads[0] if len(heads) == 1 else HeadGroup(heads)
+        head.load_state_dict(dict(self.weights))
+        return head.eval()
+
+    def _head(self) -> TemporalHead:
+        return TemporalHead(
             self.feature_dim,
             len(self.labels.actions),
             frame_seconds=self.frame_seconds,
@@ -72,8 +78,6 @@ class HeadCheckpoint:
             dilations=dilations_for(self.config.receptive_seconds, self.frame_seconds),
             causal=self.config.causal,
         )
-        head.load_state_dict(dict(self.weights))
-        return head.eval()
 
     def require_backbone(self, sha256: str, what: str) -> None:
         """Check that the head was trained on the features of this backbone.

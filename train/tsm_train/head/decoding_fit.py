@@ -8,12 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+import numpy as np
+import numpy.typing as npt
+
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
 from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.protocol import score_matching
+from tsm_runtime.fusion.calibration import calibration_error, fit_temperature
 from tsm_runtime.results import FrameScores, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.segments.decoding.settings import Decoding, LengthPrior, SegmentScore
+from tsm_runtime.segments.temperature import segment_at_temperature
 
 TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 
@@ -47,7 +52,8 @@ class FittedDecoding:
         metrics: mAP of the plain merge of frame scores (`merge_map`), of the chosen decoding on the videos
             that chose it (`fitted_map`), and of cross-validation, where each video is decoded as the videos
             of the other folds choose (`cv_map`, `cv_map_0.5` and so on), with the 95 % interval of its gain
-            over the merge (`cv_gain_low`, `cv_gain_high`). Of one video there is no `cv_` figure.
+            over the merge (`cv_gain_low`, `cv_gain_high`), and the expected calibration error of its scores
+            without and with the temperature. Of one video there is no `cv_` figure.
     """
 
     decoding: Decoding
@@ -133,25 +139,50 @@ def fit_decoding(
     ]
     merged = match_segments(truth, found[0], TIOU_THRESHOLDS)
     best = _best(found, truth)
+    temperature = _temperature(found[best], truth)
     metrics = {
         "merge_map": score_matching(merged, found[0]).average_map,
         "fitted_map": _average_map(found[best], truth),
     }
     if len(truth) > 1:
         metrics |= _cross_validated(found, truth, merged)
-    return FittedDecoding(decoding=choices[best], metrics=metrics)
+    return FittedDecoding(decoding=replace(choices[best], temperature=temperature), metrics=metrics)
 
 
 def _cross_validated(found: Sequence[Predictions], truth: Truth, merged: Matching) -> dict[str, float]:
     predictions: Predictions = {}
+    confident: Predictions = {}
     for fold in _folds(list(truth)):
         others = {video: segments for video, segments in truth.items() if video not in fold}
         chosen = found[_best(found, others)]
-        predictions |= {video: chosen.get(video, []) for video in fold}
+        own = {video: chosen.get(video, []) for video in fold}
+        temperature = _temperature({video: chosen.get(video, []) for video in others}, others)
+        predictions |= own
+        confident |= {k: [segment_at_temperature(s, temperature) for s in v] for k, v in own.items()}
     matching = match_segments(truth, predictions, TIOU_THRESHOLDS)
     gain = bootstrap_difference(matching, merged, replicates=_REPLICATES).average
     found_maps = {f"cv_{name}": value for name, value in map_of(predictions, truth).items()}
-    return {**found_maps, "cv_gain_low": gain.low, "cv_gain_high": gain.high}
+    errors = [calibration_error(*_confidences(each, truth)) for each in (predictions, confident)]
+    return {
+        **found_maps,
+        "cv_gain_low": gain.low,
+        "cv_gain_high": gain.high,
+        "cv_calibration_error_before": errors[0],
+        "cv_calibration_error": errors[1],
+    }
+
+
+def _temperature(predictions: Predictions, truth: Truth) -> float:
+    """Return the temperature at which scores are nearest to the share of hits at the lowest tIoU."""
+    return fit_temperature(*_confidences(predictions, truth))
+
+
+def _confidences(
+    predictions: Predictions, truth: Truth
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return the score of each prediction, and whether it is a hit at the lowest tIoU."""
+    matching = match_segments(truth, predictions, TIOU_THRESHOLDS)
+    return np.clip(matching.predictions.score, 0.0, 1.0), matching.hits[:, 0]
 
 
 def map_of(predictions: Predictions, truth: Truth) -> dict[str, float]:

@@ -14,12 +14,42 @@ from tsm_train.config import HeadConfig
 from tsm_train.fitting import Progress, fit_one_cycle
 from tsm_train.head.features import FrameSequence
 from tsm_train.head.losses import head_loss
-from tsm_train.head.network import TemporalHead, dilations_for
+from tsm_train.head.network import AnyHead, HeadGroup, TemporalHead, dilations_for
 from tsm_train.head.windows import draw_windows
 from tsm_train.samples.clips import Labels
 
 _STD_FLOOR = 0.05
 """Added to the spread of a feature, so that one that hardly varies is not blown up."""
+
+
+_SEEDS_APART = 1000
+"""Between the seeds of the heads of a group, so that those of runs with neighbouring seeds differ."""
+
+
+def fit_heads(
+    sequences: Sequence[FrameSequence],
+    frame_head: nn.Linear,
+    labels: Labels,
+    frame_seconds: float,
+    config: HeadConfig,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> AnyHead:
+    """Train as many heads as the configuration names; arguments and errors are those of `fit_head`."""
+    heads = [
+        fit_head(
+            sequences,
+            frame_head,
+            labels,
+            frame_seconds,
+            config,
+            seed=seed + number * _SEEDS_APART,
+            progress=progress,
+        )
+        for number in range(config.members)
+    ]
+    return heads[0] if len(heads) == 1 else HeadGroup(heads).eval()
 
 
 def fit_head(

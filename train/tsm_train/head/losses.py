@@ -28,7 +28,13 @@ def head_loss(outputs: tuple[Tensor, Tensor, Tensor], window: Window, config: He
         config: the weights.
     """
     logits, actionness, distances = outputs
-    loss = frame_loss(logits, window.action, smoothing=config.label_smoothing)
+    loss = frame_loss(
+        logits,
+        window.action,
+        smoothing=config.label_smoothing,
+        focal_gamma=config.focal_gamma,
+        hard_background=config.hard_background,
+    )
     known = ~window.actionness.isnan()
     if config.actionness_weight and known.any():
         loss = loss + config.actionness_weight * F.binary_cross_entropy_with_logits(

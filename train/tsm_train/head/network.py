@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,44 @@ class TemporalHead(nn.Module):
         return logits, self.actionness(x).squeeze(2), distances
 
 
+class HeadGroup(nn.Module):
+    """Heads of one kind but different seeds, whose outputs are averaged (logits, and distances in seconds).
+
+    Args:
+        heads: one at least.
+    """
+
+    def __init__(self, heads: Sequence[TemporalHead]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    @property
+    def first(self) -> TemporalHead:
+        """The first head; all have its form, and its mean and spread of the features."""
+        return cast("TemporalHead", self.heads[0])
+
+    @property
+    def frame_seconds(self) -> float:
+        """Time from one frame to the next."""
+        return self.first.frame_seconds
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """As of one head."""
+        return self.first.context
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the means of the outputs of `TemporalHead.forward`."""
+        outputs = [head(features, mask) for head in self.heads]
+        logits, actionness, distances = (
+            sum(parts[1:], parts[0]) / len(parts) for parts in zip(*outputs, strict=True)
+        )
+        return logits, actionness, distances
+
+
+AnyHead = TemporalHead | HeadGroup
+
+
 class HeadProbabilities(nn.Module):
     """What is deployed: probabilities in place of logits.
 
@@ -107,7 +146,7 @@ class HeadProbabilities(nn.Module):
         sigmoid: each action on its own.
     """
 
-    def __init__(self, head: TemporalHead, *, sigmoid: bool) -> None:
+    def __init__(self, head: AnyHead, *, sigmoid: bool) -> None:
         super().__init__()
         self.head = head
         self.sigmoid = sigmoid

@@ -21,8 +21,8 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.head.checkpoint import HeadCheckpoint
 from tsm_train.head.decoding_fit import fit_decoding, length_priors, map_of
 from tsm_train.head.features import FeatureCache, FrameSequence, Piece
-from tsm_train.head.fit import fit_head
-from tsm_train.head.network import HeadProbabilities, TemporalHead
+from tsm_train.head.fit import fit_heads
+from tsm_train.head.network import AnyHead, HeadProbabilities
 from tsm_train.samples.clips import Labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo
 from tsm_train.samples.store_videos import open_stored, store_videos
@@ -71,9 +71,9 @@ def train_head(
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress) as bars:
         sequences = _sequences(config.head, cache, store, training, bars)
 
-        def fit(chosen: Sequence[FrameSequence]) -> TemporalHead:
+        def fit(chosen: Sequence[FrameSequence]) -> AnyHead:
             task = bars.add_task("temporal head", total=None)
-            return fit_head(
+            return fit_heads(
                 chosen,
                 frame_head,
                 labels,
@@ -93,7 +93,8 @@ def train_head(
             held_out |= _frame_scores(fit(without), cache, labels, own, bars)
     chosen_on = _Scored(training, held_out) if held_out else _Scored(judged, frames)
     tested = _Scored(judged, frames) if held_out and validation else None
-    return _checkpoint(config.head, head, labels, training, chosen_on, tested, backbone_sha256)
+    feature_dim = sequences[0].features.shape[1]
+    return _checkpoint(config.head, head, labels, training, chosen_on, tested, feature_dim, backbone_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def _sequences(
 
 
 def _frame_scores(
-    head: TemporalHead,
+    head: AnyHead,
     cache: FeatureCache,
     labels: Labels,
     videos: Sequence[TrainingVideo],
@@ -164,7 +165,7 @@ def _frame_scores(
     return found
 
 
-def score_pieces(head: TemporalHead, pieces: Sequence[Piece], *, sigmoid: bool) -> FrameScores:
+def score_pieces(head: AnyHead, pieces: Sequence[Piece], *, sigmoid: bool) -> FrameScores:
     """Run a head over the pieces of a video, of which there is one at least."""
     model, step = HeadProbabilities(head, sigmoid=sigmoid), head.frame_seconds
     parts, indices, breaks = [], [], []
@@ -188,11 +189,12 @@ def score_pieces(head: TemporalHead, pieces: Sequence[Piece], *, sigmoid: bool) 
 
 def _checkpoint(
     config: HeadConfig,
-    head: TemporalHead,
+    head: AnyHead,
     labels: Labels,
     training: Sequence[TrainingVideo],
     chosen_on: _Scored,
     tested: _Scored | None,
+    feature_dim: int,
     backbone_sha256: str,
 ) -> HeadCheckpoint:
     """Choose thresholds and decoding, and evaluate them on the videos that chose nothing, if any."""
@@ -213,7 +215,7 @@ def _checkpoint(
         config=config,
         labels=labels,
         frame_seconds=head.frame_seconds,
-        feature_dim=head.mean.numel(),
+        feature_dim=feature_dim,
         backbone_sha256=backbone_sha256,
         metrics=metrics,
         weights=head.state_dict(),

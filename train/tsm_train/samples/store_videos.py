@@ -88,7 +88,7 @@ def open_stored(
         if video.path.exists() and (stored := store.open(video.path, video.crop)) is not None
     ]
     if not opened:
-        raise VideoError(f"none of the {len(videos)} training videos can be read")
+        raise VideoError(f"no training video can be read ({len(videos)} failed)")
     return opened
 
 

@@ -17,7 +17,6 @@ import msgspec
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from tsm_runtime.errors import BackendError, UsageError, VideoError
@@ -31,6 +30,7 @@ from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import build_model, load_checkpoint
 from tsm_train.training.data_module import ClipModule
+from tsm_train.training.epoch_bar import EpochBar
 from tsm_train.training.failures import failures_as_errors
 from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.module import TrainingRun
@@ -179,7 +179,7 @@ def _trainer(
             f"train.batch_size {t.batch_size} is that of all processes together: it must be a multiple of"
             f" {devices * nodes}"
         )
-    bar = RichProgressBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
+    bar = EpochBar(refresh_rate=_REFRESHES_PER_SECOND, console_kwargs={"stderr": True})
     try:
         trainer = lightning.Trainer(
             max_epochs=t.epochs,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +16,22 @@ from tsm_runtime.backends.cuda.driver import PrimaryContext
 class Drawable(Protocol):
     """A picture that is made where it is wanted."""
 
-    def draw(self, address: int) -> None:
-        """Write size * size * 3 bytes of RGB to an address on the GPU."""
+    @property
+    def kind(self) -> Hashable:
+        """Return what pictures have in common that are drawn together."""
         ...
+
+    def draw(self, following: Sequence[Any], address: int) -> None:
+        """Write this picture and others of its kind, each size * size * 3 bytes of RGB, to the GPU.
+
+        Args:
+            following: the others, which come after this one.
+            address: of the first.
+        """
+        ...
+
+
+Picture = Drawable | npt.NDArray[np.uint8]
 
 
 class ClipMemory(Protocol):
@@ -27,8 +41,8 @@ class ClipMemory(Protocol):
         """Copy an array of the host's memory to an address."""
         ...
 
-    def copy(self, target: int, source: int, num_bytes: int) -> None:
-        """Copy from one address to another."""
+    def copy(self, copies: Iterable[tuple[int, int, int]]) -> None:
+        """Copy from addresses to others: target, source and number of bytes of each."""
         ...
 
 
@@ -75,15 +89,24 @@ class DeviceClips:
             start, shape = range(len(self))[key], self.shape[1:]
         return DeviceClips(shape, self.address + start * step, self._memory, self._owner or self)
 
-    def __setitem__(self, place: int, picture: Drawable | npt.NDArray[np.uint8]) -> None:
+    def __setitem__(self, place: int, picture: Picture) -> None:
         """Draw a picture in its place, or copy one of the host's memory there."""
         target = self[place]
         if not isinstance(picture, np.ndarray):
-            picture.draw(target.address)
+            picture.draw((), target.address)
         elif picture.shape != target.shape or picture.dtype != np.uint8:
             raise ValueError(f"expected uint8 {target.shape}, got {picture.dtype} {picture.shape}")
         else:
             self._memory.upload(target.address, picture)
+
+    def put_pictures(self, pictures: Mapping[int, Picture]) -> None:
+        """Put pictures in their places; those of one kind that lie side by side are drawn in one call."""
+        for run in _runs(pictures):
+            first, *following = (pictures[place] for place in run)
+            if following and not isinstance(first, np.ndarray):
+                first.draw(following, self[run[0]].address)
+            else:
+                self[run[0]] = first
 
     def take(self, parts: Sequence[DeviceClips]) -> None:
         """Copy others here, one after another, as `numpy.concatenate` does into an array.
@@ -94,10 +117,28 @@ class DeviceClips:
         shapes = [part.shape for part in parts]
         if sum(map(len, parts)) != len(self) or any(shape[1:] != self.shape[1:] for shape in shapes):
             raise ValueError(f"expected parts that make up {self.shape}, got {shapes}")
-        address = self.address
-        for part in parts:
-            self._memory.copy(address, part.address, part.nbytes)
-            address += part.nbytes
+        starts = itertools.accumulate((part.nbytes for part in parts), initial=self.address)
+        self._memory.copy(
+            [(start, part.address, part.nbytes) for start, part in zip(starts, parts, strict=False)]
+        )
+
+
+def _runs(pictures: Mapping[int, Picture]) -> list[list[int]]:
+    """Return the places in order, those together that follow each other and hold drawings of one kind."""
+    runs: list[list[int]] = []
+    for place in sorted(pictures):
+        before = runs[-1][-1] if runs else None
+        if before == place - 1 and _are_alike(pictures[before], pictures[place]):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs
+
+
+def _are_alike(one: Picture, other: Picture) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return False
+    return one.kind == other.kind
 
 
 class _OwnClips(DeviceClips):

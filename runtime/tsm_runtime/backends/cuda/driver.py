@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,11 +81,16 @@ class PrimaryContext:
             self._call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), pointer, ctypes.c_size_t(flat.nbytes))
             self._call("cuStreamSynchronize", ctypes.c_void_p(None))
 
-    def copy(self, target: int, source: int, num_bytes: int) -> None:
-        """Copy from one place on the GPU to another, and wait until it is done."""
+    def copy(self, copies: Iterable[tuple[int, int, int]]) -> None:
+        """Copy from places on the GPU to others, after what FFmpeg gave out, and wait until all is done.
+
+        Args:
+            copies: target, source and number of bytes of each.
+        """
         with self.current():
-            addresses = ctypes.c_uint64(target), ctypes.c_uint64(source)
-            self._call("cuMemcpyDtoD_v2", *addresses, ctypes.c_size_t(num_bytes))
+            for target, source, num_bytes in copies:
+                addresses = ctypes.c_uint64(target), ctypes.c_uint64(source)
+                self._call("cuMemcpyDtoD_v2", *addresses, ctypes.c_size_t(num_bytes))
             self._call("cuStreamSynchronize", ctypes.c_void_p(None))
 
     def wait_for_decoder(self) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 from av import VideoFrame
 
 from tsm_runtime.backends.cuda.memory import ALIGNMENT, DeviceBuffer, DeviceError, DeviceMemory
+from tsm_runtime.backends.cuda.planes import PLANES, Planes
 from tsm_runtime.backends.tensorrt.library import Heard, import_library, listening
-from tsm_runtime.backends.tensorrt.picture_plan import PLANES, load_picture_plan
+from tsm_runtime.backends.tensorrt.picture_plan import load_picture_plan
 from tsm_runtime.backends.tensorrt.plan import SMALLER, letting_go
 from tsm_runtime.backends.tensorrt.plan_fit import engine_info, require_fit
 from tsm_runtime.backends.tensorrt.progress import build_bar
@@ -41,6 +42,8 @@ class TensorrtDrawer:
         BundleError: the plan is missing, altered, for another GPU or version, or does not load.
         BackendError: the GPU's memory does not suffice.
     """
+
+    takes_several = False
 
     def __init__(self, bundle: Bundle, name: str, memory: DeviceMemory) -> None:
         data, info = bundle.model_bytes(name), engine_info(bundle, name)
@@ -73,24 +76,21 @@ class TensorrtDrawer:
                 )
         return None
 
-    def draw(self, frame: VideoFrame, view: PictureView, address: int) -> None:
-        """Write the picture of a frame on the GPU to an address there, and wait until it is there.
-
-        The planes are read where they lie, with the padding of their rows.
+    def draw(self, planes: Planes, view: PictureView, address: int) -> None:
+        """Write the picture of planes on the GPU to an address there, and wait until it is there.
 
         Raises:
             OutOfMemoryError: there is no memory for pictures of this size.
             RunError: the GPU or TensorRT broke off.
         """
         with self._working() as heard:
-            shapes = {
-                name: (1, plane.height, plane.line_size)
-                for name, plane in zip(PLANES, frame.planes, strict=True)
-            }
+            shapes = {name: (1, *shape) for name, shape in planes.shapes.items()}
             addresses = dict(self._addresses)
-            for name, plane in zip(PLANES, frame.planes, strict=True):
-                addresses[name] = self._aligned(name, plane.buffer_ptr, plane.height * plane.line_size)
+            for name, plane_address in planes.addresses.items():
+                addresses[name] = self._aligned(name, plane_address, planes.num_bytes(name))
             for name, value in view.inputs().items():
+                if np.array_equal(self._view_inputs[name], value):
+                    continue  # it is on the GPU
                 self._view_inputs[name][...] = value
                 self._memory.upload(addresses[name], self._view_inputs[name], self._stream)
             in_place = address % ALIGNMENT == 0
@@ -113,6 +113,8 @@ class TensorrtDrawer:
         self._stream = hold(held, memory.stream())
         pinned = {key: hold(held, memory.pin(shape, np.float32)) for key, shape in VIEW_SHAPES.items()}
         self._view_inputs = {key: buffer.array for key, buffer in pinned.items()}
+        for array in self._view_inputs.values():
+            array.fill(np.nan)  # equal to no view
         self._addresses = {
             key: hold(held, memory.allocate(array.nbytes)).address for key, array in self._view_inputs.items()
         }

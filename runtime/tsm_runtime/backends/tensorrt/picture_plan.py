@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsm_runtime.backends.cuda.memory import ALIGNMENT, DeviceBuffer, DeviceMemory
+from tsm_runtime.backends.cuda.planes import PLANES
 from tsm_runtime.backends.tensorrt.library import Heard
 from tsm_runtime.backends.tensorrt.plan import Tensor, deserialize, not_loaded, require_tensors
 from tsm_runtime.backends.tensorrt.plan_fit import REBUILD
@@ -13,8 +14,6 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError, OutOfMemoryError, RunError
 from tsm_runtime.video.preprocess import VIEW_SHAPES
-
-PLANES = ("y", "uv")
 
 Shape = tuple[int, ...]
 
@@ -115,9 +114,11 @@ def load_picture_plan(
     """
     what, size = str(bundle.path / name), bundle.manifest.size
     runtime, engine = deserialize(bundle, name, data, info, trt, heard)
-    expected: dict[str, Tensor] = dict.fromkeys(PLANES, ("INPUT", "UINT8", (1, -1, -1)))
+    # The first axis is free in the graph and 1 in the plan; in graphs of before it was 1 too.
+    pictures = -1 if tuple(engine.get_tensor_shape("frames"))[:1] == (-1,) else 1
+    expected: dict[str, Tensor] = dict.fromkeys(PLANES, ("INPUT", "UINT8", (pictures, -1, -1)))
     expected |= {key: ("INPUT", "FLOAT", shape) for key, shape in VIEW_SHAPES.items()}
-    require_tensors(engine, expected | {"frames": ("OUTPUT", "UINT8", (1, size, size, 3))}, what)
+    require_tensors(engine, expected | {"frames": ("OUTPUT", "UINT8", (pictures, size, size, 3))}, what)
     for tensor in expected:
         if engine.get_tensor_location(tensor) != trt.TensorLocation.DEVICE:
             raise BundleError(f"{what} reads {tensor} from the host's memory; {REBUILD}")

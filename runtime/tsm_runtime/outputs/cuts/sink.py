@@ -20,6 +20,7 @@ from tsm_runtime.outputs.cuts.stream_copy import can_copy, copy_spans
 from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.results import Result, Segment
 from tsm_runtime.video.finding import VideoInput
+from tsm_runtime.wording import counted
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -79,7 +80,7 @@ class _CutSink:
             lines = [",".join(_COLUMNS), *self._rows]
             write_whole(self._request.folder / LIST_NAME, "\n".join(lines) + "\n")
         if self._failed:
-            raise RunError(f"{len(self._failed)} clip(s) were not written; the first: {self._failed[0]}")
+            raise RunError(f"{counted(len(self._failed), 'clip')} not written; the first: {self._failed[0]}")
 
     def _cut(self, video: Path, video_id: str, spans: Sequence[Span], stem: str, *, exact: bool) -> None:
         """Write one file, whole or not at all; a failure is kept for the end."""

@@ -17,7 +17,7 @@ from tsm_runtime.outputs.report.content import Report
 from tsm_runtime.outputs.report.page_data import page_data
 
 _SCRIPTS = (
-    *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js"),
+    *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js", "preview.js"),
     *("filters.js", "table.js", "facts.js", "charts.js", "evaluation.js", "sharing.js", "main.js"),
 )
 """Scripts that are joined, in this order, into one module of the page."""

@@ -13,6 +13,7 @@ from tsm_runtime.segments.decoding.refine import run_bounds
 from tsm_runtime.segments.decoding.runs import FrameLabeller, runs_of
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.smoothing import moving_average, smoothing_weights
+from tsm_runtime.segments.temperature import segment_at_temperature
 
 
 def decode_frames(
@@ -39,6 +40,7 @@ def decode_frames(
             found += _proposed(part, labels, decoding)
         else:
             found += _decoded(part, labeller)
+    found = [segment_at_temperature(segment, decoding.temperature) for segment in found]
     order = {label: number for number, label in enumerate(labels)}
     return sorted(found, key=lambda s: (s.start_seconds, s.end_seconds, order[s.label]))
 

@@ -13,6 +13,7 @@ from tsm_runtime.segments.decoding.refine import ordered_bounds, reach_frames, r
 from tsm_runtime.segments.decoding.runs import Mask, Rows, runs_of
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.merging import MergedSegment
+from tsm_runtime.segments.temperature import segment_at_temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ class OpenRuns:
             end_seconds=end,
             score=run.best if self._decoding.score == "max" else run.total / length,
         )
-        return MergedSegment(segment, run.scene_sum, length)
+        confident = segment_at_temperature(segment, self._decoding.temperature)
+        return MergedSegment(confident, run.scene_sum, length)
 
     def _bound(self, side: int, run: tuple[int, int], label: int, window: FrameWindow) -> float:
         return refined_bound(

@@ -61,6 +61,7 @@ class Decoding:
             it; 0: bounds stay on the grid of frames.
         refine_limit_seconds: maximum shift of a bound.
         score: see `SegmentScore`.
+        temperature: of the confidences, see `segments.temperature`; above 1 lowers high ones. 1: as they are.
         suppression_sigma: for proposals: width of the Gaussian of soft-NMS.
         min_proposal: for proposals: frames with a lower score propose nothing.
 
@@ -77,6 +78,7 @@ class Decoding:
     refine_seconds: float = 0.0
     refine_limit_seconds: float = 0.5
     score: SegmentScore = "max"
+    temperature: float = 1.0
     suppression_sigma: float = 0.5
     min_proposal: float = 0.05
 
@@ -91,8 +93,9 @@ class Decoding:
         ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"decoding: {name} {getattr(self, name):g}: expected 0 or more")
-        if not 0 < self.suppression_sigma < math.inf:
-            raise ValueError(f"decoding: suppression_sigma {self.suppression_sigma:g}: expected more than 0")
+        for name in ("suppression_sigma", "temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"decoding: {name} {getattr(self, name):g}: expected more than 0")
         if not 0 < self.min_proposal <= 1:
             raise ValueError(f"decoding: min_proposal {self.min_proposal:g}: expected more than 0, at most 1")
         names = [prior.label for prior in self.lengths]

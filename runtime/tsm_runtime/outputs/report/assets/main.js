@@ -26,11 +26,14 @@ const timeline = new Timeline(data.labels, data.colors, {
   choose,
 });
 
+const preview = new Preview(player, timeline);
+
 const filters = new Filters(data.labels, data.colors, applyFilters);
 const table = new SegmentTable(data.labels, data.colors, choose);
 
 function openVideo(index) {
   const video = data.videos[index];
+  preview.hide();
   app.index = index;
   app.video = video;
   app.strip = video.strip && new Strip(video.strip);

@@ -172,7 +172,7 @@ class Timeline {
   #onWheel(event) {
     if (!event.ctrlKey) return;
     event.preventDefault();
-    this.zoomBy(2 ** (-event.deltaY / 240), this.#secondsAt(event.clientX));
+    this.zoomBy(2 ** (-event.deltaY / 240), this.secondsAt(event.clientX));
   }
 
   #drawVisible() {
@@ -204,7 +204,8 @@ class Timeline {
 
   // --- pointer and keys ---
 
-  #secondsAt(clientX) {
+  /** The second of the video at a place on the screen. */
+  secondsAt(clientX) {
     const x = clientX - this.track.getBoundingClientRect().left;
     return clamp((x / this.trackWidth) * this.video.duration, 0, this.video.duration);
   }
@@ -216,10 +217,10 @@ class Timeline {
       if (event.button !== 0 || event.target.closest(".segment")) return;
       scrubbing = event.pointerType === "mouse" || element === this.track;
       if (scrubbing) element.setPointerCapture(event.pointerId);
-      if (scrubbing) this.actions.seek(this.#secondsAt(event.clientX));
+      if (scrubbing) this.actions.seek(this.secondsAt(event.clientX));
     });
     element.addEventListener("pointermove", (event) => {
-      if (scrubbing) this.actions.seek(this.#secondsAt(event.clientX));
+      if (scrubbing) this.actions.seek(this.secondsAt(event.clientX));
     });
     for (const end of ["pointerup", "pointercancel"]) {
       element.addEventListener(end, () => { scrubbing = false; });
@@ -227,7 +228,7 @@ class Timeline {
     // A finger that drags scrolls; one that taps goes there.
     element.addEventListener("click", (event) => {
       if (event.target.closest(".segment") || event.pointerType === "mouse") return;
-      this.actions.seek(this.#secondsAt(event.clientX));
+      this.actions.seek(this.secondsAt(event.clientX));
     });
   }
 
