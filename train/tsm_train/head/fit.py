@@ -21,7 +21,6 @@ from tsm_train.samples.clips import Labels
 _STD_FLOOR = 0.05
 """Added to the spread of a feature, so that one that hardly varies is not blown up."""
 
-
 _SEEDS_APART = 1000
 """Between the seeds of the heads of a group, so that those of runs with neighbouring seeds differ."""
 
@@ -34,7 +33,7 @@ def fit_heads(
     config: HeadConfig,
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AnyHead:
     """Train as many heads as the configuration names; arguments and errors are those of `fit_head`."""
     heads = [
