@@ -55,7 +55,7 @@ def suggest(
 ) -> list[Suggestion]:
     """Rank what is not labelled, best first, until the budget is used up.
 
-    After each choice the novelty of the others is computed anew, so that the list is not ten times the same.
+    After each choice the novelty of the others is computed again, so that the list is not ten times the same.
 
     Args:
         videos: all videos, the labelled ones too, which determine the novelty of the others.
