@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.commands.file_request import FileRequest
+from tsm_runtime.errors import UsageError
+from tsm_runtime.formats.csv_table import EXTRA_COLUMNS, ExtraColumn
+from tsm_runtime.formats.names import Format
 from tsm_runtime.outputs.sinks import Encoding, choose_format, label_ids_for
 from tsm_runtime.results import BACKGROUND
+
+
+def extra_columns(given: str | None, format_: Format) -> tuple[ExtraColumn, ...]:
+    """Return the columns that `--csv-columns` names.
+
+    Raises:
+        UsageError: a column is unknown, or the format has no columns to add.
+    """
+    if given is None:
+        return ()
+    names = tuple(dict.fromkeys(name.strip() for name in given.split(",")))
+    if format_ != "csv":
+        raise UsageError(f"--csv-columns is for CSV, not {format_}: give --format csv")
+    if unknown := [name for name in names if name not in EXTRA_COLUMNS]:
+        raise UsageError(
+            f"--csv-columns {given}: no column {unknown[0]!r}; there are {', '.join(EXTRA_COLUMNS)}"
+        )
+    return cast("tuple[ExtraColumn, ...]", names)
 
 
 def encoding_for(
@@ -40,5 +62,6 @@ def encoding_for(
         external_data=external_data,
         media={plan.capture_id: plan.named.path for plan in plans},
         label_ids=label_ids_for(format_, request.outputs.label_map, action_labels),
+        columns=extra_columns(request.outputs.csv_columns, format_),
         labels=[label for label in action_labels if label != BACKGROUND],
     )

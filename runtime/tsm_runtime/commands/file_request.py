@@ -43,11 +43,19 @@ class FileRequest:
             self._check_ray()
         if self.isolation is not None and self.machine.hwdec != "none":
             raise UsageError(f"--isolate decodes on the CPU: leave out --hwdec {self.machine.hwdec}")
-        if self.archive.continues and (self.scores or self.features):
-            option = "--scores" if self.scores else "--features"
-            raise UsageError(f"{option} would hold the videos of this run alone: leave out --resume")
+        if self.archive.continues:
+            self._check_continued()
         if self.captures is not None:
             self._check_captures(self.captures.option)
+
+    def _check_continued(self) -> None:
+        """Refuse files that hold all videos: those done before are not read again."""
+        whole = {"--scores": self.scores, "--features": self.features, "--summary": self.outputs.summary}
+        for option, given in whole.items():
+            if given:
+                raise UsageError(f"{option} would hold the videos of this run alone: leave out --resume")
+        if self.outputs.no_clobber:
+            raise UsageError("--no-clobber beside --resume, which adds to a folder: take one of them")
 
     def _check_captures(self, option: str) -> None:
         if self.videos:
@@ -90,6 +98,7 @@ class FileRequest:
             "--features": self.features,
             "--report": self.outputs.report,
             "--clips": self.outputs.clips,
+            "--summary": self.outputs.summary,
             "--jobs": self.machine.jobs,
         }
         for name, given in here.items():

@@ -82,6 +82,9 @@ class OutputFlags:
     report: options.Report = None
     embed: options.Embed = False
     truth: options.Truth = None
+    summary: options.Summary = None
+    csv_columns: options.CsvColumns = None
+    no_clobber: options.NoClobber = False
     clips: options.Clips = None
     clips_exact: options.ClipsExact = False
     clips_padding: options.ClipsPadding = 0.0

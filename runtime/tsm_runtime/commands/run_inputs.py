@@ -11,7 +11,9 @@ from tsm_runtime.archive.choice import check_options
 from tsm_runtime.archive.scratch import Scratch
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
+from tsm_runtime.commands.encoding import extra_columns
 from tsm_runtime.commands.file_request import FileRequest
+from tsm_runtime.commands.no_clobber import check_no_clobber
 from tsm_runtime.commands.run_archive import into_folder
 from tsm_runtime.commands.run_captures import views_of_members
 from tsm_runtime.errors import VideoError
@@ -20,7 +22,8 @@ from tsm_runtime.outputs.cuts.sink import check_cuts
 from tsm_runtime.outputs.overlay import check_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request
 from tsm_runtime.outputs.score_file import check_array_file
-from tsm_runtime.outputs.sinks import check_output
+from tsm_runtime.outputs.sinks import check_output, choose_format
+from tsm_runtime.outputs.summary.sink import check_summary
 from tsm_runtime.video.finding import list_inputs, read_list
 
 
@@ -85,6 +88,10 @@ def check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportR
     check_options(request.archive, has_folder=into_folder(request))
     if request.outputs.overlay is not None:
         check_overlay(request.outputs.overlay, named, request.outputs.output)
+    check_summary(request.outputs.summary or (), named, request.outputs.output)
+    extra_columns(request.outputs.csv_columns, choose_format(request.outputs.output, request.outputs.format))
+    if request.outputs.no_clobber:
+        check_no_clobber(request, named)
     if (cuts := request.outputs.cuts()) is not None:
         check_cuts(cuts, named)
     if request.scores is not None:

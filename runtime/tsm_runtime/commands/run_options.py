@@ -113,7 +113,8 @@ LabelMap = Annotated[
 Overlay = Annotated[
     Path | None,
     typer.Option(
-        rich_help_panel="Output", help="also write the video with its labels burnt in, as .mp4, .mov or .mkv"
+        rich_help_panel="Output",
+        help="also write the video with its labels burnt in, as .mp4, .mov or .mkv; or a folder for many",
     ),
 ]
 Report = Annotated[
@@ -124,6 +125,28 @@ Report = Annotated[
 ]
 Embed = Annotated[
     bool, typer.Option("--embed", rich_help_panel="Output", help="put the videos into the report's page")
+]
+Summary = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--summary",
+        rich_help_panel="Output",
+        help="also write seconds, bouts and mean bout per class and video (.csv), or their picture (.svg,"
+        " .png); repeatable",
+        show_default=False,
+    ),
+]
+CsvColumns = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel="Output",
+        help="further columns of CSV output: scene, duration, model, separated by commas",
+        show_default=False,
+    ),
+]
+NoClobber = Annotated[
+    bool,
+    typer.Option("--no-clobber", rich_help_panel="Output", help="replace no file: end if one is there"),
 ]
 Clips = Annotated[
     Path | None,
@@ -255,7 +278,7 @@ Jobs = Annotated[
     typer.Option(
         rich_help_panel="Machine",
         help="videos at a time, whose clips share batches [default: 1 on a CPU, 1 for every 4 cores"
-        " beside a GPU]",
+        " beside a GPU, with --hwdec 1 for every decoder of the GPU]",
         min=1,
         max=64,
     ),

@@ -7,14 +7,17 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, noting
 from tsm_runtime.formats.numbers import parse_number
 from tsm_runtime.formats.text import check_ids, rounded, segment_at
-from tsm_runtime.results import Result, Segment
+from tsm_runtime.results import Result, Segment, ranked_scenes
 
 CSV_COLUMNS = ("video", "label", "start", "end", "score")
+ExtraColumn = Literal["scene", "duration", "model"]
+EXTRA_COLUMNS: tuple[ExtraColumn, ...] = get_args(ExtraColumn)
 
 _SEPARATORS = (",", ";", "\t")
 
@@ -22,8 +25,10 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """Start of a cell that a spreadsheet would run as a formula, or of an escaped one."""
 
 
-def results_to_csv(results: Sequence[Result]) -> str:
+def results_to_csv(results: Sequence[Result], columns: Sequence[ExtraColumn] = (), model: str = "") -> str:
     """Return one line per segment: `video,label,start,end,score`; times in seconds with six decimals.
+
+    Further columns follow: the best scene, the length of the video in seconds, and `model`.
 
     A video id or label that a spreadsheet would run as a formula gets an apostrophe in front, which
     `read_segments` removes. A video without segments is not in the file.
@@ -32,12 +37,15 @@ def results_to_csv(results: Sequence[Result]) -> str:
         ValueError: two results have the same video id.
     """
     check_ids(results)
-    lines = [",".join(CSV_COLUMNS)]
+    lines = [",".join((*CSV_COLUMNS, *columns))]
     for result in results:
+        scene = ranked_scenes(result.scenes)[0].label if result.scenes else ""
+        cells = {"scene": csv_cell(scene), "duration": repr(rounded(result.duration_seconds)), "model": model}
+        extra = [cells[name] for name in columns]
         for segment in result.segments:
             numbers = (segment.start_seconds, segment.end_seconds, segment.score)
             texts = (csv_cell(result.video_id), csv_cell(segment.label))
-            lines.append(",".join((*texts, *(repr(rounded(number)) for number in numbers))))
+            lines.append(",".join((*texts, *(repr(rounded(number)) for number in numbers), *extra)))
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from tsm_runtime.formats.audacity import read_audacity, results_to_audacity
 from tsm_runtime.formats.boris import read_boris, results_to_boris
 from tsm_runtime.formats.boris_tables import read_boris_table
 from tsm_runtime.formats.columns import read_columns, read_epic
-from tsm_runtime.formats.csv_table import read_csv, results_to_csv
+from tsm_runtime.formats.csv_table import ExtraColumn, csv_cell, read_csv, results_to_csv
 from tsm_runtime.formats.cvat import read_cvat
 from tsm_runtime.formats.detection_json import read_detections, results_to_json
 from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
@@ -34,7 +34,7 @@ from tsm_runtime.formats.kaggle import ACTION_IDS, read_kaggle, results_to_kaggl
 from tsm_runtime.formats.label_studio import read_label_studio, results_to_label_studio
 from tsm_runtime.formats.names import IN_FRAMES, Format, ToolFormat, format_of
 from tsm_runtime.formats.options import ReadOptions
-from tsm_runtime.formats.parquet import read_parquet, results_to_parquet
+from tsm_runtime.formats.parquet import bundle_of, read_parquet, results_to_parquet
 from tsm_runtime.formats.rates import frame_rates
 from tsm_runtime.formats.recognise import json_format, recognise_format
 from tsm_runtime.formats.result_file import ResultFile, results_of
@@ -56,6 +56,7 @@ def encode_results(
     media: Mapping[str, Path] | None = None,
     label_ids: Mapping[str, int | None] = ACTION_IDS,
     labels: Sequence[str] = (),
+    columns: Sequence[ExtraColumn] = (),
     frame_rate: float | None = None,
 ) -> bytes:
     """Return the content of one file with all results.
@@ -67,6 +68,7 @@ def encode_results(
         media: video file by id (boris, eaf, via, and the formats that count frames).
         label_ids: class id by label (kaggle).
         labels: all classes of the models, found or not (via).
+        columns: further columns (csv).
         frame_rate: frames per second, for the formats that count frames; None: that of the video file.
 
     Raises:
@@ -91,11 +93,12 @@ def encode_results(
         return results_to_eaf(results, files.get(results[0].video_id) if results else None)
     if format_ == "kaggle":
         return _utf8(results_to_kaggle(results, label_ids))
+    if format_ == "csv":
+        return _utf8(results_to_csv(results, columns, csv_cell(bundle_of(external_data or {}))))
     return _utf8(_TEXT_WRITERS[format_](results))
 
 
 _TEXT_WRITERS: dict[Format, Callable[[Sequence[Result]], str]] = {
-    "csv": results_to_csv,
     "vtt": results_to_vtt,
     "srt": results_to_srt,
     "audacity": results_to_audacity,

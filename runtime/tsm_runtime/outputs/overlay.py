@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -13,8 +13,10 @@ from pathlib import Path
 import av
 
 from tsm_runtime.errors import RunError, UsageError, VideoError
+from tsm_runtime.files import is_folder
+from tsm_runtime.outputs.class_colors import color_slots
 from tsm_runtime.outputs.painter import Painter, require_font
-from tsm_runtime.outputs.sinks import Sink, check_second_output
+from tsm_runtime.outputs.sinks import Sink, check_second_output, without_arrays
 from tsm_runtime.outputs.video_writer import (
     SoundCopy,
     add_h264_stream,
@@ -27,6 +29,7 @@ from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.opening import open_file
 from tsm_runtime.video.reader import VideoReader
+from tsm_runtime.wording import counted
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -44,24 +47,60 @@ def check_overlay(path: Path, inputs: Sequence[VideoInput], output: str | None) 
         UsageError: several videos, a suffix of another container, no such folder, or a name in use.
         BackendError: Pillow is not installed.
     """
-    if len(inputs) > 1:
-        raise UsageError(f"--overlay takes one video, but {len(inputs)} were given")
-    check_second_output("--overlay", path, OVERLAY_SUFFIXES, inputs, output)
+    if overlay_in_folder(path):
+        _check_folder(path, inputs)
+    elif len(inputs) > 1:
+        raise UsageError(
+            f"--overlay {path}: one file for {len(inputs)} videos; give a folder: --overlay FOLDER/"
+        )
+    else:
+        check_second_output("--overlay", path, OVERLAY_SUFFIXES, inputs, output)
     require_font()
 
 
-def with_overlay(sink: Sink, video: Path, path: Path, *, quiet: bool = False) -> Sink:
-    """Return a sink that passes results to `sink` and, after that has written, writes the overlay."""
-    return _OverlaySink(sink, video, path, quiet)
+def overlay_in_folder(path: Path) -> bool:
+    """Return whether an overlay is a folder, with a file per video: any name without a video's suffix."""
+    return is_folder(path) or (path.suffix.lower() not in OVERLAY_SUFFIXES and not path.suffix)
+
+
+def overlay_path(path: Path, video_id: str) -> Path:
+    """Return the file of a video's overlay."""
+    return path / f"{video_id}{OVERLAY_SUFFIXES[0]}" if overlay_in_folder(path) else path
+
+
+def _check_folder(path: Path, inputs: Sequence[VideoInput]) -> None:
+    if (path.exists() and not is_folder(path)) or not is_folder(path.absolute().parent):
+        raise UsageError(f"--overlay {path}: is a file, or there is no folder {path.parent}")
+    for video in inputs:
+        target = overlay_path(path, video.video_id).resolve()
+        if any(target == other.path.resolve() for other in inputs):
+            raise UsageError(f"--overlay {path}: would replace {video.path}; choose another folder")
+        if not target.is_relative_to(path.resolve()):
+            raise UsageError(f"--overlay {path}: video id {video.video_id!r} leads out of the folder")
+
+
+def with_overlay(sink: Sink, videos: Mapping[str, Path], path: Path, *, quiet: bool = False) -> Sink:
+    """Return a sink that passes results to `sink` and, after that has written, writes the overlays.
+
+    Args:
+        sink: receives the results first.
+        videos: file by video id.
+        path: a file, or a folder for a file per video.
+        quiet: log no warnings.
+    """
+    return _OverlaySink(sink, videos, path, quiet)
 
 
 class _OverlaySink:
-    def __init__(self, sink: Sink, video: Path, path: Path, quiet: bool) -> None:
-        self._sink, self._video, self._path, self._quiet = sink, video, path, quiet
-        self._result: Result | None = None
+    """Writes at the end, when the labels of all videos are known: each has one colour in all files."""
+
+    def __init__(self, sink: Sink, videos: Mapping[str, Path], path: Path, quiet: bool) -> None:
+        self._sink, self._videos, self._path, self._quiet = sink, videos, path, quiet
+        self._results: list[Result] = []
+        self._failed: list[str] = []
 
     def add(self, result: Result) -> None:
-        self._result = result
+        self._results.append(without_arrays(result))
         self._sink.add(result)
 
     def fail(self, video_id: str, reason: str) -> None:
@@ -69,17 +108,33 @@ class _OverlaySink:
 
     def close(self) -> None:
         self._sink.close()
-        if self._result is None:
-            return
-        for line in write_overlay(self._video, self._result, self._path):
-            if not self._quiet:
-                _log.warning(f"{self._path}: {line}")
+        slots = color_slots(s.label for result in self._results for s in result.segments)
+        for result in self._results:
+            self._write(result, overlay_path(self._path, result.video_id), slots)
+        if self._failed:
+            number = counted(len(self._failed), "overlay")
+            raise RunError(f"{number} not written; the first: {self._failed[0]}")
+
+    def _write(self, result: Result, path: Path, slots: Mapping[str, int]) -> None:
+        """Write one file; in a folder a failure is kept for the end."""
+        try:
+            if overlay_in_folder(self._path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            for line in write_overlay(self._videos[result.video_id], result, path, slots):
+                if not self._quiet:
+                    _log.warning(f"{path}: {line}")
+        except (OSError, RunError, VideoError) as error:
+            if not overlay_in_folder(self._path):
+                raise
+            self._failed.append(str(error))
 
 
 # --- the file -------------------------------------------------------------------------------------
 
 
-def write_overlay(video: Path, result: Result, path: Path) -> tuple[str, ...]:
+def write_overlay(
+    video: Path, result: Result, path: Path, slots: Mapping[str, int] | None = None
+) -> tuple[str, ...]:
     """Write a video with its segments burnt in: H.264, upright, with the original frame times and sound.
 
     Time 0 is the first frame. Odd sizes get one more row or column, as H.264 requires. Matroska (.mkv) keeps
@@ -89,6 +144,7 @@ def write_overlay(video: Path, result: Result, path: Path) -> tuple[str, ...]:
         video: the video of the result.
         result: result whose segments are shown.
         path: target; written completely or not at all.
+        slots: number of the colour of each label; default: chosen for this video.
 
     Returns:
         Warnings: one for each sound stream that the container cannot hold.
@@ -102,14 +158,14 @@ def write_overlay(video: Path, result: Result, path: Path) -> tuple[str, ...]:
         # A temporary folder: the name must keep its suffix, and leftovers are removed with the folder.
         with tempfile.TemporaryDirectory(prefix=".tsm-", dir=path.resolve().parent) as folder:
             temporary = Path(folder) / f"overlay{path.suffix.lower()}"
-            warnings = _write(video, result, temporary)
+            warnings = _write(video, result, temporary, slots)
             temporary.replace(path.resolve())
     except (av.error.FFmpegError, OSError) as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return warnings
 
 
-def _write(video: Path, result: Result, path: Path) -> tuple[str, ...]:
+def _write(video: Path, result: Result, path: Path, slots: Mapping[str, int] | None) -> tuple[str, ...]:
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
         frames = reader.frames()
@@ -119,7 +175,7 @@ def _write(video: Path, result: Result, path: Path) -> tuple[str, ...]:
         upright_first = upright_picture(first.frame, first.frame.width, first.frame.height)
         height, width = upright_first.shape[:2]
         length = max(result.duration_seconds, reader.claimed_seconds or 0.0)
-        painter = Painter(width, height, result.segments, length)
+        painter = Painter(width, height, result.segments, length, slots)
         out = stack.enter_context(av.open(str(path), "w"))
         stream = add_h264_stream(out, first, width, height)
         source = stack.enter_context(open_file(video))

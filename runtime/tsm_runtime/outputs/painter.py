@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import BackendError
 from tsm_runtime.formats.text import lanes
+from tsm_runtime.outputs.class_colors import DARK, color_slots
 from tsm_runtime.results import Segment
 from tsm_runtime.terminal import printable
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 Picture = npt.NDArray[np.uint8]
 
 _TOLERANCE_SECONDS = 1e-6
-
-_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#7ea6ff", "#b5e853")
-"""Colours distinguishable with colour blindness (after Okabe and Ito), all bright enough on black."""
 
 _BACKGROUND = (0, 0, 0, 170)
 _SMALLEST_FONT = 6
@@ -35,18 +33,26 @@ class Painter:
         width, height: size of the pictures, in pixels.
         segments: segments in any order.
         duration_seconds: length of the time line.
+        slots: number of the colour of each label; default: chosen for these segments.
 
     Raises:
         BackendError: Pillow is not installed.
     """
 
-    def __init__(self, width: int, height: int, segments: Sequence[Segment], duration_seconds: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        segments: Sequence[Segment],
+        duration_seconds: float,
+        slots: Mapping[str, int] | None = None,
+    ) -> None:
         self.width, self.height = width, height
         self._segments = sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds, s.label))
         self._duration = max([duration_seconds, *(s.end_seconds for s in segments)])
-        labels = sorted({segment.label for segment in segments})
-        self._colors = {label: _COLORS[n % len(_COLORS)] for n, label in enumerate(labels)}
-        self._font = _load_font(max(_SMALLEST_FONT, round(min(height / 18, width / 20))))
+        slots = slots or color_slots(segment.label for segment in segments)
+        self._colors = {segment.label: DARK[slots[segment.label]] for segment in segments}
+        self._font = load_font(max(_SMALLEST_FONT, round(min(height / 18, width / 20))))
         self.strip_height = max(1, min(max(4, round(height / 24)), height // 4))
         self._strip = self._paint_strip()
         self._shown: tuple[Segment, ...] = ()
@@ -118,17 +124,17 @@ def require_font() -> None:
     Raises:
         BackendError: Pillow is not installed.
     """
-    _load_font(_SMALLEST_FONT)
+    load_font(_SMALLEST_FONT)
 
 
-def _load_font(size: int) -> FreeTypeFont:
+def load_font(size: int) -> FreeTypeFont:
     """Return Pillow's own font, which needs no file of the system."""
     try:
         from PIL import ImageFont
 
         return ImageFont.load_default(size)  # type: ignore[return-value]  # with a size it is never the old one
     except (ImportError, OSError, TypeError) as error:  # the last: a Pillow before 10.1
-        raise BackendError("--overlay needs Pillow: pip install 'tsm-tal[report]'") from error
+        raise BackendError("drawing needs Pillow: pip install 'tsm-tal[report]'") from error
 
 
 def _fitting(label: str, score: str, font: FreeTypeFont, room: float) -> str:

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import temporary_sibling
-from tsm_runtime.formats.csv_table import csv_cell, results_to_csv
+from tsm_runtime.formats.csv_table import ExtraColumn, csv_cell, results_to_csv
 from tsm_runtime.formats.json_lines import results_to_json_lines
 from tsm_runtime.formats.names import Format
 from tsm_runtime.formats.parquet import bundle_of, failure_row, require_pyarrow, rows_to_table, segment_rows
@@ -33,13 +33,20 @@ class LineFile:
         format_: `csv` or `jsonl`.
         external_data: names the bundle.
         videos: also write NAME.videos.csv, with a row for each video.
+        columns: further columns of the CSV.
     """
 
     def __init__(
-        self, path: Path, format_: Format, external_data: Mapping[str, object], *, videos: bool
+        self,
+        path: Path,
+        format_: Format,
+        external_data: Mapping[str, object],
+        *,
+        videos: bool,
+        columns: Sequence[ExtraColumn] = (),
     ) -> None:
         self._path, self._format = path, format_
-        self._bundle = bundle_of(external_data)
+        self._bundle, self._columns = bundle_of(external_data), columns
         self._videos = _Lines(path.with_name(f"{path.stem}.videos.csv")) if videos else None
         self._lines = _Lines(path)
 
@@ -48,7 +55,7 @@ class LineFile:
         if self._format == "jsonl":
             self._lines.write(results_to_json_lines([result]))
         else:
-            text = results_to_csv([result])
+            text = results_to_csv([result], self._columns, csv_cell(self._bundle))
             _, rows = text.split("\n", 1)
             self._lines.write((rows if self._lines.begun else text).encode("utf-8", "backslashreplace"))
         if self._videos is not None:

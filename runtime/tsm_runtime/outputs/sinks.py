@@ -11,6 +11,7 @@ from typing import Protocol
 
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import is_folder, temporary_sibling, write_whole
+from tsm_runtime.formats.csv_table import ExtraColumn
 from tsm_runtime.formats.editors import require_otio
 from tsm_runtime.formats.kaggle import (
     ACTION_IDS,
@@ -55,6 +56,7 @@ class Encoding:
     media: Mapping[str, Path] = field(default_factory=dict)
     label_ids: Mapping[str, int | None] = field(default_factory=lambda: ACTION_IDS)
     labels: Sequence[str] = ()
+    columns: Sequence[ExtraColumn] = ()
     frame_rate: float | None = None
 
     def write(self, path: Path, results: Sequence[Result]) -> None:
@@ -72,6 +74,7 @@ class Encoding:
             media=self.media,
             label_ids=self.label_ids,
             labels=self.labels,
+            columns=self.columns,
             frame_rate=self.frame_rate,
         )
 
@@ -186,7 +189,9 @@ def open_sink(output: str | None, format_: Format | None, encoding: Encoding) ->
     path = Path(output)
     if encoding.format in ("csv", "jsonl"):
         several = encoding.format == "csv" and len(encoding.media) > 1
-        return LineFile(path, encoding.format, encoding.external_data, videos=several)
+        return LineFile(
+            path, encoding.format, encoding.external_data, videos=several, columns=encoding.columns
+        )
     if encoding.format == "parquet":
         return ParquetFile(path, encoding.external_data)
     return _File(path, encoding)
@@ -252,9 +257,9 @@ class _Folder:
         """Do nothing: everything is already written."""
 
 
-def _without_scores(result: Result) -> Result:
+def without_arrays(result: Result) -> Result:
     """Return a result without its arrays, which no file holds, to save memory."""
-    members = tuple(member and _without_scores(member) for member in result.members)
+    members = tuple(member and without_arrays(member) for member in result.members)
     return replace(result, scores=None, frames=None, features=None, members=members)
 
 
@@ -266,7 +271,7 @@ class _File:
         self._results: list[Result] = []
 
     def add(self, result: Result) -> None:
-        self._results.append(_without_scores(result))
+        self._results.append(without_arrays(result))
 
     def fail(self, video_id: str, reason: str) -> None:
         """Do nothing: the output cannot hold failures."""
@@ -284,7 +289,7 @@ class _Stdout:
         self._results: list[Result] = []
 
     def add(self, result: Result) -> None:
-        self._results.append(_without_scores(result))
+        self._results.append(without_arrays(result))
 
     def fail(self, video_id: str, reason: str) -> None:
         """Do nothing: the output cannot hold failures."""

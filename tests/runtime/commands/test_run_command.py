@@ -184,7 +184,7 @@ def test_an_overlay_without_pillow_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert tsm_run(video, "--overlay", "seen.mp4") == (
-        5, "", "tsm-run: --overlay needs Pillow: pip install 'tsm-tal[report]'\n"
+        5, "", "tsm-run: drawing needs Pillow: pip install 'tsm-tal[report]'\n"
     )  # fmt: skip
 
 

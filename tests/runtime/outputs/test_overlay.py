@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ from fakes import result_of, seg
 from media import corners, counted, plain, write_video
 
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
+from tsm_runtime.outputs import overlay
 from tsm_runtime.outputs.overlay import check_overlay, with_overlay, write_overlay
 from tsm_runtime.outputs.painter import Painter
 from tsm_runtime.results import Result, Segment
@@ -294,12 +295,12 @@ def test_results_are_written_before_the_overlay_and_also_without(
         def close(self) -> None:
             order.append("closed" if not (tmp_path / "out.mp4").exists() else "late")
 
-    sink = with_overlay(Inner(), video, tmp_path / "out.mp4")
+    sink = with_overlay(Inner(), {"clip": video}, tmp_path / "out.mp4")
     sink.add(lasting(0.4, seg("hug", 0, 0.2)))
     sink.close()
     assert order == ["clip", "closed"]
     assert len(times(tmp_path / "out.mp4")) == 10
-    with_overlay(Inner(), video, tmp_path / "none.mp4").close()  # the video gave no result
+    with_overlay(Inner(), {}, tmp_path / "none.mp4").close()  # the video gave no result
     assert not (tmp_path / "none.mp4").exists()
     assert capfd.readouterr().err == ""
 
@@ -315,7 +316,7 @@ def test_wrong_overlays_are_refused(tmp_path: Path, video: Path) -> None:
             tmp_path / "out.mp4",
             [*one, VideoInput(tmp_path / "w.mp4", "w")],
             None,
-            "takes one video, but 2 were",
+            "one file for 2 videos; give a folder",
         ),
         (tmp_path / "out.avi", one, None, "ends in .mp4"),
         (tmp_path / "no" / "out.mp4", one, None, "there is no folder"),
@@ -330,7 +331,7 @@ def test_without_pillow_the_extra_is_named(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(BackendError, match=r"--overlay needs Pillow: pip install 'tsm-tal\[report\]'"):
+    with pytest.raises(BackendError, match=r"drawing needs Pillow: pip install 'tsm-tal\[report\]'"):
         check_overlay(tmp_path / "out.mp4", [VideoInput(video, "v")], None)
 
 
@@ -362,3 +363,37 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
 
     # The 400 pictures more are 12 MB as the encoder has them, 23 MB as RGB.
     assert peak_kilobytes(550) - peak_kilobytes(150) < 8_000
+
+
+def test_a_folder_gets_a_file_per_video_with_one_colour_per_label(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Inner:
+        def add(self, result: Result) -> None: ...
+        def fail(self, video_id: str, reason: str) -> None: ...
+        def close(self) -> None: ...
+
+    chosen: list[Mapping[str, int]] = []
+    write = overlay.write_overlay
+
+    def watched(path: Path, result: Result, target: Path, slots: Mapping[str, int]) -> tuple[str, ...]:
+        chosen.append(slots)
+        return write(path, result, target, slots)
+
+    monkeypatch.setattr(overlay, "write_overlay", watched)
+    inputs = [VideoInput(video, "a"), VideoInput(video, "sub/b"), VideoInput(tmp_path / "none.mp4", "c")]
+    check_overlay(tmp_path / "out", inputs, None)
+    sink = with_overlay(Inner(), {each.video_id: each.path for each in inputs}, tmp_path / "out")
+    for name, label in (("a", "hug"), ("sub/b", "wave"), ("c", "hug")):
+        sink.add(replace(lasting(0.4, seg(label, 0, 0.2)), video_id=name))
+    with pytest.raises(RunError, match=r"1 overlay not written; the first: .*none"):
+        sink.close()
+    assert [len(times(tmp_path / "out" / name)) for name in ("a.mp4", "sub/b.mp4")] == [10, 10]
+    assert [set(slots) for slots in chosen] == [{"hug", "wave"}] * 3
+
+
+def test_a_folder_of_overlays_never_replaces_a_video(tmp_path: Path, video: Path) -> None:
+    with pytest.raises(UsageError, match=r"would replace .*; choose another folder"):
+        check_overlay(video.parent, [VideoInput(video, video.stem)], None)
+    with pytest.raises(UsageError, match="leads out of the folder"):
+        check_overlay(tmp_path / "out", [VideoInput(video, "../x")], None)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.formats.ground_truth import VideoAnnotation
+from tsm_runtime.outputs.class_colors import NUM_COLORS, color_slots
 from tsm_runtime.outputs.report import page as page_module
-from tsm_runtime.outputs.report.class_colors import NUM_COLORS, color_slots
 from tsm_runtime.outputs.report.content import (
     EvaluationCharts,
     MemberSegments,

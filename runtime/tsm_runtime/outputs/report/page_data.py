@@ -10,7 +10,7 @@ import numpy as np
 
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.formats.text import lanes, rounded
-from tsm_runtime.outputs.report.class_colors import color_slots
+from tsm_runtime.outputs.class_colors import color_slots
 from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, Report, ScoreStrip, VideoReport
 from tsm_runtime.results import BACKGROUND, Segment, ranked_scenes
 
@@ -30,7 +30,7 @@ def page_data(report: Report, media: Sequence[Mapping[str, str] | None]) -> dict
     """
     labels = _all_labels(report)
     number = {label: i for i, label in enumerate(labels)}
-    slots = color_slots(label for label in labels if label != BACKGROUND)
+    slots = color_slots(_shown_labels(report), (label for label in labels if label != BACKGROUND))
     return {
         "title": report.title,
         "labels": labels,
@@ -40,14 +40,19 @@ def page_data(report: Report, media: Sequence[Mapping[str, str] | None]) -> dict
     }
 
 
-def _all_labels(report: Report) -> list[str]:
+def _shown_labels(report: Report) -> set[str]:
+    """Return the labels of all segments: only they are drawn in colour."""
     found: set[str] = set()
     for video in report.videos:
         members = [segment for member in video.members for segment in member.segments]
         true = video.truth.segments if video.truth else ()
         found.update(s.label for s in (*video.result.segments, *members, *true))
-        found.update(video.strip.labels if video.strip else ())
-    return sorted(found, key=lambda label: (label == BACKGROUND, label))
+    return found
+
+
+def _all_labels(report: Report) -> list[str]:
+    named = {label for video in report.videos if video.strip for label in video.strip.labels}
+    return sorted(_shown_labels(report) | named, key=lambda label: (label == BACKGROUND, label))
 
 
 # --- a video --------------------------------------------------------------------------------------

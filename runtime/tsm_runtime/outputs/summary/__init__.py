@@ -1,0 +1,1 @@
+"""Summary of a run for analysts: seconds and bouts per class and video, as a table and a picture."""
