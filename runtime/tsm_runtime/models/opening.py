@@ -19,6 +19,7 @@ from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import TemporalHead
+from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
@@ -97,6 +98,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         head=None if manifest.temporal_head is None else TemporalHead(bundle),
         sound=None if manifest.sound is None else SoundBranch(bundle),
         decoding=decoding_of(bundle, overrides),
+        joint=None if manifest.views is None else ViewJoin(bundle),
         windows=WINDOWS if manifest.projection else (),
     )
 

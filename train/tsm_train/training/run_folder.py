@@ -19,13 +19,14 @@ from tsm_train.config import Config
 from tsm_train.head.checkpoint import HEAD_FILE
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, save_checkpoint
+from tsm_train.views.checkpoint import VIEWS_FILE
 
 RESUME = "resume.ckpt"
 """State from which an unfinished run goes on: local to the machine, and never accepted by the export."""
 
 _CHECKPOINTS = ("best.safetensors", "last.safetensors")
 _RUN_FILES = (
-    *("config.json", "labels.json", RESUME, *_CHECKPOINTS, HEAD_FILE, SOUND_FILE),
+    *("config.json", "labels.json", RESUME, *_CHECKPOINTS, HEAD_FILE, SOUND_FILE, VIEWS_FILE),
     *("metrics.csv", "curves.png"),
 )
 
@@ -205,8 +206,10 @@ def check_same_config(folder: Path, begun: Config, config: Config) -> None:
     Raises:
         UsageError: names the keys that differ.
     """
-    # Head and sound branch are trained after all epochs, and change none of them.
-    begun, config = (msgspec.structs.replace(each, head=None, audio=None) for each in (begun, config))
+    # Head, sound branch and joint model are trained after all epochs, and change none of them.
+    begun, config = (
+        msgspec.structs.replace(each, head=None, audio=None, views=None) for each in (begun, config)
+    )
     if keys := sorted(_differing_keys(begun, config) - MAY_DIFFER):
         raise UsageError(
             f"{folder}: was begun with another configuration ({', '.join(keys)}); resume with that one,"
