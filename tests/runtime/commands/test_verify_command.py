@@ -468,7 +468,7 @@ def write_plan(folder: Path, engine: EngineInfo, monkeypatch: pytest.MonkeyPatch
     entry = msgspec.structs.replace(manifest.files["model.fp16.plan"], engine=engine)
     files = {**manifest.files, "model.fp16.plan": entry}
     (folder / "manifest.json").write_bytes(encode_manifest(msgspec.structs.replace(manifest, files=files)))
-    monkeypatch.setattr(run, "find_gpu", lambda: HERE)
+    monkeypatch.setattr(run, "find_gpu", lambda device: HERE)
     monkeypatch.setattr(run, "import_library", lambda library: SimpleNamespace(__version__="10.16.1"))
     return folder
 
