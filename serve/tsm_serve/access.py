@@ -1,4 +1,4 @@
-"""Who may call a server on this machine: its own pages, and programs that have the token."""
+"""Access to a server on this machine: for its own pages, and for programs that have the token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LocalAccess:
     `protected` without the token, as `?token=` or `Authorization: Bearer`, gets 401.
 
     Args:
-        app: what answers.
+        app: the application behind it.
         token: the secret.
         port: of the server, for its own addresses.
         protected: beginnings of paths.

@@ -106,7 +106,7 @@ void emulated_decoders(long found[4]) {
 
 int cuvidGetDecoderCaps(Capabilities *capabilities) {
   capabilities->is_supported = 1;
-  capabilities->num_decoders = 1;
+  capabilities->num_decoders = 3;
   capabilities->output_formats = 15;
   capabilities->most_width = capabilities->most_height = 8192;
   capabilities->most_blocks = 262144;

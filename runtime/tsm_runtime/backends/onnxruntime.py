@@ -88,7 +88,7 @@ def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -
     if hasattr(session, "_model_bytes"):
         session._model_bytes = None
     del model
-    give_back_freed_memory()  # more than the file: onnxruntime orders weights anew. resnet50: 220 of 650 MiB
+    give_back_freed_memory()  # more than the file: onnxruntime reorders weights. resnet50: 220 of 650 MiB
     return session
 
 

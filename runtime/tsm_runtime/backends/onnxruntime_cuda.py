@@ -28,9 +28,7 @@ _NUM_SLOTS = 2
 """Batches in flight: while the GPU works on one, the next is copied to it."""
 
 _INSTALL = "pip uninstall -y onnxruntime, then pip install 'tsm-tal[gpu]' (they share a folder)"
-_LIBRARIES = (
-    "pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's libraries; nvidia-smi tells of the driver"
-)
+_LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's libraries; nvidia-smi shows the driver"
 
 
 @dataclass(eq=False, slots=True)
@@ -170,7 +168,7 @@ class OnnxruntimeCudaBackend:
         """Run the model on what a slot holds, in the thread."""
         binding = slot.binding
         for name in self._outputs:
-            binding.bind_output(name, "cpu")  # anew: their shape may be another
+            binding.bind_output(name, "cpu")  # again: their shape may have changed
         # The upload came on another stream than the model's, and a copy from memory that is not page-locked
         # may still be on its way when the call returns.
         binding.synchronize_inputs()

@@ -47,14 +47,11 @@ from tsm_runtime.outputs.sinks import (
 from tsm_runtime.outputs.summary.sink import with_summary
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation
+from tsm_runtime.pipeline.jobs import decoding_jobs
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_captures
 from tsm_runtime.pipeline.scheduler import Fetched, is_there
 from tsm_runtime.terminal import is_terminal, log_event, printable, warn
-
-_MOST_JOBS = 8
-_CORES_PER_JOB = 4
-"""The decoder's own threads and the one that converts."""
 
 
 def run_files(
@@ -257,7 +254,7 @@ def run_all(
         sink: takes the results.
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
-        nvdec: decodes on a GPU, one video at a time.
+        nvdec: decodes on a GPU.
         isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
         metrics: count what is done.
@@ -272,7 +269,7 @@ def run_all(
             plans,
             members,
             options,
-            jobs=jobs or (default_jobs(members) if nvdec is None else 1),
+            jobs=jobs or default_jobs(members, nvdec),
             nvdec=nvdec,
             isolation=isolation,
             meter=None if metrics is None else metrics.meter,
@@ -282,11 +279,11 @@ def run_all(
         return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
 
 
-def default_jobs(members: Sequence[Member]) -> int:
-    """Return how many videos to decode at a time: one where the models need the cores that decoding needs.
-
-    One video is read at up to some 500 frames a second, as one core converts the pictures; a GPU takes more.
-    """
-    if any(member.backend.device == "cpu" for member in members):
-        return 1
-    return max(1, min(_MOST_JOBS, num_cores() // _CORES_PER_JOB))
+def default_jobs(members: Sequence[Member], nvdec: Nvdec | None = None) -> int:
+    """Return how many videos to decode at a time on this machine."""
+    return decoding_jobs(
+        on_gpu=all(member.backend.device != "cpu" for member in members),
+        cores=num_cores(),
+        nvdec=nvdec is not None,
+        engines=None if nvdec is None else nvdec.num_engines,
+    )

@@ -1,4 +1,4 @@
-"""Ground truth: the ActivityNet `database` JSON, and the label of each interval for training."""
+"""Ground truth: annotated videos, and the ActivityNet `database` JSON."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.backends.cuda.device_clips import DeviceClips, new_clips
 from tsm_runtime.backends.cuda.driver import PrimaryContext
+from tsm_runtime.backends.cuda.nvdec_engines import num_engines
 from tsm_runtime.backends.cuda.planes import Planes, copies_into
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
@@ -119,6 +120,12 @@ class Nvdec:
         self.context, self.drawers, self.may_fall_back = context, drawers, may_fall_back
         self._clips: list[Any] = []
         self._side_by_side = FramePool(make=self._new_clips)
+
+    @property
+    def num_engines(self) -> int | None:
+        """Return how many engines decode; None: the driver does not report it."""
+        with self.context.current():
+            return num_engines()
 
     def accelerator(self) -> HWAccel:
         """Return what `av.open` takes, within `context.current()`."""

@@ -1,4 +1,4 @@
-"""How far two annotators agree: temporal IoU per class, and Cohen's kappa over moments."""
+"""Agreement of two annotators: temporal IoU per class, and Cohen's kappa over moments."""
 
 from __future__ import annotations
 

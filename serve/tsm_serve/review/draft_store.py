@@ -1,4 +1,4 @@
-"""Drafts on disk: one detection JSON a video, and the scores that they were made from."""
+"""Drafts on disk: a detection JSON per video, and the scores behind it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tsm_runtime.results import Result, SceneScore, Segment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a model found in a video.
+    """Draft of a video: the segments that a model found.
 
     Args:
         model: SHA-256 of its bundle's manifest, or the name of the file of segments it was read from.

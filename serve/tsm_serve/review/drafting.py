@@ -22,7 +22,7 @@ Publish = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftingState:
-    """How far the drafts are; `failed` are messages by video id."""
+    """Progress of the drafts; `failed` are messages by video id."""
 
     model: str
     num_waiting: int
@@ -52,7 +52,7 @@ class Drafting:
         self._thread: threading.Thread | None = None
 
     def begin(self, bundle: Path, videos: list[ReviewVideo]) -> None:
-        """Make drafts with this bundle from now on, of those videos that have none by it.
+        """Make drafts with a bundle, for the videos that have none by it.
 
         Raises:
             BundleError: the bundle cannot be used.
@@ -70,7 +70,7 @@ class Drafting:
                 self._thread.start()
 
     def want(self, video_id: str) -> None:
-        """Let a video be the next."""
+        """Put a video at the front of the queue."""
         with self._change:
             for video in self._waiting:
                 if video.video_id == video_id:
@@ -80,11 +80,11 @@ class Drafting:
 
     @property
     def bundle(self) -> Path | None:
-        """The bundle that drafts are made with."""
+        """The bundle of the model that makes the drafts."""
         return self._bundle
 
     def state(self) -> DraftingState:
-        """Return how far the drafts are."""
+        """Return the progress of the drafts."""
         with self._change:
             return DraftingState(
                 model="" if self._bundle is None else self._bundle.name,
@@ -95,7 +95,7 @@ class Drafting:
             )
 
     def close(self) -> None:
-        """End after the video at hand."""
+        """Stop after the current video."""
         with self._change:
             self._closed = True
             self._change.notify_all()

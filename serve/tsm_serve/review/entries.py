@@ -23,7 +23,7 @@ UNFINISHED = "unfinished"
 
 
 class AnnotationEdit(msgspec.Struct, forbid_unknown_fields=True):
-    """A segment as the page sends it; `by` and `at` are only echoed and are set anew by the server."""
+    """A segment as the page sends it; `by` and `at` are only echoed and are set by the server."""
 
     label: str
     segment: tuple[float, float]
@@ -32,7 +32,7 @@ class AnnotationEdit(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EntryEdit(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person can change of a video.
+    """An edit of a video's annotation.
 
     `layer` names the annotator of a second, independent annotation; empty: the one that training reads.
     """
@@ -54,7 +54,7 @@ def etag_of(entry: Entry | None) -> str:
 
 
 def edited(entry: Entry | None, edit: EntryEdit, *, who: str, now: str, duration: float | None) -> Entry:
-    """Return an entry with an edit applied; what the edit leaves as it was keeps its `by` and `at`.
+    """Return an entry with an edit applied; unchanged annotations keep their `by` and `at`.
 
     Raises:
         UsageError: a label or segment that training would refuse.

@@ -1,4 +1,4 @@
-"""News for all open pages: changed entries, drafts, training."""
+"""Events for all open pages: changed entries, drafts, training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 _MOST_WAITING = 1000
-"""A page that is so far behind is closed; it connects again and reads everything anew."""
+"""A page that is so far behind is closed; it connects again and reads everything again."""
 
 _HEARTBEAT_SECONDS = 15.0
 
@@ -21,7 +21,7 @@ class Hub:
         self._queues: set[asyncio.Queue[str | None]] = set()
 
     def publish(self, event: dict[str, Any]) -> None:
-        """Hand an event to all pages; without any it is dropped."""
+        """Send an event to all pages; without any page it is dropped."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._put, f"data: {json.dumps(event)}\n\n")

@@ -14,7 +14,7 @@ _TAIL_BYTES = 8_000_000
 
 
 class Journal:
-    """An append-only file of saves: the history of the annotation, and what a crash left unwritten.
+    """An append-only file of saves: the history of the annotation, and the save that a crash interrupted.
 
     Args:
         path: the file, made with its folder by the first save.

@@ -1,4 +1,4 @@
-"""Routes of the loop around annotating: train, suggest, download."""
+"""Routes of training and of suggestions."""
 
 from __future__ import annotations
 

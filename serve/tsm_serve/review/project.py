@@ -1,4 +1,4 @@
-"""A folder of videos under review: everything the page shows, and what its edits change."""
+"""A folder of videos under review: the data behind the page, and its edits."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Project:
     # --- what the page shows ------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """Return what concerns all videos."""
+        """Return the facts that concern all videos."""
         labels = self._names("labels", self._labels_in_use())
         return {
             "folder": str(self.places.folder),
@@ -239,7 +239,7 @@ def user_name() -> str:
 
 
 def why_not_writable(truth: Path) -> str | None:
-    """Say why nothing can be saved beside the truth file, or return None."""
+    """Return the reason why nothing can be saved beside the truth file, or None."""
     folder = truth.absolute().parent
     try:
         with tempfile.TemporaryFile(dir=folder):

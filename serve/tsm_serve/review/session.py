@@ -22,7 +22,7 @@ from tsm_serve.review.videos import videos_root
 
 
 class Session:
-    """Everything that `tsm-review` runs.
+    """All parts of a running `tsm-review`.
 
     Args:
         places: folder of videos and truth file.
@@ -67,14 +67,14 @@ class Session:
             self._take_bundle(model)
 
     def _take_bundle(self, bundle: Path) -> None:
-        """Let a bundle make drafts, first of the videos that are not done."""
+        """Make drafts with a bundle, first for the videos that are not done."""
         lines = {line["id"]: line["state"] == "done" for line in self.project.list_videos()}
         videos = sorted(self.project.videos.values(), key=lambda video: lines[video.video_id])
         self.project.drafting.begin(bundle, videos)
         self.hub.publish({"kind": "project"})
 
     def warnings(self) -> list[str]:
-        """Return what a person should know before the page opens."""
+        """Return warnings to print before the page opens."""
         about = self.project.describe()
         lines = []
         if about["readOnly"]:

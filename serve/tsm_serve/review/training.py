@@ -30,16 +30,16 @@ _PATIENCE_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingState:
-    """How far a training is.
+    """Progress of a training.
 
     Args:
-        stage: where it is.
-        kind: of the training.
+        stage: current stage.
+        kind: kind of the training.
         epoch: epochs that are done, of `epochs`; 0 where the configuration does not state them.
         metrics: of the last validated epoch, by the name of tsm-train.
         log: last lines of the child processes.
-        error: why it failed.
-        note: what a person should know of the figures.
+        error: reason of a failure.
+        note: limitation of the figures.
     """
 
     stage: Stage = "idle"
@@ -53,7 +53,7 @@ class TrainingState:
 
 
 class Training:
-    """Trains on the videos that are done, exports, and hands over the bundle.
+    """Trains on the videos that are done, exports, and passes on the bundle.
 
     Args:
         truth: the annotations.
@@ -94,7 +94,7 @@ class Training:
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
 
     def state(self) -> TrainingState:
-        """Return how far the training is."""
+        """Return the progress of the training."""
         epoch, metrics = _last_row(self._run / "metrics.csv") if self._stage != "idle" else (0, {})
         with self._lock:
             return TrainingState(
@@ -165,7 +165,7 @@ class Training:
         return found[-1] if found else None
 
     def _write_config(self, name: str, kind: Kind, subsets: set[str]) -> Path:
-        """Write the configuration of a run, and note what it says of the progress."""
+        """Write the configuration of a run, and keep its number of epochs."""
         path = self._folder / "configs" / f"{name}.toml"
         config = TrainingConfig(
             name=name,
@@ -196,7 +196,7 @@ class Training:
             self._set("failed", f"{type(error).__name__}: {error}")
 
     def _call(self, command: list[str]) -> bool:
-        """Run a child process to its end, its lines into the log; return whether all went well."""
+        """Run a child process to its end and log its lines; return whether it succeeded."""
         with self._lock:
             if self._stopping:
                 return False
@@ -239,7 +239,7 @@ class Training:
 
 
 def _command(module: str) -> list[str]:
-    """Return how a command is started with this interpreter, whatever is on the search path."""
+    """Return the command line of a command under this interpreter."""
     return [sys.executable, "-c", f"from {module} import main; main()"]
 
 

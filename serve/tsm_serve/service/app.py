@@ -1,4 +1,4 @@
-"""The HTTP interface: who may ask, what an error answers, health and numbers."""
+"""The HTTP interface: access, answers to errors, health and metrics."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Numbers in Prometheus' text format."""
+        """Metrics in Prometheus' text format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 

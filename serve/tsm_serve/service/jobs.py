@@ -1,4 +1,4 @@
-"""Jobs: a bounded queue, worker processes that take from it, and what became of each job."""
+"""Jobs: a bounded queue, the worker processes that take from it, and the state of each job."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _REQUEST = "job.json"
 
 
 class QueueFullError(TsmError):
-    """As many jobs wait as may."""
+    """The queue is full."""
 
 
 class StoppingError(TsmError):
-    """The service takes no more jobs, because it is about to stop."""
+    """The service is stopping and takes no more jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """Bounds of what the service takes on.
+    """Limits of the queue.
 
     Args:
         queue: jobs that may wait.
@@ -50,7 +50,7 @@ class JobLimits:
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One video on its way. `changes` counts changes, for those who wait for one."""
+    """A job. `changes` counts its changes, for waiting clients."""
 
     job_id: str
     work: Work
@@ -116,7 +116,7 @@ class Jobs:
         return folder
 
     def require_room(self) -> None:
-        """Raise unless another job would be taken.
+        """Check that the queue has room.
 
         Raises:
             QueueFullError, StoppingError: it would not.
@@ -176,7 +176,7 @@ class Jobs:
                 self._end(job, "cancelled")
 
     def wait(self, job: Job, changes: int, seconds: float) -> int:
-        """Wait until a job differs from what it was at `changes`; return the new count."""
+        """Wait until a job has changed since `changes`; return the new count."""
         with self._change:
             self._change.wait_for(lambda: job.changes != changes, seconds)
             return job.changes

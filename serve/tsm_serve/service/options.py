@@ -1,4 +1,4 @@
-"""What the service allows."""
+"""Options of the service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tsm_serve.service.jobs import JobLimits
 
 
 class ForbiddenError(UsageError):
-    """The configuration does not allow what a client wants."""
+    """The configuration does not allow the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceOptions:
-    """What the service allows.
+    """Options of the service.
 
     Args:
         token: bearer token that clients need; empty: none.
@@ -41,7 +41,7 @@ class ServiceOptions:
     grace_seconds: float = 30.0
 
     def admits(self, authorization: str) -> bool:
-        """Return whether a client may ask, by its Authorization header; the comparison takes equally long."""
+        """Return whether an Authorization header admits a client; the comparison takes constant time."""
         wanted = f"Bearer {self.token}".encode()
         return not self.token or hmac.compare_digest(authorization.encode(), wanted)
 

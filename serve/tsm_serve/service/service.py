@@ -1,4 +1,4 @@
-"""A running service: models, jobs, streams, numbers."""
+"""A running service: models, jobs, streams, metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINGER_SECONDS = 5.0
 
 
 class Service:
-    """Everything behind the HTTP interface.
+    """The parts behind the HTTP interface.
 
     Args:
         bundles: folders that tsm-export wrote; a model's name is its folder's.
@@ -62,7 +62,7 @@ class Service:
         ]
 
     def model_name(self, name: str | None) -> str:
-        """Return the name of the model that is meant; None means the first.
+        """Return the name of the requested model; None means the first.
 
         Raises:
             UsageError: there is none of this name.

@@ -20,7 +20,7 @@ _EVENTS_KEPT = 10_000
 
 
 class TooManyStreamsError(TsmError):
-    """As many streams run as may."""
+    """The largest number of streams is running."""
 
 
 @dataclass(eq=False, slots=True)

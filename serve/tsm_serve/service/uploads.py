@@ -1,4 +1,4 @@
-"""What a client posts: an upload, as a form or as the body itself, or the path of a file."""
+"""Posted videos: an upload, as a form or as the body itself, or the path of a file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class JobRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A video and what to do with it."""
+    """A posted video and the fields of its job."""
 
     path: Path
     is_upload: bool
@@ -43,7 +43,7 @@ class Posted:
 
 
 async def read_posted(request: Request, folder: Path, options: ServiceOptions) -> Posted:
-    """Return what was posted; an upload is written into `folder`.
+    """Return the posted video; an upload is written into `folder`.
 
     Raises:
         UsageError: the request is faulty.

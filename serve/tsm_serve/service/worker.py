@@ -1,4 +1,4 @@
-"""A process of its own that decodes and scores, so that no file can end or block the service."""
+"""A separate process that decodes and scores, so that no file can end or block the service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OnProgress = Callable[[float, float | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a worker does: one video through one model."""
+    """Work of a worker: one video through one model."""
 
     path: Path
     video_id: str
@@ -61,7 +61,7 @@ class Worker:
     def run(
         self, work: Work, limit_seconds: float, cancelled: threading.Event, progress: OnProgress
     ) -> Result:
-        """Return what was found.
+        """Return the result.
 
         Args:
             work: what to do.

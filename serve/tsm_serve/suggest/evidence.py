@@ -1,4 +1,4 @@
-"""What is known of a video before a person has labelled it."""
+"""Scores and features of a video before a person has labelled it."""
 
 from __future__ import annotations
 

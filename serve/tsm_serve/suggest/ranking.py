@@ -19,7 +19,7 @@ MOMENT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """How much each reason counts. The values are ours; benchmarks/suggest.py compares them."""
+    """Weight of each reason; benchmarks/suggest.py compares them."""
 
     entropy: float = 1.0
     margin: float = 0.5
@@ -29,7 +29,7 @@ class Weights:
 
 
 class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A part to label, and why.
+    """A part to label, and the reasons.
 
     Args:
         value: the sum of the weighted reasons.
@@ -55,7 +55,7 @@ def suggest(
 ) -> list[Suggestion]:
     """Rank what is not labelled, best first, until the budget is used up.
 
-    After each choice the novelty of the others is computed anew, so that the list is not ten times the same.
+    The novelty of the others is computed again after each choice: the list does not repeat one kind of video.
 
     Args:
         videos: all videos, the labelled ones too, which determine the novelty of the others.
@@ -133,7 +133,7 @@ def _rarity(videos: Sequence[Evidence]) -> dict[str, float]:
 
 
 def _signature(part: Evidence) -> npt.NDArray[np.float64]:
-    """Return what a part looks like: its mean feature, or without features its mean and highest scores."""
+    """Return the mean feature of a part, or without features its mean and highest scores, normalised."""
     if part.features is not None:
         mean = part.features.astype(np.float64).mean(0)
     else:

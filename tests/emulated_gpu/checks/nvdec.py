@@ -90,6 +90,11 @@ def luma_of(frame: av.VideoFrame, kind: str) -> int:
     return value >> 8 if kind == "p010le" else value
 
 
+def test_the_number_of_decoders_is_read() -> None:
+    with Nvdec(PrimaryContext(0), {}) as decoder:
+        assert decoder.num_engines == 3
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_several_streams_reach_the_model(
     bundle: Bundle, tmp_path: Path, emulated: Emulated, jobs: int

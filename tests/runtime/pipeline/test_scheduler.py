@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -325,3 +326,4 @@ def test_jobs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(batch_run, "num_cores", lambda cores=cores: cores)
         assert batch_run.default_jobs([on_gpu]) == wanted
         assert batch_run.default_jobs([on_gpu, on_cpu]) == 1
+        assert batch_run.default_jobs([on_gpu], SimpleNamespace(num_engines=7)) == 7

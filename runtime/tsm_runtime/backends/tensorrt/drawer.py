@@ -182,7 +182,7 @@ def open_drawer(
     except BundleError as error:
         if not rebuild:
             raise
-        _log.warning(f"building {name} anew: {error}")
+        _log.warning(f"building {name} again: {error}")
         with build_bar(name) as progress:
             built = build_picture_plan(bundle, like, progress=progress)
         # The plan of clips may have been stored since this bundle was read.

@@ -42,7 +42,7 @@ def import_library(name: Library) -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BackendError(
-            f"{name} is installed but does not load ({reason}); install it anew: {_INSTALL[name]}"
+            f"{name} is installed but does not load ({reason}); install it again: {_INSTALL[name]}"
         ) from error
     _require_version(name, str(module.__version__))
     return module

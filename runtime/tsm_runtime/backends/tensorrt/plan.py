@@ -20,7 +20,10 @@ Tensor = tuple[str, str, tuple[int, ...]]
 """Mode, data type and shape of a tensor of a plan; -1: a free axis."""
 
 INPUT = "frames"
-SMALLER = "free some of it (nvidia-smi tells who holds it), or build the plan for smaller batches (--batch)"
+SMALLER = (
+    "free some of it (nvidia-smi shows which process holds it), or build the plan for smaller batches"
+    " (--batch)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

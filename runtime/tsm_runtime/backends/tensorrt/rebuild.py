@@ -1,4 +1,4 @@
-"""A bundle's plan, built anew on this machine from the ONNX file beside it."""
+"""A bundle's plan, rebuilt on this machine from the ONNX file beside it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def store_plan(bundle: Bundle, name: str, built: BuiltPlan) -> Bundle:
 
 
 def source_graph(bundle: Bundle, name: str) -> bytes:
-    """Return the ONNX file that a plan was built from: for building it anew, or for its weights.
+    """Return the ONNX file that a plan was built from: for rebuilding it, or for its weights.
 
     Raises:
         BundleError: there is no such plan, or the bundle does not hold that file unaltered.

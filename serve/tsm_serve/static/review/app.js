@@ -1,10 +1,11 @@
 // The page as a whole: opens videos, shows what changed, saves, and follows the server's events.
 
 import { Actions } from "./actions.js";
+import { showAgreement } from "./agreement.js";
 import { call } from "./api.js";
+import { openConflict } from "./conflict.js";
 import { Details } from "./details.js";
-import { openDialog, table } from "./dialog.js";
-import { byId, clock, make } from "./dom.js";
+import { byId, clock } from "./dom.js";
 import { VideoList } from "./list.js";
 import { notice } from "./notices.js";
 import { Player } from "./player.js";
@@ -171,21 +172,8 @@ export class App {
     if (this.choices === before) this.actions.relabel(label); // else a class was chosen meanwhile
   }
 
-  async compare() {
-    const work = this.work;
-    const layers = Object.keys(work?.shown.others ?? {});
-    if (!work || !layers.length) {
-      const how = "Choose “second, by me” under Annotation and annotate the video independently first.";
-      return openDialog("Agreement", [make("p", {}, how)]);
-    }
-    const layer = work.layer && layers.includes(work.layer) ? work.layer : layers[0];
-    const found = await call("/api/agreement", { id: work.id, layer });
-    const rows = Object.entries(found.tiou).map(([label, value]) => [label, value.toFixed(3)]);
-    const kappa = found.kappa === null ? "not defined (one class only)" : found.kappa.toFixed(3);
-    openDialog(`Agreement with ${layer}`, [
-      make("p", { id: "kappa" }, `Cohen's kappa over ${found.frames} frames: ${kappa}`),
-      table(["class", "temporal IoU"], rows),
-    ]);
+  compare() {
+    return showAgreement(this.work);
   }
 
   async makeProxy() {
@@ -288,26 +276,13 @@ export class App {
   /** @param {string} id @param {Pending} mine @param {Shown} theirs */
   #conflict(id, mine, theirs) {
     this.#saveState("not saved: changed elsewhere", true);
-    const layer = mine.edit.layer;
-    const stored = layer ? (theirs.others[layer] ?? []) : theirs.annotations;
-    const text = (/** @type {import("./types.js").Annotation[]} */ list) =>
-      make("pre", {}, list.map((one) => `${clock(one.segment[0])} – ${clock(one.segment[1])}  ${one.label}`).join("\n"));
-    openDialog(
-      `${id} was changed by another tab or program`,
-      [
-        make("p", {}, "Nothing was overwritten. Which one is right?"),
-        table(["mine", `stored${theirs.by ? `, by ${theirs.by} at ${theirs.at}` : ""}`], [
-          [text(mine.edit.annotations), text(stored)],
-        ]),
-      ],
-      {
-        "Keep mine": () => this.saver.put(id, { ...mine, base: theirs.etag }),
-        "Take the stored one": () => {
-          this.saver.drop(id);
-          if (this.work?.id === id) this.work = new Work(theirs, layer);
-          this.draw();
-        },
+    openConflict(id, mine, theirs, {
+      keep: () => this.saver.put(id, { ...mine, base: theirs.etag }),
+      take: () => {
+        this.saver.drop(id);
+        if (this.work?.id === id) this.work = new Work(theirs, mine.edit.layer);
+        this.draw();
       },
-    );
+    });
   }
 }

@@ -49,8 +49,12 @@ function draw(state) {
     make("p", {}, "Quickly: the temporal head alone, on features of the network as it is. Fully: the network too."),
     make("p", { id: "training-stage" }, state.error ? `${WORDS[state.stage]}: ${state.error}` : WORDS[state.stage]),
   ];
-  const done = state.epochs ? { max: state.epochs, value: state.epoch } : {}; // unknown: the bar moves to and fro
-  if (runs) body.push(make("progress", { ...done, "aria-label": "epochs" }));
+  const bar = make("progress", { "aria-label": "epochs" });
+  if (state.epochs) {
+    bar.setAttribute("max", String(state.epochs));
+    bar.setAttribute("value", String(state.epoch)); // without a value the bar moves to and fro
+  }
+  if (runs) body.push(bar);
   if (state.epoch) body.push(make("p", {}, `epoch ${state.epoch}`));
   const scores = Object.entries(state.metrics);
   if (scores.length) body.push(table(["score", "value"], scores.map(([name, value]) => [name, value.toFixed(3)])));
