@@ -254,7 +254,9 @@ class _Run:
                 self._options,
                 cancelled=cancelled,
                 memory=self._read_into,
-                converter=FrameConverter if self._nvdec is None else self._nvdec.converter,
+                converter=FrameConverter
+                if self._nvdec is None
+                else partial(self._nvdec.converter, reader.decoder),
             )
             yield from video.clips
 
