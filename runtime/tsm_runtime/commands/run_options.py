@@ -40,7 +40,7 @@ Views = Annotated[
     typer.Option(
         rich_help_panel="Models and videos",
         help="VIEW=FILE or VIEW=FILE@SECONDS, for each video of one capture, and where it begins on the"
-        " capture's time line [default: 0; of binocular and monocular clips it must be told]",
+        " capture's time line [default: 0; required for binocular and monocular clips]",
         show_default=False,
     ),
 ]
@@ -322,7 +322,7 @@ Rebuild = Annotated[
     typer.Option(
         "--rebuild",
         rich_help_panel="Machine",
-        help="build a plan anew that is for another GPU or version, and keep it",
+        help="rebuild a plan that is for another GPU or version, and keep it",
     ),
 ]
 

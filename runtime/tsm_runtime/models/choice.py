@@ -191,7 +191,7 @@ def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Back
     except BundleError as error:
         if not rebuild:
             raise
-        _log.warning(f"building {name} anew: {error}")
+        _log.warning(f"building {name} again: {error}")
         with build_bar(name) as progress:
             built = rebuild_plan(bundle, name, progress=progress)
         for line in built.warnings:

@@ -216,7 +216,11 @@ class _Run:
         seeing = [number for number, member in enumerate(self._members) if member.view == given.view]
         members = {number: self._members[number] for number in seeing}
         scores = {
-            number: MemberScores(member.frame_stream(), member.sound_stream(given.path), self._keep_features)
+            number: MemberScores(
+                member.frame_stream(),
+                member.sound_stream(given.path),
+                "frames" if self._keep_features else "intervals" if member.joint is not None else None,
+            )
             for number, member in members.items()
         }
         video = _Video(given, scores)
@@ -250,7 +254,9 @@ class _Run:
                 self._options,
                 cancelled=cancelled,
                 memory=self._read_into,
-                converter=FrameConverter if self._nvdec is None else self._nvdec.converter,
+                converter=FrameConverter
+                if self._nvdec is None
+                else partial(self._nvdec.converter, reader.decoder),
             )
             yield from video.clips
 

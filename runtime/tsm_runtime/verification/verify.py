@@ -23,7 +23,12 @@ from tsm_runtime.terminal import printable
 from tsm_runtime.verification.clip_sets import ClipSet, video_clips
 from tsm_runtime.verification.compare import SegmentAgreement, compare_head, compare_segments
 from tsm_runtime.verification.comparison import Comparison
-from tsm_runtime.verification.feature_models import FeatureComparison, compare_sound, compare_temporal_head
+from tsm_runtime.verification.feature_models import (
+    FeatureComparison,
+    compare_sound,
+    compare_temporal_head,
+    compare_views,
+)
 from tsm_runtime.verification.pictures import PictureDifference, PictureGraph
 from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
 from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
@@ -172,7 +177,11 @@ class _Run:
                 for clips, heads in self._expected:
                     yield of(self._bundle, variant, tolerance, clips, heads, backend)
 
-        return {"head": partial(compare, compare_temporal_head), "audio": partial(compare, compare_sound)}
+        return {
+            "head": partial(compare, compare_temporal_head),
+            "audio": partial(compare, compare_sound),
+            "views": partial(compare, compare_views),
+        }
 
     def _open(self, variant: Variant) -> Backend:
         return variant.open(self._bundle, self._num_threads)

@@ -101,7 +101,7 @@ def check_members(members: Sequence[Member], data: TrainingData) -> None:
             if found != now:
                 raise UsageError(
                     f"{member.folder}: was trained with other labels than the annotations have now; begin it"
-                    f" anew with --only {member.name} --force"
+                    f" again with --only {member.name} --force"
                 )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import Segment
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.finding import EGOCENTRIC
+from tsm_runtime.video.finding import EGOCENTRIC, PANORAMIC
 from tsm_runtime.video.panorama import WINDOWS, Projection
 from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source, read_sources
@@ -267,7 +267,7 @@ def _on_the_clip(
 
 
 def _crops(view: str, data: DataConfig, projection: Projection) -> Sequence[tuple[Crop, str]]:
-    if projection and view in ("", "panoramic"):
+    if projection and view in ("", PANORAMIC):
         return tuple((window, f"@{window.removeprefix('window_')}") for window in WINDOWS)
     if view != "binocular":
         return (("", ""),)

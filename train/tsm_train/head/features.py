@@ -200,6 +200,25 @@ class FeatureCache:
         return pieces
 
 
+def interval_means(
+    pieces: Sequence[Piece], num_frames: int, interval_seconds: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return the numbers (N,) of a video's intervals, and the means (N, D) over the frames of each.
+
+    Args:
+        pieces: of the video, as `FeatureCache.deployed` returns them.
+        num_frames: T of a clip.
+        interval_seconds: t.
+    """
+    if not pieces:
+        return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
+    features = [piece.features.astype(np.float32) for piece in pieces]
+    means = [part.reshape(-1, num_frames, part.shape[1]).mean(axis=1) for part in features]
+    firsts = [round(piece.start_seconds / interval_seconds) for piece in pieces]
+    indices = [np.arange(first, first + len(part)) for first, part in zip(firsts, means, strict=True)]
+    return np.concatenate(indices), np.concatenate(means)
+
+
 def whole_intervals(spec: ClipSpec, video: TrainingVideo | None = None) -> ClipSpec:
     """Return a model's clips without overlap, whose frames follow one another in equal steps."""
     return ClipSpec(

@@ -69,6 +69,26 @@ def covering_labels(segments: Iterable[Segment], start_seconds: float, end_secon
     return frozenset(label for label, seconds in coverage.items() if seconds >= least)
 
 
+def interval_targets(
+    segments: Sequence[Segment],
+    middles: npt.NDArray[np.float64],
+    interval_seconds: float,
+    labels: Labels,
+) -> Tensor:
+    """Return the action targets of intervals by their middles: (N,) indices, or (N, A) zeros and ones."""
+    index = {label: number for number, label in enumerate(labels.actions)}
+    half = interval_seconds / 2
+    bounds = [(middle - half, middle + half) for middle in middles.tolist()]
+    if labels.head == "softmax":
+        return torch.tensor([index[interval_label(segments, *bound)] for bound in bounds])
+    target = torch.zeros(len(bounds), len(index))
+    for row, bound in enumerate(bounds):
+        for label in covering_labels(segments, *bound):
+            if label in index:
+                target[row, index[label]] = 1.0
+    return target
+
+
 class ClipDataset(Dataset[Sample]):
     """Clips of intervals: item (epoch, index) -> (T, size, size, 3) uint8, action target, scene index.
 

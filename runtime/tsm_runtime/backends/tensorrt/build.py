@@ -114,7 +114,7 @@ def build_plan(
     require_precision(layers, precision, "the plan")
     if evidence == "graph":
         built.warnings.append(
-            "the plan's layers cannot be read here: the data types told are those of the graph"
+            "the plan's layers cannot be read here: the reported data types are those of the graph"
         )
     return BuiltPlan(
         plan=built.plan,

@@ -100,7 +100,7 @@ def parse_batch(text: str) -> tuple[int, int, int]:
 
 
 def options_of(engine: EngineInfo) -> BuildOptions:
-    """Return the options with which to build a plan anew on this machine, as a bundle's manifest has them.
+    """Return the options with which to rebuild a plan on this machine, as a bundle's manifest has them.
 
     Its compute capabilities are kept where they were a choice; a TensorRT plan becomes one for the GPU here.
     """

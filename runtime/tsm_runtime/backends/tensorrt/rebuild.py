@@ -1,4 +1,4 @@
-"""A bundle's plan, built anew on this machine from the ONNX file beside it."""
+"""A bundle's plan, rebuilt on this machine from the ONNX file beside it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def store_plan(bundle: Bundle, name: str, built: BuiltPlan) -> Bundle:
 
 
 def source_graph(bundle: Bundle, name: str) -> bytes:
-    """Return the ONNX file that a plan was built from: for building it anew, or for its weights.
+    """Return the ONNX file that a plan was built from: for rebuilding it, or for its weights.
 
     Raises:
         BundleError: there is no such plan, or the bundle does not hold that file unaltered.
@@ -122,7 +122,7 @@ def refit_engine(engine: Any, onnx: bytes, *, library: Library = "tensorrt") -> 
 
     Args:
         engine: ICudaEngine of a plan that was built with `BuildOptions(stripped=True)`.
-        onnx: the very file that the plan was built from (`EngineInfo.onnx_sha256`): the builder has taken
+        onnx: the file that the plan was built from (`EngineInfo.onnx_sha256`): the builder has taken
             its values into account, and with others the engine's results are undefined.
         library: whose engine it is.
 

@@ -39,43 +39,41 @@ def best_path(log_scores: Floats, switch_cost: float) -> npt.NDArray[np.int64]:
 
 def forward_states(log_scores: Floats, switch_cost: float) -> Floats:
     """Return (F, A): the scores of the best sequences up to each frame and label, less their maximum."""
-    num_frames = len(log_scores)
-    starts = np.arange(0, num_frames, _CHUNK_FRAMES)
-    if len(starts) < 3:
-        states: Floats = _run(log_scores[None], None, switch_cost)[0]
-        return states
-    num_rows = _WARM_UP_FRAMES + _CHUNK_FRAMES
-    places = starts[1:, None] - _WARM_UP_FRAMES + np.arange(num_rows)
-    chunks = log_scores[np.minimum(places, num_frames - 1)]
-    found = _run(chunks, None, switch_cost)
-    states = np.empty_like(log_scores)
-    states[:_CHUNK_FRAMES] = _run(log_scores[None, :_CHUNK_FRAMES], None, switch_cost)[0]
-    for number, start in enumerate(starts[1:].tolist()):
-        stop = min(start + _CHUNK_FRAMES, num_frames)
-        if np.array_equal(found[number, _WARM_UP_FRAMES - 1], states[start - 1]):
-            states[start:stop] = found[number, _WARM_UP_FRAMES : _WARM_UP_FRAMES + stop - start]
-        else:
-            states[start:stop] = _run(log_scores[None, start:stop], states[start - 1 : start], switch_cost)[0]
-    return states
+    num_frames, num_labels = log_scores.shape
+    num_chunks = -(-num_frames // _CHUNK_FRAMES)
+    if num_chunks < 3:
+        return _run(log_scores[:, None], None, switch_cost)[:, 0]
+    whole = np.pad(log_scores, ((0, num_chunks * _CHUNK_FRAMES - num_frames), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(whole, _WARM_UP_FRAMES + _CHUNK_FRAMES, axis=0)
+    begins = slice(_CHUNK_FRAMES - _WARM_UP_FRAMES, None, _CHUNK_FRAMES)
+    found = _run(np.ascontiguousarray(windows[begins].transpose(2, 0, 1)), None, switch_cost)
+    chunks = np.empty((num_chunks, _CHUNK_FRAMES, num_labels), found.dtype)
+    chunks[0] = _run(whole[:_CHUNK_FRAMES, None], None, switch_cost)[:, 0]
+    chunks[1:] = found[_WARM_UP_FRAMES:].transpose(1, 0, 2)
+    for number in range(1, num_chunks):
+        before = chunks[number - 1, -1]
+        if not np.array_equal(found[_WARM_UP_FRAMES - 1, number - 1], before):
+            own = whole[number * _CHUNK_FRAMES : (number + 1) * _CHUNK_FRAMES, None]
+            chunks[number] = _run(own, before[None], switch_cost)[:, 0]
+    return chunks.reshape(-1, num_labels)[:num_frames]
 
 
-def _run(scores: Floats, before: Floats | None, switch_cost: float) -> Floats:
-    """Return the states of (B, F, A) chunks that run side by side.
+def _run(steps: Floats, before: Floats | None, switch_cost: float) -> Floats:
+    """Return the states (F, B, A) of B chunks that run side by side.
 
     Args:
-        scores: (B, F, A).
+        steps: (F, B, A) log scores.
         before: (B, A), states before the first frame; None: the chunks begin there.
         switch_cost: as above.
     """
-    states = np.empty_like(scores)
-    steps = np.ascontiguousarray(scores.transpose(1, 0, 2))
-    state = steps[0] if before is None else steps[0] + np.maximum(before, -switch_cost)
-    for place in range(len(steps)):
-        if place:
-            state = np.maximum(state, -switch_cost)
-            state += steps[place]
-        state = state - state.max(axis=1, keepdims=True)
-        states[:, place] = state
+    states = np.empty_like(steps, order="C")
+    for place, (step, state) in enumerate(zip(steps, states, strict=True)):
+        if place or before is not None:
+            np.maximum(before if not place else states[place - 1], -switch_cost, out=state)
+            state += step
+        else:
+            state[...] = step
+        state -= state.max(axis=1, keepdims=True)
     return states
 
 
