@@ -56,7 +56,7 @@ class OnnxruntimeCudaBackend:
     FP16 on tensor cores want.
 
     Args:
-        bundle: where the model and its labels come from.
+        bundle: bundle of the model and its labels.
         name: which of the bundle's models, `model.fp16.onnx` for one.
         device: number of the GPU, in CUDA's order.
 
@@ -87,7 +87,7 @@ class OnnxruntimeCudaBackend:
         """Score a (N, T, size, size, 3) uint8 batch, and wait for it.
 
         Raises:
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         return self.result(self.submit(frames))
 
@@ -96,7 +96,7 @@ class OnnxruntimeCudaBackend:
 
         Raises:
             OutOfMemoryError: a smaller batch may fit.
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         if self._session is None:
             raise ValueError(f"{self.name}: closed")
@@ -117,7 +117,7 @@ class OnnxruntimeCudaBackend:
 
         Raises:
             OutOfMemoryError: a smaller batch may fit.
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         try:
             return batch.scores.result()
@@ -129,7 +129,7 @@ class OnnxruntimeCudaBackend:
 
         Args:
             bundle: of this backend.
-            rebuild: as of other backends; there is nothing to build here.
+            rebuild: as for other backends; nothing is built here.
 
         Raises:
             BundleError: the file is missing, altered, or not loadable.
@@ -139,7 +139,7 @@ class OnnxruntimeCudaBackend:
         )
 
     def close(self) -> None:
-        """Wait for what is in flight and give the GPU's memory back; a second call does nothing."""
+        """Wait for batches in flight and release the GPU's memory; a second call does nothing."""
         self._thread.shutdown()
         self._slots.clear()
         self._session = None

@@ -16,6 +16,7 @@ from tsm_runtime.archive.ledger import Ledger, open_ledger
 from tsm_runtime.archive.remote_output import remote_output
 from tsm_runtime.archive.scratch import Scratch, scratch_folder
 from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.commands.encoding import encoding_for
 from tsm_runtime.commands.file_request import FileRequest
@@ -34,6 +35,7 @@ from tsm_runtime.models.opening import closing_members, load_bundles, open_membe
 from tsm_runtime.outputs.cuts.sink import with_cuts
 from tsm_runtime.outputs.metrics import RunMetrics, serving_if
 from tsm_runtime.outputs.overlay import with_overlay
+from tsm_runtime.outputs.report.about import describe_run_for_page
 from tsm_runtime.outputs.report.sink import ReportRequest, with_report
 from tsm_runtime.outputs.score_file import with_features, with_scores
 from tsm_runtime.outputs.sinks import (
@@ -238,7 +240,18 @@ class _Run:
             sink = with_scores(sink, request.scores, members)
         if request.features is not None:
             sink = with_features(sink, request.features, members, self.bundles)
-        return sink if self.page is None else with_report(sink, self.page, members)
+        if self.page is None:
+            return sink
+        names = [str(bundle.path) for bundle in self.bundles]
+        about = describe_run_for_page(encoding.external_data, names)
+        return with_report(sink, self.page, members, about, _caveats(self.bundles))
+
+
+def _caveats(bundles: Sequence[Bundle]) -> list[str]:
+    demo = demo_folder() / "bundle"
+    if not any(bundle.path.resolve() == demo.resolve() for bundle in bundles):
+        return []
+    return ["Made with the embedded demo model, which knows drawn figures only: try your own with --model."]
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ class RunFolder:
         if self.writes:
             from tsm_train.training.curves import draw_curves
 
-            write_whole(self.path / "curves.png", draw_curves(self.rows))
+            write_whole(self.path / "curves.png", draw_curves(self.rows, self.path.name))
             self.resume_path.unlink(missing_ok=True)
 
     def _table(self) -> str:

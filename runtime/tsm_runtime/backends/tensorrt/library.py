@@ -147,7 +147,7 @@ def _node(error: Any) -> str:
 
 
 def _line(text: str) -> str:
-    """Put text on one line of bearable length, without places in the library's source.
+    """Return text as one line, shortened, without positions in the library's source.
 
     >>> _line("must have one output. In validate at /_src/optimizer/api/network.cpp:38)")
     'must have one output.)'

@@ -35,7 +35,7 @@ def engine_info(bundle: Bundle, name: str) -> EngineInfo:
 def require_fit(info: EngineInfo, *, version: str, gpu: Gpu, what: str) -> None:
     """Check that a plan's library, version and kind of GPU are those of this machine.
 
-    A plan loads in the very version that built it. A version compatible one also loads in later versions, up
+    A plan loads in the version that built it. A version compatible one also loads in later versions, up
     to those of the next major version (TensorRT's support matrix, "Engine Portability").
 
     Args:

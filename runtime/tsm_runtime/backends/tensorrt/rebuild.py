@@ -125,7 +125,7 @@ def refit_engine(engine: Any, onnx: bytes, *, library: Library = "tensorrt") -> 
 
     Args:
         engine: ICudaEngine of a plan that was built with `BuildOptions(stripped=True)`.
-        onnx: the very file that the plan was built from (`EngineInfo.onnx_sha256`): the builder has taken
+        onnx: the file that the plan was built from (`EngineInfo.onnx_sha256`): the builder has taken
             its values into account, and with others the engine's results are undefined.
         library: whose engine it is.
 
