@@ -15,12 +15,14 @@ from tsm_export.onnx_models import onnx_files
 from tsm_export.plans import NewPlan, plan_libraries, plans
 from tsm_export.request import ExportRequest
 from tsm_export.sound_files import find_sound, sound_file, with_sound
+from tsm_export.views_files import find_views, views_file, with_views
 from tsm_runtime._version import __version__
 from tsm_runtime.bundle.bundle import CLIP_MODEL
 from tsm_runtime.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import CheckError, RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_runtime.models.sound_branch import SOUND_MODEL
+from tsm_runtime.models.view_join import VIEWS_MODEL
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
 
@@ -83,6 +85,7 @@ def _write(checkpoint: Checkpoint, path: Path, folder: Path, request: ExportRequ
     libraries = plan_libraries(request)
     head = find_head(checkpoint, path, request)
     sound = find_sound(checkpoint, path, request)
+    views = find_views(checkpoint, path, request)
     models, warnings = onnx_files(checkpoint, request, for_plans=bool(libraries))
     described = None
     if head is not None:
@@ -90,6 +93,8 @@ def _write(checkpoint: Checkpoint, path: Path, folder: Path, request: ExportRequ
         models |= described.files
     if sound is not None:
         models[SOUND_MODEL] = sound_file(sound, request)
+    if views is not None:
+        models[VIEWS_MODEL] = views_file(views, request)
     files = {name: file for name, (_, file) in models.items()}
     for name, (data, _) in models.items():
         (folder / name).write_bytes(data)
@@ -106,6 +111,8 @@ def _write(checkpoint: Checkpoint, path: Path, folder: Path, request: ExportRequ
         manifest = with_head(manifest, described)
     if sound is not None:
         manifest = with_sound(manifest, sound, models[CLIP_MODEL][1].sha256)
+    if views is not None:
+        manifest = with_views(manifest, views, models[CLIP_MODEL][1].sha256)
     (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
     return Exported(manifest=manifest, problems=tuple(problems), warnings=tuple(warnings))

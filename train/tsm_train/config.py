@@ -98,6 +98,9 @@ class DataConfig(_Section, frozen=True):
     """New names of labels, applied first; equal names merge, an empty one drops the label."""
     accept: tuple[str, ...] = ()
     """Kinds of problem, as tsm-inspect prints them, that do not keep from training."""
+    rate: NotNegative = 0.0
+    """Frames per second of videos that hold no times, such as raw MJPEG; others ignore it. 0: 25, with a
+    warning."""
     cache: str = ""
     """Folder of the decoded frames; empty: `tsm-tal` in the user's cache folder."""
 
@@ -327,6 +330,28 @@ class AudioConfig(_Section, frozen=True):
         )
 
 
+class ViewsConfig(_Section, frozen=True):
+    """The joint model of views: features of all views of a moment, joined before the heads.
+
+    It is trained after the backbone, on features that are computed once. Views are those of `data.views`,
+    both eyes, and the windows of `clip.projection`; any of them may be missing.
+    """
+
+    join: Literal["attention", "mean"] = "attention"
+    """How features are weighted: by what they show, or evenly."""
+    view_dropout: Share = 0.3
+    """Share of the views that are left out in training; one of a moment stays."""
+    epochs: Count = 30
+    batch_size: Count = 64
+    """Moments of a step."""
+    learning_rate: Positive = 0.003
+    """Largest of the cycle."""
+    weight_decay: NotNegative = 0.01
+    hidden: Annotated[int, msgspec.Meta(ge=4)] = 128
+    """Units of its layers."""
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.3
+
+
 class StoreConfig(_Section, frozen=True):
     """Frames that are decoded once and kept in `data.cache`."""
 
@@ -353,6 +378,7 @@ class Config(_Section, frozen=True):
     head: HeadConfig | None = None
     """Without this section no temporal head is trained."""
     audio: AudioConfig | None = None
+    views: ViewsConfig | None = None
     """Without this section sound is not used."""
 
     def __post_init__(self) -> None:
@@ -362,6 +388,10 @@ class Config(_Section, frozen=True):
             )
         if self.head is not None and self.audio is not None:
             raise ValueError("[head] and [audio] do not go together yet: leave one of them out")
+        if self.views is not None and not (self.head is None and self.audio is None):
+            raise ValueError("[views] goes with neither [head] nor [audio]: leave one of them out")
+        if self.views is not None and self.clip.window_seconds > self.clip.interval_seconds:
+            raise ValueError("clip.window_seconds with [views]: set it to 0, or leave [views] out")
         if self.audio is not None and self.clip.window_seconds > self.clip.interval_seconds:
             raise ValueError("clip.window_seconds with [audio]: set it to 0, or leave [audio] out")
         if self.train.logit_adjustment and self.model.head == "sigmoid":

@@ -92,7 +92,11 @@ def tsm_triton(
     settings = choose_settings(opened, request)
     others = write_model(opened, output, settings)
     _report(output, settings, others)
-    for part, what in (("temporal_head", "temporal head"), ("sound", "sound branch")):
+    for part, what in (
+        ("temporal_head", "temporal head"),
+        ("sound", "sound branch"),
+        ("views", "joint model of views"),
+    ):
         if getattr(opened.manifest, part) is not None:
             warn(
                 f"the {what} of {opened.path} is not in the repository, as it needs a whole video: Triton"

@@ -65,7 +65,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         if sha256(data) != entry.sha256.lower():
             raise BundleError(
                 f"{self.path / name}: SHA-256 differs from the manifest: the file was altered or copied in"
-                " part; export the bundle again or copy it anew"
+                " part; export the bundle again or copy it again"
             )
         return data
 
@@ -163,6 +163,7 @@ def _check(manifest: Manifest, path: Path) -> None:
             raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
     _check_temporal_head(manifest, path)
     _check_sound(manifest, path)
+    _check_views(manifest, path)
     try:
         _ = manifest.clip_spec, manifest.segment_rules
     except (ValueError, OverflowError) as error:
@@ -183,6 +184,22 @@ def _check_head(manifest: Manifest, path: Path) -> None:
         )
     if num_thresholds != len(labels):
         raise BundleError(f"{path}: {counted(num_thresholds, 'threshold')} for {len(labels)} action_labels")
+
+
+def _check_views(manifest: Manifest, path: Path) -> None:
+    if manifest.views is None:
+        return
+    if not manifest.feature_dim or manifest.decoding is not None or manifest.sound is not None:
+        raise BundleError(
+            f"{path}: a joint model of views needs models with features of frames, and neither a decoding nor"
+            " a sound branch; export the bundle again"
+        )
+    backbone = manifest.files.get(CLIP_MODEL)
+    if backbone is None or backbone.sha256.lower() != manifest.views.backbone_sha256.lower():
+        raise BundleError(
+            f"{path}: the joint model of views was trained on the features of another backbone (SHA-256"
+            f" {manifest.views.backbone_sha256[:12]}) than {CLIP_MODEL}; export both from one run"
+        )
 
 
 def _check_sound(manifest: Manifest, path: Path) -> None:

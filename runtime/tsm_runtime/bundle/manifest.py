@@ -107,10 +107,10 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     sha256: str
     precision: Literal["fp32", "fp16", "int8", "int8-trt"]
-    kind: Literal["clips", "online", "preprocess", "head", "audio"] = "clips"
+    kind: Literal["clips", "online", "preprocess", "head", "audio", "views"] = "clips"
     """What a call takes: whole clips, or one frame of each and what the model kept of the frames before, or
     the planes of a decoded picture, of which it makes a frame, or the features of a video's frames, or
-    those of intervals and their sound."""
+    those of intervals and their sound, or those of the views of intervals."""
     parity: ParityReport | None = None
     accuracy: AccuracyReport | None = None
     quantization: QuantizationReport | None = None
@@ -178,6 +178,17 @@ class SoundInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of validation videos, 0 to 1: `map` with sound, `muted_map` with all sound left out."""
 
 
+class ViewsInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The joint model of views of a bundle, whose file is `views.fp32.onnx`."""
+
+    backbone_sha256: str
+    """Of `model.fp32.onnx`, on whose features it was trained."""
+    join: Literal["attention", "mean"]
+    """How it weights the views."""
+    metrics: dict[str, float] = {}
+    """Of validation captures, 0 to 1: `map` with all views, `single_map` the mean over single views."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All that is needed to run the models and to read their outputs."""
 
@@ -223,6 +234,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How the scores of frames become segments; None: segments are made of the scores of clips."""
     sound: SoundInfo | None = None
     """Sound branch; None: the models use pictures only."""
+    views: ViewsInfo | None = None
+    """Joint model of views; None: each view is scored on its own."""
     files: dict[str, ModelFile]
     built_with: dict[str, str] = {}
     checkpoint: dict[str, str | float | int] = {}

@@ -12,8 +12,10 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.models.frame_stream import FrameStream
 from tsm_runtime.models.sound_branch import SoundBranch, SoundStream
 from tsm_runtime.models.temporal_head import TemporalHead
+from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.segments.decoding.settings import Decoding, DecodingMethod
 from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.video.finding import PANORAMIC
 from tsm_runtime.video.panorama import Window
 
 
@@ -32,6 +34,8 @@ class Member:
         head: scores the frames of a video by their features; None: the bundle has no temporal head.
         decoding: how the scores of frames become segments; None: segments are made of the scores of clips.
         sound: scores intervals by their sound, too; None: the bundle has no sound branch.
+        joint: scores the views of a moment together, those of all members that share it; None: each view is
+            scored on its own.
         windows: windows of a panorama, each scored as a view of its own; empty: the whole picture.
         temperature: temperature of its segments' scores in an ensemble, see `fusion.calibration`.
     """
@@ -49,6 +53,7 @@ class Member:
     decoding: Decoding | None = None
     sound: SoundBranch | None = None
     windows: tuple[Window, ...] = ()
+    joint: ViewJoin | None = None
 
     def frame_stream(self, *, at_once: bool = False) -> FrameStream | None:
         """Return the stream that scores the frames of one video; None if segments are made from clips.
@@ -63,10 +68,11 @@ class Member:
         return None if self.sound is None else SoundStream(self.sound, self.spec, video)
 
     def by_window(self) -> list[Self]:
-        """Return a member for each window of a panorama, or this one alone."""
-        return [
-            replace(self, windows=(), spec=replace(self.spec, crop=window)) for window in self.windows
-        ] or [self]
+        """Return a member for each window of a panorama, or one for the whole picture of another view."""
+        if not self.windows:
+            return [self]
+        crops = self.windows if self.view in ("", PANORAMIC) else ("",)
+        return [replace(self, windows=(), spec=replace(self.spec, crop=crop)) for crop in crops]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import TemporalHead
+from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
@@ -52,8 +53,8 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
         if member.bundle_sha256 and member.bundle_sha256.lower() != bundle.manifest_sha256:
             raise BundleError(
                 f"{bundle.path / MANIFEST}: its SHA-256 {bundle.manifest_sha256} is not the one that the"
-                f" ensemble's file tells, {member.bundle_sha256}\n"
-                "put that bundle there, or fit the ensemble anew with this one"
+                f" ensemble's file states, {member.bundle_sha256}\n"
+                "put that bundle there, or fit the ensemble again with this one"
             )
     if len(bundles) > 1:
         labels = [
@@ -97,6 +98,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         head=None if manifest.temporal_head is None else TemporalHead(bundle),
         sound=None if manifest.sound is None else SoundBranch(bundle),
         decoding=decoding_of(bundle, overrides),
+        joint=None if manifest.views is None else ViewJoin(bundle),
         windows=WINDOWS if manifest.projection else (),
     )
 

@@ -43,7 +43,7 @@ def result_of(
     return Result(
         video_id=scored.video.video_id,
         segments=tuple(segment for segment in segments if segment.score >= min_score),
-        scenes=_mean_scenes(intervals, member.scene_labels),
+        scenes=mean_scenes(intervals, member.scene_labels),
         interval_seconds=spec.interval_seconds,
         stride_seconds=spec.stride_seconds if spec.num_overlapping > 1 else 0.0,
         num_intervals=len(intervals.indices),
@@ -65,7 +65,7 @@ def _decoded(member: Member, decoding: Decoding, frames: FrameScores) -> list[Se
     return [segment for segment in found if member.rules.keeps(segment)]
 
 
-def _mean_scenes(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[SceneScore, ...]:
+def mean_scenes(intervals: IntervalScores, labels: tuple[str, ...]) -> tuple[SceneScore, ...]:
     """Return the mean scene scores over the intervals, best first."""
     if intervals.scene is None:
         return ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tsm_runtime.fusion.fuse import fuse_members, fuse_results
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.pipeline.isolation import Isolation
+from tsm_runtime.pipeline.joining import joint_result
 from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.result import VideoOutcome, outcome_of
@@ -87,7 +89,7 @@ class CaptureOutcome:
 
 
 def run_captures(
-    plans: Sequence[CapturePlan],
+    plans: Iterable[CapturePlan],
     members: Sequence[Member],
     options: Options,
     *,
@@ -101,17 +103,23 @@ def run_captures(
     """Run models on captures, and yield the outcome of each, in their order.
 
     Arguments and errors are those of `scheduler.scored_videos`. Each video is decoded once for all members
-    that see its view. Closing the generator ends all threads; the backends stay open.
+    that see its view. Closing the generator ends all threads; the backends stay open. A plan is taken when
+    the decoding of its first video begins.
 
     Raises:
         UsageError: a member's weight is not above 0.
     """
-    videos = [video for plan in plans for video, _ in plan.begins]
-    groups, members = [member.by_window() for member in members], members
-    seeing = [look for group in groups for look in group]
+    begun: deque[CapturePlan] = deque()
+
+    def videos() -> Iterator[VideoInput]:
+        for plan in plans:
+            begun.append(plan)
+            yield from (video for video, _ in plan.begins)
+
+    seeing, groups = _windows_of(members)
     # Read, cut, score: videos share batches.
     all_scored = scored_videos(
-        videos,
+        videos(),
         seeing,
         options,
         jobs=jobs,
@@ -122,16 +130,57 @@ def run_captures(
         fetched=fetched,
     )
     with closing(all_scored):
-        for plan in plans:
-            scored = [(video, next(all_scored)) for video, _ in plan.begins]
+        for first in all_scored:
+            plan = begun.popleft()
+            others = (next(all_scored) for _ in plan.begins[1:])
+            scored = list(zip((video for video, _ in plan.begins), (first, *others), strict=True))
             # Smooth, merge, drop the short; then join the videos of each member's view; then fuse.
             found = [outcome_of(video, scores, seeing, options.min_score) for video, scores in scored]
-            per_look = iter(_on_time_line(number, plan, found) for number in range(len(seeing)))
-            per_member = [_of_windows([next(per_look) for _ in group], options) for group in groups]
+            per_member = _per_member(plan, groups, found, options)
             result = _fused(per_member, members, options)
             if result is not None:
                 result = replace(result, warnings=tuple(line for video in found for line in video.warnings))
             yield CaptureOutcome(plan=plan, result=result, videos=tuple(found))
+
+
+def _windows_of(members: Sequence[Member]) -> tuple[list[Member], list[list[tuple[int, Member]]]]:
+    """Return a member for each window that is seen, and by member their numbers and themselves."""
+    seeing: list[Member] = []
+    groups: list[list[tuple[int, Member]]] = []
+    for member in members:
+        looks = member.by_window()
+        groups.append([(len(seeing) + number, look) for number, look in enumerate(looks)])
+        seeing += looks
+    return seeing, groups
+
+
+def _per_member(
+    plan: CapturePlan,
+    groups: Sequence[Sequence[tuple[int, Member]]],
+    found: Sequence[VideoOutcome],
+    options: Options,
+) -> list[Result | None]:
+    """Return the result of each member for a capture; of members that share a joint model the first has it.
+
+    Args:
+        plan: the capture.
+        groups: numbers and members of each member's windows.
+        found: outcome of each video.
+        options: of the run.
+    """
+    results: list[Result | None] = []
+    joined: set[int] = set()
+    for group in groups:
+        joint = group[0][1].joint
+        if joint is None:
+            results.append(_of_windows([_on_time_line(number, plan, found) for number, _ in group], options))
+        elif id(joint) in joined:
+            results.append(None)
+        else:
+            joined.add(id(joint))
+            looks = [look for other in groups for look in other if look[1].joint is joint]
+            results.append(joint_result(plan, looks, found, options.min_score))
+    return results
 
 
 def _on_time_line(number: int, plan: CapturePlan, found: Sequence[VideoOutcome]) -> Result | None:

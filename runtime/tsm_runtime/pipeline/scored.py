@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +28,13 @@ class MemberScores:
     Args:
         frame_stream: scores the frames; None: only the intervals are scored.
         sound: scores the intervals by their sound too; None: only by pictures.
-        keep_features: also keep the features of the frames, for `joined_features`.
+        keep_features: also keep the features of the frames, or their means over intervals, for
+            `joined_features`.
     """
 
     frame_stream: FrameStream | None = None
     sound: SoundStream | None = None
-    keep_features: bool = False
+    keep_features: Literal["frames", "intervals"] | None = None
     indices: list[npt.NDArray[np.int64]] = field(default_factory=list, init=False)
     scores: list[Scores] = field(default_factory=list, init=False)
     frames: list[FrameScores] = field(default_factory=list, init=False)
@@ -59,6 +61,8 @@ class MemberScores:
             )
         self.indices.append(indices)
         kept = scores.features if self.keep_features else None  # they are large
+        if kept is not None and self.keep_features == "intervals":
+            kept = kept.mean(axis=1, keepdims=True)
         self.scores.append(Scores(scores.action, scores.scene, features=kept))
         if self.frame_stream is not None:
             self.frames.extend(self.frame_stream.push(indices, scores, breaks))
@@ -90,7 +94,7 @@ class MemberScores:
         return joined_frames(self.frames, frozenset(k * per_clip for k in breaks))
 
     def joined_features(self, spec: ClipSpec) -> FrameFeatures:
-        """Return the features of all frames, which must have been kept.
+        """Return the features that were kept, of frames or of whole intervals.
 
         Args:
             spec: clips that do not overlap.
@@ -101,10 +105,11 @@ class MemberScores:
         values = [batch.features for batch in self.scores if batch.features is not None]
         if len(values) < len(self.scores):
             raise RunError("this model gives no features of frames; export it again with --frame-scores")
-        first = np.concatenate(self.indices)[:, None] * spec.num_frames
+        per_interval = values[0].shape[1]
+        first = np.concatenate(self.indices)[:, None] * per_interval
         return FrameFeatures(
-            indices=(first + np.arange(spec.num_frames)).ravel(),
-            step_seconds=spec.interval_seconds / spec.num_frames,
+            indices=(first + np.arange(per_interval)).ravel(),
+            step_seconds=spec.interval_seconds / per_interval,
             values=np.concatenate([part.reshape(-1, part.shape[-1]) for part in values]),
         )
 

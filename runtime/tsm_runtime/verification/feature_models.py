@@ -1,4 +1,4 @@
-"""Comparisons of the files that take features: the temporal head and the sound branch."""
+"""Comparisons of the files that take features: temporal head, sound branch, joint model of views."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BundleError
 from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import HEAD_MODELS, HeadStream, TemporalHead, joined_frames
+from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.results import FrameScores
 from tsm_runtime.verification.clip_sets import ClipSet
 from tsm_runtime.verification.compare import compare_head
@@ -85,6 +86,37 @@ def compare_sound(
         clips=clips.name,
         num_clips=num,
         batch_sizes=(1, num),
+        heads=heads,
+        segments=None,
+        tolerance=tolerance,
+    )
+
+
+def compare_views(
+    bundle: Bundle, variant: Variant, tolerance: Tolerance, clips: ClipSet, _: Heads, backend: Backend
+) -> Comparison:
+    """Compare a joint model on moments of several views with itself, in another order and with missing views.
+
+    The views of a moment are the features of neighbouring clips. A view that is missing must not be read.
+    """
+    joint = ViewJoin(bundle)
+    features = np.asarray(_features(backend, clips.frames).mean(axis=1), np.float32)
+    moments = np.stack([features, np.roll(features, 1, axis=0), np.roll(features, 2, axis=0)], axis=1)
+    present = np.ones(moments.shape[:2], np.float32)
+    present[::2, 2] = 0.0
+    whole = joint.infer(moments, present)
+    turned, others = moments[:, ::-1].copy(), present[:, ::-1].copy()
+    turned[others == 0] = 7.0
+    again = joint.infer(turned, others)
+    heads = {"action_scores": compare_head(whole.action, again.action)}
+    if whole.scene is not None and again.scene is not None:
+        heads["scene_scores"] = compare_head(whole.scene, again.scene)
+    return Comparison(
+        variant=variant,
+        backend="onnxruntime, three views in two orders, some missing",
+        clips=clips.name,
+        num_clips=len(features),
+        batch_sizes=(len(features),),
         heads=heads,
         segments=None,
         tolerance=tolerance,

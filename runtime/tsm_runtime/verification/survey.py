@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import TemporalHead
+from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.verification.host import cpu_name
 from tsm_runtime.wording import counted
 
@@ -214,7 +215,7 @@ def _file_finding(bundle: Bundle, name: str) -> Finding:
     kind = bundle.manifest.files[name].kind
     if kind == "preprocess":
         return _preprocess_finding(bundle, name)
-    if kind in ("head", "audio"):
+    if kind in _FEATURE_MODELS:
         return _feature_model_finding(bundle, name)
     remedy = ""
     for engine in ("onnxruntime", "openvino"):
@@ -233,14 +234,21 @@ def _file_finding(bundle: Bundle, name: str) -> Finding:
     return Finding(topic="bundle", name=name, state="unusable", detail=why, remedy=remedy)
 
 
+_FEATURE_MODELS: Mapping[str, tuple[str, Callable[[Bundle], object]]] = {
+    "head": ("temporal head", TemporalHead),
+    "audio": ("sound branch", SoundBranch),
+    "views": ("joint model of views", ViewJoin),
+}
+"""Files that take features, by kind: what they are, and what opens them."""
+
+
 def _feature_model_finding(bundle: Bundle, name: str) -> Finding:
-    """Return whether a temporal head or a sound branch opens here."""
-    is_head = bundle.manifest.files[name].kind == "head"
+    """Return whether a model of features opens here."""
+    what, open_model_of = _FEATURE_MODELS[bundle.manifest.files[name].kind]
     try:
-        TemporalHead(bundle, name) if is_head else SoundBranch(bundle)
+        open_model_of(bundle)
     except TsmError as error:
         return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
-    what = "temporal head" if is_head else "sound branch"
     return Finding(topic="bundle", name=name, detail=f"{what}, runs on the CPU beside the model")
 
 

@@ -23,7 +23,12 @@ from tsm_runtime.terminal import printable
 from tsm_runtime.verification.clip_sets import ClipSet, video_clips
 from tsm_runtime.verification.compare import SegmentAgreement, compare_head, compare_segments
 from tsm_runtime.verification.comparison import Comparison
-from tsm_runtime.verification.feature_models import FeatureComparison, compare_sound, compare_temporal_head
+from tsm_runtime.verification.feature_models import (
+    FeatureComparison,
+    compare_sound,
+    compare_temporal_head,
+    compare_views,
+)
 from tsm_runtime.verification.pictures import PictureDifference, PictureGraph
 from tsm_runtime.verification.score import Heads, Progress, Scorer, batch_sizes
 from tsm_runtime.verification.tolerances import Tolerance, tolerance_for
@@ -76,6 +81,7 @@ def verify(
     max_abs_error: float | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
+    device: int = 0,
 ) -> VerificationReport:
     """Compare every model file of a bundle that this machine can run with the reference.
 
@@ -86,6 +92,7 @@ def verify(
         max_abs_error: replaces every precision's own tolerance.
         num_threads: threads on the CPU; default: all cores.
         progress: called with the progress of each file.
+        device: number of the GPU.
 
     Raises:
         BundleError: the reference is missing, altered, or does not return probabilities.
@@ -95,7 +102,7 @@ def verify(
     """
     files = bundle.manifest.files
     tolerance_for("fp32", max_abs_error)  # before any work is done
-    run = _Run(bundle, clip_sets, num_threads, progress)
+    run = _Run(bundle, clip_sets, num_threads, progress, device)
     comparisons: list[Comparison] = []
     failed: dict[Variant, str] = {}
     not_run: dict[str, str] = {}
@@ -103,7 +110,7 @@ def verify(
         for variant in variants_of(name, files[name], choices):
             try:
                 bundle.model_bytes(name)
-                _require_this_machine(name, files[name])
+                _require_this_machine(name, files[name], device)
                 tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
                 compare = {"preprocess": run.compare_pictures, **run.of_features}.get(
                     files[name].kind, run.compare
@@ -124,7 +131,7 @@ def _line(error: TsmError) -> str:
     return printable(" ".join(str(error).splitlines()))
 
 
-def _require_this_machine(name: str, entry: ModelFile) -> None:
+def _require_this_machine(name: str, entry: ModelFile, device: int) -> None:
     """Refuse a plan for another machine, which is skipped and not a failure.
 
     Raises:
@@ -134,7 +141,7 @@ def _require_this_machine(name: str, entry: ModelFile) -> None:
         return
     version = str(import_library(entry.engine.library).__version__)
     try:
-        require_fit(entry.engine, version=version, gpu=find_gpu(), what=name)
+        require_fit(entry.engine, version=version, gpu=find_gpu(device), what=name)
     except BundleError as error:
         raise BackendError(str(error)) from error
 
@@ -148,8 +155,9 @@ class _Run:
         clip_sets: Sequence[ClipSet],
         num_threads: int | None,
         progress: Progress | None,
+        device: int,
     ) -> None:
-        self._bundle = bundle
+        self._bundle, self._device = bundle, device
         self._num_threads = num_threads
         self._progress = progress
         backend = self._open(Variant(REFERENCE))
@@ -172,10 +180,14 @@ class _Run:
                 for clips, heads in self._expected:
                     yield of(self._bundle, variant, tolerance, clips, heads, backend)
 
-        return {"head": partial(compare, compare_temporal_head), "audio": partial(compare, compare_sound)}
+        return {
+            "head": partial(compare, compare_temporal_head),
+            "audio": partial(compare, compare_sound),
+            "views": partial(compare, compare_views),
+        }
 
     def _open(self, variant: Variant) -> Backend:
-        return variant.open(self._bundle, self._num_threads)
+        return variant.open(self._bundle, self._num_threads, self._device)
 
     def _scorer(self, backend: Backend, variant: Variant, clip_sets: Sequence[ClipSet]) -> Scorer:
         num_clips = sum(len(clips.frames) for clips in clip_sets)

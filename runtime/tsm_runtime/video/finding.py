@@ -19,7 +19,9 @@ VIDEO_SUFFIXES = (
 )
 """Suffixes of videos in folders; a file on the command line may have any suffix."""
 
-VIEWS = ("panoramic", "third_person", "binocular", "monocular")
+PANORAMIC = "panoramic"
+"""View whose pictures may be equirectangular."""
+VIEWS = (PANORAMIC, "third_person", "binocular", "monocular")
 """Views of a capture of 360+x."""
 EGOCENTRIC = frozenset({"binocular", "monocular"})
 """Views recorded by glasses, as clips without timestamps of the capture."""

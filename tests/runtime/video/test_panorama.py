@@ -103,6 +103,12 @@ def test_what_one_window_finds_is_found_in_the_panorama(panorama: Path) -> None:
     assert sorted(live) == sorted((s.label, s.start_seconds, s.end_seconds) for s in found.segments)
 
 
+def test_other_views_keep_their_whole_picture() -> None:
+    member = replace(brightness_member(), windows=WINDOWS)
+    assert [m.spec.crop for m in replace(member, view="panoramic").by_window()] == list(WINDOWS)
+    assert [m.spec.crop for m in replace(member, view="third_person").by_window()] == [""]
+
+
 def test_a_spec_knows_its_crops() -> None:
     assert member_of(ClipSpec(interval_seconds=0.5, crop="window_left")).spec.crop == "window_left"
     with pytest.raises(ValueError, match="crop 'up'; expected one of left, right, window_front"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.results import Result
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import FrameConverter
+from tsm_runtime.video.panorama import WINDOWS
 from tsm_train.commands import inspect_data as inspect_cli
 from tsm_train.config import DataConfig, StoreConfig, load_config
 from tsm_train.data.dataset import TrainingData, open_data
@@ -399,21 +401,23 @@ def test_any_json_is_opened_or_refused(root: Path, index: Any, entry: Any) -> No
         assert all(str(root.parent) in problem.message for problem in data.problems.found)
 
 
-def real_root(shared_data: Path, root: Path, view: str) -> list[str]:
+def real_root(shared_data: Path, root: Path, *views: str) -> list[str]:
     """Put twelve real captures under the names of twelve annotated ones, which go on for minutes longer."""
     annotations = sorted((shared_data / "x360_annotations" / "TAL_annotations").glob("*.json"))
     index = json.loads((shared_data / "x360" / "index.json").read_text())
     (root / "TAL_annotations").mkdir()
-    (root / view).mkdir()
     for path in annotations:
         (root / "TAL_annotations" / path.name).symlink_to(path)
+    for view in views:
+        (root / view).mkdir()
+        for path, entry in zip(annotations, index, strict=False):
+            source = shared_data / "x360" / view / entry["uuid"]
+            target = root / view / path.stem
+            if view == "binocular":
+                target.symlink_to(source)
+            else:
+                target.with_suffix(".mp4").symlink_to(source.with_suffix(".mp4"))
     for path, entry in zip(annotations, index, strict=False):
-        source = shared_data / "x360" / view / entry["uuid"]
-        target = root / view / path.stem
-        if view == "binocular":
-            target.symlink_to(source)
-        else:
-            target.with_suffix(".mp4").symlink_to(source.with_suffix(".mp4"))
         entry["uuid"] = path.stem
     (root / "index.json").write_text(json.dumps(index))
     return [entry["uuid"] for entry in index]
@@ -443,12 +447,12 @@ def test_shipped_configurations_open_real_footage(
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    captures = real_root(shared_data, tmp_path, "panoramic")
+    captures = real_root(shared_data, tmp_path, "panoramic", "third_person", "binocular")
     inspect = command("tsm-inspect", inspect_cli.main, monkeypatch, capfdbinary)
     # The annotations are those of longer videos.
     accepted = 'data.accept=["segment-beyond-end", "only-in-validation"]'
     words = ["--data", tmp_path, "--json", "--set", accepted]
-    names = [n for n in preset_names() if n.startswith("x360") and not n.endswith("-views")]
+    names = [n for n in preset_names() if n.startswith("x360")]
     split = tmp_path / "split.json"
     assert inspect(names[0], *words) == (
         2,
@@ -464,6 +468,10 @@ def test_shipped_configurations_open_real_footage(
     assert subsets["validation"] > 0
     for name in names:
         config = load_config(preset_path(name), [accepted], root=tmp_path)
-        data = open_data(config.data, config.clip.interval_seconds)
+        data = open_data(config.data, config.clip.interval_seconds, projection=config.clip.projection)
         data.problems.raise_errors()
-        assert sorted(video.capture for video in data.videos) == captures
+        seen = Counter((video.view, video.crop) for video in data.videos)
+        assert sorted({video.capture for video in data.videos}) == captures
+        windows = WINDOWS if config.clip.projection else ("",)
+        others = {("third_person", ""): 12} if name.endswith("-views") else {}
+        assert seen == {("panoramic", window): 12 for window in windows} | others

@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
-from tsm_runtime.errors import UsageError
-from tsm_runtime.files import write_whole
 from tsm_train.audio.network import SoundBranchNet
 from tsm_train.config import AudioConfig
 from tsm_train.samples.clips import Labels
+from tsm_train.tensor_files import FieldsFile
 
 SOUND_FILE = "audio.safetensors"
 """Name in the folder of a run, beside the checkpoint that it belongs to."""
 
-FORMAT = "tsm-tal sound branch 1"
-
-_FIELDS: Mapping[str, Any] = {
-    "config": AudioConfig,
-    "labels": Labels,
-    "feature_dim": int,
-    "backbone_sha256": str,
-    "metrics": dict[str, float],
-}
+_FILE = FieldsFile(
+    "tsm-tal sound branch 1",
+    "sound branch",
+    {
+        "config": AudioConfig,
+        "labels": Labels,
+        "feature_dim": int,
+        "backbone_sha256": str,
+        "metrics": dict[str, float],
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +69,7 @@ def save_sound(path: Path, checkpoint: SoundCheckpoint) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    metadata = {name: msgspec.json.encode(getattr(checkpoint, name)).decode() for name in _FIELDS}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    write_whole(path, safetensors.torch.save(weights, {"format": FORMAT, **metadata}))
+    _FILE.write(path, checkpoint)
 
 
 def load_sound(path: Path) -> SoundCheckpoint:
@@ -83,18 +78,4 @@ def load_sound(path: Path) -> SoundCheckpoint:
     Raises:
         UsageError: missing, or not a sound branch of this project.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise UsageError(f"{path}: no readable sound branch ({error.strerror or error})") from error
-    except safetensors.SafetensorError as error:
-        raise UsageError(f"{path}: not a safetensors checkpoint ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise UsageError(f"{path}: not a sound branch of tsm-train (expected format {FORMAT!r})")
-    try:
-        values = {name: msgspec.json.decode(metadata[name], type=kind) for name, kind in _FIELDS.items()}
-        return SoundCheckpoint(weights=weights, **values)
-    except (KeyError, ValueError, msgspec.MsgspecError) as error:
-        raise UsageError(f"{path}: damaged metadata of the sound branch ({error})") from error
+    return SoundCheckpoint(**_FILE.read(path))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsm_runtime.errors import RunError, UsageError
+from tsm_runtime.errors import UsageError
 from tsm_train.audio.intervals import Intervals
 from tsm_train.audio.network import SoundBranchNet, new_branch
 from tsm_train.config import AudioConfig
+from tsm_train.fitting import Progress, fit_one_cycle
 from tsm_train.samples.clips import Labels
 from tsm_train.training.losses import action_loss, scene_loss
 
-_WARM_UP = 0.1  # of all steps
 _GAIN = 1.0  # largest change of loudness, in nats
 _MASKED = (0.2, 0.15)  # largest share of frames and of bands that is hidden (SpecAugment, Park et al. 2019)
 _MOST_FOR_STATISTICS = 2000
@@ -31,7 +30,7 @@ def fit_branch(
     seed: int = 0,
     scene_weight: float = 0.5,
     start: dict[str, Tensor] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SoundBranchNet:
     """Train a branch, with AdamW and one cycle of the learning rate.
 
@@ -106,37 +105,33 @@ def _train(
     config: AudioConfig,
     rng: np.random.Generator,
     scene_weight: float,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> SoundBranchNet:
     per_epoch = math.ceil(len(intervals) / config.batch_size)
     steps = per_epoch * config.epochs
-    trained = [parameter for parameter in branch.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=_WARM_UP
-    )
-    branch.train()
-    for step in range(steps):
+    order = np.arange(len(intervals))
+
+    def loss_of(step: int) -> Tensor | None:
+        nonlocal order
         if step % per_epoch == 0:
             order = rng.permutation(len(intervals))
         begin = step % per_epoch * config.batch_size
         rows = order[begin : begin + config.batch_size]
         if len(rows) < 2:  # batch norm needs two
-            continue
-        loss = _loss(branch, intervals, rows, rng, scene_weight)
-        if not loss.isfinite():
-            raise RunError(
-                f"sound branch: the loss became {loss.item()} in step {step + 1} of {steps}; lower"
-                f" audio.learning_rate (now {config.learning_rate:g})"
-            )
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        schedule.step()
-        if progress is not None:
-            progress(step + 1, steps)
-    return branch.eval()
+            return None
+        return _loss(branch, intervals, rows, rng, scene_weight)
+
+    fit_one_cycle(
+        branch,
+        loss_of,
+        steps,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        what="sound branch",
+        option="audio.learning_rate",
+        progress=progress,
+    )
+    return branch
 
 
 def _loss(

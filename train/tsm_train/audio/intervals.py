@@ -14,10 +14,9 @@ from tsm_runtime.audio.patches import SoundSpec, SoundTrack, read_track
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.terminal import warn
 from tsm_runtime.wording import counted
-from tsm_train.data.interval_labels import interval_label
 from tsm_train.data.video import TrainingVideo
-from tsm_train.head.features import FeatureCache
-from tsm_train.samples.clips import NO_SCENE, Labels, covering_labels
+from tsm_train.head.features import FeatureCache, interval_means
+from tsm_train.samples.clips import NO_SCENE, Labels, interval_targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,9 @@ class Intervals:
         """
         if not videos:
             raise UsageError("the sound branch has no training video as long as one interval")
-        targets = [_targets(each, labels, interval_seconds) for each in videos]
+        targets = [
+            interval_targets(each.video.segments, each.middles, interval_seconds, labels) for each in videos
+        ]
         scene_index = {label: number for number, label in enumerate(labels.scenes)}
         counts = [len(each.indices) for each in videos]
         scenes = [scene_index.get(each.video.scene or "", NO_SCENE) for each in videos]
@@ -102,20 +103,6 @@ class Intervals:
         )
 
 
-def _targets(each: VideoIntervals, labels: Labels, t: float) -> Tensor:
-    index = {label: number for number, label in enumerate(labels.actions)}
-    bounds = [(middle - t / 2, middle + t / 2) for middle in each.middles.tolist()]
-    segments = each.video.segments
-    if labels.head == "softmax":
-        return torch.tensor([index[interval_label(segments, *bound)] for bound in bounds])
-    target = torch.zeros(len(bounds), len(index))
-    for row, bound in enumerate(bounds):
-        for label in covering_labels(segments, *bound):
-            if label in index:
-                target[row, index[label]] = 1.0
-    return target
-
-
 def read_intervals(
     videos: Sequence[TrainingVideo], cache: FeatureCache, spec: SoundSpec, num_frames: int
 ) -> list[VideoIntervals]:
@@ -139,16 +126,12 @@ def read_intervals(
         if not pieces:
             continue
         num_mute += not track.frames.shape[1]
-        features = [piece.features.astype(np.float32) for piece in pieces]
-        means = [part.reshape(-1, num_frames, part.shape[1]).mean(axis=1) for part in features]
-        firsts = [round(piece.start_seconds / t) for piece in pieces]
-        indices = [np.arange(first, first + len(part)) for first, part in zip(firsts, means, strict=True)]
-        numbers = np.concatenate(indices)
+        numbers, means = interval_means(pieces, num_frames, t)
         found.append(
             VideoIntervals(
                 video=video,
                 indices=numbers,
-                features=np.concatenate(means),
+                features=means,
                 track=track,
                 middles=np.asarray((numbers + 0.5) * t, np.float64),
             )

@@ -6,37 +6,34 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import write_whole
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_train.config import HeadConfig
 from tsm_train.head.network import AnyHead, HeadGroup, TemporalHead, dilations_for
 from tsm_train.samples.clips import Labels
+from tsm_train.tensor_files import FieldsFile
 
 HEAD_FILE = "head.safetensors"
 """Name in the folder of a run, beside the checkpoint that it belongs to."""
 
-FORMAT = "tsm-tal temporal head 1"
-
-_FIELDS: Mapping[str, Any] = {
-    "config": HeadConfig,
-    "labels": Labels,
-    "frame_seconds": float,
-    "feature_dim": int,
-    "backbone_sha256": str,
-    "metrics": dict[str, float],
-    "decoding": Decoding,
-    "thresholds": tuple[float, ...],
-}
-"""Entries of the metadata and their types."""
+_FILE = FieldsFile(
+    "tsm-tal temporal head 1",
+    "temporal head",
+    {
+        "config": HeadConfig,
+        "labels": Labels,
+        "frame_seconds": float,
+        "feature_dim": int,
+        "backbone_sha256": str,
+        "metrics": dict[str, float],
+        "decoding": Decoding,
+        "thresholds": tuple[float, ...],
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +109,7 @@ def save_head(path: Path, checkpoint: HeadCheckpoint) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    metadata = {name: msgspec.json.encode(getattr(checkpoint, name)).decode() for name in _FIELDS}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    write_whole(path, safetensors.torch.save(weights, {"format": FORMAT, **metadata}))
+    _FILE.write(path, checkpoint)
 
 
 def load_head(path: Path) -> HeadCheckpoint:
@@ -123,23 +118,4 @@ def load_head(path: Path) -> HeadCheckpoint:
     Raises:
         UsageError: missing, or not a temporal head of this project.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise UsageError(f"{path}: no readable temporal head ({error.strerror or error})") from error
-    except safetensors.SafetensorError as error:
-        raise UsageError(f"{path}: not a safetensors checkpoint ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise UsageError(
-            f"{path}: not a temporal head of tsm-train (expected format {FORMAT!r}, got"
-            f" {metadata.get('format')!r})"
-        )
-    try:
-        return HeadCheckpoint(
-            weights=weights,
-            **{name: msgspec.json.decode(metadata[name], type=kind) for name, kind in _FIELDS.items()},
-        )
-    except (KeyError, ValueError, msgspec.MsgspecError) as error:
-        raise UsageError(f"{path}: damaged metadata of the temporal head ({error})") from error
+    return HeadCheckpoint(**_FILE.read(path))

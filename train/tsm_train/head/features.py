@@ -140,7 +140,7 @@ class FeatureCache:
         spec = whole_intervals(self._config.clip_spec, video)
         indices: list[npt.NDArray[np.int64]] = []
         rows: list[npt.NDArray[np.float16]] = []
-        with VideoReader(video.path) as reader:
+        with VideoReader(video.path, rate=video.rate) as reader:
             stream = ClipStream(reader, (spec,), ClipOptions(batch_size=_BATCH_SIZE))
             for batch in stream:
                 indices.append(batch.indices.copy())
@@ -198,6 +198,25 @@ class FeatureCache:
             raise RunError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
         write_whole(path, stream.getvalue())
         return pieces
+
+
+def interval_means(
+    pieces: Sequence[Piece], num_frames: int, interval_seconds: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return the numbers (N,) of a video's intervals, and the means (N, D) over the frames of each.
+
+    Args:
+        pieces: of the video, as `FeatureCache.deployed` returns them.
+        num_frames: T of a clip.
+        interval_seconds: t.
+    """
+    if not pieces:
+        return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
+    features = [piece.features.astype(np.float32) for piece in pieces]
+    means = [part.reshape(-1, num_frames, part.shape[1]).mean(axis=1) for part in features]
+    firsts = [round(piece.start_seconds / interval_seconds) for piece in pieces]
+    indices = [np.arange(first, first + len(part)) for first, part in zip(firsts, means, strict=True)]
+    return np.concatenate(indices), np.concatenate(means)
 
 
 def whole_intervals(spec: ClipSpec, video: TrainingVideo | None = None) -> ClipSpec:

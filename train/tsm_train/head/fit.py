@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tsm_runtime.errors import RunError, UsageError
+from tsm_runtime.errors import UsageError
 from tsm_train.config import HeadConfig
+from tsm_train.fitting import Progress, fit_one_cycle
 from tsm_train.head.features import FrameSequence
 from tsm_train.head.losses import head_loss
 from tsm_train.head.network import AnyHead, HeadGroup, TemporalHead, dilations_for
@@ -19,9 +20,6 @@ from tsm_train.samples.clips import Labels
 
 _STD_FLOOR = 0.05
 """Added to the spread of a feature, so that one that hardly varies is not blown up."""
-
-_WARM_UP = 0.1  # of all steps
-
 
 _SEEDS_APART = 1000
 """Between the seeds of the heads of a group, so that those of runs with neighbouring seeds differ."""
@@ -35,7 +33,7 @@ def fit_heads(
     config: HeadConfig,
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AnyHead:
     """Train as many heads as the configuration names; arguments and errors are those of `fit_head`."""
     heads = [
@@ -61,7 +59,7 @@ def fit_head(
     config: HeadConfig,
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> TemporalHead:
     """Train a head, with AdamW and one cycle of the learning rate.
 
@@ -121,30 +119,24 @@ def _train(
     sequences: Sequence[FrameSequence],
     config: HeadConfig,
     rng: np.random.Generator,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> TemporalHead:
     num_frames = max(1, round(config.window_seconds / head.frame_seconds))
     total = sum(max(1.0, len(sequence.features) / num_frames) for sequence in sequences)
     steps = max(1, math.ceil(config.epochs * total / config.batch_size))
-    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=_WARM_UP
-    )
-    head.train()
-    for step in range(steps):
+
+    def loss_of(_: int) -> Tensor:
         window = draw_windows(sequences, config.batch_size, num_frames, config.speed, rng)
-        loss = head_loss(head(window.features, window.mask), window, config)
-        if not loss.isfinite():
-            raise RunError(
-                f"temporal head: the loss became {loss.item()} in step {step + 1} of {steps}; lower"
-                f" head.learning_rate (now {config.learning_rate:g})"
-            )
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        schedule.step()
-        if progress is not None:
-            progress(step + 1, steps)
-    return head.eval()
+        return head_loss(head(window.features, window.mask), window, config)
+
+    fit_one_cycle(
+        head,
+        loss_of,
+        steps,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        what="temporal head",
+        option="head.learning_rate",
+        progress=progress,
+    )
+    return head

@@ -8,17 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.files import write_whole
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import Config
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
+from tsm_train.tensor_files import read_tensors, write_tensors
 
 FORMAT = "tsm-tal checkpoint 1"
 
@@ -107,8 +105,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.thresholds:
         metadata["thresholds"] = msgspec.json.encode(checkpoint.thresholds).decode()
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    write_whole(path, safetensors.torch.save(weights, metadata))
+    write_tensors(path, checkpoint.weights, metadata)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -117,24 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UsageError: missing, not safetensors, or not a checkpoint of this project.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except OSError as error:
-        if path.is_dir():
-            raise UsageError(f"{path}: is a folder; give the file {path / 'best.safetensors'}") from error
-        raise UsageError(f"{path}: no readable checkpoint ({error.strerror or error})") from error
-    except safetensors.SafetensorError as error:
-        raise UsageError(
-            f"{path}: not a safetensors checkpoint ({error}); tsm-train writes best.safetensors, and starts"
-            " from other weights by model.pretrained"
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise UsageError(
-            f"{path}: not a checkpoint of tsm-train (expected format {FORMAT!r}, got"
-            f" {metadata.get('format')!r})"
-        )
+    weights, metadata = read_tensors(path, FORMAT, "checkpoint")
     try:
         return Checkpoint(
             config=msgspec.json.decode(metadata["config"], type=Config),

@@ -45,7 +45,7 @@ def train_head_only(config: Config, folder: Path, *, show_progress: bool = True)
     """
     began = time.perf_counter()
     config = msgspec.structs.replace(
-        config, data=resolve_section(config.data), head=config.head or HeadConfig(), audio=None
+        config, data=resolve_section(config.data), head=config.head or HeadConfig(), audio=None, views=None
     )
     data = open_run_data(config)
     labels = Labels.of(data.actions, data.scenes, config.model)

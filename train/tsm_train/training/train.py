@@ -35,6 +35,7 @@ from tsm_train.training.failures import failures_as_errors
 from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.module import TrainingRun
 from tsm_train.training.run_folder import RESUME, RunFolder, check_same_config, read_resume
+from tsm_train.views.run import train_run_views
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
@@ -80,7 +81,7 @@ def train(
     config = msgspec.structs.replace(config, data=resolve_section(config.data))
     show_progress = show_progress and sys.stderr.isatty()
     if resume and (finished := _finished(config, folder)) is not None:
-        if config.head is None and config.audio is None:
+        if config.head is None and config.audio is None and config.views is None:
             return finished
         return finished | _train_more(config, folder, open_run_data(config), show_progress)
     _keep_freed_memory()
@@ -115,6 +116,8 @@ def _train_more(config: Config, folder: Path, data: TrainingData, show_progress:
         metrics |= train_run_head(config, folder, data, show_progress=show_progress)
     if config.audio is not None:
         metrics |= train_run_sound(config, folder, data)
+    if config.views is not None:
+        metrics |= train_run_views(config, folder, data)
     return metrics
 
 

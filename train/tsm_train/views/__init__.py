@@ -1,0 +1,1 @@
+"""The joint model of views: features of all views of a moment, joined before the heads."""
