@@ -85,7 +85,7 @@ def main() -> None:
         "videos": len(backbone.judged),
         "instances": sum(len(video.segments) for video in backbone.judged),
         "removed": backbone.removed(means[0]),
-        "missed": backbone.missed(means[0]),
+        "missed": missed(backbone.truth(), means[0]),
         "cpu_seconds": round(time.process_time() - begun, 1),
     }
     store(options.name, {**judged, "rows": rows})
@@ -149,15 +149,18 @@ class Backbone:
         gains = diagnose(self.matching(predictions)).gains
         return {gain.kind: round(100 * gain.average_map, 1) for gain in gains}
 
-    def missed(self, predictions: Mapping[str, Sequence[Segment]]) -> dict[str, int]:
-        """Count the true segments that no prediction overlaps by a tIoU of 0.5: of its label, and of any."""
-        found = {"label": 0, "any": 0}
-        for video_id, segments in self.truth().items():
-            for true in segments:
-                near = [p for p in predictions.get(video_id, []) if _tiou(true, p) >= TIOU_THRESHOLDS[0]]
-                found["any"] += not near
-                found["label"] += all(p.label != true.label for p in near)
-        return found
+
+def missed(
+    truth: Mapping[str, Sequence[Segment]], predictions: Mapping[str, Sequence[Segment]]
+) -> dict[str, int]:
+    """Count the true segments that no prediction overlaps by a tIoU of 0.5: of its label, and of any."""
+    found = {"label": 0, "any": 0}
+    for video_id, segments in truth.items():
+        for true in segments:
+            near = [p for p in predictions.get(video_id, []) if _tiou(true, p) >= TIOU_THRESHOLDS[0]]
+            found["any"] += not near
+            found["label"] += all(p.label != true.label for p in near)
+    return found
 
 
 def _tiou(first: Segment, second: Segment) -> float:
@@ -198,7 +201,7 @@ def row_of(
         for name, values in metrics.items()
         if name.endswith("map") and len(values) > 1
     }
-    mean = _mean([backbone.frames(head, backbone.judged) for head in heads])
+    mean = mean_frames([backbone.frames(head, backbone.judged) for head in heads])
     thresholds = tuple(np.mean([head.thresholds for head in heads], axis=0)) if heads[0].thresholds else ()
     fitted = backbone.fitted(mean, thresholds)
     row["mean"] = {name: round(100 * value, 1) for name, value in fitted.metrics.items()}
@@ -220,7 +223,7 @@ def _tested(
 ) -> dict[str, float]:
     """Return the mAP of the mean of some heads on a subset that chose nothing."""
     videos = backbone.data.subset(test)
-    frames = _mean([backbone.frames(head, videos) for head in heads])
+    frames = mean_frames([backbone.frames(head, videos) for head in heads])
     found = {
         key: decode_frames(value, backbone.labels.actions, chosen.decoding, chosen.thresholds)
         for key, value in frames.items()
@@ -228,7 +231,7 @@ def _tested(
     return map_of(found, {video.video_id: video.segments for video in videos})
 
 
-def _mean(parts: Sequence[Frames]) -> Frames:
+def mean_frames(parts: Sequence[Frames]) -> Frames:
     """Return the mean scores, actionness and distances of several heads."""
 
     def column(video_id: str, name: str) -> Any:
