@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _common import store
-from head_variants import Backbone, opened, row_of
+from head_variants import Backbone, mirrored_features, opened, row_of
 
 from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
@@ -84,7 +84,8 @@ def _whole(clips: Backbone) -> Backbone:
     backend = _Whole(clips.checkpoint.model())
     identity = f"{clips.sha256} whole"
     cache = FeatureCache(backend, identity, clips.labels, config, FrameStore.of(config).folder / FEATURES)
-    return replace(clips, backend=backend, sha256=identity, cache=cache)
+    mirrored = mirrored_features(backend, identity, clips.checkpoint)
+    return replace(clips, backend=backend, sha256=identity, cache=cache, mirrored=mirrored)
 
 
 if __name__ == "__main__":
