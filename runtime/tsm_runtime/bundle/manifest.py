@@ -286,6 +286,15 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_LATER_SETTINGS = {"temperature": 1.0}
+"""Of a decoding: keys that earlier versions did not write, and their defaults, which are left out."""
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the text of `manifest.json`."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    """Return the text of `manifest.json`; settings that are newer than a bundle leave its identity alone."""
+    raw = msgspec.to_builtins(manifest)
+    decoding = raw.get("decoding", {})
+    for name, value in _LATER_SETTINGS.items():
+        if decoding.get(name) == value:
+            del decoding[name]
+    return msgspec.json.format(msgspec.json.encode(raw), indent=1) + b"\n"
