@@ -167,9 +167,9 @@ def test_validation_chooses_and_the_test_videos_are_told() -> None:
     known, unknown = video("v", segment("a", 0.0, 1.0)), video("v", segment("a", 1.0, 1.5))
     source = Source("s", labels, [SPEC], validation, test)
     rows = rows_of(source, [known], [unknown], Grid((1,), (0.0,), (1.0,)))
-    told = {row.way: (row.validation_map, row.judged.evaluation.average_map) for row in rows}
-    assert told["plain"] == (0.5, 1.0)  # the false one has the higher score
-    assert told["shortest duration"] == (1.0, 0.0)
+    reported = {row.way: (row.validation_map, row.judged.evaluation.average_map) for row in rows}
+    assert reported["plain"] == (0.5, 1.0)  # the false one has the higher score
+    assert reported["shortest duration"] == (1.0, 0.0)
     truth = {"v": unknown.segments}
     assert "difference" not in rows[0].described(truth, rows[0])
     assert rows[0].described(truth, rows[0])["map"] == 100.0

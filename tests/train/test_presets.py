@@ -115,7 +115,7 @@ def test_resume_or_force(
     code, _, err = tsm_train(monkeypatch, capsys, *words)
     assert (code, err) == (
         2,
-        f"tsm-train: {folder}: holds an unfinished run; --resume to go on, --force to begin anew\n",
+        f"tsm-train: {folder}: holds an unfinished run; --resume continues it, --force starts again\n",
     )
 
 

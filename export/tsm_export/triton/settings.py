@@ -155,7 +155,7 @@ def _batches(request: Request, engine: EngineInfo | None) -> tuple[int, tuple[in
     if largest is not None and max_batch > largest:
         raise UsageError(
             f"--max-batch {max_batch}: the plan was built for batches of up to {largest}; give that or less,"
-            " or build it anew with tsm-export --batch"
+            " or build it again with tsm-export --batch"
         )
     preferred = request.preferred
     if preferred is None:

@@ -221,7 +221,7 @@ class _Placing:
         self._end = begin + samples.shape[1]
 
     def _is_believable(self, step: int, stated: int, claimed_seconds: float) -> bool:
-        """Whether a step in the timestamps is a gap; a small one is rounding, one back a clock begun anew."""
+        """Whether a step in the timestamps is a gap: a small one is rounding, one back a restarted clock."""
         if step <= _JITTER_SECONDS * self.rate:
             return False
         return step <= _LONGEST_GAP_SECONDS * self.rate or stated <= (claimed_seconds + 1.0) * self.rate

@@ -85,20 +85,20 @@ class Backend(Protocol):
 
     @property
     def frame_pool(self) -> FramePool:
-        """Memory for clips that `submit` reads without copying it first; good until `close`.
+        """Memory for clips that `submit` reads without a copy; valid until `close`.
 
-        Other memory is taken as well, but may cost a copy.
+        `submit` also accepts other memory, which may be copied.
         """
         ...
 
     def submit(self, frames: npt.NDArray[np.uint8]) -> Any:
         """Begin to score a (N, T, size, size, 3) uint8 batch; N may differ from call to call.
 
-        The batch is to be left as it is, by all, until `result` returns: the members of an ensemble share it.
+        The batch must not be changed until `result` returns: the members of an ensemble share it.
 
         Raises:
-            OutOfMemoryError: a smaller batch may fit; what is in flight has to be submitted again.
-            RunError: the engine broke off.
+            OutOfMemoryError: a smaller batch may fit; batches in flight must be submitted again.
+            RunError: the engine failed.
         """
         ...
 
@@ -147,7 +147,7 @@ class BlockingBackend(ABC):
         return batch
 
     def close(self) -> None:  # noqa: B027  most backends hold nothing
-        """Nothing is held."""
+        """Do nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -189,5 +189,5 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's message as one line of bearable length."""
+    """Return an error's message as one line, shortened."""
     return " ".join(str(error).split())[:300]

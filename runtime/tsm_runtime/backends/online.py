@@ -1,4 +1,4 @@
-"""Online models: one frame a call, and what the model keeps of earlier frames as inputs and outputs.
+"""Online models: one frame a call, with the state of earlier frames as inputs and outputs.
 
 Such an ONNX file takes `frame` uint8 (N, size, size, 3) and float32 states (N, ...), each of which comes back
 as `next_<state>`; a clip begins with states of zeros. Its scores are those of the clip up to this frame, and
@@ -35,7 +35,7 @@ class OnlineModel:
     """An online model of a bundle on onnxruntime; its scorers hold the streams.
 
     Args:
-        bundle: where the model and its labels come from.
+        bundle: bundle of the model and its labels.
         name: which of the bundle's models.
         num_threads: threads of the convolutions; default: all cores that this process may use.
 
@@ -90,7 +90,7 @@ class OnlineScorer:
 
         Raises:
             ValueError: another shape or type.
-            RunError: onnxruntime broke off, for want of memory for example.
+            RunError: onnxruntime failed, for example without memory.
         """
         single = frame[None] if frame.ndim == 3 and self.num_streams == 1 else frame
         if single.shape != self._frame.shape or frame.dtype != np.uint8:
@@ -118,7 +118,7 @@ class OnlineScorer:
     def _bind(
         self, states: dict[str, npt.NDArray[np.float32]], following: dict[str, npt.NDArray[np.float32]]
     ) -> Any:
-        """Let onnxruntime read and write this object's arrays in place."""
+        """Bind this object's arrays, so that onnxruntime reads and writes them in place."""
         binding = self.model.session.io_binding()
         frame = self._frame
         binding.bind_input(FRAME, "cpu", 0, np.uint8, frame.shape, frame.ctypes.data)
@@ -143,7 +143,7 @@ class OnlineBackend(BlockingBackend):
 
         Raises:
             ValueError: another number of frames per clip than the bundle's.
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         model = self.model
         if frames.shape[1] != model.num_frames:

@@ -28,7 +28,7 @@ class OnnxruntimeBackend(BlockingBackend):
     """A session over one ONNX model of a bundle.
 
     Args:
-        bundle: where the model and its labels come from.
+        bundle: bundle of the model and its labels.
         name: which of the bundle's models, `model.fp32.onnx` for one.
         num_threads: threads of the convolutions; default: all cores that this process may use.
         parallel_calls: calls at a time that share these threads. With one, all threads wait at the end of
@@ -59,7 +59,7 @@ class OnnxruntimeBackend(BlockingBackend):
         """Score a (N, T, size, size, 3) uint8 batch.
 
         Raises:
-            RunError: onnxruntime broke off, for want of memory for example.
+            RunError: onnxruntime failed, for example without memory.
         """
         try:
             outputs = self._session.run(None, {"frames": frames})
@@ -88,7 +88,7 @@ def open_session(bundle: Bundle, name: str, *, num_threads: int | None = None) -
     if hasattr(session, "_model_bytes"):
         session._model_bytes = None
     del model
-    give_back_freed_memory()  # more than the file: onnxruntime orders weights anew. resnet50: 220 of 650 MiB
+    give_back_freed_memory()  # more than the file: onnxruntime reorders weights. resnet50: 220 of 650 MiB
     return session
 
 
@@ -136,11 +136,11 @@ def check_tensors(
     Args:
         tensors: name of an input or output to its type, "uint8" or "float", and its shape, whose first axis
             is no number where it is free.
-        manifest: what they have to be.
+        manifest: expected names, types and shapes.
         what: the file, for the message.
 
     Raises:
-        BundleError: they are others, or the number of clips is not free.
+        BundleError: they differ, or the number of clips is not free.
     """
     frames = [manifest.num_frames, manifest.size, manifest.size, 3]
     outputs = {name: ("float", list(shape)) for name, shape in output_shapes(manifest).items()}

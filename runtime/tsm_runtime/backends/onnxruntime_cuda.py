@@ -28,9 +28,7 @@ _NUM_SLOTS = 2
 """Batches in flight: while the GPU works on one, the next is copied to it."""
 
 _INSTALL = "pip uninstall -y onnxruntime, then pip install 'tsm-tal[gpu]' (they share a folder)"
-_LIBRARIES = (
-    "pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's libraries; nvidia-smi tells of the driver"
-)
+_LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's libraries; nvidia-smi shows the driver"
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +56,7 @@ class OnnxruntimeCudaBackend:
     FP16 on tensor cores want.
 
     Args:
-        bundle: where the model and its labels come from.
+        bundle: bundle of the model and its labels.
         name: which of the bundle's models, `model.fp16.onnx` for one.
         device: number of the GPU, in CUDA's order.
 
@@ -89,7 +87,7 @@ class OnnxruntimeCudaBackend:
         """Score a (N, T, size, size, 3) uint8 batch, and wait for it.
 
         Raises:
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         return self.result(self.submit(frames))
 
@@ -98,7 +96,7 @@ class OnnxruntimeCudaBackend:
 
         Raises:
             OutOfMemoryError: a smaller batch may fit.
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         if self._session is None:
             raise ValueError(f"{self.name}: closed")
@@ -119,7 +117,7 @@ class OnnxruntimeCudaBackend:
 
         Raises:
             OutOfMemoryError: a smaller batch may fit.
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         try:
             return batch.scores.result()
@@ -131,7 +129,7 @@ class OnnxruntimeCudaBackend:
 
         Args:
             bundle: of this backend.
-            rebuild: as of other backends; there is nothing to build here.
+            rebuild: as for other backends; nothing is built here.
 
         Raises:
             BundleError: the file is missing, altered, or not loadable.
@@ -141,7 +139,7 @@ class OnnxruntimeCudaBackend:
         )
 
     def close(self) -> None:
-        """Wait for what is in flight and give the GPU's memory back; a second call does nothing."""
+        """Wait for batches in flight and release the GPU's memory; a second call does nothing."""
         self._thread.shutdown()
         self._slots.clear()
         self._session = None
@@ -170,7 +168,7 @@ class OnnxruntimeCudaBackend:
         """Run the model on what a slot holds, in the thread."""
         binding = slot.binding
         for name in self._outputs:
-            binding.bind_output(name, "cpu")  # anew: their shape may be another
+            binding.bind_output(name, "cpu")  # again: their shape may have changed
         # The upload came on another stream than the model's, and a copy from memory that is not page-locked
         # may still be on its way when the call returns.
         binding.synchronize_inputs()

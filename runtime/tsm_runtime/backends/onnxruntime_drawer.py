@@ -43,7 +43,7 @@ class OnnxruntimeDrawer:
         A run of onnxruntime ends with waiting for its own stream, so nothing waits for the whole device.
 
         Raises:
-            RunError: onnxruntime broke off.
+            RunError: onnxruntime failed.
         """
         with self._lock:
             try:

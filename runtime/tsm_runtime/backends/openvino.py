@@ -28,7 +28,7 @@ _TYPES = {"u8": "uint8", "f32": "float"}
 
 @dataclass(eq=False, slots=True)
 class _Request:
-    """An inference request and what it works on."""
+    """An inference request, its inputs and outputs."""
 
     request: Any
     batch: SubmittedBatch | None = None
@@ -47,7 +47,7 @@ class OpenvinoBackend:
     """A compiled model over one ONNX file of a bundle, as fp32 or INT8 file in their own precision.
 
     Args:
-        bundle: where the model and its labels come from.
+        bundle: bundle of the model and its labels.
         name: which of the bundle's models, `model.fp32.onnx` for one.
         bf16: compute the parts that are fp32 in bfloat16, of eight bits: about twice as fast, less exact.
         num_threads: of the convolutions; default: all cores that this process may use.
@@ -88,7 +88,7 @@ class OpenvinoBackend:
         """Score a (N, T, size, size, 3) uint8 batch, and wait for it.
 
         Raises:
-            RunError: OpenVINO broke off.
+            RunError: OpenVINO failed.
         """
         return self.result(self.submit(frames))
 
@@ -96,7 +96,7 @@ class OpenvinoBackend:
         """Begin to score a batch, which must stay as it is until `result`.
 
         Raises:
-            RunError: OpenVINO broke off.
+            RunError: OpenVINO failed.
         """
         self._require_open()
         if not self._free:
@@ -116,7 +116,7 @@ class OpenvinoBackend:
         """Wait for the scores of a submitted batch; in any order, and more than once.
 
         Raises:
-            RunError: OpenVINO broke off.
+            RunError: OpenVINO failed.
         """
         while batch.scores is None:
             self._require_open()
@@ -126,7 +126,7 @@ class OpenvinoBackend:
         return batch.scores
 
     def close(self) -> None:
-        """Wait for what is in flight and let go of the model; a second call does nothing."""
+        """Wait for batches in flight and release the model; a second call does nothing."""
         for slot in self._flying:
             slot.request.cancel()
         self._flying.clear()

@@ -21,7 +21,7 @@ _log = logging.getLogger("tsm_runtime")
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    """A batch as it was given, and the scores of its parts so far, first part first."""
+    """A submitted batch, and the scores of its parts so far, in order."""
 
     frames: npt.NDArray[np.uint8]
     take: Callable[[Scores], None]
@@ -52,7 +52,7 @@ class _Part:
 
 @dataclass(eq=False, slots=True)
 class _Flight:
-    """A part that was submitted, and what the backend calls it."""
+    """A submitted part, and the backend's handle of it."""
 
     part: _Part
     submitted: Any = None
@@ -74,14 +74,14 @@ class BatchRunner:
         """Clips of a call, once memory has run short."""
 
     def submit(self, frames: npt.NDArray[np.uint8], take: Callable[[Scores], None]) -> None:
-        """Begin with a batch; waits until fewer than the backend's `in_flight` are on their way.
+        """Submit a batch once fewer than the backend's `in_flight` are in flight.
 
         Args:
-            frames: (N, T, size, size, 3) uint8, to be left as it is until its scores are there.
+            frames: (N, T, size, size, 3) uint8; must not be changed until its scores are there.
             take: called with its scores, from this method or a later call of any.
 
         Raises:
-            RunError: the backend broke off, or has no memory for a single clip.
+            RunError: the backend failed, or has no memory for a single clip.
         """
         self._run([_Part(_Batch(frames, take), 0, len(frames))], self._backend.in_flight)
 
@@ -124,7 +124,7 @@ class BatchRunner:
         flight.submitted = self._backend.submit(part.frames)
 
     def _land(self) -> None:
-        """Take the scores of the oldest part; only then it is no longer in flight."""
+        """Take the scores of the oldest part, which is then no longer in flight."""
         flight = self._flying[0]
         scores = self._backend.result(flight.submitted)
         self._flying.popleft()
@@ -159,7 +159,7 @@ class ParallelCalls:
         self.in_flight = backend.parallel_calls + 1  # the one more is there when a thread becomes free
 
     def submit(self, frames: npt.NDArray[np.uint8]) -> Future[Scores]:
-        """Begin to score a (N, T, size, size, 3) uint8 batch, which is to stay as it is until `result`."""
+        """Begin to score a (N, T, size, size, 3) uint8 batch, which must not be changed until `result`."""
         return self._pool.submit(self._backend.infer, frames)
 
     def result(self, batch: Future[Scores]) -> Scores:
@@ -171,7 +171,7 @@ class ParallelCalls:
 def calling_in_parallel(backends: Sequence[Backend]) -> Iterator[list[Any]]:
     """Yield the backends, those that take parallel calls in `ParallelCalls`; they share one pool of threads.
 
-    At the end calls that have not begun are forgotten and those under way waited for. The backends stay open.
+    At the end, calls that have not begun are cancelled and running ones waited for. The backends stay open.
     """
     parallel = [b for b in backends if isinstance(b, BlockingBackend) and b.parallel_calls > 1]
     if not parallel:

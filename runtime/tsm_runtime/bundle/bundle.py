@@ -65,7 +65,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         if sha256(data) != entry.sha256.lower():
             raise BundleError(
                 f"{self.path / name}: SHA-256 differs from the manifest: the file was altered or copied in"
-                " part; export the bundle again or copy it anew"
+                " part; export the bundle again or copy it again"
             )
         return data
 

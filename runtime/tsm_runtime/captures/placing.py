@@ -68,7 +68,7 @@ def _check_view(member: ResultFile, view: str, offsets: Offsets) -> None:
         _, _, video_id = name.partition("/")
         if video_id in member.results:
             raise UsageError(
-                f"{member.path}: which view it is of is not told, and {name!r} has an offset; name it in an"
+                f"{member.path}: its view is not known, and {name!r} has an offset; name it in an"
                 ' ensemble.toml: view = "third_person"'
             )
 

@@ -84,7 +84,7 @@ def _check_views(views: Sequence[Sequence[str]], captures: Sequence[Capture]) ->
             if view not in seen:
                 raise UsageError(
                     f"--view {view}: no member sees it, they see {', '.join(seen)}{_near(view, seen)}; of a"
-                    f' model whose bundle tells another view, say it in ensemble.toml: view = "{view}"'
+                    f' model whose bundle states another view, set it in ensemble.toml: view = "{view}"'
                 )
         return
     for view in seen:
@@ -163,4 +163,4 @@ def _plans(
 
 def _unknown_offset(video: ViewVideo, capture: Capture) -> str:
     remedy = f"{video.view}=FILE@SECONDS" if capture.is_named else "--offsets FILE"
-    return f"no offset of {video.name} is known; left out of the fusion ({remedy} tells one)"
+    return f"no offset of {video.name} is known; left out of the fusion ({remedy} gives one)"

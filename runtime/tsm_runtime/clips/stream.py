@@ -145,7 +145,7 @@ class ClipStream:
             yield f"states no times: assumed at {rate:g} frames per second; --rate states another"
         if cuts := self.discontinuities:
             where = ", ".join(f"{at:.2f} s" for at in cuts[:_SHOWN]) + (" ..." if len(cuts) > _SHOWN else "")
-            yield f"its clock begins anew at {where}: no segment crosses that"
+            yield f"its clock restarts at {where}: no segment crosses that"
         if num_corrupt := self.reader.corrupt_frames:
             yield f"{counted(num_corrupt, 'corrupt or misplaced frame')} skipped or concealed"
         if gaps := self.builders[spec].gaps:
@@ -167,7 +167,8 @@ class ClipStream:
         if count_intervals(seconds, t) == 0 and self.options.end_seconds is None:
             return f"{seconds:.3f} s long, shorter than one interval of {t:g} s"
         return (
-            f"no whole interval of {t:g} s in the asked part (the video goes on to {seconds:.2f} s at least)"
+            f"no whole interval of {t:g} s in the requested part"
+            f" (the video goes on to {seconds:.2f} s at least)"
         )
 
     def _break_off(self) -> str:

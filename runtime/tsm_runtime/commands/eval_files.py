@@ -83,4 +83,5 @@ def _write_page(
         other = OtherRun(
             name=names[0], own_name=names[1], predictions=others.predictions, evaluation=judged.evaluation
         )
-    write_evaluation_page(page, given, report, other)
+    sources = (str(request.ground_truth), str(request.predictions))
+    write_evaluation_page(page, given, report, other, sources)

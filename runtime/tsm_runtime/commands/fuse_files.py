@@ -152,7 +152,7 @@ def _read_members(
 def _on_time_lines(
     members: Sequence[ResultFile], ensemble: Ensemble, path: Path | None
 ) -> tuple[list[ResultFile], list[str]]:
-    """Members as `place_member` puts them where their videos begin, and what is to be told of it."""
+    """Members as `place_member` puts them where their videos begin, and the warnings about it."""
     offsets = {} if path is None else read_offsets(path)
     placed, warnings = [], []
     for member, entry in zip(members, ensemble.members, strict=True):
@@ -186,7 +186,7 @@ def _write(output: str, data: bytes) -> None:
 
 
 def fit_and_write(request: FuseRequest, fit: FitRequest, truth_path: Path, *, quiet: bool) -> None:
-    """Fit weights, threshold and minimum score to ground truth, tell what they are worth, and write them.
+    """Fit weights, threshold and minimum score to ground truth, report their gain, and write them.
 
     Where cross-validation gives fitted parameters no advantage over equal weights, equal weights are written.
 
@@ -285,7 +285,9 @@ def _report(found: Fit, members: Sequence[ResultFile], num_true_videos: int, cal
         if not gain.is_clear
     ]
     if unclear:
-        lines.append(f"too few videos ({found.num_videos}) to tell fitted from {' or from '.join(unclear)}")
+        lines.append(
+            f"too few videos ({found.num_videos}) to distinguish fitted from {' or from '.join(unclear)}"
+        )
     if found.num_videos < _FEW_VIDEOS:
         lines.append(f"with {counted(found.num_videos, 'video')} the intervals themselves are rough")
     weights = ", ".join(f"{weight:g}" for weight in setting.weights)

@@ -87,7 +87,7 @@ class FitRequest:
         Path | None,
         typer.Option(
             help="ground truth of validation videos: find weights, IoU and minimum score (those that are not"
-            " given) of the highest mAP, tell what they are worth, and write ensemble.toml"
+            " given) of the highest mAP, report their gain, and write ensemble.toml"
         ),
     ] = None
     subset: Annotated[

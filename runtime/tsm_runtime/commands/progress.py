@@ -101,7 +101,7 @@ def _rate_text(seconds: float, since: float) -> str:
 
 
 def _shortened(name: str) -> str:
-    """Return a file's name as it fits beside a bar on 80 columns: its end, which tells videos apart."""
+    """Return a file's name as it fits beside a bar on 80 columns: its end, which distinguishes videos."""
     text = printable(name)
     return text if len(text) <= _NAME_WIDTH else f"...{text[3 - _NAME_WIDTH :]}"
 

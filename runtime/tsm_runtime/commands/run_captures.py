@@ -98,7 +98,7 @@ def views_of_members(
         entry.view or bundle.manifest.view for entry, bundle in zip(ensemble.members, bundles, strict=True)
     ]
     assumed = [
-        f"{bundle.path}: tells no view; taken as {DEFAULT_VIEW}"
+        f"{bundle.path}: states no view; taken as {DEFAULT_VIEW}"
         for view, bundle in zip(named, bundles, strict=True)
         if not view
     ]

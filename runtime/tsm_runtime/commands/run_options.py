@@ -40,7 +40,7 @@ Views = Annotated[
     typer.Option(
         rich_help_panel="Models and videos",
         help="VIEW=FILE or VIEW=FILE@SECONDS, for each video of one capture, and where it begins on the"
-        " capture's time line [default: 0; of binocular and monocular clips it must be told]",
+        " capture's time line [default: 0; required for binocular and monocular clips]",
         show_default=False,
     ),
 ]
@@ -311,10 +311,12 @@ Hwdec = Annotated[
         " auto: if that works, else on the CPU, and says so",
     ),
 ]
-GpuNumber = Annotated[
-    int,
+GpuNumbers = Annotated[
+    str,
     typer.Option(
-        "--device", rich_help_panel="Machine", help="number of the GPU, as nvidia-smi lists it", min=0
+        "--device",
+        rich_help_panel="Machine",
+        help="GPU by its number; several, as 0,1 or all, share the videos",
     ),
 ]
 Rebuild = Annotated[
@@ -322,7 +324,7 @@ Rebuild = Annotated[
     typer.Option(
         "--rebuild",
         rich_help_panel="Machine",
-        help="build a plan anew that is for another GPU or version, and keep it",
+        help="rebuild a plan that is for another GPU or version, and keep it",
     ),
 ]
 

@@ -22,14 +22,14 @@ app = new_app()
 
 _HELP = """Compare every model file of a bundle that this machine can run with model.fp32.onnx on the CPU.
 
-All of them score the same seeded noise and the same frames of a video. The table tells the largest and the
+All of them score the same seeded noise and the same frames of a video. The table shows the largest and the
 relative error of a probability and the share of clips with the same most probable class, for each output,
 and the share of the video's segments that both models find. The manifest keeps the last result of each
 machine, and the bundle stays the same bundle. What this machine cannot run, an engine for another GPU for
 instance, is listed and is no failure.
 
-Of preprocess.onnx, which tsm-run --hwdec runs on a GPU, the table tells what model.fp32.onnx makes of its
-pictures of the video; a line tells how many levels of 255 these are from those of the CPU.
+Of preprocess.onnx, which tsm-run --hwdec runs on a GPU, the table shows what model.fp32.onnx makes of its
+pictures of the video; a line states how many levels of 255 these differ from those of the CPU.
 
 \b
 Exit codes:
@@ -70,6 +70,7 @@ def tsm_verify(
     threads: Annotated[
         int | None, typer.Option(help="threads on the CPU [default: all cores]", min=1)
     ] = None,
+    device: Annotated[int, typer.Option(help="number of the GPU, as nvidia-smi lists it", min=0)] = 0,
     json_: Annotated[bool, typer.Option("--json", help="one JSON object, agreement 0 to 1")] = False,
     no_write: Annotated[bool, typer.Option("--no-write", help="leave the manifest as it is")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")] = False,
@@ -98,6 +99,7 @@ def tsm_verify(
             max_abs_error=tolerance,
             num_threads=threads,
             progress=progress,
+            device=device,
         )
     warnings = list(footage.warnings)
     result = to_verification(report, opened, tolerance)

@@ -211,7 +211,7 @@ def results_to_boris(results: Sequence[Result], media: Mapping[str, Path] | None
     """Return a project with an observation per video, whose behaviours are state events.
 
     The score is in the comment of the start, as `score=0.9`, which `read_segments` reads. Overlapping
-    segments of one label have different modifiers, by which BORIS tells them apart.
+    segments of one label have different modifiers, by which BORIS distinguishes them.
 
     Args:
         results: videos in any number.

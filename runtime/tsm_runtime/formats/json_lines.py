@@ -79,9 +79,7 @@ def _read_live(
         if not isinstance(video_id, str):
             raise UsageError(f'{where}: expected "video" in the first line of a live run')
         if video_id in found:
-            raise UsageError(
-                f"{where}: another run on {video_id!r}, whose times begin anew; keep one per file"
-            )
+            raise UsageError(f"{where}: another run on {video_id!r}, whose times restart; keep one per file")
         found[video_id] = []
         live[stream] = video_id
     if entry["event"] == "segment":

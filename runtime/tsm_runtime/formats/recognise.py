@@ -27,7 +27,7 @@ _LABEL_LINES = 50
 def recognise_format(name: str, text: str) -> Format | ToolFormat:
     """Return the format by the beginning of a file, else that of the suffix.
 
-    All JSON is "json" here: `json_format` tells its kinds apart by the value.
+    All JSON is "json" here: `json_format` distinguishes its kinds by the value.
     """
     by_suffix = format_of(name)
     if by_suffix not in (None, "json", "csv", "audacity"):

@@ -191,9 +191,9 @@ def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Back
     except BundleError as error:
         if not rebuild:
             raise
-        _log.warning(f"building {name} anew: {error}")
+        _log.warning(f"building {name} again: {error}")
         with build_bar(name) as progress:
-            built = rebuild_plan(bundle, name, progress=progress)
+            built = rebuild_plan(bundle, name, progress=progress, device=device)
         for line in built.warnings:
             _log.warning(f"{name}: {line}")
         backend = open_model(store_plan(bundle, name, built), name, device=device)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from av import VideoFrame
 from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from tsm_runtime.backends.cuda.device_clips import DeviceClips, new_clips
@@ -28,8 +29,10 @@ from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BackendError, TsmError, UsageError, VideoError
 from tsm_runtime.models.member import Member
+from tsm_runtime.models.native_decoder import NATIVE, native_decoder, why_not_native
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.hardware import hidden_border
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes, view_of
 
 _log = logging.getLogger("tsm_runtime")
@@ -80,17 +83,22 @@ class _GpuPicture:
 class _Converter:
     """Counterpart of `FrameConverter`: draws frames on the GPU, converts others on the CPU."""
 
-    def __init__(self, nvdec: Nvdec, size: int, crop: Crop) -> None:
-        self._nvdec, self._size, self._crop = nvdec, size, crop
+    def __init__(self, nvdec: Nvdec, decoder: VideoCodecContext, size: int, crop: Crop) -> None:
+        self._nvdec, self._decoder, self._size, self._crop = nvdec, decoder, size, crop
         self._on_cpu = FrameConverter(size, crop)
         self._has_warned = False
 
     def __call__(self, frame: VideoFrame) -> _GpuPicture | npt.NDArray[np.uint8]:
         drawer = self._nvdec.drawers[self._size]
         reason = _why_not(frame) or drawer.refusal(frame)
+        hidden = hidden_border(frame, self._decoder) if is_on_gpu(frame) else (0, 0)
         if reason is None:
-            view = view_of(frame, self._size, self._crop)
+            view = view_of(frame, self._size, self._crop, hidden)
             return _GpuPicture(self._nvdec, self._size, Planes.of(frame), view, frame)
+        if any(hidden):
+            raise VideoError(
+                f"{reason}; as the pictures are cropped at left or top, --hwdec none decodes them"
+            )
         if not self._nvdec.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto converts such pictures on the CPU")
         if not self._has_warned:
@@ -139,7 +147,7 @@ class Nvdec:
             is_hw_owned=True,
         )
 
-    def prepare(self, stream: VideoStream, path: Path | str, trouble: str = "") -> None:
+    def prepare(self, stream: VideoStream, path: Path | str, trouble: str = "") -> VideoCodecContext:
         """Set how an opened stream is decoded, or say that it is decoded on the CPU.
 
         Args:
@@ -147,25 +155,32 @@ class Nvdec:
             path: of the file.
             trouble: what FFmpeg said when it could not use the GPU for it.
 
+        Returns:
+            The stream's context, or that of a decoder that uses NVDEC in the place of FFmpeg's first choice.
+
         Raises:
             VideoError: NVDEC does not support this codec, and the CPU is not allowed.
         """
-        context = stream.codec_context
+        context: VideoCodecContext = stream.codec_context
+        reason = f"FFmpeg cannot use the GPU ({trouble})" if trouble else ""
+        if not reason and context.name in NATIVE:
+            with self.context.current():
+                reason = why_not_native(context, Path(path))
+                context = context if reason else native_decoder(context, self.accelerator())
         if context.is_hwaccel:
             # NVDEC does the work; each thread would hold surfaces. Frames that wait for their clip hold none:
             # FFmpeg 8 copies pictures into a pool that grows.
             context.thread_count = 1
-            return
-        reason = f"{path}: FFmpeg has no NVDEC for {context.name}"
-        if trouble:
-            reason = f"{path}: FFmpeg cannot use the GPU ({trouble})"
+            return context
+        reason = f"{path}: {reason or f'FFmpeg has no NVDEC for {context.name}'}"
         if not self.may_fall_back:
             raise VideoError(f"{reason}; --hwdec auto decodes such files on the CPU")
         _log.warning(f"--hwdec auto: decodes on the CPU: {reason}")
+        return context
 
-    def converter(self, size: int, crop: Crop) -> _Converter:
-        """Return what makes pictures of frames, for one video."""
-        return _Converter(self, size, crop)
+    def converter(self, decoder: VideoCodecContext, size: int, crop: Crop) -> _Converter:
+        """Return what makes pictures of the frames of a decoder, for one video."""
+        return _Converter(self, decoder, size, crop)
 
     def draw(self, pictures: Sequence[Planes], view: PictureView, size: int, address: int) -> None:
         """Draw pictures of one size, one after another, to an address on the GPU, and wait for them.

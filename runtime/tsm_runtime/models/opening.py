@@ -53,8 +53,8 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
         if member.bundle_sha256 and member.bundle_sha256.lower() != bundle.manifest_sha256:
             raise BundleError(
                 f"{bundle.path / MANIFEST}: its SHA-256 {bundle.manifest_sha256} is not the one that the"
-                f" ensemble's file tells, {member.bundle_sha256}\n"
-                "put that bundle there, or fit the ensemble anew with this one"
+                f" ensemble's file states, {member.bundle_sha256}\n"
+                "put that bundle there, or fit the ensemble again with this one"
             )
     if len(bundles) > 1:
         labels = [

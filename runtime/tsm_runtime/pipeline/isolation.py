@@ -285,6 +285,6 @@ class IsolatedClips(ClipStream):
     def _why_ended(self, worker: _Worker) -> str:
         code = worker.exit_code
         if code == -signal.SIGKILL:
-            return "its decoder was killed, probably for want of memory"
+            return "its decoder was killed, probably because memory ran out"
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"its decoder crashed ({name})"

@@ -6,6 +6,7 @@ from collections import deque
 
 import av
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -20,7 +21,7 @@ class PacketDecoder:
     second decoder with one thread then decodes the same packets again: see `continued`.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream | VideoCodecContext) -> None:
         self._stream = stream
         self.num_packets = 0
         self._num_frames = 0
@@ -71,7 +72,7 @@ class PacketDecoder:
             return False
         return self._latest_ticks - self._last_ticks > 0.75 * frame_ticks
 
-    def continued(self, stream: VideoStream) -> PacketDecoder:
+    def continued(self, stream: VideoStream | VideoCodecContext) -> PacketDecoder:
         """Return a decoder that decodes all packets again and returns only the frames still missing."""
         after = PacketDecoder(stream)
         key = self._key_before_last()

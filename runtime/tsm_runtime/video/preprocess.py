@@ -53,23 +53,26 @@ class PictureView:
         return {name: getattr(self, name) for name in VIEW_SHAPES}
 
 
-def view_of(frame: VideoFrame, size: int, crop: Crop = "") -> PictureView:
+def view_of(frame: VideoFrame, size: int, crop: Crop = "", hidden: tuple[int, int] = (0, 0)) -> PictureView:
     """Return the orientation, crop and colours of a frame.
 
     Args:
         frame: decoded frame, on the GPU or not; pixels are not read.
         size: edge of the output picture in pixels.
         crop: see `FrameConverter`.
+        hidden: columns at the left and rows at the top that are not part of the picture.
 
     Raises:
         VideoError: the picture cannot be halved.
     """
+    left, top = hidden
     a, b, c, d = matrix = display_matrix(frame)
     lying = abs(b) > abs(a)
     columns, rows = (c, b) if lying else (a, d)
     return PictureView(
         sample_bytes=np.array([sample_bytes(frame) or 1], np.float32),
-        part=_part(frame.width, frame.height, crop, matrix),
+        part=_part(frame.width - left, frame.height - top, crop, matrix)
+        + np.array([left, top, 0, 0], np.float32),
         colour=measured_colour(frame.colorspace, frame.color_range, odd=size % 2 == 1),
         turn=np.array([lying, rows < 0, columns < 0], np.float32),
     )

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import av
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -54,7 +55,7 @@ class VideoReader:
     bars, never results; so does `claimed_rate`, in frames per second. After iteration, `corrupt_frames` is
     the number of packets and frames that did not decode or had a wrong time, `failure` is the reason why the
     video is incomplete, or None, and `assumed_rate` is the assumed frames per second if the file states
-    neither times nor a rate.
+    neither times nor a rate. `decoder` is the context that decodes.
 
     Args:
         path: the file.
@@ -108,6 +109,7 @@ class VideoReader:
     def close(self) -> None:
         """Close the container; calling it again does nothing."""
         self._container.close()
+        self.decoder = self._stream.codec_context  # another one holds memory of the GPU
 
     @property
     def zero_seconds(self) -> float | None:
@@ -147,6 +149,8 @@ class VideoReader:
             self._container.seek(ticks, stream=self._stream, backward=True)
         except (av.error.FFmpegError, OverflowError):
             return False
+        if self.decoder is not self._stream.codec_context:
+            self.decoder.flush_buffers()
         self._sought = ticks
         return True
 
@@ -169,8 +173,9 @@ class VideoReader:
         try:
             self._stream = choose_stream(self._container, self.path)
             self._is_scrambled = is_scrambled_file(self.path, self._container, self._stream)
+            self.decoder = self._stream.codec_context
             if self._nvdec is not None:
-                self._nvdec.prepare(self._stream, self.path, trouble)
+                self.decoder = self._nvdec.prepare(self._stream, self.path, trouble)
         except VideoError:
             self._container.close()
             raise
@@ -193,7 +198,7 @@ class VideoReader:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Decode packet by packet: a bad packet is counted and loses its pictures, not the stream."""
-        decoder = PacketDecoder(self._stream)
+        decoder = PacketDecoder(self.decoder)
         for packet in chain(self._packets(), [None]):  # None flushes the decoder
             frames = decoder.decode(packet)
             if frames is None and self._may_lose_frames():
@@ -226,7 +231,7 @@ class VideoReader:
         if sought is not None:
             self._container.seek(sought, stream=self._stream, backward=True)
             self._sought = sought
-        decoder = before.continued(self._stream)
+        decoder = before.continued(self.decoder)
         for packet in chain(self._packets(), [None]):
             is_new = decoder.num_packets + 1 >= before.num_packets
             frames = decoder.decode(packet)
@@ -337,6 +342,7 @@ def _limit_memory(stream: VideoStream, path: Path | str) -> None:
         raise VideoError(f"{path}: pictures of {context.width} x {context.height} are too large to decode")
     # The size may grow in the middle of a stream, so the limit is also set on the decoder.
     context.options = {**context.options, "max_pixels": str(_MAX_PIXELS)}
+    context.flags |= Flags.unaligned  # else FFmpeg shows up to 63 columns of a border that is to be cut off
     context.thread_type = "AUTO"
     threads = _PIXELS_IN_THREADS // max(1, num_pixels)
     if num_pixels < _PIXELS_FOR_THREADS:

@@ -23,7 +23,7 @@ UNFINISHED = "unfinished"
 
 
 class AnnotationEdit(msgspec.Struct, forbid_unknown_fields=True):
-    """A segment as the page sends it; `by` and `at` are only echoed and are set anew by the server."""
+    """A segment as the page sends it; `by` and `at` are only echoed and are set by the server."""
 
     label: str
     segment: tuple[float, float]

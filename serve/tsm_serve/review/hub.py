@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 _MOST_WAITING = 1000
-"""A page that is so far behind is closed; it connects again and reads everything anew."""
+"""A page that is so far behind is closed; it connects again and reads everything again."""
 
 _HEARTBEAT_SECONDS = 15.0
 

@@ -55,7 +55,7 @@ def suggest(
 ) -> list[Suggestion]:
     """Rank what is not labelled, best first, until the budget is used up.
 
-    The novelty of the others is computed anew after each choice: the list does not repeat one kind of video.
+    The novelty of the others is computed again after each choice: the list does not repeat one kind of video.
 
     Args:
         videos: all videos, the labelled ones too, which determine the novelty of the others.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from emulated import Emulated
 from media import write_levels
 from onnxruntime_double import OnnxruntimeDouble
@@ -21,10 +24,13 @@ from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import sha256
+from tsm_runtime.commands.run import main
+from tsm_runtime.errors import VideoError
 from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import member_of
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_videos
+from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.video.reader import VideoReader
 
@@ -83,6 +89,84 @@ def lumas_of(path: Path, decoder: Nvdec, kind: str) -> list[int]:
         return [luma_of(frame, kind) for frame in frames]
 
 
+def av1(path: Path, *, turned: bool = False) -> Path:
+    """Noise in AV1, for which FFmpeg's first choice is a library."""
+    rng = np.random.default_rng(0)
+    with av.open(path, "w") as container:
+        stream = container.add_stream(
+            "libsvtav1", rate=25, options={"preset": "12", "svtav1-params": "pred-struct=1"}
+        )
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        if turned:
+            stream.set_display_rotation(90)
+        for number in range(80):
+            picture = av.VideoFrame.from_ndarray(rng.integers(0, 256, (96, 128, 3), np.uint8), format="rgb24")
+            picture.pts = number
+            container.mux(stream.encode(picture.reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_av1_is_decoded_by_nvdec(tmp_path: Path, emulated: Emulated) -> None:
+    path, before = av1(tmp_path / "v.mp4"), emulated.decoders()["created"]
+    with Nvdec(PrimaryContext(0), {}) as decoder:
+        times = times_on_the_gpu(path, decoder)
+        with pytest.raises(
+            VideoError, match=r"turned\.mp4: av1 whose container turns the picture; --hwdec auto"
+        ):
+            VideoReader(av1(tmp_path / "turned.mp4", turned=True), nvdec=decoder)
+    with VideoReader(path) as reader:
+        assert [timed.start_seconds for timed in reader.frames()] == times
+    assert len(times) == 80
+    assert emulated.decoders()["created"] > before
+    assert emulated.decoders()["live"] == 0
+
+
+def times_on_the_gpu(path: Path, decoder: Nvdec) -> list[float]:
+    with VideoReader(path, nvdec=decoder) as reader:
+        assert reader.decoder.name == "av1"
+        frames = list(reader.frames())
+        kinds = {(timed.frame.format.name, timed.frame.sw_format.name) for timed in frames}
+        assert kinds == {("cuda", "nv12")}
+        times = [timed.start_seconds for timed in frames]
+    with VideoReader(path, nvdec=decoder) as reader:  # after a seek
+        assert [timed.start_seconds for timed in reader.frames(2.8)][-5:] == times[-5:]
+    return times
+
+
+def cropped(path: Path, left: int, top: int) -> Path:
+    """H.264 that states borders at the left and at the top."""
+    plain = video(path.with_name("plain.mp4"), num_frames=20)
+    with av.open(plain) as given, av.open(path, "w") as container:
+        source = given.streams.video[0]
+        stream = container.add_stream_from_template(source)
+        borders = BitStreamFilterContext(f"h264_metadata=crop_left={left}:crop_top={top}", source, stream)
+        for packet in given.demux(source):
+            for changed in borders.filter(packet if packet.size else None):
+                changed.stream = stream
+                container.mux(changed)
+    return path
+
+
+def test_a_border_at_the_left_and_top_is_not_shown(tmp_path: Path) -> None:
+    """FFmpeg leaves it on the GPU's frames, and cuts it off those of the CPU."""
+    path = cropped(tmp_path / "v.mp4", 16, 8)
+    with VideoReader(path) as reader:
+        shown = next(reader.frames()).frame
+    assert (shown.width, shown.height) == (112, 88)
+    drawer = SimpleNamespace(refusal=lambda frame: None)
+    with Nvdec(PrimaryContext(0), {32: drawer}) as decoder:  # type: ignore[dict-item]
+        assert parts_of(path, decoder, "") == [[16, 8, 112, 88]] * 20
+        assert parts_of(path, decoder, "right") == [[72, 8, 56, 88]] * 20
+
+
+def parts_of(path: Path, decoder: Nvdec, crop: Crop) -> list[list[float]]:
+    """The part of the stored picture that is shown of each frame."""
+    with VideoReader(path, nvdec=decoder) as reader:
+        converter = decoder.converter(reader.decoder, 32, crop)
+        return [converter(timed.frame).view.part.tolist() for timed in reader.frames()]  # type: ignore[union-attr]
+
+
 def luma_of(frame: av.VideoFrame, kind: str) -> int:
     """Brightness of the first pixel of a picture on the emulated GPU, whose memory is the host's."""
     element = ctypes.c_uint16 if kind == "p010le" else ctypes.c_uint8
@@ -108,5 +192,33 @@ def test_several_streams_reach_the_model(
             run = run_videos(videos, [member], options, jobs=jobs, nvdec=decoder)
             results = [result for _, result in run]
     assert [result.num_intervals for result in results] == [5, 5, 5]
+    assert emulated.decoders()["live"] == 0
+    assert emulated.live()["memory"] == 0
+
+
+def test_two_gpus_share_the_videos(
+    bundle: Bundle, tmp_path: Path, emulated: Emulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_levels(tmp_path / f"{n}.mp4", [(20 + 30 * n, 1.0), (235, 1.5)]) for n in range(5)]
+    used: list[int] = []
+    opened = OnnxruntimeCudaBackend.__init__
+
+    def noted(self: OnnxruntimeCudaBackend, bundle: Bundle, name: str, *, device: int = 0) -> None:
+        used.append(device)
+        opened(self, bundle, name, device=device)
+
+    monkeypatch.setattr(OnnxruntimeCudaBackend, "__init__", noted)
+    found = {}
+    for devices in ("1", "0,1", "all"):
+        output = tmp_path / f"{devices}.json"
+        words = ["--backend", "onnxruntime-cuda", "--hwdec", "cuda", "--device", devices, "-o", output, "-q"]
+        monkeypatch.setattr(sys, "argv", ["tsm-run", *map(str, [*paths, "-m", bundle.path, *words])])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert not caught.value.code
+        found[devices] = json.loads(output.read_text())["results"]
+    assert used == [1, 0, 1, 0, 1]
+    assert list(found["all"]) == [path.stem for path in paths]
+    assert found["1"].keys() == found["0,1"].keys() == found["all"].keys()
     assert emulated.decoders()["live"] == 0
     assert emulated.live()["memory"] == 0

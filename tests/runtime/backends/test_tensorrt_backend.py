@@ -378,7 +378,7 @@ def test_a_plan_without_description_is_never_deserialised(machine: Machine) -> N
     files = {**machine.bundle.manifest.files, PLAN: entry}
     manifest = msgspec.structs.replace(machine.bundle.manifest, files=files)
     machine.bundle = msgspec.structs.replace(machine.bundle, manifest=manifest)
-    with pytest.raises(BundleError, match="does not tell which TensorRT and GPU it is for; build it anew"):
+    with pytest.raises(BundleError, match="does not state its TensorRT version and GPU; build it again"):
         machine.open()
     assert machine.double.deserialized == []
 
@@ -387,7 +387,7 @@ def test_a_plan_for_elsewhere_is_never_deserialised(machine: Machine) -> None:
     machine.put_plan(version="10.16.1.11")
     assert machine.refused() == (
         f"{machine.bundle.path / PLAN} is for tensorrt 10.16.1.11, here is 11.4.0.106;"
-        " build it anew here: tsm-run --rebuild, or tsm-export --target tensorrt"
+        " build it again here: tsm-run --rebuild, or tsm-export --target tensorrt"
     )
     assert machine.double.deserialized == []
 
@@ -397,7 +397,7 @@ def test_a_plan_for_another_gpu_is_never_deserialised(machine: Machine) -> None:
     assert machine.refused() == (
         f"{machine.bundle.path / PLAN} is for NVIDIA A100-SXM4-80GB (compute capability 8.0),"
         " here is NVIDIA H100 80GB HBM3 (compute capability 9.0);"
-        " build it anew here: tsm-run --rebuild, or tsm-export --target tensorrt"
+        " build it again here: tsm-run --rebuild, or tsm-export --target tensorrt"
     )
     assert machine.double.deserialized == []
 
@@ -458,7 +458,7 @@ def test_what_is_no_plan_is_reported_in_the_librarys_words(machine: Machine, dat
     assert machine.refused() == (
         f"tensorrt 11.4.0.106 does not load {machine.bundle.path / PLAN}:"
         " [runtime.cpp] Serialization assertion magicTag == kPLAN_MAGIC failed.;"
-        " build it anew here: tsm-run --rebuild, or tsm-export --target tensorrt"
+        " build it again here: tsm-run --rebuild, or tsm-export --target tensorrt"
     )
 
 
@@ -466,7 +466,7 @@ def test_what_is_no_plan_is_reported_in_the_librarys_words(machine: Machine, dat
 def test_a_library_that_gives_nothing_is_reported(machine: Machine, call: str) -> None:
     machine.double.refuse[call] = "Error Code 1: Internal Error (of some kind)"
     assert "does not load" in (message := machine.refused())
-    assert "Error Code 1: Internal Error (of some kind); build it anew here" in message
+    assert "Error Code 1: Internal Error (of some kind); build it again here" in message
 
 
 @pytest.mark.parametrize(
@@ -477,8 +477,8 @@ def test_a_library_that_gives_nothing_is_reported(machine: Machine, call: str) -
         ({"outputs": (("action_scores", 3),)}, "does not fit the manifest: expected"),
         ({"outputs": (("action_scores", 4), ("scene_scores", len(SCENES)))}, "('OUTPUT', 'FLOAT', (-1, 4))"),
         ({"outputs": (("verb", 3), ("scene_scores", len(SCENES)))}, "'verb': ('OUTPUT', 'FLOAT', (-1, 3))"),
-        ({"batch": (1, 4, 16)}, "takes 1 to 16 clips, but the manifest says 1 to 8; build it anew"),
-        ({"batch": (2, 4, 8)}, "takes 2 to 8 clips, but the manifest says 1 to 8; build it anew"),
+        ({"batch": (1, 4, 16)}, "takes 1 to 16 clips, but the manifest says 1 to 8; build it again"),
+        ({"batch": (2, 4, 8)}, "takes 2 to 8 clips, but the manifest says 1 to 8; build it again"),
     ],
 )
 def test_a_plan_that_does_not_fit_the_manifest_is_refused(
@@ -495,7 +495,10 @@ def test_a_plan_that_does_not_fit_the_manifest_is_refused(
 def test_a_gpu_without_enough_memory_is_reported(make_machine: Callable[..., Machine], capacity: int) -> None:
     machine = make_machine(device=FakeDevice(capacity=capacity))
     message = machine.refused(BackendError)
-    assert "out of memory; free some of it (nvidia-smi tells who holds it), or build the plan for" in message
+    assert (
+        "out of memory; free some of it (nvidia-smi shows which process holds it), or build the plan for"
+        in message
+    )
 
 
 def test_page_locked_memory_may_be_refused_too(machine: Machine) -> None:
@@ -589,7 +592,8 @@ def test_a_lack_of_memory_in_a_run_is_reported(machine: Machine) -> None:
     with machine.open() as backend:
         machine.device.faults["upload"] = DeviceError("cuMemcpy failed: out of memory", out_of_memory=True)
         with pytest.raises(
-            RunError, match=r"out of memory; free some of it .nvidia-smi tells who holds it.*--batch"
+            RunError,
+            match=r"out of memory; free some of it .nvidia-smi shows which process holds it.*--batch",
         ):
             backend.infer(clips(3))
 

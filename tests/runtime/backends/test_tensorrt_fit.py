@@ -90,7 +90,7 @@ def test_plans_for_elsewhere_are_refused(
         require_fit(engine, version=version, gpu=Gpu("a GPU", capability), what="x.plan")
     message = str(caught.value)
     assert message.startswith(f"x.plan {words}")
-    assert message.endswith("; build it anew here: tsm-run --rebuild, or tsm-export --target tensorrt")
+    assert message.endswith("; build it again here: tsm-run --rebuild, or tsm-export --target tensorrt")
     assert "\n" not in message
 
 

@@ -416,7 +416,7 @@ def test_rebuild_builds_it_beside_the_plan_of_clips(
     with machine.open() as backend:
         backend.open_drawer(stale, rebuild=True)
         backend.open_drawer(load_bundle(stale.path))
-    assert "building preprocess.plan anew: " in caplog.text
+    assert "building preprocess.plan again: " in caplog.text
     now = load_bundle(machine.bundle.path)
     assert now.manifest.files[PICTURES].kind == "preprocess"
     assert now.manifest.files[PICTURES].engine == msgspec.structs.replace(requested[0], batch=(1, 1, 1))

@@ -147,7 +147,7 @@ def test_equals_the_definition(name: str, media: str, request: pytest.FixtureReq
     expected = by_definition(path, member)
     result = run(path, member, Options(batch_size=3))
     assert len(expected) > 1
-    assert told(result.segments) == [
+    assert reported(result.segments) == [
         (label, pytest.approx(start), pytest.approx(end), pytest.approx(score, abs=1e-6))
         for label, start, end, score in expected
     ]
@@ -158,13 +158,13 @@ def test_equals_the_definition(name: str, media: str, request: pytest.FixtureReq
     assert result.stride_seconds == (stride if stride < member.spec.interval_seconds else 0.0)
 
 
-def told(segments: tuple[Segment, ...]) -> list[tuple[str, float, float, float]]:
+def reported(segments: tuple[Segment, ...]) -> list[tuple[str, float, float, float]]:
     return sorted((s.label, s.start_seconds, s.end_seconds, s.score) for s in segments)
 
 
 def test_one_picture_may_have_several_actions(tmp_path: Path) -> None:
     path = write_levels(tmp_path / "v.mp4", [(20, 1.0), (128, 1.0), (235, 1.0)])
-    found = told(run(path, SETTINGS["sigmoid"]()).segments)
+    found = reported(run(path, SETTINGS["sigmoid"]()).segments)
     assert [(label, start, end) for label, start, end, _ in found] == [
         ("bright", 1.0, 3.0),
         ("dark", 0.0, 2.0),
@@ -174,7 +174,7 @@ def test_one_picture_may_have_several_actions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", [0.3, 1.0, 3.3])
 def test_a_part_sees_what_lies_around_it(video: Path, start: float) -> None:
-    """Frames before and after the asked part exist, so windows that reach there take them."""
+    """Frames before and after the requested part exist, so windows that reach there take them."""
     member = member_of(ClipSpec(interval_seconds=0.2, num_frames=5, size=16, window_seconds=1.0))
     whole = run(video, member)
     part = run(video, member, Options(start_seconds=start, end_seconds=start + 1.25))
@@ -264,9 +264,9 @@ def test_flags_say_what_a_bundle_may_say(tsm_run: Command, video: Path) -> None:
         for label, a, b, score in expected
     ]
     assert results_of(by_flags.out) == results_of(by_bundle.out)
-    told = [json.loads(done.out)["external_data"]["options"] for done in (by_flags, by_bundle)]
-    assert told[0] == told[1]
-    assert told[0] == {
+    reported = [json.loads(done.out)["external_data"]["options"] for done in (by_flags, by_bundle)]
+    assert reported[0] == reported[1]
+    assert reported[0] == {
         "start": 0.0, "end": None, "min_score": 0.0,
         "window": 1.0, "stride": 0.25, "smoothing": 0.75, "min_duration": 0.6,
     }  # fmt: skip

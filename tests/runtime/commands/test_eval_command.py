@@ -193,10 +193,10 @@ def test_several_subsets_without_validation(tsm_eval: Command) -> None:
 
 
 def test_one_or_no_subset_takes_all(tsm_eval: Command) -> None:
-    for name, told in (("", None), ("training", "training")):
+    for name, reported in (("", None), ("training", "training")):
         truth = {key: {**value, "subset": name} for key, value in TRUTH.items()}
         code, out, err = tsm_eval(*write(truth), "--json")
-        assert (code, err, json.loads(out)["subset"]) == (0, "", told)
+        assert (code, err, json.loads(out)["subset"]) == (0, "", reported)
         assert json.loads(out)["videos"] == 2
 
 
@@ -282,9 +282,9 @@ def test_unknown_names_are_told(tsm_eval: Command) -> None:
     assert code == 0
     document = json.loads(out)
     assert document["ignored"] == {"labels": {"Run": 1, "hop": 1}, "videos": 1, "in_videos": 1}
-    told = err.splitlines()
-    assert told == document["warnings"]
-    assert told == [
+    reported = err.splitlines()
+    assert reported == document["warnings"]
+    assert reported == [
         "found.json: 1 prediction ignored: in 1 video that the truth does not have: 'W'",
         "found.json: video 'v', entry 4: label 'Run' is not in the truth (probably 'run' misspelt); "
         "1 such prediction ignored",

@@ -124,8 +124,8 @@ def test_what_members_tell_is_kept(tsm_fuse: Command) -> None:
         result_of(seg("walk", 0, 1, 0.9), scenes=scenes), gaps=((1.0, 2.0),), duration_seconds=10.0
     )
     second = replace(result_of(seg("walk", 0, 1, 0.5)), complete=False, gaps=((1.5, 3.0),), num_intervals=40)
-    told = {"model": {"bundle_sha256": "0123"}, "options": {"min_score": 0.1}}
-    Path("a.json").write_bytes(results_to_json([first], told))
+    reported = {"model": {"bundle_sha256": "0123"}, "options": {"min_score": 0.1}}
+    Path("a.json").write_bytes(results_to_json([first], reported))
     Path("b.json").write_bytes(results_to_json([second], {}))
     document = json.loads(tsm_fuse("a.json", "b.json", "--weights", "3,1").out)
     assert list(document) == ["version", "results", "scenes", "external_data"]
@@ -138,7 +138,7 @@ def test_what_members_tell_is_kept(tsm_fuse: Command) -> None:
             "sha256": sha256(Path("a.json").read_bytes()),
             "weight": 3.0,
             "temperature": 1.0,
-            "external_data": told,
+            "external_data": reported,
         },
         {
             "file": "b.json",
@@ -174,9 +174,9 @@ def test_fusing_files_is_fusing_results(tsm_fuse: Command) -> None:
     once = json.loads(results_to_json([fuse_results(members, (0.5, 0.3, 0.2))], {}))
     assert document["results"] == once["results"]
     assert document["scenes"] == once["scenes"]
-    told = document["external_data"]["videos"]["clip"]
-    del told["members"]
-    assert told == once["external_data"]["videos"]["clip"]
+    reported = document["external_data"]["videos"]["clip"]
+    del reported["members"]
+    assert reported == once["external_data"]["videos"]["clip"]
 
 
 def test_the_order_of_files_and_segments_does_not_matter(tsm_fuse: Command, two: tuple[Path, Path]) -> None:
@@ -316,9 +316,9 @@ def test_refuses(tsm_fuse: Command, two: tuple[Path, Path], arguments: list[str]
 def test_help_tells_both_denominators_and_version(tsm_fuse: Command) -> None:
     done = tsm_fuse("--help")
     assert done.code == 0
-    told = " ".join(done.out.split())
-    assert "over all members that have the video" in told
-    assert "over the members that found the segment" in told
+    reported = " ".join(done.out.split())
+    assert "over all members that have the video" in reported
+    assert "over the members that found the segment" in reported
     assert tsm_fuse("--version").out == f"tsm-tal {__version__}\n"
 
 
@@ -370,9 +370,9 @@ def test_fit_writes_an_ensemble_that_fuse_applies(
     text = Path("ensemble.toml").read_text()
 
     assert tsm_fuse("--ensemble", "ensemble.toml", "-o", "fused.json").code == 0
-    told = [line.split()[-1] for line in done.err.splitlines() if "it was fitted to" in line]
+    reported = [line.split()[-1] for line in done.err.splitlines() if "it was fitted to" in line]
     value = evaluate(validation, read_segments(Path("fused.json"))).average_map
-    assert told == [f"{100 * value:.2f}"]
+    assert reported == [f"{100 * value:.2f}"]
     weights = ",".join(map(str, ensemble.weights))
     by_hand = tsm_fuse("a.json", "b.json", "--weights", weights, "--iou", "0.6").out
     assert rows(by_hand) == rows(Path("fused.json").read_text())
@@ -391,7 +391,7 @@ def test_a_fit_that_gains_nothing_writes_equal_weights(
     done = tsm_fuse("a.json", "c.json", "--fit", "truth.json", "--iou", 0.5, "--min-score", 0)
     assert done.code == 0
     assert "written: equal weights" in done.err
-    assert "too few videos (8) to tell fitted from best member or from equal weights" in done.err
+    assert "too few videos (8) to distinguish fitted from best member or from equal weights" in done.err
     assert read_ensemble(Path("ensemble.toml")).weights == (1.0, 1.0)
 
 
@@ -412,5 +412,5 @@ def test_temperatures_are_fitted_and_applied(tsm_fuse: Command, validation: dict
     expected = 1 / (1 + ((1 - p) / p) ** 0.5)  # half the logit
     found = {row[1]: row[3] for row in rows(hot.out)["v0"]}
     assert found[round(start, 6)] == pytest.approx(expected, abs=2e-6)
-    told = json.loads(hot.out)["external_data"]["members"]
-    assert [member["temperature"] for member in told] == [2.0, 1.0]
+    reported = json.loads(hot.out)["external_data"]["members"]
+    assert [member["temperature"] for member in reported] == [2.0, 1.0]

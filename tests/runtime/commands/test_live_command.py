@@ -232,13 +232,13 @@ def test_lines_are_read_back_as_segments(tsm_live: Command, video: Path, tmp_pat
     }
     tsm_live(video, "--output", "log.jsonl", "--id", "scene")
     with pytest.raises(
-        UsageError, match=r"log\.jsonl, line \d+: another run on 'scene', whose times begin anew"
+        UsageError, match=r"log\.jsonl, line \d+: another run on 'scene', whose times restart"
     ):
         read_segments(Path("log.jsonl"))
 
 
 def test_a_camera_has_wall_times(tsm_live: Command, video: Path) -> None:
-    """A file at its own pace is like a camera: segments are told about when they end."""
+    """A file at its own pace is like a camera: segments are reported about when they end."""
     out = tsm_live(video, "--pace").out
     assert lines(out)[0]["drop"] == "oldest"
     first, second = (e for e in lines(out) if e["event"] == "segment")
@@ -269,7 +269,7 @@ def test_a_pipe_of_any_kind(
 
 
 def test_a_pipe_that_breaks_off(tmp_path: Path, environment: dict[str, str]) -> None:
-    """What came is told; the pipe has an end, whatever the sender meant."""
+    """What came is reported; the pipe has an end, whatever the sender meant."""
     path = write_levels(tmp_path / "scene.mkv", SCENE)
     code, out, _ = finish(begin(["-"], environment), path.read_bytes()[: path.stat().st_size * 4 // 5])
     assert code == 0
@@ -484,8 +484,10 @@ def test_the_online_model_runs_where_there_is_one(tsm_live: Command, tmp_path: P
         code, out, err = tsm_live(video, "--model", bundle, *flags)
         assert code == 0
         assert segments(out) == FOUND
-        told = f"{bundle}/model.online.onnx runs, one frame per call; --precision fp32 takes whole clips\n"
-        assert err == (told if name == "online" else "")
+        reported = (
+            f"{bundle}/model.online.onnx runs, one frame per call; --precision fp32 takes whole clips\n"
+        )
+        assert err == (reported if name == "online" else "")
         score[name] = [e["score"] for e in lines(out) if e["event"] == "segment"]
         assert lines(out)[0]["models"][0]["backend"].endswith("online") == (name in ("online", "quiet"))
     assert score["online"] == score["quiet"]

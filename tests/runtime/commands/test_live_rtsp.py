@@ -114,7 +114,7 @@ def test_a_stream_is_its_file(server: Server, video: Path) -> None:
     assert first.end_wall is not None
     assert first.start_wall is not None
     assert (first.end_wall - first.start_wall).total_seconds() == pytest.approx(1.0, abs=0.01)
-    # Half a second of grey had to be over before it could be told.
+    # Half a second of grey had to be over before it could be reported.
     assert (first.wall - first.end_wall).total_seconds() > 0.4
 
 

@@ -22,7 +22,7 @@ OFFSETS = {"binocular/c1/clip1": -0.7, "binocular/c1/clip2": 2.3000004, "binocul
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with set/ in the layout of 360+x and the bundles pan, front, ego and fast, each told its view.
+    """A folder with set/ in the layout of 360+x and the bundles pan, front, ego and fast, each of its view.
 
     c1 has all views but monocular, two clips of the glasses; c2 lacks third_person; c3 has only monocular.
     """
@@ -51,12 +51,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if constant.name == "action_centres":
             centres = np.array([ACTION_CENTRES], np.float32) + np.float32([[0.2, 0.0, 0.0]])
             constant.CopyFrom(numpy_helper.from_array(centres, "action_centres"))
-    told: dict[str, Any] = {"format_version": 3}
-    write_tiny_bundle(folder / "pan", view="panoramic", **told)
-    write_tiny_bundle(folder / "front", softer, view="third_person", **told)
-    write_tiny_bundle(folder / "ego", softer, view="binocular", crop="left", **told)
-    write_tiny_bundle(folder / "fast", softer, view="panoramic", interval_seconds=0.3, **told)
-    write_tiny_bundle(folder / "both", view="panoramic,third_person", **told)
+    reported: dict[str, Any] = {"format_version": 3}
+    write_tiny_bundle(folder / "pan", view="panoramic", **reported)
+    write_tiny_bundle(folder / "front", softer, view="third_person", **reported)
+    write_tiny_bundle(folder / "ego", softer, view="binocular", crop="left", **reported)
+    write_tiny_bundle(folder / "fast", softer, view="panoramic", interval_seconds=0.3, **reported)
+    write_tiny_bundle(folder / "both", view="panoramic,third_person", **reported)
     write_tiny_bundle(folder / "untold", softer)
     (folder / "split.json").write_text(json.dumps({"format": "tsm-tal split 1", "offsets": OFFSETS}))
     return folder
@@ -85,9 +85,9 @@ def document(done: Outcome) -> Any:
 
 
 def of(document: Any, capture: str) -> Any:
-    """What is told of a capture."""
-    told = dict(document["external_data"]["videos"][capture])
-    return document["results"][capture], document["scenes"][capture], told
+    """What is reported of a capture."""
+    reported = dict(document["external_data"]["videos"][capture])
+    return document["results"][capture], document["scenes"][capture], reported
 
 
 def night(scenes: Any) -> float:
@@ -132,14 +132,14 @@ def test_segments_are_moved_by_the_offset(run: Command) -> None:
         "c1/clip2": [("dark", 0.0, 1.5)],
     }
     found = document(run("--capture", "set/c1", "-m", "ego", "--offsets", "o.csv"))
-    segments, scenes, told = of(found, "c1")
+    segments, scenes, reported = of(found, "c1")
     assert [(s["label"], *s["segment"]) for s in segments] == [
         ("bright", 0.0, 0.3),
         ("dark", 0.3, 1.3),
         ("dark", 2.3, 3.8),
     ]
-    assert told["duration"] == pytest.approx(2.3 + 56 / 25)
-    assert told["intervals"] == 5 + 4
+    assert reported["duration"] == pytest.approx(2.3 + 56 / 25)
+    assert reported["intervals"] == 5 + 4
     first, second = (night(alone["scenes"][f"c1/clip{number}"]) for number in (1, 2))
     assert night(scenes) == pytest.approx((5 * first + 4 * second) / 9, abs=2e-6)
     assert abs(first - second) > 0.1
@@ -166,7 +166,7 @@ def test_all_captures_of_a_folder(run: Command) -> None:
     assert sorted(path.name for path in Path("out").iterdir()) == ["c1.json", "c2.json"]
     first, *others = done.err.splitlines()
     assert first == (
-        "capture c2: no offset of binocular/c2/clip1 is known; left out of the fusion (--offsets FILE tells"
+        "capture c2: no offset of binocular/c2/clip1 is known; left out of the fusion (--offsets FILE gives"
         " one)"
     )
     assert others == [
@@ -250,14 +250,14 @@ def test_one_bundle_for_two_views(run: Command) -> None:
 
 def test_the_offsets_file_goes_before_the_members_own(run: Command) -> None:
     Path("e.toml").write_text('members = [{bundle = "pan"}, {bundle = "ego", offset_seconds = 5.0}]')
-    told = {}
+    reported = {}
     for capture, flags in (("c1", ()), ("c2", ()), ("c2", ("--offsets", "o.csv"))):
         Path("o.csv").write_text("video,offset_seconds\nbinocular/c2/clip1,1.5\n")
         done = run("--capture", f"set/{capture}", "--ensemble", "e.toml", *flags)
-        told[capture, flags] = document(done)["external_data"]["captures"][capture]
-    assert told["c1", ()] == {"panoramic/c1": 0.0}  # two clips cannot both begin there
-    assert told["c2", ()] == {"panoramic/c2": 0.0, "binocular/c2/clip1": 5.0}
-    assert told["c2", ("--offsets", "o.csv")] == {"panoramic/c2": 0.0, "binocular/c2/clip1": 1.5}
+        reported[capture, flags] = document(done)["external_data"]["captures"][capture]
+    assert reported["c1", ()] == {"panoramic/c1": 0.0}  # two clips cannot both begin there
+    assert reported["c2", ()] == {"panoramic/c2": 0.0, "binocular/c2/clip1": 5.0}
+    assert reported["c2", ("--offsets", "o.csv")] == {"panoramic/c2": 0.0, "binocular/c2/clip1": 1.5}
 
 
 # --- files of one's own ---------------------------------------------------------------------------
@@ -284,9 +284,9 @@ def test_views_of_any_name(run: Command) -> None:
     shutil.copy("set/third_person/c1.mp4", "b@2.mp4")
     views = ("--view", "south=b@2.mp4", "--view", "north=set/panoramic/c1.mp4@1.5")
     done = run(*views, "--ensemble", "e.toml", "--id", "hall")
-    told = document(done)["external_data"]
-    assert told["captures"] == {"hall": {"south/hall": 0.0, "north/hall": 1.5}}
-    assert told["videos"]["hall"]["members"] == [1, 2]
+    reported = document(done)["external_data"]
+    assert reported["captures"] == {"hall": {"south/hall": 0.0, "north/hall": 1.5}}
+    assert reported["videos"]["hall"]["members"] == [1, 2]
 
 
 def test_the_media_is_the_panoramic_file(run: Command) -> None:
@@ -327,8 +327,8 @@ def test_a_view_that_breaks_off(run: Command) -> None:
     done = run("--capture", "bad/c1", "-m", "pan", "-m", "front")
     assert done.code == 0
     assert done.err.startswith("bad/third_person/c1.mp4: breaks off after ")
-    told = json.loads(done.out)["external_data"]["videos"]["c1"]
-    assert (told["complete"], told["members"]) == (False, [1, 2])
+    reported = json.loads(done.out)["external_data"]["videos"]["c1"]
+    assert (reported["complete"], reported["members"]) == (False, [1, 2])
 
 
 # --- wrong usage ----------------------------------------------------------------------------------
@@ -347,6 +347,7 @@ P = "panoramic=set/panoramic/c1.mp4"
         (("--view", P, "--live", "-m", "pan"), "No such option: --view"),
         (("--view", P, "--overlay", "o.mp4", "-m", "pan"), "--overlay is for a video alone"),
         (("--view", P, "--report", "o.html", "-m", "pan"), "--report is for a video alone"),
+        (("--view", P, "--clips", "c", "-m", "pan"), "--clips is for a video alone"),
         (("--view", P, "--end", 3, "-m", "pan"), "--end is for a video alone"),
         (("--view", P, "--pace", "-m", "pan"), "No such option: --pace"),
         (("set", "-m", "pan"), "would both be 'c1' in the output; run captures with --capture"),
@@ -386,7 +387,7 @@ def test_wrong_usage(run: Command, arguments: tuple[object, ...], words: str) ->
 
 def test_a_model_that_tells_no_view_is_taken_as_panoramic(run: Command) -> None:
     done = run("--capture", "set/c2", "-m", "untold")
-    assert done.err == "untold: tells no view; taken as panoramic\n"
+    assert done.err == "untold: states no view; taken as panoramic\n"
     assert document(done)["results"] == document(run("set/panoramic/c2.mp4", "-m", "untold"))["results"]
 
 
@@ -398,7 +399,7 @@ def test_fusing_files_with_offsets_wants_their_view(run: Command, fuse: Command)
     run("set/binocular", "-m", "untold", "-o", "b.json")
     done = fuse("p.json", "b.json", "--offsets", "split.json")
     assert done.code == 2
-    assert "b.json: which view it is of is not told, and 'binocular/c1/clip1' has an offset" in done.err
+    assert "b.json: its view is not known, and 'binocular/c1/clip1' has an offset" in done.err
     Path("e.toml").write_text('members = [{segments = "p.json"}, {segments = "b.json", view = "binocular"}]')
     done = fuse("--ensemble", "e.toml", "--offsets", "split.json")
     assert "b.json: 1 clip left out, as no offset is known ('c2/clip1')" in done.err
@@ -418,7 +419,7 @@ def test_real_captures_of_360x(run: Command, fuse: Command, shared_data: Path) -
     Path("o.csv").write_text("video,offset_seconds\n" + "".join(f"binocular/{i}/clip1,1.2\n" for i in ids))
     found = document(run("--capture", real, *PFE, "--offsets", "o.csv", "-q"))
     assert list(found["results"]) == ids
-    assert all(told["members"] == [1, 2, 3] for told in found["external_data"]["videos"].values())
+    assert all(reported["members"] == [1, 2, 3] for reported in found["external_data"]["videos"].values())
     for model, view in (("pan", "panoramic"), ("front", "third_person"), ("ego", "binocular")):
         assert run(real / view, "-m", model, "-o", f"{model}.json", "-q").code == 0
     expected = document(fuse("pan.json", "front.json", "ego.json", "--offsets", "o.csv"))

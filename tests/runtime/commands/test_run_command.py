@@ -71,12 +71,12 @@ def test_without_a_terminal_json_goes_to_stdout(tsm_run: Command, video: Path, t
     document = json.loads(out)
     assert found(out) == {"scene": FOUND}
     assert [entry["label"] for entry in document["scenes"]["scene"]] == ["day", "night"]
-    told = document["external_data"]
-    assert told["model"]["backbone"] == "brightness"
-    assert re.fullmatch(r"onnxruntime \S+ CPU, fp32", told["model"]["backend"])
-    assert told["options"] == {"start": 0.0, "end": None, "min_score": 0.0}
-    assert told["versions"].keys() == {"tsm-tal", "av", "numpy"}
-    assert told["videos"]["scene"] == {
+    reported = document["external_data"]
+    assert reported["model"]["backbone"] == "brightness"
+    assert re.fullmatch(r"onnxruntime \S+ CPU, fp32", reported["model"]["backend"])
+    assert reported["options"] == {"start": 0.0, "end": None, "min_score": 0.0}
+    assert reported["versions"].keys() == {"tsm-tal", "av", "numpy"}
+    assert reported["videos"]["scene"] == {
         "duration": 3.0, "intervals": 6, "complete": True, "gaps": [], "corrupt_frames": 0
     }  # fmt: skip
 
@@ -388,9 +388,9 @@ def test_a_video_that_breaks_off_gives_its_first_part(tsm_run: Command, tmp_path
     cut(write_video(tmp_path / "v.mkv", noise), 0.6)
     code, out, err = tsm_run("v.mkv")
     assert code == 0
-    told = json.loads(out)["external_data"]["videos"]["v"]
-    assert told["complete"] is False
-    assert 4 <= told["intervals"] <= 9
+    reported = json.loads(out)["external_data"]["videos"]["v"]
+    assert reported["complete"] is False
+    assert 4 <= reported["intervals"] <= 9
     assert re.fullmatch(r"v\.mkv: breaks off after \d\.\d\d s of the 6\.00 s it claims: .*\n", err)
     assert tsm_run("v.mkv", "--quiet").err == ""
 

@@ -238,10 +238,10 @@ def test_a_cancelled_stream_ends(video: Path) -> None:
 
 
 def test_progress_never_goes_back(video: Path) -> None:
-    told: list[float] = []
-    run(video, [brightness_member(), other_member(0.3)], progress=lambda done, _: told.append(done))
-    assert told == sorted(told)
-    assert told[-1] == 5.0
+    reported: list[float] = []
+    run(video, [brightness_member(), other_member(0.3)], progress=lambda done, _: reported.append(done))
+    assert reported == sorted(reported)
+    assert reported[-1] == 5.0
 
 
 # --- members without a voice ----------------------------------------------------------------------
@@ -364,10 +364,10 @@ def test_the_command_gives_what_tsm_fuse_makes_of_separate_files(
     assert (done.code, fused.code) == (0, 0)
     assert content(done.out) == content(fused.out)
     assert any(content(done.out)[0].values())
-    told, expected = (json.loads(each.out)["external_data"] for each in (done, fused))
-    assert told["fusion"] == expected["fusion"]
-    assert told["videos"] == expected["videos"]  # with the members that have each video
-    for own, member in zip(told["members"], expected["members"], strict=True):
+    reported, expected = (json.loads(each.out)["external_data"] for each in (done, fused))
+    assert reported["fusion"] == expected["fusion"]
+    assert reported["videos"] == expected["videos"]  # with the members that have each video
+    for own, member in zip(reported["members"], expected["members"], strict=True):
         assert own["weight"] == member["weight"]
         assert own["temperature"] == member["temperature"] == 1.0
         assert own["model"] == member["external_data"]["model"]
@@ -430,12 +430,12 @@ def test_an_ensembles_file(call: Command, bundles: Path) -> None:
     done = call("tsm-run", "scene.mp4", "--ensemble", "sub/ensemble.toml")
     assert (done.code, fused.code, done.err) == (0, 0, "")
     assert content(done.out) == content(fused.out)
-    told = json.loads(done.out)["external_data"]
-    assert told["fusion"] == {
+    reported = json.loads(done.out)["external_data"]
+    assert reported["fusion"] == {
         "method": "soft-nms-gaussian", "iou": 0.4, "denominator": "all", "min_score": 0.05, "sigma": 0.3
     }  # fmt: skip
-    assert [(m["weight"], m["temperature"]) for m in told["members"]] == [(2.0, 1.0), (1.0, 1.5)]
-    assert [m["model"]["bundle_sha256"] for m in told["members"]] == [hashes["a"], hashes["b"]]
+    assert [(m["weight"], m["temperature"]) for m in reported["members"]] == [(2.0, 1.0), (1.0, 1.5)]
+    assert [m["model"]["bundle_sha256"] for m in reported["members"]] == [hashes["a"], hashes["b"]]
 
 
 def test_another_bundle_than_the_file_means(call: Command) -> None:

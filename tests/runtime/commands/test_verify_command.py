@@ -212,17 +212,17 @@ def test_json_tells_the_errors(tsm_verify: Command, tmp_path: Path, video: Path)
     write_bundle(tmp_path / "b", {"model.fp16.onnx": (off_model(), "fp16")})
     code, out, err = tsm_verify("b", "--video", video, "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert told["passed"] is True
-    assert told["compared"] == ["model.fp16.onnx"]
-    assert told["failures"] == {}
-    assert told["problems"] == []
-    assert told["bundle_sha256"] == load_bundle(Path("b")).manifest_sha256
-    assert told["segments"] == [
+    reported = json.loads(out)
+    assert reported["passed"] is True
+    assert reported["compared"] == ["model.fp16.onnx"]
+    assert reported["failures"] == {}
+    assert reported["problems"] == []
+    assert reported["bundle_sha256"] == load_bundle(Path("b")).manifest_sha256
+    assert reported["segments"] == [
         {"file": "model.fp16.onnx", "input": "scene.mp4", "reference": 2, "file_has": 2, "shared": 2}
     ]
     kept = load_bundle(Path("b")).manifest.verifications[0]
-    assert msgspec.convert(told["verification"], Verification) == kept
+    assert msgspec.convert(reported["verification"], Verification) == kept
     for entry, clips in zip(kept.files[1:], (noise_clips(SPEC), video_clips(video, SPEC, 64)), strict=True):
         mean = clips.frames.reshape(len(clips.frames), -1).mean(axis=1) / 255
         for name, centres in (("action_scores", ACTION_CENTRES), ("scene_scores", SCENE_CENTRES)):
@@ -271,7 +271,7 @@ ZOO: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-def without_gpu(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+def without_gpu(bundle: Bundle, name: str, *, num_threads: int | None = None, device: int = 0) -> Backend:
     if name.endswith(".plan"):
         raise BackendError("no GPU here")
     return open_really(bundle, name, num_threads=num_threads)
@@ -303,12 +303,12 @@ def test_a_bad_file_fails_and_the_others_go_on(
     ]  # fmt: skip
     listed = ", ".join(f"model.{name}" for name in bad)
     assert (code, err) == (6, f"tsm-verify: zoo: failed: {listed}; do not use what failed, export it again\n")
-    told = json.loads(out)
-    assert told["passed"] is False
-    assert told["compared"] == [
+    reported = json.loads(out)
+    assert reported["passed"] is False
+    assert reported["compared"] == [
         "model.fp16.onnx", "model.leaking.onnx", "model.off.onnx", "model.wrong.onnx"
     ]  # fmt: skip
-    failures = told["failures"]
+    failures = reported["failures"]
     assert sorted(failures) == [
         f"model.{name}" for name in bad if name not in ("leaking.onnx", "off.onnx", "wrong.onnx")
     ]
@@ -324,18 +324,18 @@ def test_a_bad_file_fails_and_the_others_go_on(
         "model.squeezing.onnx gives outputs of another shape on noise: expected {'action_scores': (4, 3),"
         " 'scene_scores': (4, 2)}, got {'action_scores': (1, 3), 'scene_scores': (1, 2)}"
     )
-    assert told["verification"]["not_run"] == {"model.fp16.plan": "no GPU here"}
-    problems = {(entry["file"], entry["input"]): entry["problem"] for entry in told["problems"]}
+    assert reported["verification"]["not_run"] == {"model.fp16.plan": "no GPU here"}
+    problems = {(entry["file"], entry["input"]): entry["problem"] for entry in reported["problems"]}
     assert problems["model.off.onnx", "scene.mp4"].endswith("_scores: error 0.0011, allowed is 0.0001")
     assert ("model.leaking.onnx", "scene.mp4") in problems
     # dark is called bright and the other way round: only the grey clip of six is right, and no segment
-    wrong = [entry["problem"] for entry in told["problems"] if entry["file"] == "model.wrong.onnx"]
+    wrong = [entry["problem"] for entry in reported["problems"] if entry["file"] == "model.wrong.onnx"]
     assert wrong == [
         "action_scores: top-1 agreement 16.7 %, at least 90 % is required",
         "segment agreement 0.0 %, at least 50 % is required",
     ]
     kept = load_bundle(tmp_path / "zoo").manifest.verifications[0]
-    assert kept.not_run == told["verification"]["not_run"]
+    assert kept.not_run == reported["verification"]["not_run"]
     passed = {
         name: all(f.passed for f in kept.files if f.file == name) for name in {f.file for f in kept.files}
     }
@@ -468,7 +468,7 @@ def write_plan(folder: Path, engine: EngineInfo, monkeypatch: pytest.MonkeyPatch
     entry = msgspec.structs.replace(manifest.files["model.fp16.plan"], engine=engine)
     files = {**manifest.files, "model.fp16.plan": entry}
     (folder / "manifest.json").write_bytes(encode_manifest(msgspec.structs.replace(manifest, files=files)))
-    monkeypatch.setattr(run, "find_gpu", lambda: HERE)
+    monkeypatch.setattr(run, "find_gpu", lambda device: HERE)
     monkeypatch.setattr(run, "import_library", lambda library: SimpleNamespace(__version__="10.16.1"))
     return folder
 
@@ -486,7 +486,7 @@ def test_an_engine_within_its_profile(
     folder = write_plan(tmp_path / "b", info, monkeypatch)
     engines: list[Engine] = []
 
-    def open_here(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+    def open_here(bundle: Bundle, name: str, *, num_threads: int | None = None, device: int = 0) -> Backend:
         if not name.endswith(".plan"):
             return open_really(bundle, name, num_threads=num_threads)
         engines.append(Engine(open_really(bundle, "model.fp32.onnx", num_threads=1), error))
@@ -595,7 +595,9 @@ def test_a_manifest_that_changed_meanwhile_is_left_alone(
     folder = write_bundle(tmp_path / "b", {"model.fp16.onnx": (tiny_model(), "fp16")})
     exported = encode_manifest(msgspec.structs.replace(load_bundle(folder).manifest, backbone="another"))
 
-    def open_and_export(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+    def open_and_export(
+        bundle: Bundle, name: str, *, num_threads: int | None = None, device: int = 0
+    ) -> Backend:
         (folder / "manifest.json").write_bytes(exported)
         return open_really(bundle, name, num_threads=num_threads)
 
@@ -665,9 +667,9 @@ def test_names_that_are_no_text(tsm_verify: Command, tmp_path: Path, video: Path
     shutil.copy(video, tmp_path / f"{odd}.mp4")
     code, out, _ = tsm_verify(odd, "--video", f"{odd}.mp4", "--json")
     assert code == 6
-    told = json.loads(out)
-    assert told["bundle"] == "odd\\udcff"
-    assert told["failures"]["model.fp16.onnx"].startswith("odd\\udcff/model.fp16.onnx: SHA-256 differs")
+    reported = json.loads(out)
+    assert reported["bundle"] == "odd\\udcff"
+    assert reported["failures"]["model.fp16.onnx"].startswith("odd\\udcff/model.fp16.onnx: SHA-256 differs")
     assert load_bundle(folder).manifest.verifications
     assert tsm_verify(odd, "--video", f"{odd}.mp4").code == 6
 
@@ -780,17 +782,17 @@ def test_openvino_is_compared_in_each_precision_that_it_has(
     files = {"model.int8.onnx": (tiny_model(), "int8")}
     folder = write_bundle(tmp_path / "bundle", files)
     code, out, _ = tsm_verify(folder, "--video", video, "--backend", "openvino", "--json", "--threads", 1)
-    told = json.loads(out)
+    reported = json.loads(out)
     wanted = {"model.fp32.onnx on openvino", "model.int8.onnx on openvino"}
     bf16 = "model.fp32.onnx on openvino in bf16"
     assert code == 0
-    assert set(told["compared"]) == wanted | ({bf16} if has_bf16() else set())
-    assert (bf16 in told["verification"]["not_run"]) == (not has_bf16())
-    assert {entry["file"] for entry in told["verification"]["files"]} == {
+    assert set(reported["compared"]) == wanted | ({bf16} if has_bf16() else set())
+    assert (bf16 in reported["verification"]["not_run"]) == (not has_bf16())
+    assert {entry["file"] for entry in reported["verification"]["files"]} == {
         "model.fp32.onnx",
         "model.int8.onnx",
     }
-    assert all("openvino" in entry["backend"] for entry in told["verification"]["files"])
+    assert all("openvino" in entry["backend"] for entry in reported["verification"]["files"])
     assert "on openvino" in tsm_verify(folder, "--video", video, "--backend", "openvino", "--threads", 1).out
 
 
@@ -799,9 +801,9 @@ def test_both_engines_in_one_verification(tsm_verify: Command, tmp_path: Path, v
     folder = write_bundle(tmp_path / "bundle", {"model.fp16.onnx": (off_model(), "fp16")})
     arguments = ("--backend", "all", "--tolerance", 1e-4, "--json", "--threads", 1)
     code, out, err = tsm_verify(folder, "--video", video, *arguments)
-    told = json.loads(out)
+    reported = json.loads(out)
     assert code == 6
-    assert {"model.fp16.onnx", "model.fp16.onnx on openvino"} <= {p["file"] for p in told["problems"]}
+    assert {"model.fp16.onnx", "model.fp16.onnx on openvino"} <= {p["file"] for p in reported["problems"]}
     assert "failed: model.fp16.onnx, model.fp16.onnx on openvino" in err
 
 

@@ -147,7 +147,7 @@ def test_rebuild_puts_a_plan_of_this_machine_into_the_bundle(
     assert [(onnx, options.batch, precision) for onnx, options, precision in built_from] == [
         (MODEL, (1, 4, 8), "fp16")
     ]
-    assert "building model.fp16.plan anew" in caplog.text
+    assert "building model.fp16.plan again" in caplog.text
     again = load_bundle(bundle.path)
     assert again.model_bytes("model.fp16.plan") == b"plan of 11.4"
     assert again.manifest_sha256 == bundle.manifest_sha256  # the same models: an ensemble still knows it

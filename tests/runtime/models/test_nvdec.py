@@ -66,7 +66,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDouble:
     installed(monkeypatch)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: double)
     monkeypatch.setattr(Nvdec, "accelerator", lambda self: double.stack.append(double.stack.pop()))
-    monkeypatch.setattr(Nvdec, "prepare", lambda self, stream, path, trouble: None)
+    monkeypatch.setattr(Nvdec, "prepare", lambda self, stream, path, trouble: stream.codec_context)
     monkeypatch.setattr(nvdec, "_why_not", lambda frame: None if sample_bytes(frame) else "no NV12")
     decoded = VideoReader._decoded
 

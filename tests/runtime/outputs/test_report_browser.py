@@ -97,8 +97,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, video: Path) -> Pages:
         match_segments(truth, predictions, (0.5, 0.75)),
         predictions,
         diagnosis={
-            "False positives": {"1 x": {"background": 0.2, "double": 0.1}},
-            "Length": {"S": {"AP": 0.4}},
+            "False positives": {"1 x": {"background": 20.0, "double": 10.0}},
+            "Length": {"S": {"AP": 40.0}},
         },
         scene_accuracy=0.5,
     )
@@ -371,8 +371,8 @@ def test_the_evaluation_is_drawn(browser: ReportBrowser, pages: Pages) -> None:
     assert browser.shown(".ap-list .bar-row") == ["sit100.0", "walk66.7"]
     assert len(browser.shown(".figures figure")) == 4
     assert browser.run("return document.querySelectorAll('.figures svg .curve').length") == 4
-    assert browser.shown(".confusion tbody tr:nth-child(2) td") == ["0", "2", "1"]
-    assert browser.shown(".diagnosis .bar-row") == ["1 x0.300", "S0.400"]
+    assert browser.shown(".confusion tbody tr:nth-child(2) td") == ["", "2", "1"]
+    assert browser.shown(".diagnosis .bar-row") == ["1 x30.0", "S40.0"]
 
 
 @pytest.mark.parametrize("name", ["run", "ensemble", "evaluation"])

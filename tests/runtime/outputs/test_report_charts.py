@@ -241,11 +241,11 @@ def test_a_diagnosis_becomes_charts() -> None:
         ),
     )
     assert diagnosis_charts(found) == {
-        "Kinds of prediction by rank (G: true instances of a class)": {
-            "1 G (8)": {"true positive": 0.75, "background": 0.25},
-            "2 G (4)": {"true positive": 0.5, "background": 0.5},
+        "Kinds of prediction by rank, % (G: true instances of a class)": {
+            "1 G (8)": {"true positive": 75.0, "background": 25.0},
+            "2 G (4)": {"true positive": 50.0, "background": 50.0},
         },
-        "Gain in average mAP without one kind of error": {"background": {"gain": 0.125}},
-        "Normalised mAP by length": {"S (6)": {"normalised mAP": 0.375}},
-        "Share of missed instances by length": {"S (6)": {"missed": 0.5}},
+        "Gain in average mAP without one kind of error, points": {"background": {"gain": 12.5}},
+        "Normalised mAP by length, %": {"S (6)": {"normalised mAP": 37.5}},
+        "Missed instances by length, %": {"S (6)": {"missed": 50.0}},
     }

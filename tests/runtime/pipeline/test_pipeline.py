@@ -277,7 +277,7 @@ def test_too_short_and_nothing_in_the_requested_part(tmp_path: Path) -> None:
         run(path, brightness_member())
     path = write_levels(tmp_path / "w.mp4", [(DARK, 2.0)])
     for window in ({"start_seconds": 5.0}, {"start_seconds": 0.1, "end_seconds": 0.9}):
-        with pytest.raises(VideoError, match=r"w\.mp4: no whole interval of 0\.5 s in the asked part"):
+        with pytest.raises(VideoError, match=r"w\.mp4: no whole interval of 0\.5 s in the requested part"):
             run(path, brightness_member(), Options(**window))
 
 

@@ -1,4 +1,4 @@
-"""Times that are missing, wrong or begin anew: every frame is kept, at the right time, by every way in."""
+"""Times that are missing, wrong or restart: every frame is kept, at the right time, by every way in."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_segments_do_not_cross_where_the_clock_begins_anew(tmp_path: Path) -> No
     assert (result.duration_seconds, result.num_intervals, result.complete) == (pytest.approx(4.0), 8, True)
     assert result.discontinuities == (pytest.approx(2.0),)
     assert [(s.start_seconds, s.end_seconds) for s in result.segments] == [(0, 2), (2, 4)]
-    assert "its clock begins anew at 2.00 s: no segment crosses that" in " ".join(result.warnings)
+    assert "its clock restarts at 2.00 s: no segment crosses that" in " ".join(result.warnings)
 
 
 def test_an_interval_in_which_the_clock_begins_anew_is_left_out(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_wrong_options(
     tsm_ablation: Command = command("tsm-ablation", ablation_cli.main, monkeypatch, capfdbinary)
     path = written(tmp_path, BASE)
     for words, message in (
-        (["--force"], "--force trains a member anew: name it with --only"),
+        (["--force"], "--force trains a member again: name it with --only"),
         (["--force", "--only", "a", "--score-only"], "--score-only trains nothing"),
         (["--device", "tpu"], "expected auto, cpu or cuda"),
         (["--only", "c"], "--only: no member 'c'; there are a, b"),

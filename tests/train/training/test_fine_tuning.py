@@ -84,7 +84,10 @@ def test_another_kind_of_head_begins_anew(old: Path, capsys: pytest.CaptureFixtu
     model = fresh(labels, head="sigmoid")
     before = model.action_head.weight.clone()
     start_from(model, str(old), labels)
-    assert reported(capsys) == f"starts from {old}: backbone; actions anew: it has a softmax head\n"
+    assert (
+        reported(capsys)
+        == f"starts from {old}: backbone; actions start from random weights: it has a softmax head\n"
+    )
     assert torch.equal(model.action_head.weight, before)
 
 

@@ -162,7 +162,7 @@ def test_only_the_run_that_was_begun_goes_on(
         fit(load_config(config_file), folder, resume=True)
     for damage in (b"", b"no checkpoint", state[:-2000]):
         (folder / "resume.ckpt").write_bytes(damage)
-        with pytest.raises(UsageError, match=r"resume\.ckpt: cannot be resumed \(.*begin anew with --force"):
+        with pytest.raises(UsageError, match=r"resume\.ckpt: cannot be resumed \(.*start again with --force"):
             fit(load_config(config_file), folder, resume=True)
     assert load_checkpoint(folder / "last.safetensors").epoch == 1
 

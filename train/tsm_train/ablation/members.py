@@ -101,7 +101,7 @@ def check_members(members: Sequence[Member], data: TrainingData) -> None:
             if found != now:
                 raise UsageError(
                     f"{member.folder}: was trained with other labels than the annotations have now; begin it"
-                    f" anew with --only {member.name} --force"
+                    f" again with --only {member.name} --force"
                 )
 
 
@@ -155,7 +155,13 @@ def _run(
         spec = replace(checkpoint.config.clip_spec, crop=video.crop)
         try:
             result = predict(
-                model, video.path, video.video_id, checkpoint.labels, spec, checkpoint.segment_rules
+                model,
+                video.path,
+                video.video_id,
+                checkpoint.labels,
+                spec,
+                checkpoint.segment_rules,
+                video.rate,
             )
         except VideoError as error:
             warn(f"{member.name}: counts this video as one where nothing is found: {error}")

@@ -49,7 +49,7 @@ def run_ablation(
         device: `auto`, `cpu` or `cuda`.
         only: names of the members to train; empty: all.
         train: False: only score what is trained.
-        force: train the members of `only` anew.
+        force: train the members of `only` again.
 
     Raises:
         UsageError: the configuration or the data do not fit, a member was begun with another configuration,

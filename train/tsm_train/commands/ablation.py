@@ -31,7 +31,7 @@ def tsm_ablation(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check everything and print what would be trained")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="with --only: train it anew")] = False,
+    force: Annotated[bool, typer.Option("--force", help="with --only: train it again")] = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Train what is not trained yet and write NAME/table.md, .json and .png; a table goes to stdout.
@@ -41,9 +41,9 @@ def tsm_ablation(
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
     if force and not only:
-        raise UsageError("--force trains a member anew: name it with --only")
+        raise UsageError("--force trains a member again: name it with --only")
     if force and score_only:
-        raise UsageError("--force trains anew, --score-only trains nothing; take one of them")
+        raise UsageError("--force trains again, --score-only trains nothing; choose one")
     from tsm_train.ablation.config import load_ablation
 
     ablation = load_ablation(config, data)

@@ -117,11 +117,11 @@ def _report(metrics: Mapping[str, float], folder: Path, what: str) -> None:
 
 def _check_folder(folder: Path, *, resume: bool, force: bool) -> None:
     if resume and force:
-        raise UsageError("--resume goes on with a run, --force begins it anew; take one of them")
+        raise UsageError("--resume continues a run, --force starts it again; choose one")
     if resume or force:
         return
     if (folder / "resume.ckpt").exists():
-        raise UsageError(f"{folder}: holds an unfinished run; --resume to go on, --force to begin anew")
+        raise UsageError(f"{folder}: holds an unfinished run; --resume continues it, --force starts again")
     if (folder / "last.safetensors").exists():
         raise UsageError(f"{folder}: holds a trained run; choose another name, or --force to replace it")
 

@@ -56,7 +56,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng((self._config.seed, self.epoch))
         pool = self._pool(rng)
-        order = np.resize(pool[rng.permutation(len(pool))], self.num_samples)  # begins anew where it is short
+        order = np.resize(
+            pool[rng.permutation(len(pool))], self.num_samples
+        )  # starts again where it is short
         return ((self.epoch, int(index)) for index in order[self._rank :: self._world_size])
 
     def _pool(self, rng: np.random.Generator) -> Indices:

@@ -39,7 +39,7 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
     if theirs.head == labels.head:
         notes.append(_take_rows(model.action_head, checkpoint, "action", theirs.actions, labels.actions))
     else:
-        notes.append(f"actions anew: it has a {theirs.head} head")
+        notes.append(f"actions start from random weights: it has a {theirs.head} head")
     if model.scene_head is not None:
         notes.append(_take_rows(model.scene_head, checkpoint, "scene", theirs.scenes, labels.scenes))
     warn("; ".join(notes))

@@ -119,7 +119,7 @@ class RunFolder:
         check_same_config(self.path, _read(self.path / "config.json", Config), config)
         if _read(self.path / "labels.json", Labels) != labels:
             raise UsageError(
-                f"{self.path}: was begun with other labels than the annotations have now; begin anew with"
+                f"{self.path}: was begun with other labels than the annotations have now; start again with"
                 " --force"
             )
 
@@ -177,7 +177,7 @@ class RunFolder:
         if self.writes:
             from tsm_train.training.curves import draw_curves
 
-            write_whole(self.path / "curves.png", draw_curves(self.rows))
+            write_whole(self.path / "curves.png", draw_curves(self.rows, self.path.name))
             self.resume_path.unlink(missing_ok=True)
 
     def _table(self) -> str:
@@ -213,7 +213,7 @@ def check_same_config(folder: Path, begun: Config, config: Config) -> None:
     if keys := sorted(_differing_keys(begun, config) - MAY_DIFFER):
         raise UsageError(
             f"{folder}: was begun with another configuration ({', '.join(keys)}); resume with that one,"
-            " choose another name, or begin anew with --force"
+            " choose another name, or start again with --force"
         )
 
 
@@ -228,7 +228,7 @@ def read_resume(path: Path) -> dict[str, Any]:
         return {"global_step": int(state["global_step"]), "run_folder": state["run_folder"]}
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, UnpicklingError) as error:
         raise UsageError(
-            f"{path}: cannot be resumed ({_first_line(error)}); begin anew with --force"
+            f"{path}: cannot be resumed ({_first_line(error)}); start again with --force"
         ) from error
 
 
@@ -249,7 +249,7 @@ def _read(path: Path, kind: type[_T]) -> _T:
         return msgspec.json.decode(read_text(path), type=kind)
     except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(
-            f"{path}: not of a run that can be resumed ({error}); begin anew with --force"
+            f"{path}: not of a run that can be resumed ({error}); start again with --force"
         ) from error
 
 

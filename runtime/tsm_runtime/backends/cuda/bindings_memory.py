@@ -92,7 +92,7 @@ class BindingsMemory:
         return _Stream(self, self._call("cuStreamCreate", self._cuda.CUstream_flags.CU_STREAM_NON_BLOCKING))
 
     def event(self) -> _Event:
-        """Make an event that is waited for asleep."""
+        """Make an event whose waiting thread sleeps."""
         flags = self._cuda.CUevent_flags
         return _Event(
             self, self._call("cuEventCreate", flags.CU_EVENT_BLOCKING_SYNC | flags.CU_EVENT_DISABLE_TIMING)

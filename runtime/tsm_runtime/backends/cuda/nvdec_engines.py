@@ -1,4 +1,4 @@
-"""Number of decoders that a GPU has, as its driver reports it."""
+"""What a GPU's NVDEC decodes, and how many engines it has, as its driver reports it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from typing import Any
 
 _LIBRARY = "nvcuvid.dll" if sys.platform == "win32" else "libnvcuvid.so.1"
-_H264, _CHROMA_420 = 4, 1
-"""cudaVideoCodec_H264 and cudaVideoChromaFormat_420 of cuviddec.h."""
+_CODECS = {"h264": 4, "av1": 11}
+"""cudaVideoCodec of cuviddec.h, by FFmpeg's name."""
+_CHROMA_420 = 1
+"""cudaVideoChromaFormat_420."""
 
 
 class _Capabilities(ctypes.Structure):
@@ -31,10 +33,20 @@ def num_engines(library: Any = None) -> int | None:
     Args:
         library: NVDEC's, for tests.
     """
-    capabilities = _Capabilities(codec=_H264, chroma_format=_CHROMA_420)
+    found = _capabilities("h264", library)
+    return (found.num_engines or None) if found is not None and found.is_supported else None
+
+
+def decodes(codec: str, library: Any = None) -> bool:
+    """Return whether the GPU whose context is current decodes a coding in 4:2:0 of 8 bits."""
+    found = _capabilities(codec, library)
+    return found is not None and bool(found.is_supported)
+
+
+def _capabilities(codec: str, library: Any) -> _Capabilities | None:
+    capabilities = _Capabilities(codec=_CODECS[codec], chroma_format=_CHROMA_420)
     try:
         failed = (library or ctypes.CDLL(_LIBRARY)).cuvidGetDecoderCaps(ctypes.byref(capabilities))
     except (OSError, AttributeError):  # no such library, or one of long ago
         return None
-    found = int(capabilities.num_engines)
-    return None if failed or not capabilities.is_supported or not found else found
+    return None if failed else capabilities

@@ -74,7 +74,7 @@ class PycudaMemory:
             return _Stream(self._cuda, self._cuda.Stream(_NON_BLOCKING))
 
     def event(self) -> _Event:
-        """Make an event that is waited for asleep."""
+        """Make an event whose waiting thread sleeps."""
         flags = self._cuda.event_flags
         with _translated_errors(self._cuda):
             return _Event(self._cuda, self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING))

@@ -173,7 +173,7 @@ class TensorrtBackend:
             return open_drawer(bundle, self._info, self._memory, self._held, rebuild=rebuild)
 
     def close(self) -> None:
-        """Wait for what is in flight and give everything back; a second call does nothing."""
+        """Wait for batches in flight and release all resources; a second call does nothing."""
         with self._lock:
             self._close()
 

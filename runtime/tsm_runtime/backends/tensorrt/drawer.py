@@ -101,7 +101,7 @@ class TensorrtDrawer:
             self._stream.synchronize()
 
     def close(self) -> None:
-        """Give everything back, while the GPU is active; a second call does nothing."""
+        """Release all resources while the GPU is active; a second call does nothing."""
         with self._lock:
             self._is_closed = True
             self._held.close()
@@ -126,7 +126,7 @@ class TensorrtDrawer:
 
     @contextmanager
     def _working(self) -> Iterator[Heard]:
-        """Take the lock and the GPU; when this ends, however it does, nothing of a picture is in use."""
+        """Hold the lock and the GPU; at the end, also after an error, no picture is in use."""
         with self._lock:
             if self._is_closed:
                 raise ValueError(f"{self.name}: closed")
@@ -182,7 +182,7 @@ def open_drawer(
     except BundleError as error:
         if not rebuild:
             raise
-        _log.warning(f"building {name} anew: {error}")
+        _log.warning(f"building {name} again: {error}")
         with build_bar(name) as progress:
             built = build_picture_plan(bundle, like, progress=progress)
         # The plan of clips may have been stored since this bundle was read.

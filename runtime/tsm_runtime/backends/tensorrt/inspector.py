@@ -132,7 +132,7 @@ def inspect_plan(trt: Any, plan: bytes, *, host_code: bool) -> list[Layer] | Non
 
 
 def _context_of_best_batch(trt: Any, engine: Any) -> Any:
-    """Return a context without device memory, for looking at only."""
+    """Return a context without device memory, for inspection only."""
     context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     for name in names if context is not None else ():

@@ -42,7 +42,7 @@ def import_library(name: Library) -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BackendError(
-            f"{name} is installed but does not load ({reason}); install it anew: {_INSTALL[name]}"
+            f"{name} is installed but does not load ({reason}); install it again: {_INSTALL[name]}"
         ) from error
     _require_version(name, str(module.__version__))
     return module
@@ -147,7 +147,7 @@ def _node(error: Any) -> str:
 
 
 def _line(text: str) -> str:
-    """Put text on one line of bearable length, without places in the library's source.
+    """Return text as one line, shortened, without positions in the library's source.
 
     >>> _line("must have one output. In validate at /_src/optimizer/api/network.cpp:38)")
     'must have one output.)'

@@ -42,11 +42,11 @@ class PicturePlan:
     def enqueue(
         self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int, heard: Heard
     ) -> None:
-        """Submit one picture, when the one before is done.
+        """Submit one picture, after the one before is finished.
 
         Args:
             shapes: (1, rows, bytes) of each plane.
-            addresses: tensor name to memory on the GPU, in use until the stream has come past this call.
+            addresses: tensor name to memory on the GPU, in use until the stream has passed this call.
             stream: handle of a stream that is not the default one.
             heard: listens to the library.
 
@@ -63,7 +63,7 @@ class PicturePlan:
             raise _refused(heard, shapes)
 
     def release(self) -> None:
-        """Let go of context, engine, runtime and memory, in this order, once the stream is idle."""
+        """Release context, engine, runtime and memory, in this order, once the stream is idle."""
         self._context = None
         self._engine = None
         self._runtime = None

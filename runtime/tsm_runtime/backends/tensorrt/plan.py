@@ -20,12 +20,15 @@ Tensor = tuple[str, str, tuple[int, ...]]
 """Mode, data type and shape of a tensor of a plan; -1: a free axis."""
 
 INPUT = "frames"
-SMALLER = "free some of it (nvidia-smi tells who holds it), or build the plan for smaller batches (--batch)"
+SMALLER = (
+    "free some of it (nvidia-smi shows which process holds it), or build the plan for smaller batches"
+    " (--batch)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorShapes:
-    """What a plan takes and gives, of one clip.
+    """Inputs and outputs of a plan, for one clip.
 
     Args:
         frames: (T, size, size, 3), uint8.
@@ -41,7 +44,7 @@ class TensorShapes:
 
 
 def tensor_shapes(manifest: Manifest, info: EngineInfo) -> TensorShapes:
-    """Return what the manifest says of a plan's inputs and outputs."""
+    """Return the inputs and outputs of a plan by the manifest."""
     outputs = output_shapes(manifest)
     least, _, most = info.batch
     frames = (manifest.num_frames, manifest.size, manifest.size, 3)
@@ -62,7 +65,7 @@ class Plan:
 
         Args:
             num_clips: between `least` and `most`.
-            addresses: tensor name to memory on the GPU, in use until the stream has come past this call.
+            addresses: tensor name to memory on the GPU, in use until the stream has passed this call.
             stream: handle of a stream that is not the default one.
             heard: listens to the library.
 
@@ -85,7 +88,7 @@ class Plan:
             raise _refused(heard, num_clips)
 
     def release(self) -> None:
-        """Let go of context, engine and runtime, in this order, once the stream is idle."""
+        """Release context, engine and runtime, in this order, once the stream is idle."""
         self._context = None
         self._engine = None
         self._runtime = None
@@ -166,10 +169,10 @@ def _require_tensors(engine: Any, shapes: TensorShapes, what: str) -> None:
 
 
 def require_tensors(engine: Any, expected: Mapping[str, Tensor], what: str) -> None:
-    """Check what an engine takes and gives.
+    """Check the inputs and outputs of an engine.
 
     Raises:
-        BundleError: it is not what is expected.
+        BundleError: they are not as expected.
     """
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     got = {

@@ -9,7 +9,7 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BundleError
 
-REBUILD = "build it anew here: tsm-run --rebuild, or tsm-export --target tensorrt"
+REBUILD = "build it again here: tsm-run --rebuild, or tsm-export --target tensorrt"
 
 _AMPERE = (8, 0)
 _RTX_DEFAULT = {(8, 0), (8, 6), (8, 9)}
@@ -27,7 +27,7 @@ def engine_info(bundle: Bundle, name: str) -> EngineInfo:
     info = bundle.manifest.files[name].engine
     if info is None:
         raise BundleError(
-            f"{bundle.path / name}: the manifest does not tell which TensorRT and GPU it is for; {REBUILD}"
+            f"{bundle.path / name}: the manifest does not state its TensorRT version and GPU; {REBUILD}"
         )
     return info
 
@@ -35,7 +35,7 @@ def engine_info(bundle: Bundle, name: str) -> EngineInfo:
 def require_fit(info: EngineInfo, *, version: str, gpu: Gpu, what: str) -> None:
     """Check that a plan's library, version and kind of GPU are those of this machine.
 
-    A plan loads in the very version that built it. A version compatible one also loads in later versions, up
+    A plan loads in the version that built it. A version compatible one also loads in later versions, up
     to those of the next major version (TensorRT's support matrix, "Engine Portability").
 
     Args:
@@ -45,7 +45,7 @@ def require_fit(info: EngineInfo, *, version: str, gpu: Gpu, what: str) -> None:
         what: the plan, for the message.
 
     Raises:
-        BundleError: it is for another version or GPU; says for which, and how to build it anew.
+        BundleError: it is for another version or GPU; says for which, and how to rebuild it.
     """
     if not _version_fits(info, version):
         later = " or later" if info.version_compatible else ""

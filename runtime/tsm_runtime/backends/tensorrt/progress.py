@@ -38,16 +38,16 @@ class BuildWatch:
         return self._stop is not None
 
     def start(self, phase: str, num_steps: int) -> None:
-        """Take the beginning of a phase."""
+        """Record the beginning of a phase."""
         self._hand_on(phase, 0, num_steps)
 
     def step(self, phase: str, index: int) -> bool:
-        """Take the end of a phase's step `index`; False asks the library to cancel the build."""
+        """Record the end of a phase's step `index`; return False to cancel the build."""
         self._hand_on(phase, index + 1, self._open.get(phase, (0, index + 1))[1])
         return not self.stopped
 
     def finish(self, phase: str) -> None:
-        """Take the end of a phase, which may have left out steps."""
+        """Record the end of a phase, which may have skipped steps."""
         done, num_steps = self._open.pop(phase, (0, 0))
         if done < num_steps:
             self._hand_on(phase, num_steps, num_steps)
@@ -113,7 +113,7 @@ def build_bar(name: str) -> Iterator[BuildProgress | None]:
     """Show a bar per running phase of a build while the block runs, and take them away afterwards.
 
     Yields:
-        What `build_plan` reports to; None where standard error is no terminal.
+        The receiver of `build_plan`'s progress; None where standard error is no terminal.
     """
     with terminal_bars(elapsed=True) as bar:
         if bar is None:

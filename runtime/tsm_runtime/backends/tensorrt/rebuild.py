@@ -1,4 +1,4 @@
-"""A bundle's plan, built anew on this machine from the ONNX file beside it."""
+"""A bundle's plan, rebuilt on this machine from the ONNX file beside it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ from tsm_runtime.files import write_whole
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
 
-def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = None) -> BuiltPlan:
+def rebuild_plan(
+    bundle: Bundle, name: str, *, progress: BuildProgress | None = None, device: int = 0
+) -> BuiltPlan:
     """Build one of a bundle's plans for this machine and the installed version; nothing is written.
 
     Args:
         bundle: with the plan's entry and the ONNX file that it was built from.
         name: of the plan, `model.fp16.plan` for one. Its file may be missing.
         progress: as of `build_plan`.
+        device: number of the GPU.
 
     Raises:
         BundleError: there is no such plan, or its ONNX file is missing or altered.
         BackendError, CheckError, KeyboardInterrupt: as of `build_plan`.
     """
-    engine, options = _engine(bundle, name), options_of(_engine(bundle, name))
+    engine, options = _engine(bundle, name), options_of(_engine(bundle, name), device)
     return build_plan(
         source_graph(bundle, name),
         for_pictures(options) if bundle.manifest.files[name].kind == "preprocess" else options,
@@ -94,7 +97,7 @@ def store_plan(bundle: Bundle, name: str, built: BuiltPlan) -> Bundle:
 
 
 def source_graph(bundle: Bundle, name: str) -> bytes:
-    """Return the ONNX file that a plan was built from: for building it anew, or for its weights.
+    """Return the ONNX file that a plan was built from: for rebuilding it, or for its weights.
 
     Raises:
         BundleError: there is no such plan, or the bundle does not hold that file unaltered.
@@ -122,7 +125,7 @@ def refit_engine(engine: Any, onnx: bytes, *, library: Library = "tensorrt") -> 
 
     Args:
         engine: ICudaEngine of a plan that was built with `BuildOptions(stripped=True)`.
-        onnx: the very file that the plan was built from (`EngineInfo.onnx_sha256`): the builder has taken
+        onnx: the file that the plan was built from (`EngineInfo.onnx_sha256`): the builder has taken
             its values into account, and with others the engine's results are undefined.
         library: whose engine it is.
 

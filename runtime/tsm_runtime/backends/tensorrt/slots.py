@@ -111,7 +111,7 @@ class Slot:
 
 
 def hold(held: ExitStack, taken: _Taken) -> _Taken:
-    """Let `held` give something back, and return it."""
+    """Register a resource with `held`, which releases it, and return it."""
     held.callback(taken.free)
     return taken
 

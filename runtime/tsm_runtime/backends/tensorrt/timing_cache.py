@@ -1,4 +1,4 @@
-"""TensorRT's measurements of single layers, kept from one build to the next."""
+"""TensorRT's timings of single layers, kept from one build to the next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def default_timing_cache(version: str, gpu: Gpu) -> Path:
 
 
 def attach_timing_cache(config: Any, path: Path) -> list[str]:
-    """Give a builder's configuration what earlier builds measured; return warnings.
+    """Give a builder's configuration the timings of earlier builds; return warnings.
 
     A file that cannot be read, or that another version, GPU or program wrote, counts as empty.
     """
@@ -43,7 +43,7 @@ def attach_timing_cache(config: Any, path: Path) -> list[str]:
 
 
 def keep_timing_cache(config: Any, path: Path) -> list[str]:
-    """Write what a build measured; return a warning where that failed, as the plan is good without it."""
+    """Write the timings of a build; return a warning if that fails: the plan is usable without them."""
     cache = config.get_timing_cache()
     if cache is None:
         return []

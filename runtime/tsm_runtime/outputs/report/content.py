@@ -168,6 +168,10 @@ class EvaluationCharts:
 class Report:
     """Everything on one page: videos, an evaluation, or both.
 
+    Args:
+        about: how the content was made, by name: models, options, versions, date.
+        caveats: lines that a reader must know first.
+
     Raises:
         ValueError: there is neither, or two videos have the same id.
     """
@@ -175,6 +179,8 @@ class Report:
     title: str
     videos: tuple[VideoReport, ...] = ()
     evaluation: EvaluationCharts | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.videos and self.evaluation is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tsm_runtime.evaluation.reading import EvaluationInput
 from tsm_runtime.evaluation.summary import EvaluationReport
+from tsm_runtime.outputs.report.about import describe_evaluation_for_page
 from tsm_runtime.outputs.report.comparison import OtherRun, beside, differences
 from tsm_runtime.outputs.report.content import Report
 from tsm_runtime.outputs.report.diagnosis_charts import diagnosis_charts
@@ -14,7 +15,11 @@ from tsm_runtime.outputs.report.page import write_report
 
 
 def write_evaluation_page(
-    path: Path, given: EvaluationInput, found: EvaluationReport, other: OtherRun | None = None
+    path: Path,
+    given: EvaluationInput,
+    found: EvaluationReport,
+    other: OtherRun | None = None,
+    sources: tuple[str, str] = ("", ""),
 ) -> None:
     """Write the page of an evaluation.
 
@@ -23,6 +28,7 @@ def write_evaluation_page(
         given: input of the evaluation.
         found: result of the evaluation.
         other: predictions to compare with; None: no comparison.
+        sources: names of the files of truth and predictions.
 
     Raises:
         RunError: the page cannot be written.
@@ -40,4 +46,12 @@ def write_evaluation_page(
         mode=found.mode.name,
         notes=(*found.warnings, *notes),
     )
-    write_report(path, Report(title="Evaluation", videos=videos, evaluation=charts))
+    write_report(
+        path,
+        Report(
+            title="Evaluation",
+            videos=videos,
+            evaluation=charts,
+            about=describe_evaluation_for_page(*sources, found.mode.name),
+        ),
+    )

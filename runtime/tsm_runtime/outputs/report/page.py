@@ -13,12 +13,22 @@ from urllib.parse import quote
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
-from tsm_runtime.outputs.report.content import Report
+from tsm_runtime.outputs.report.content import Report, VideoReport
 from tsm_runtime.outputs.report.page_data import page_data
+from tsm_runtime.outputs.report.thumbnails import thumbnail
 
 _SCRIPTS = (
     *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js", "preview.js"),
-    *("filters.js", "table.js", "facts.js", "charts.js", "evaluation.js", "sharing.js", "main.js"),
+    *(
+        "filters.js",
+        "table.js",
+        "facts.js",
+        "charts.js",
+        "evaluation.js",
+        "overview.js",
+        "sharing.js",
+        "main.js",
+    ),
 )
 """Scripts that are joined, in this order, into one module of the page."""
 
@@ -55,7 +65,7 @@ def write_report(path: Path, report: Report, *, embed: bool = False) -> None:
 def report_page(report: Report, path: Path, *, embed: bool = False) -> str:
     """Return the HTML of a report as ASCII; see `write_report` for arguments and errors."""
     media = [_media(video.video, path, embed) for video in report.videos]
-    data = page_data(report, media)
+    data = page_data(report, media, _thumbnails(report))
     style = _asset("style.css")
     script = "".join(_asset(name) for name in _SCRIPTS)
     parts = {
@@ -69,6 +79,21 @@ def report_page(report: Report, path: Path, *, embed: bool = False) -> str:
     # In one pass, since an inserted text may itself hold the name of a placeholder.
     pieces = page.split("@@")
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def _thumbnails(report: Report) -> list[str | None] | None:
+    """Return a picture of each of several videos, from the middle of its first segment."""
+    if len(report.videos) < 2:
+        return None
+    return [
+        None if video.video is None else thumbnail(video.video, _moment(video)) for video in report.videos
+    ]
+
+
+def _moment(video: VideoReport) -> float:
+    if video.result.segments:
+        return (video.result.segments[0].start_seconds + video.result.segments[0].end_seconds) / 2
+    return video.result.duration_seconds / 2
 
 
 def _asset(name: str) -> str:

@@ -18,12 +18,17 @@ _MAX_LANES = 4
 """Maximum number of lanes for overlapping segments of one class; further segments share the last lane."""
 
 
-def page_data(report: Report, media: Sequence[Mapping[str, str] | None]) -> dict[str, Any]:
+def page_data(
+    report: Report,
+    media: Sequence[Mapping[str, str] | None],
+    thumbnails: Sequence[str | None] | None = None,
+) -> dict[str, Any]:
     """Return the JSON value of a page.
 
     Args:
         report: content of the page.
         media: address and display name per video, {"src": ..., "name": ...}, or None.
+        thumbnails: data address of a picture per video, or None.
 
     Returns:
         Labels are numbers into "labels"; a segment is [label, start, end, score, lane]; times in seconds.
@@ -35,6 +40,9 @@ def page_data(report: Report, media: Sequence[Mapping[str, str] | None]) -> dict
         "title": report.title,
         "labels": labels,
         "colors": [slots.get(label, -1) for label in labels],
+        "about": [[name, text] for name, text in report.about.items()],
+        "caveats": list(report.caveats),
+        "thumbnails": list(thumbnails or [None] * len(report.videos)),
         "videos": [_video(video, source, number) for video, source in zip(report.videos, media, strict=True)],
         "evaluation": None if report.evaluation is None else _evaluation(report.evaluation),
     }

@@ -62,15 +62,23 @@ def report_request(
     return ReportRequest(path=path, embed=embed, videos=videos, truth=known)
 
 
-def with_report(sink: Sink, request: ReportRequest, members: Sequence[Member]) -> Sink:
+def with_report(
+    sink: Sink,
+    request: ReportRequest,
+    members: Sequence[Member],
+    about: Mapping[str, str] | None = None,
+    caveats: Sequence[str] = (),
+) -> Sink:
     """Return a sink that passes results to `sink` and, after that has written, writes the page.
 
     Args:
         sink: receives the results first.
         request: the requested page.
         members: members that made the results; those of an ensemble are shown beside their fusion.
+        about: how the results were made, by name.
+        caveats: lines that a reader must know first.
     """
-    return _ReportSink(sink, request, tuple(members))
+    return _ReportSink(sink, request, tuple(members), about or {}, tuple(caveats))
 
 
 @dataclass(slots=True)
@@ -78,6 +86,8 @@ class _ReportSink:
     sink: Sink
     request: ReportRequest
     members: tuple[Member, ...]
+    about: Mapping[str, str]
+    caveats: tuple[str, ...]
     videos: list[VideoReport] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
@@ -100,7 +110,7 @@ class _ReportSink:
         if self.videos:
             count = len(self.videos)
             title = self.videos[0].result.video_id if count == 1 else f"{count} videos"
-            report = Report(title=title, videos=tuple(self.videos))
+            report = Report(title=title, videos=tuple(self.videos), about=self.about, caveats=self.caveats)
             write_report(self.request.path, report, embed=self.request.embed)
 
     def _beside(self, result: Result) -> tuple[MemberSegments, ...]:

@@ -59,19 +59,19 @@ function confusionTable(confusion, kept) {
 function confusionCell(count, total, right, undefinedCell) {
   if (undefinedCell) return make("td", { class: "zero" }, "\u2013");
   const kind = `${right ? "right" : ""}${count ? "" : " zero"}`;
-  const cell = make("td", { class: kind || null }, String(count));
+  const cell = make("td", { class: kind || null }, count ? String(count) : "");
   // At most 40 % of the accent under the text keeps the text readable.
   const strength = total ? Math.round((40 * count) / total) : 0;
   if (strength) cell.style.background = `color-mix(in srgb, var(--accent) ${strength}%, var(--raised))`;
   return cell;
 }
 
-/** Stacked bars: chart {title, bars: [[name, [[part, value]]]]}; all bars have one scale. */
+/** Stacked bars: chart {title, bars: [[name, [[part, value]]]]} in percent; gains have their own scale. */
 function stackedChart(chart) {
   const parts = [...new Set(chart.bars.flatMap(([, stack]) => stack.map(([part]) => part)))];
   const totals = chart.bars.map(([, stack]) => stack.reduce((sum, [, value]) => sum + value, 0));
-  const scale = Math.max(...totals, Number.MIN_VALUE);
-  const full = scale <= 1 && scale > 0.5 ? 1 : scale;
+  const isGain = parts.length === 1 && parts[0] === "gain";
+  const full = isGain ? Math.max(...totals, Number.MIN_VALUE) : Math.max(100, ...totals);
   const rows = chart.bars.map(([name, stack], i) => {
     const fills = stack.map(([part, value]) => {
       const color = parts.length > 1 ? `c${partColor(parts.indexOf(part))}` : "";
@@ -102,4 +102,4 @@ function numbersOf(chart, parts) {
     make("table", { class: "plain" }, make("thead", {}, head), make("tbody", {}, ...rows))));
 }
 
-const short = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 3 : 1));
+const short = (value) => value.toFixed(1);

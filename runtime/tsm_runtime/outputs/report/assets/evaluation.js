@@ -2,6 +2,7 @@
 
 const CLASSES_IN_CONFUSION = 40;
 const FIRST_CURVES = 24;
+const FIRST_AP = 40;
 
 const percent = (value) => (100 * value).toFixed(1);
 
@@ -52,11 +53,15 @@ function mapPanel(evaluation) {
 
 function apPanel(evaluation) {
   const list = make("div", { class: "ap-list" });
-  const choice = { threshold: "average", order: "ap" };
+  const choice = { threshold: "average", order: "ap", limit: FIRST_AP };
+  const more = make("button", { type: "button", class: "tool" });
+  more.addEventListener("click", () => { choice.limit = Infinity; draw(); });
   const draw = () => {
     const rows = evaluation.labels.map((label, i) => [label, apOf(evaluation.ap[i], choice.threshold)]);
     if (choice.order === "ap") rows.sort((a, b) => b[1] - a[1]);
-    list.replaceChildren(...rows.map(([label, ap]) => barRow("div", label, ap, percent(ap), { class: "bar-row" })));
+    more.hidden = rows.length <= choice.limit;
+    more.textContent = `Show all ${rows.length} classes`;
+    list.replaceChildren(...rows.slice(0, choice.limit).map(([label, ap]) => barRow("div", label, ap, percent(ap), { class: "bar-row" })));
   };
   const thresholds = [["average", "average"], ...evaluation.tiou.map((tiou, k) => [String(k), `tIoU ${tiou}`])];
   const tools = [
@@ -65,7 +70,7 @@ function apPanel(evaluation) {
       { "aria-label": "Order" }),
   ];
   draw();
-  return panel("AP per class in %", tools, list);
+  return panel("AP per class in %", tools, list, more);
 }
 
 function apOf(values, threshold) {
@@ -122,7 +127,7 @@ function confusionPanel(evaluation) {
   if (confusion.minScore) words.push(`Predictions below ${confusion.minScore} are left out.`);
   if (left) words.push(`The ${kept.length} most frequent classes; ${left} others are left out.`);
   const whole = panel("Confusion", [],
-    make("div", { class: "scroll" }, confusionTable(confusion, kept)), make("p", { class: "muted" }, words.join(" ")));
+    make("div", { class: "scroll tall-scroll", tabindex: "0" }, confusionTable(confusion, kept)), make("p", { class: "muted" }, words.join(" ")));
   whole.classList.add("wide");
   return [whole];
 }

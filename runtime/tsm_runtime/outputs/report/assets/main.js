@@ -28,6 +28,8 @@ const timeline = new Timeline(data.labels, data.colors, {
 
 const preview = new Preview(player, timeline);
 
+let overview = null;
+
 const filters = new Filters(data.labels, data.colors, applyFilters);
 const table = new SegmentTable(data.labels, data.colors, choose);
 
@@ -40,7 +42,8 @@ function openVideo(index) {
   const lanes = lanesOf(video);
   app.segments = lanes.flatMap((lane) => lane.segments);
   byId("video-title").textContent = video.id;
-  byId("video-choice").value = String(index);
+  byId("video-place").textContent = `${index + 1} of ${data.videos.length}`;
+  overview?.mark(index);
   showFacts(video);
   showLegend(lanes, video);
   filters.open(countLabels(app.segments), app.strip !== null);
@@ -52,6 +55,12 @@ function openVideo(index) {
   mark(null);
   applyFilters();
   showReadout();
+}
+
+/** Open a video of the overview and bring it into sight. */
+function showVideo(index) {
+  openVideo(index);
+  byId("video-section").scrollIntoView();
 }
 
 function lanesOf(video) {
@@ -183,12 +192,12 @@ function start() {
   byId("download").addEventListener("click", downloadShown);
   byId("video-previous").addEventListener("click", () => changeVideo(-1));
   byId("video-next").addEventListener("click", () => changeVideo(1));
-  byId("video-choice").addEventListener("change", (event) => openVideo(Number(event.target.value)));
+  showAbout(data);
   if (data.evaluation) showEvaluation(data.evaluation);
   if (data.videos.length) {
     byId("video-section").hidden = false;
     byId("chooser").hidden = data.videos.length < 2;
-    byId("video-choice").append(...data.videos.map((video, i) => make("option", { value: i }, video.id)));
+    if (data.videos.length > 1) overview = new Overview(data, showVideo);
     if (!link.follow()) openVideo(0);
   }
   startTheme(() => timeline.redraw());
