@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from tsm_train.audio.checkpoint import SOUND_FILE, load_sound
 from tsm_train.audio.heard_features import Hearing, heard_identity
@@ -12,6 +15,8 @@ from tsm_train.head.checkpoint import HEAD_FILE, load_head, save_head, weights_s
 from tsm_train.head.train import train_head
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.validation import TorchBackend
+
+_OUTPUTS = ("action_head.", "scene_head.")
 
 
 def train_run_head(
@@ -43,11 +48,11 @@ def train_run_head(
         model = backbone.model()
         backend = TorchBackend(model, sigmoid=backbone.labels.head == "sigmoid")
         frame_head, cache = model.action_head, None
+        features_sha256 = weights_sha256(_without_outputs(backbone.weights))
         if sound is not None:
             hearing = Hearing(sound)
             frame_head = hearing.widened(frame_head)
-            pictures = weights_sha256(backbone.weights)
-            cache = hearing.cache(backend, pictures, backbone.labels, config)
+            cache = hearing.cache(backend, features_sha256, backbone.labels, config)
         kept = train_head(
             config,
             backbone.labels,
@@ -57,7 +62,13 @@ def train_run_head(
             frame_head,
             identity,
             cache=cache,
+            features_sha256=features_sha256,
             show_progress=show_progress,
         )
         save_head(path, kept)
     return {f"head_{name}": value for name, value in kept.metrics.items()}
+
+
+def _without_outputs(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that features depend on: those of the heads change with the labels."""
+    return {name: values for name, values in weights.items() if not name.startswith(_OUTPUTS)}
