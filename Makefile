@@ -8,7 +8,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 # Kills processes that load data; PyTorch tells their parent by a signal, which the workers of the others do not bear.
 ALONE := tests/train/training/test_robust_runs.py
 
-.PHONY: demo test lint javascript typecheck unit docs package nightly conformance demo-model clean
+.PHONY: demo test lint javascript typecheck unit docs package lowest nightly conformance demo-model clean
 
 # The embedded model on the embedded video; installs the lean runtime only.
 demo: $(DEMO_ENV)/.complete
@@ -56,6 +56,14 @@ package: $(ENV)/.complete
 	$(ENV)-wheel/bin/pip install $(PIP_FLAGS) "$$(echo dist/*.whl)[cpu]"
 	cd dist && ../$(ENV)-wheel/bin/tsm-run --demo
 
+# The runtime with the lowest allowed version of each direct dependency: all modules, all commands, the demo.
+lowest:
+	rm -rf $(ENV)-lowest
+	$(PYTHON) -m venv $(ENV)-lowest
+	$(PYTHON) tests/lowest_versions.py cpu > $(ENV)-lowest/lowest.txt
+	$(ENV)-lowest/bin/pip install $(PIP_FLAGS) --constraint $(ENV)-lowest/lowest.txt '.[cpu]'
+	cd $(ENV)-lowest && bin/python ../tests/lowest_imports.py && bin/tsm-run --demo
+
 # What takes too long for CI: the marked tests, and the conformance check.
 nightly: $(ENV)/.complete conformance
 	$(ENV)/bin/pytest -m nightly
@@ -88,4 +96,4 @@ $(ENV)/.pycuda: $(ENV)/.complete tests/emulated_gpu/build_pycuda.py
 	@touch $@
 
 clean:
-	rm -rf $(ENV) $(DEMO_ENV)
+	rm -rf $(ENV) $(ENV)-lowest $(DEMO_ENV)

@@ -3,10 +3,12 @@
 The features are computed once (and kept in `data.cache`); then each variant of the `[head]` section is
 trained with each seed. `cv_map` is that of the validation videos, cross-validated, since they choose the
 decoding; with `head.folds` the training videos choose, and `validation_map` is of videos that chose nothing.
-With --test `test_map` is of a further subset that chose nothing. `mean` rows score the mean of the heads of
-all seeds. `spread` is the standard deviation over seeds. `difference` is the 95 % interval, over resampled
-videos, of the gain of a variant's mean over that of the first variant, each with the decoding that is best on
-all judged videos; `removed` is what average mAP gains when one kind of error is removed from the first one's.
+With --test `test_map` is of a further subset that chose nothing. `spread` is the standard deviation over
+seeds. `mean` scores the mean of the heads of all seeds; `mean_flipped` does so on features that are the means
+of those of clips and of their mirror images. `difference` is the 95 % interval, over resampled videos, of the
+gain of a variant's mean over that of the first variant, each with the decoding that is best on all judged
+videos; `removed` is what average mAP gains when one kind of error is removed from the first one's; `missed`
+counts instances that it finds at tIoU 0.5 by no segment of their label, and by none of any label.
 
     python benchmarks/head_variants.py benchmarks/configs/weizmann_frozen.toml --seeds 3 --variant folds=5
 """
@@ -26,6 +28,7 @@ import torch
 from _common import store
 
 from tsm_runtime.backends.base import Backend
+from tsm_runtime.backends.mirrored import MirroredBackend, mirrored_columns
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
 from tsm_runtime.evaluation.diagnosis import diagnose
 from tsm_runtime.evaluation.matching import match_segments
@@ -85,7 +88,7 @@ def main() -> None:
         "videos": len(backbone.judged),
         "instances": sum(len(video.segments) for video in backbone.judged),
         "removed": backbone.removed(means[0]),
-        "missed": backbone.missed(means[0]),
+        "missed": missed(backbone.truth(), means[0]),
         "cpu_seconds": round(time.process_time() - begun, 1),
     }
     store(options.name, {**judged, "rows": rows})
@@ -93,7 +96,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone, the data, and the features of the videos that judge."""
+    """A backbone, the data, and the features; `mirrored`: the means with those of mirror images."""
 
     checkpoint: Checkpoint
     data: TrainingData
@@ -101,6 +104,7 @@ class Backbone:
     backend: Backend
     frame_head: torch.nn.Linear
     cache: FeatureCache
+    mirrored: FeatureCache
 
     @property
     def labels(self) -> Labels:
@@ -125,10 +129,13 @@ class Backbone:
             seed=seed,
         )
 
-    def frames(self, head: HeadCheckpoint, videos: Sequence[TrainingVideo]) -> Frames:
+    def frames(
+        self, head: HeadCheckpoint, videos: Sequence[TrainingVideo], *, mirrored: bool = False
+    ) -> Frames:
         """Return a head's scores of the frames of some videos."""
+        cache = self.mirrored if mirrored else self.cache
         network, sigmoid = head.model(), self.labels.head == "sigmoid"
-        pieces = {video.video_id: self.cache.deployed(video) for video in videos}
+        pieces = {video.video_id: cache.deployed(video) for video in videos}
         return {key: score_pieces(network, value, sigmoid=sigmoid) for key, value in pieces.items()}
 
     def truth(self) -> dict[str, Sequence[Segment]]:
@@ -149,15 +156,18 @@ class Backbone:
         gains = diagnose(self.matching(predictions)).gains
         return {gain.kind: round(100 * gain.average_map, 1) for gain in gains}
 
-    def missed(self, predictions: Mapping[str, Sequence[Segment]]) -> dict[str, int]:
-        """Count the true segments that no prediction overlaps by a tIoU of 0.5: of its label, and of any."""
-        found = {"label": 0, "any": 0}
-        for video_id, segments in self.truth().items():
-            for true in segments:
-                near = [p for p in predictions.get(video_id, []) if _tiou(true, p) >= TIOU_THRESHOLDS[0]]
-                found["any"] += not near
-                found["label"] += all(p.label != true.label for p in near)
-        return found
+
+def missed(
+    truth: Mapping[str, Sequence[Segment]], predictions: Mapping[str, Sequence[Segment]]
+) -> dict[str, int]:
+    """Count the true segments that no prediction overlaps by a tIoU of 0.5: of its label, and of any."""
+    found = {"label": 0, "any": 0}
+    for video_id, segments in truth.items():
+        for true in segments:
+            near = [p for p in predictions.get(video_id, []) if _tiou(true, p) >= TIOU_THRESHOLDS[0]]
+            found["any"] += not near
+            found["label"] += all(p.label != true.label for p in near)
+    return found
 
 
 def _tiou(first: Segment, second: Segment) -> float:
@@ -178,7 +188,16 @@ def opened(path: Path, changes: Sequence[str], run: Path | None) -> Backbone:
     backend = TorchBackend(model, sigmoid=checkpoint.labels.head == "sigmoid")
     folder = FrameStore.of(config).folder / FEATURES
     cache = FeatureCache(backend, sha256, checkpoint.labels, config, folder)
-    return Backbone(checkpoint, data, sha256, backend, model.action_head, cache)
+    mirrored = mirrored_features(backend, sha256, checkpoint)
+    return Backbone(checkpoint, data, sha256, backend, model.action_head, cache, mirrored)
+
+
+def mirrored_features(backend: Backend, identity: str, checkpoint: Checkpoint) -> FeatureCache:
+    """Return the means of the features of clips and of their mirror images."""
+    config, labels = checkpoint.config, checkpoint.labels
+    columns = mirrored_columns(labels.actions, config.augment.flip_pairs, config.augment.never_flip)
+    folder = FrameStore.of(config).folder / FEATURES
+    return FeatureCache(MirroredBackend(backend, columns), f"{identity} mirrored", labels, config, folder)
 
 
 def row_of(
@@ -198,11 +217,14 @@ def row_of(
         for name, values in metrics.items()
         if name.endswith("map") and len(values) > 1
     }
-    mean = _mean([backbone.frames(head, backbone.judged) for head in heads])
+    mean = mean_frames([backbone.frames(head, backbone.judged) for head in heads])
     thresholds = tuple(np.mean([head.thresholds for head in heads], axis=0)) if heads[0].thresholds else ()
     fitted = backbone.fitted(mean, thresholds)
     row["mean"] = {name: round(100 * value, 1) for name, value in fitted.metrics.items()}
     row["mean"]["method"] = fitted.decoding.method
+    flipped = mean_frames([backbone.frames(head, backbone.judged, mirrored=True) for head in heads])
+    with_flips = backbone.fitted(flipped, thresholds).metrics
+    row["mean_flipped"] = {name: round(100 * value, 1) for name, value in with_flips.items()}
     if test:
         chosen = replace(heads[0], decoding=fitted.decoding, thresholds=thresholds)
         row["mean"] |= {
@@ -220,7 +242,7 @@ def _tested(
 ) -> dict[str, float]:
     """Return the mAP of the mean of some heads on a subset that chose nothing."""
     videos = backbone.data.subset(test)
-    frames = _mean([backbone.frames(head, videos) for head in heads])
+    frames = mean_frames([backbone.frames(head, videos) for head in heads])
     found = {
         key: decode_frames(value, backbone.labels.actions, chosen.decoding, chosen.thresholds)
         for key, value in frames.items()
@@ -228,7 +250,7 @@ def _tested(
     return map_of(found, {video.video_id: video.segments for video in videos})
 
 
-def _mean(parts: Sequence[Frames]) -> Frames:
+def mean_frames(parts: Sequence[Frames]) -> Frames:
     """Return the mean scores, actionness and distances of several heads."""
 
     def column(video_id: str, name: str) -> Any:

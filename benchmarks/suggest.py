@@ -33,7 +33,7 @@ from _frozen_head import plain_backbone
 from torch import nn
 
 from tsm_export.accuracy import OnnxBackend
-from tsm_runtime.backends.base import Scores
+from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.evaluation.protocol import evaluate
@@ -55,7 +55,6 @@ from tsm_train.head.train import score_pieces
 from tsm_train.model.pretrained import load_pretrained
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
-from tsm_train.training.validation import TorchBackend
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=128)
 FRAME_SECONDS = 0.125
@@ -89,10 +88,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument(
-        "--cache", type=Path, help="file for the features [default: features.npz in the data]"
-    )
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--bundle", type=Path, help="whose backbone gives the features")
+    parser.add_argument("--cache", type=Path, help="of the features [default: features.npz in the data]")
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--name", default="suggest_drawn", help="results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -175,11 +173,12 @@ def of_bundle(path: Path) -> tuple[ClipSpec, Infer, int]:
     return spec, infer, about.feature_dim
 
 
-class FeatureBackend(TorchBackend):
+class FeatureBackend(BlockingBackend):
     """Gives the features of a clip's frames in the place of scores."""
 
+    name = "features"
+
     def __init__(self, infer: Infer, mirrored: bool) -> None:
-        super().__init__(torch.nn.Identity())  # type: ignore[arg-type]
         self._infer, self._mirrored = infer, mirrored
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:

@@ -2,11 +2,10 @@
 
 A clip's first and last frame get zeros from the shift where a neighbour in the video exists. Here eight
 neighbouring clips run as one sequence, so that seven of eight borders are gone; the cost per frame is the
-same. A temporal head is trained on the features of either way and judged on the test videos, and so is the
-plain merge of the head's scores. `difference` is the 95 % interval of the gain of the whole way over the
-clips, over resampled validation videos.
+same. A temporal head is trained on the features of either way. The columns are those of `head_variants.py`;
+`difference` is the 95 % interval of the gain of the whole way over the clips, over resampled videos.
 
-    python benchmarks/whole_video.py benchmarks/configs/drawn_head.toml --seeds 2
+    python benchmarks/whole_video.py benchmarks/configs/ut_interaction_head.toml --run runs/ut-head
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _common import store
-from head_variants import Backbone, opened, row_of
+from head_variants import Backbone, mirrored_features, opened, row_of
 
 from tsm_runtime.backends.base import BlockingBackend, Scores
 from tsm_runtime.evaluation.bootstrap import bootstrap_difference
@@ -39,8 +38,8 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="a run's TOML file with a [head] section")
     parser.add_argument("--set", action="append", default=[], help="as of tsm-train")
     parser.add_argument("--run", type=Path, help="folder of a trained run [default: pretrained weights]")
-    parser.add_argument("--seeds", type=int, default=2, help="how many heads of each kind")
-    parser.add_argument("--test", default="test", help="the subset that judges")
+    parser.add_argument("--seeds", type=int, default=3, help="how many heads of each kind")
+    parser.add_argument("--test", default="", help="a subset that chooses nothing")
     parser.add_argument("--name", default="whole_video", help="results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -85,7 +84,8 @@ def _whole(clips: Backbone) -> Backbone:
     backend = _Whole(clips.checkpoint.model())
     identity = f"{clips.sha256} whole"
     cache = FeatureCache(backend, identity, clips.labels, config, FrameStore.of(config).folder / FEATURES)
-    return replace(clips, backend=backend, sha256=identity, cache=cache)
+    mirrored = mirrored_features(backend, identity, clips.checkpoint)
+    return replace(clips, backend=backend, sha256=identity, cache=cache, mirrored=mirrored)
 
 
 if __name__ == "__main__":

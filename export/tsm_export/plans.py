@@ -38,7 +38,7 @@ def plan_libraries(request: ExportRequest) -> list[Library]:
         return [_LIBRARIES[target] for target in request.targets if target in _LIBRARIES]
     try:
         import_library("tensorrt")
-        find_gpu()
+        find_gpu(request.build.device)
     except BackendError:
         return []
     return ["tensorrt"]

@@ -98,6 +98,9 @@ class DataConfig(_Section, frozen=True):
     """New names of labels, applied first; equal names merge, an empty one drops the label."""
     accept: tuple[str, ...] = ()
     """Kinds of problem, as tsm-inspect prints them, that do not keep from training."""
+    rate: NotNegative = 0.0
+    """Frames per second of videos that hold no times, such as raw MJPEG; others ignore it. 0: 25, with a
+    warning."""
     cache: str = ""
     """Folder of the decoded frames; empty: `tsm-tal` in the user's cache folder."""
 

@@ -74,6 +74,7 @@ class PlanFlags:
         list[str] | None,
         typer.Option(help="of tensorrt-rtx plans: a GPU they are for, as 8.9; may be given several times"),
     ] = None
+    device: Annotated[int, typer.Option(help="of plans: number of the GPU that they are built on", min=0)] = 0
     stripped: Annotated[
         bool, typer.Option("--stripped", help="of plans: leave out weights, take them from the ONNX file")
     ] = False
@@ -95,6 +96,7 @@ class PlanFlags:
             hardware_compatibility=self.hardware,
             compute_capabilities=tuple(self.compute_capability or ()),
             stripped=self.stripped,
+            device=self.device,
         )
 
 

@@ -100,6 +100,7 @@ class FileRequest:
             "--clips": self.outputs.clips,
             "--summary": self.outputs.summary,
             "--jobs": self.machine.jobs,
+            "--device with several": len(self.machine.devices) > 1 or None,
         }
         for name, given in here.items():
             if given is not None:

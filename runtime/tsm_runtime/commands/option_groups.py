@@ -153,10 +153,21 @@ class MachineFlags:
     precision: options.Precision = None
     backend: options.Backend = None
     hwdec: options.Hwdec = "none"
-    device: options.GpuNumber = 0
+    device: options.GpuNumbers = "0"
     rebuild: options.Rebuild = False
     rate: options.Rate = None
     playlists: options.Playlists = False
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """Return the numbers of the GPUs.
+
+        Raises:
+            UsageError, BackendError: see `device_numbers`.
+        """
+        from tsm_runtime.commands.device_numbers import device_numbers
+
+        return device_numbers(self.device)
 
     def backend_request(self, *, quiet: bool) -> BackendRequest:
         """Return the backend to open; which one `auto` takes is reported on a terminal or by request."""
@@ -168,7 +179,7 @@ class MachineFlags:
             rebuild=self.rebuild,
             num_threads=self.threads,
             parallel_calls=2,
-            device=self.device,
+            device=self.devices[0],
             tell=not quiet and (self.backend == "auto" or is_terminal(sys.stderr)),
         )
 

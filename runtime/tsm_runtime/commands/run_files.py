@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from tsm_runtime.commands.run_archive import interrupted_by_sigterm, is_archive,
 from tsm_runtime.commands.run_inputs import Inputs, check_outputs, find_inputs
 from tsm_runtime.commands.run_ray import RayRun, run_on_ray
 from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
-from tsm_runtime.errors import VideoError
+from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.choice import BackendRequest
@@ -46,11 +47,13 @@ from tsm_runtime.outputs.sinks import (
 )
 from tsm_runtime.outputs.summary.sink import with_summary
 from tsm_runtime.pipeline.description import describe_run
+from tsm_runtime.pipeline.devices import run_shared
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.jobs import decoding_jobs
+from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import run_captures
-from tsm_runtime.pipeline.scheduler import Fetched, is_there
+from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
+from tsm_runtime.pipeline.scheduler import Fetched, VideoProgress, is_there
 from tsm_runtime.terminal import is_terminal, log_event, printable, warn
 
 
@@ -166,42 +169,62 @@ class _Run:
             ).exit_code(len(plans), any_failed=bool(inputs.errors))
         self.scratch.begin([video.path for plan in plans for video, _ in plan.begins])
         options = request.options(self.ensemble, sum(map(len, inputs.views)))
-        with closing_members(
-            open_members(self.ensemble, self.bundles, self.backend, self.overrides)
-        ) as opened:
-            seen = [
-                (bundle, replace(member, view=view))
-                for bundle, member, views in zip(self.bundles, opened, inputs.views, strict=True)
-                for view in views
-            ]
-            members = [member for _, member in seen]
-            described = describe_run([bundle for bundle, _ in seen], members, options)
+        with ExitStack() as held:
+            first, *others = self._open(held)
+            members = first.members
+            described = describe_run(
+                [bundle for bundle, views in zip(self.bundles, inputs.views, strict=True) for _ in views],
+                members,
+                options,
+            )
             encoding = encoding_for(request, inputs.plans, self.bundles, described)
             sink = self._sink(encoding, members)
             if self.notice:
                 warn(self.notice)
-            decoder = open_nvdec(
-                request.machine.hwdec, self.bundles, opened, self.backend.device, rebuild=self.backend.rebuild
-            )
             limits = request.isolation
-            with decoder or nullcontext() as nvdec, Isolation(limits) as workers:
-                lost = run_all(
-                    plans,
-                    members,
-                    options,
-                    sink,
-                    jobs=request.machine.jobs,
-                    quiet=request.quiet,
-                    nvdec=nvdec,
-                    isolation=None if limits is None else workers,
-                    ledger=ledger,
-                    metrics=self.metrics,
-                    fetched=self.scratch.local,
-                )
+            if others and limits is not None:
+                raise UsageError("--isolate decodes for one GPU: name one with --device")
+            workers = held.enter_context(Isolation(limits))
+            lost = run_all(
+                plans,
+                members,
+                options,
+                sink,
+                jobs=request.machine.jobs,
+                quiet=request.quiet,
+                nvdec=first.nvdec,
+                others=others,
+                isolation=None if limits is None else workers,
+                ledger=ledger,
+                metrics=self.metrics,
+                fetched=self.scratch.local,
+            )
         if is_terminal(sys.stderr) and not request.quiet:
             for line in lost.summary(len(plans), counts=ledger is None):
                 warn(printable(line))
         return lost.exit_code(len(plans), any_failed=bool(inputs.errors))
+
+    def _open(self, held: ExitStack) -> list[DeviceModels]:
+        """Open the models, and the decoder of the GPU, on each device."""
+        found: list[DeviceModels] = []
+        for device in self.request.machine.devices:
+            request = replace(self.backend, device=device)
+            opened = held.enter_context(
+                closing_members(open_members(self.ensemble, self.bundles, request, self.overrides))
+            )
+            decoder = open_nvdec(
+                self.request.machine.hwdec, self.bundles, opened, device, rebuild=request.rebuild
+            )
+            nvdec = held.enter_context(decoder or nullcontext())
+            members = [
+                replace(member, view=view)
+                for member, views in zip(opened, self.inputs.views, strict=True)
+                for view in views
+            ]
+            found.append(DeviceModels(members, nvdec))
+            if any(member.backend.device == "cpu" for member in members):
+                break  # a second copy would share the same cores
+        return found
 
     def _sink(self, encoding: Encoding, members: Sequence[Member]) -> Sink:
         request = self.request
@@ -231,6 +254,14 @@ def _caveats(bundles: Sequence[Bundle]) -> list[str]:
     return ["Made with the embedded demo model, which knows drawn figures only: try your own with --model."]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceModels:
+    """The models of a run on one device, and what decodes there."""
+
+    members: Sequence[Member]
+    nvdec: Nvdec | None = None
+
+
 def run_all(
     plans: Sequence[CapturePlan],
     members: Sequence[Member],
@@ -240,6 +271,7 @@ def run_all(
     jobs: int | None = None,
     quiet: bool = False,
     nvdec: Nvdec | None = None,
+    others: Sequence[DeviceModels] = (),
     isolation: Isolation | None = None,
     ledger: Ledger | None = None,
     metrics: RunMetrics | None = None,
@@ -255,6 +287,7 @@ def run_all(
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
         nvdec: decodes on a GPU.
+        others: the same models on further GPUs, which share the plans.
         isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
         metrics: count what is done.
@@ -265,18 +298,49 @@ def run_all(
     """
     with ExitStack() as held:
         bars = None if quiet else held.enter_context(progress_bars(options, len(plans)))
-        outcomes = run_captures(
-            plans,
-            members,
-            options,
-            jobs=jobs or default_jobs(members, nvdec),
-            nvdec=nvdec,
-            isolation=isolation,
-            meter=None if metrics is None else metrics.meter,
-            fetched=fetched,
-            progress=None if bars is None else bars.report,
-        )
+        lanes = [
+            partial(
+                _run_on,
+                device,
+                options,
+                jobs=jobs or default_jobs(device.members, device.nvdec),
+                isolation=isolation,
+                fetched=fetched,
+            )
+            for device in (DeviceModels(members, nvdec), *others)
+        ]
+        progress = None if bars is None else bars.report
+        meter = None if metrics is None else metrics.meter
+        if others:
+            outcomes = run_shared(plans, lanes, progress=progress, meter=meter)
+        else:
+            outcomes = lanes[0](plans, progress, meter)
         return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
+
+
+def _run_on(
+    device: DeviceModels,
+    options: Options,
+    plans: Iterable[CapturePlan],
+    progress: VideoProgress | None,
+    meter: Meter | None,
+    *,
+    jobs: int,
+    isolation: Isolation | None,
+    fetched: Fetched,
+) -> Generator[CaptureOutcome]:
+    """Run plans on one device."""
+    return run_captures(
+        plans,
+        device.members,
+        options,
+        jobs=jobs,
+        nvdec=device.nvdec,
+        isolation=isolation,
+        meter=meter,
+        fetched=fetched,
+        progress=progress,
+    )
 
 
 def default_jobs(members: Sequence[Member], nvdec: Nvdec | None = None) -> int:

@@ -311,10 +311,12 @@ Hwdec = Annotated[
         " auto: if that works, else on the CPU, and says so",
     ),
 ]
-GpuNumber = Annotated[
-    int,
+GpuNumbers = Annotated[
+    str,
     typer.Option(
-        "--device", rich_help_panel="Machine", help="number of the GPU, as nvidia-smi lists it", min=0
+        "--device",
+        rich_help_panel="Machine",
+        help="GPU by its number; several, as 0,1 or all, share the videos",
     ),
 ]
 Rebuild = Annotated[

@@ -70,6 +70,7 @@ def tsm_verify(
     threads: Annotated[
         int | None, typer.Option(help="threads on the CPU [default: all cores]", min=1)
     ] = None,
+    device: Annotated[int, typer.Option(help="number of the GPU, as nvidia-smi lists it", min=0)] = 0,
     json_: Annotated[bool, typer.Option("--json", help="one JSON object, agreement 0 to 1")] = False,
     no_write: Annotated[bool, typer.Option("--no-write", help="leave the manifest as it is")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")] = False,
@@ -98,6 +99,7 @@ def tsm_verify(
             max_abs_error=tolerance,
             num_threads=threads,
             progress=progress,
+            device=device,
         )
     warnings = list(footage.warnings)
     result = to_verification(report, opened, tolerance)

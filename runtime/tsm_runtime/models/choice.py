@@ -193,7 +193,7 @@ def _open_plan(bundle: Bundle, name: str, *, rebuild: bool, device: int) -> Back
             raise
         _log.warning(f"building {name} again: {error}")
         with build_bar(name) as progress:
-            built = rebuild_plan(bundle, name, progress=progress)
+            built = rebuild_plan(bundle, name, progress=progress, device=device)
         for line in built.warnings:
             _log.warning(f"{name}: {line}")
         backend = open_model(store_plan(bundle, name, built), name, device=device)

@@ -91,6 +91,37 @@ def encoder_frame(picture: Rgb, timed: TimedFrame, time_base: Fraction | None, l
     return frame
 
 
+class PacketTargets:
+    """Streams of an output that get packets of other streams as they are.
+
+    `streams` holds those of the output by index of the source's, `last` the last decoding times, in ticks.
+    """
+
+    def __init__(self, out: OutputContainer) -> None:
+        self._out = out
+        self.streams: dict[int, Any] = {}
+        self.last: dict[int, int] = {}
+
+    def add(self, stream: Any) -> None:
+        """Add a stream like that of a source.
+
+        Raises:
+            av.error.FFmpegError, ValueError: it does not go into the container.
+        """
+        self.streams[stream.index] = self._out.add_stream_from_template(stream)
+
+    def mux(self, packet: Packet[Any], shift: int) -> None:
+        """Write a packet, so many ticks earlier; one whose decoding time does not increase is left out."""
+        index, dts = packet.stream_index, (packet.dts or 0) - shift
+        if dts <= self.last.get(index, dts - 1):
+            return
+        self.last[index] = dts
+        packet.stream = self.streams[index]
+        packet.dts = dts
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        self._out.mux(packet)
+
+
 class SoundCopy:
     """Copies the packets of all sound streams, in sync with the pictures.
 
@@ -103,14 +134,13 @@ class SoundCopy:
     """
 
     def __init__(self, source: InputContainer, out: OutputContainer, zero_seconds: Fraction) -> None:
-        self._source, self._out, self._zero_seconds = source, out, zero_seconds
+        self._source, self._zero_seconds = source, zero_seconds
         self._shift_seconds, self._earliest_seconds = zero_seconds, Fraction(-(10**6))
-        self._targets: dict[int, Any] = {}
-        self._last: dict[int, int] = {}
+        self._targets = PacketTargets(out)
         warnings = []
         for stream in source.streams.audio:
             if container_takes(out, stream):
-                self._targets[stream.index] = out.add_stream_from_template(stream)
+                self._targets.add(stream)
             else:
                 codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
                 warnings.append(f"without the sound: {codec} does not go into this container")
@@ -118,13 +148,13 @@ class SoundCopy:
         self._demux()
 
     def _demux(self) -> None:
-        kept = [stream for stream in self._source.streams.audio if stream.index in self._targets]
+        kept = [stream for stream in self._source.streams.audio if stream.index in self._targets.streams]
         self._packets = self._source.demux(kept) if kept else iter(())
         self._waiting: Packet[Any] | None = self._next()
 
     def begin_at(self, seconds: Fraction, at: Fraction) -> None:
         """Continue with the sound from a second of the video on, which gets the time `at` in the output."""
-        if not self._targets:
+        if not self._targets.streams:
             return
         on_clock = self._zero_seconds + seconds
         self._source.seek(max(int(on_clock * av.time_base), 0), backward=True)
@@ -139,18 +169,8 @@ class SoundCopy:
             if at is not None and at > seconds:
                 return
             if packet.size and at is not None and at >= self._earliest_seconds:
-                self._mux(packet, round(self._shift_seconds / unit))
+                self._targets.mux(packet, round(self._shift_seconds / unit))
             self._waiting = self._next()
-
-    def _mux(self, packet: Packet[Any], shift: int) -> None:
-        index, dts = packet.stream_index, (packet.dts or 0) - shift
-        if dts <= self._last.get(index, dts - 1):
-            return
-        self._last[index] = dts
-        packet.stream = self._targets[index]
-        packet.dts = dts
-        packet.pts = None if packet.pts is None else packet.pts - shift
-        self._out.mux(packet)
 
     def _next(self) -> Packet[Any] | None:
         try:

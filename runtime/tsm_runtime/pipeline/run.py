@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +89,7 @@ class CaptureOutcome:
 
 
 def run_captures(
-    plans: Sequence[CapturePlan],
+    plans: Iterable[CapturePlan],
     members: Sequence[Member],
     options: Options,
     *,
@@ -102,16 +103,23 @@ def run_captures(
     """Run models on captures, and yield the outcome of each, in their order.
 
     Arguments and errors are those of `scheduler.scored_videos`. Each video is decoded once for all members
-    that see its view. Closing the generator ends all threads; the backends stay open.
+    that see its view. Closing the generator ends all threads; the backends stay open. A plan is taken when
+    the decoding of its first video begins.
 
     Raises:
         UsageError: a member's weight is not above 0.
     """
-    videos = [video for plan in plans for video, _ in plan.begins]
+    begun: deque[CapturePlan] = deque()
+
+    def videos() -> Iterator[VideoInput]:
+        for plan in plans:
+            begun.append(plan)
+            yield from (video for video, _ in plan.begins)
+
     seeing, groups = _windows_of(members)
     # Read, cut, score: videos share batches.
     all_scored = scored_videos(
-        videos,
+        videos(),
         seeing,
         options,
         jobs=jobs,
@@ -122,8 +130,10 @@ def run_captures(
         fetched=fetched,
     )
     with closing(all_scored):
-        for plan in plans:
-            scored = [(video, next(all_scored)) for video, _ in plan.begins]
+        for first in all_scored:
+            plan = begun.popleft()
+            others = (next(all_scored) for _ in plan.begins[1:])
+            scored = list(zip((video for video, _ in plan.begins), (first, *others), strict=True))
             # Smooth, merge, drop the short; then join the videos of each member's view; then fuse.
             found = [outcome_of(video, scores, seeing, options.min_score) for video, scores in scored]
             per_member = _per_member(plan, groups, found, options)

@@ -52,7 +52,7 @@ _BATCHES_AHEAD = 2
 
 
 def scored_videos(
-    videos: Sequence[VideoInput],
+    videos: Iterable[VideoInput],
     members: Sequence[Member],
     options: Options,
     *,
@@ -70,7 +70,8 @@ def scored_videos(
     size. Closing the generator ends all threads. The backends stay open.
 
     Args:
-        videos: each is scored by the members that see its view, of which there is at least one.
+        videos: each is taken when its decoding begins, and scored by the members that see its view, of which
+            there is at least one.
         members: models, which share decoding.
         options: which part of the videos is scored, and clips per batch.
         jobs: number of videos decoded at a time.
@@ -181,18 +182,24 @@ class _Run:
         self._decoding: Prefetcher[_Video, ClipBatch] = Prefetcher(ahead)
         self._meter.queue_depth = lambda: self._decoding.num_waiting
 
-    def outcomes(self, videos: Sequence[VideoInput]) -> Generator[ScoredVideo | VideoError]:
+    def outcomes(self, videos: Iterable[VideoInput]) -> Generator[ScoredVideo | VideoError]:
         """Yield the outcome of each video, in their order."""
-        to_begin = deque(videos)
+        to_begin: Iterator[VideoInput] | None = iter(videos)
         begun: deque[_Video] = deque()  # not yielded yet
         backends = list({id(member.backend): member.backend for member in self._members}.values())
         with calling_in_parallel(backends) as calls, self._resting_after(), self._decoding:
             self._runners = {
                 id(backend): BatchRunner(call) for backend, call in zip(backends, calls, strict=True)
             }
-            while to_begin or begun:
-                while to_begin and self._decoding.num_running < self._jobs:
-                    begun.append(self._begin(to_begin.popleft()))
+            while True:
+                while to_begin is not None and self._decoding.num_running < self._jobs:
+                    given = next(to_begin, None)
+                    if given is None:
+                        to_begin = None
+                    else:
+                        begun.append(self._begin(given))
+                if not begun:
+                    return
                 if self._is_last_of_batch(begun):
                     self._flush()
                 else:

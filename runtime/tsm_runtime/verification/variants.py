@@ -47,11 +47,13 @@ class Variant:
             return "pictures"
         return "bf16" if self.bf16 else entry.precision
 
-    def open(self, bundle: Bundle, num_threads: int | None) -> Backend:
+    def open(self, bundle: Bundle, num_threads: int | None, device: int = 0) -> Backend:
         """Open the model, see `open_model`."""
         if self.engine is None:
-            return open_model(bundle, self.file, num_threads=num_threads)
-        return open_model(bundle, self.file, engine=self.engine, bf16=self.bf16, num_threads=num_threads)
+            return open_model(bundle, self.file, num_threads=num_threads, device=device)
+        return open_model(
+            bundle, self.file, engine=self.engine, bf16=self.bf16, num_threads=num_threads, device=device
+        )
 
 
 def variants_of(file: str, entry: ModelFile, choices: Sequence[Choice]) -> Iterator[Variant]:

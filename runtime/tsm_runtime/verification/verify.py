@@ -81,6 +81,7 @@ def verify(
     max_abs_error: float | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
+    device: int = 0,
 ) -> VerificationReport:
     """Compare every model file of a bundle that this machine can run with the reference.
 
@@ -91,6 +92,7 @@ def verify(
         max_abs_error: replaces every precision's own tolerance.
         num_threads: threads on the CPU; default: all cores.
         progress: called with the progress of each file.
+        device: number of the GPU.
 
     Raises:
         BundleError: the reference is missing, altered, or does not return probabilities.
@@ -100,7 +102,7 @@ def verify(
     """
     files = bundle.manifest.files
     tolerance_for("fp32", max_abs_error)  # before any work is done
-    run = _Run(bundle, clip_sets, num_threads, progress)
+    run = _Run(bundle, clip_sets, num_threads, progress, device)
     comparisons: list[Comparison] = []
     failed: dict[Variant, str] = {}
     not_run: dict[str, str] = {}
@@ -108,7 +110,7 @@ def verify(
         for variant in variants_of(name, files[name], choices):
             try:
                 bundle.model_bytes(name)
-                _require_this_machine(name, files[name])
+                _require_this_machine(name, files[name], device)
                 tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
                 compare = {"preprocess": run.compare_pictures, **run.of_features}.get(
                     files[name].kind, run.compare
@@ -129,7 +131,7 @@ def _line(error: TsmError) -> str:
     return printable(" ".join(str(error).splitlines()))
 
 
-def _require_this_machine(name: str, entry: ModelFile) -> None:
+def _require_this_machine(name: str, entry: ModelFile, device: int) -> None:
     """Refuse a plan for another machine, which is skipped and not a failure.
 
     Raises:
@@ -139,7 +141,7 @@ def _require_this_machine(name: str, entry: ModelFile) -> None:
         return
     version = str(import_library(entry.engine.library).__version__)
     try:
-        require_fit(entry.engine, version=version, gpu=find_gpu(), what=name)
+        require_fit(entry.engine, version=version, gpu=find_gpu(device), what=name)
     except BundleError as error:
         raise BackendError(str(error)) from error
 
@@ -153,8 +155,9 @@ class _Run:
         clip_sets: Sequence[ClipSet],
         num_threads: int | None,
         progress: Progress | None,
+        device: int,
     ) -> None:
-        self._bundle = bundle
+        self._bundle, self._device = bundle, device
         self._num_threads = num_threads
         self._progress = progress
         backend = self._open(Variant(REFERENCE))
@@ -184,7 +187,7 @@ class _Run:
         }
 
     def _open(self, variant: Variant) -> Backend:
-        return variant.open(self._bundle, self._num_threads)
+        return variant.open(self._bundle, self._num_threads, self._device)
 
     def _scorer(self, backend: Backend, variant: Variant, clip_sets: Sequence[ClipSet]) -> Scorer:
         num_clips = sum(len(clips.frames) for clips in clip_sets)

@@ -47,6 +47,8 @@ class TrainingConfig:
             "annotations": str(self.annotations.absolute()),
             "videos": str(self.videos.absolute()),
             "format": "activitynet",
+            # In the middle of annotating, some actions are in the videos for validation alone.
+            "accept": ["only-in-validation"],
         }
         if not self.validates:
             data |= {"validation_subset": "training", "accept": ["capture-in-two-subsets"]}

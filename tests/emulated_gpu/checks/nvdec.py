@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.onnxruntime_cuda import OnnxruntimeCudaBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import sha256
+from tsm_runtime.commands.run import main
 from tsm_runtime.errors import VideoError
 from tsm_runtime.models.nvdec import Nvdec, open_nvdec
 from tsm_runtime.models.opening import member_of
@@ -190,5 +192,33 @@ def test_several_streams_reach_the_model(
             run = run_videos(videos, [member], options, jobs=jobs, nvdec=decoder)
             results = [result for _, result in run]
     assert [result.num_intervals for result in results] == [5, 5, 5]
+    assert emulated.decoders()["live"] == 0
+    assert emulated.live()["memory"] == 0
+
+
+def test_two_gpus_share_the_videos(
+    bundle: Bundle, tmp_path: Path, emulated: Emulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_levels(tmp_path / f"{n}.mp4", [(20 + 30 * n, 1.0), (235, 1.5)]) for n in range(5)]
+    used: list[int] = []
+    opened = OnnxruntimeCudaBackend.__init__
+
+    def noted(self: OnnxruntimeCudaBackend, bundle: Bundle, name: str, *, device: int = 0) -> None:
+        used.append(device)
+        opened(self, bundle, name, device=device)
+
+    monkeypatch.setattr(OnnxruntimeCudaBackend, "__init__", noted)
+    found = {}
+    for devices in ("1", "0,1", "all"):
+        output = tmp_path / f"{devices}.json"
+        words = ["--backend", "onnxruntime-cuda", "--hwdec", "cuda", "--device", devices, "-o", output, "-q"]
+        monkeypatch.setattr(sys, "argv", ["tsm-run", *map(str, [*paths, "-m", bundle.path, *words])])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert not caught.value.code
+        found[devices] = json.loads(output.read_text())["results"]
+    assert used == [1, 0, 1, 0, 1]
+    assert list(found["all"]) == [path.stem for path in paths]
+    assert found["1"].keys() == found["0,1"].keys() == found["all"].keys()
     assert emulated.decoders()["live"] == 0
     assert emulated.live()["memory"] == 0

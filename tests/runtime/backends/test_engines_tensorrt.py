@@ -6,6 +6,7 @@ them does not have is an error here too.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nvdec_double import CudaDouble
 from tensorrt_contract import ContractModule, contract_module
 
 from tsm_runtime.backends.cuda.gpu import Gpu
@@ -24,6 +26,7 @@ from tsm_runtime.backends.tensorrt import build, timing_cache
 from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.backends.tensorrt.inspector import Precision
+from tsm_runtime.backends.tensorrt.network import new_builder
 from tsm_runtime.backends.tensorrt.rebuild import refit_engine
 from tsm_runtime.bundle.manifest import EngineInfo, sha256
 from tsm_runtime.errors import BackendError, CheckError, RunError, UsageError
@@ -203,7 +206,7 @@ def fill_engine(module: ContractModule, state: State) -> None:
 def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ContractModule:
     double = contract_module(request.param)
     monkeypatch.setitem(sys.modules, "tensorrt", double)
-    monkeypatch.setattr(build, "find_gpu", lambda: H100)
+    monkeypatch.setattr(build, "find_gpu", lambda device: H100)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return double
 
@@ -217,6 +220,20 @@ def state(module: ContractModule) -> State:
 
 def build_one(options: BuildOptions | None = None, precision: Precision = "fp16") -> BuiltPlan:
     return build_plan(b"onnx", options or BuildOptions(batch=(1, 4, 16)), precision=precision)
+
+
+def test_a_plan_is_built_on_the_requested_gpu(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The builder takes the GPU whose context is current."""
+    cuda, stacks = CudaDouble(device=1), []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: cuda)
+
+    def noted(trt: Any, heard: Any) -> Any:
+        stacks.append([*cuda.stack])
+        return new_builder(trt, heard)
+
+    monkeypatch.setattr(build, "new_builder", noted)
+    build_one(BuildOptions(batch=(1, 4, 16), device=1))
+    assert (stacks, cuda.stack, cuda.retained) == ([[77]], [], 0)
 
 
 def test_a_plan_is_described(state: State, module: ContractModule) -> None:
@@ -335,7 +352,7 @@ def test_a_builder_that_does_not_start_is_an_error(module: ContractModule) -> No
 
 
 def test_without_a_gpu_nothing_is_built(monkeypatch: pytest.MonkeyPatch, state: State) -> None:
-    def find_gpu() -> Gpu:
+    def find_gpu(device: int) -> Gpu:
         raise BackendError("no GPU: the driver finds no device")
 
     monkeypatch.setattr(build, "find_gpu", find_gpu)

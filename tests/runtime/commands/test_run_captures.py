@@ -347,6 +347,7 @@ P = "panoramic=set/panoramic/c1.mp4"
         (("--view", P, "--live", "-m", "pan"), "No such option: --view"),
         (("--view", P, "--overlay", "o.mp4", "-m", "pan"), "--overlay is for a video alone"),
         (("--view", P, "--report", "o.html", "-m", "pan"), "--report is for a video alone"),
+        (("--view", P, "--clips", "c", "-m", "pan"), "--clips is for a video alone"),
         (("--view", P, "--end", 3, "-m", "pan"), "--end is for a video alone"),
         (("--view", P, "--pace", "-m", "pan"), "No such option: --pace"),
         (("set", "-m", "pan"), "would both be 'c1' in the output; run captures with --capture"),

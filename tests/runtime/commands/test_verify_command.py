@@ -271,7 +271,7 @@ ZOO: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-def without_gpu(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+def without_gpu(bundle: Bundle, name: str, *, num_threads: int | None = None, device: int = 0) -> Backend:
     if name.endswith(".plan"):
         raise BackendError("no GPU here")
     return open_really(bundle, name, num_threads=num_threads)
@@ -468,7 +468,7 @@ def write_plan(folder: Path, engine: EngineInfo, monkeypatch: pytest.MonkeyPatch
     entry = msgspec.structs.replace(manifest.files["model.fp16.plan"], engine=engine)
     files = {**manifest.files, "model.fp16.plan": entry}
     (folder / "manifest.json").write_bytes(encode_manifest(msgspec.structs.replace(manifest, files=files)))
-    monkeypatch.setattr(run, "find_gpu", lambda: HERE)
+    monkeypatch.setattr(run, "find_gpu", lambda device: HERE)
     monkeypatch.setattr(run, "import_library", lambda library: SimpleNamespace(__version__="10.16.1"))
     return folder
 
@@ -486,7 +486,7 @@ def test_an_engine_within_its_profile(
     folder = write_plan(tmp_path / "b", info, monkeypatch)
     engines: list[Engine] = []
 
-    def open_here(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+    def open_here(bundle: Bundle, name: str, *, num_threads: int | None = None, device: int = 0) -> Backend:
         if not name.endswith(".plan"):
             return open_really(bundle, name, num_threads=num_threads)
         engines.append(Engine(open_really(bundle, "model.fp32.onnx", num_threads=1), error))
@@ -595,7 +595,9 @@ def test_a_manifest_that_changed_meanwhile_is_left_alone(
     folder = write_bundle(tmp_path / "b", {"model.fp16.onnx": (tiny_model(), "fp16")})
     exported = encode_manifest(msgspec.structs.replace(load_bundle(folder).manifest, backbone="another"))
 
-    def open_and_export(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Backend:
+    def open_and_export(
+        bundle: Bundle, name: str, *, num_threads: int | None = None, device: int = 0
+    ) -> Backend:
         (folder / "manifest.json").write_bytes(exported)
         return open_really(bundle, name, num_threads=num_threads)
 

@@ -103,6 +103,16 @@ def test_videos_without_truth(case: Case) -> None:
     assert [case.ap(mode) for mode in (*OFFICIAL, "360x-kit")] == [0.5, 0.5, 0.5, 0.5]
 
 
+def test_predictions_without_length_and_before_the_video(case: Case) -> None:
+    """The code of ActivityNet takes both: [-1, 9] has a tIoU of 9 / 11, [5, 5] one of 0."""
+    case.write({"v": [(0, 10)]}, {"v": [(-1, 9, 0.9), (5, 5, 0.8)]})
+    figures = [case.ap("activitynet", tiou) for tiou in (0.5, 0.8, 0.85, 0.95)]
+    assert figures == [1.0, 1.0, 0.0, 0.0]
+    case.write({"v": [(0, 10)]}, {"v": [(5, 5, 0.9), (-1, 9, 0.8)]})
+    assert case.ap("activitynet") == 0.5
+    assert case.ap("tsm") == 0.0  # both are left out, and counted
+
+
 def test_instances_of_length_zero(case: Case) -> None:
     case.write({"v": [(0, 10), (12, 12)]}, {"v": [(0, 10, 0.9)]})
     assert [case.ap(mode) for mode in (*OFFICIAL, "360x-kit")] == [0.5, 1.0, 1.0, 0.5]

@@ -33,9 +33,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     opened: list[Path] = []
 
     class Counting(VideoReader):
-        def __init__(self, path: Path) -> None:
+        def __init__(self, path: Path, *, rate: float | None = None) -> None:
             opened.append(path)
-            super().__init__(path)
+            super().__init__(path, rate=rate)
 
     monkeypatch.setattr(frame_store, "VideoReader", Counting)
     return opened

@@ -157,7 +157,13 @@ def _run(
         spec = replace(checkpoint.config.clip_spec, crop=video.crop)
         try:
             result = predict(
-                model, video.path, video.video_id, checkpoint.labels, spec, checkpoint.segment_rules
+                model,
+                video.path,
+                video.video_id,
+                checkpoint.labels,
+                spec,
+                checkpoint.segment_rules,
+                video.rate,
             )
         except VideoError as error:
             _log.warning(f"{member.name}: counts this video as one where nothing is found: {error}")

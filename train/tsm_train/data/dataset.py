@@ -101,7 +101,7 @@ def open_data(
         subset_of = split.subset_of()
         sources = [replace(source, subset=subset_of.get(source.capture, "")) for source in sources]
     check_sources(sources, data, problems)
-    lengths = _look_up_all(sources, exact_lengths, problems, on_video)
+    lengths = _look_up_all(sources, exact_lengths, problems, on_video, data.rate or None)
     videos = [
         video
         for source in sources
@@ -162,7 +162,11 @@ def _check_offsets(split: Split, sources: Sequence[Source], data: DataConfig) ->
 
 
 def _look_up_all(
-    sources: Sequence[Source], exact: bool, problems: Problems, on_video: Callable[[int, int], None]
+    sources: Sequence[Source],
+    exact: bool,
+    problems: Problems,
+    on_video: Callable[[int, int], None],
+    rate: float | None,
 ) -> dict[Path, Length]:
     lengths: dict[Path, Length] = {}
     for number, source in enumerate(sources, start=1):
@@ -176,6 +180,7 @@ def _look_up_all(
                 last_end_seconds=0.0 if source.view in EGOCENTRIC else last,
                 declared_seconds=source.declared_seconds,
                 exact=exact,
+                rate=rate,
             )
         except VideoError as error:
             problems.add("unreadable-video", f"{error}; skipped")
@@ -221,6 +226,7 @@ def _videos(
             scene=source.scene,
             offset_seconds=offset,
             crop=crop,
+            rate=data.rate or None,
             duration_seconds=seconds,
         )
 

@@ -33,7 +33,12 @@ class Length:
 
 
 def look_up_length(
-    path: Path, *, last_end_seconds: float = 0.0, declared_seconds: float | None = None, exact: bool = False
+    path: Path,
+    *,
+    last_end_seconds: float = 0.0,
+    declared_seconds: float | None = None,
+    exact: bool = False,
+    rate: float | None = None,
 ) -> Length:
     """Return the length of a video, decoding all of it only where there is doubt.
 
@@ -45,11 +50,12 @@ def look_up_length(
         last_end_seconds: end of the last annotated segment.
         declared_seconds: length by the annotations.
         exact: decode in any case.
+        rate: frames per second of a file that holds no times.
 
     Raises:
         VideoError: it cannot be opened, or no frame decodes.
     """
-    with VideoReader(path) as reader:
+    with VideoReader(path, rate=rate) as reader:
         claimed = reader.claimed_seconds
         if next(reader.frames(), None) is None:
             why = f" ({reader.failure})" if reader.failure else ""
@@ -60,12 +66,12 @@ def look_up_length(
         declared = claimed if declared_seconds is None else declared_seconds
         if last_end_seconds <= claimed - _SLACK_SECONDS and abs(declared - claimed) <= _SLACK_SECONDS:
             return Length(claimed, "container")
-    return _by_frames(path)
+    return _by_frames(path, rate)
 
 
-def _by_frames(path: Path) -> Length:
+def _by_frames(path: Path, rate: float | None) -> Length:
     end = 0.0
-    with VideoReader(path) as reader:
+    with VideoReader(path, rate=rate) as reader:
         for timed in reader.frames():
             end = timed.end_seconds
         return Length(end, "frames", reader.failure)

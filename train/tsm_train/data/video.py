@@ -24,6 +24,7 @@ class TrainingVideo:
         scene: of the capture; None where it is unknown.
         offset_seconds: where the file begins on the capture's time line, which is that of the annotations.
         crop: the part of the picture that is used; empty: all of it.
+        rate: frames per second of a file that holds no times; None: assumed, with a warning.
         duration_seconds: length, where it was looked up; see `data.lengths` for how.
 
     Raises:
@@ -39,6 +40,7 @@ class TrainingVideo:
     scene: str | None = None
     offset_seconds: float = 0.0
     crop: Crop = ""
+    rate: float | None = None
     duration_seconds: float | None = None
 
     def __post_init__(self) -> None:

@@ -140,7 +140,7 @@ class FeatureCache:
         spec = whole_intervals(self._config.clip_spec, video)
         indices: list[npt.NDArray[np.int64]] = []
         rows: list[npt.NDArray[np.float16]] = []
-        with VideoReader(video.path) as reader:
+        with VideoReader(video.path, rate=video.rate) as reader:
             stream = ClipStream(reader, (spec,), ClipOptions(batch_size=_BATCH_SIZE))
             for batch in stream:
                 indices.append(batch.indices.copy())

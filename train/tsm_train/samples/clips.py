@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tsm_runtime.clips.spec import count_intervals, frame_indices
+from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS, count_intervals
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_train.config import AugmentConfig, Config, ModelConfig
@@ -113,11 +113,12 @@ class ClipDataset(Dataset[Sample]):
         self._is_softmax = labels.head == "softmax"
         self._config = config
         self._mirrored = _mirrored_labels(config.augment, labels)
-        t = config.clip.interval_seconds
+        t, slack = config.clip.interval_seconds, TIME_TOLERANCE_SECONDS
         self._samples = [
             (v, k)
             for v, (_, stored) in enumerate(self._videos)
             for k in range(count_intervals(stored.duration_seconds, t))
+            if not any(k * t + slack < cut < (k + 1) * t - slack for cut in stored.cuts)
         ]
         if not self._samples:
             raise UsageError(f"no training video is as long as one interval of {t:g} s")
@@ -140,8 +141,9 @@ class ClipDataset(Dataset[Sample]):
         rng = np.random.default_rng((self._config.train.seed, epoch, index))
         v, interval = self._samples[index]
         video, stored = self._videos[v]
-        start = self._jittered_start(interval, stored.duration_seconds, rng)
-        frames = torch.from_numpy(stored.read(frame_indices(stored.times, self._moments(start, rng))))
+        start = self._jittered_start(interval, stored, rng)
+        middle = start + self._config.clip.interval_seconds / 2
+        frames = torch.from_numpy(stored.read(stored.frames_at(self._moments(start, rng), middle)))
         labels = self._labels_at(v, start)
         frame_labels = self._frame_labels_at(v, start) if self._config.train.frame_loss else []
         seen = labels.union(*(each for each in frame_labels if each is not None))
@@ -158,10 +160,11 @@ class ClipDataset(Dataset[Sample]):
         targets = torch.stack([self._frame_target(each) for each in frame_labels])
         return picture, self._target(labels), scene, targets
 
-    def _jittered_start(self, interval: int, duration_seconds: float, rng: np.random.Generator) -> float:
+    def _jittered_start(self, interval: int, stored: StoredVideo, rng: np.random.Generator) -> float:
         t, jitter = self._config.clip.interval_seconds, self._config.augment.time_jitter
         start = (interval + rng.uniform(-jitter, jitter)) * t
-        return float(min(max(start, 0.0), duration_seconds - t))
+        begin, end = stored.piece_at((interval + 0.5) * t)
+        return float(min(max(start, begin), end - t))
 
     def _moments(self, start: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         """Return the (T,) times of the frames of the interval that begins at `start`, in seconds."""

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tsm_runtime.clips.spec import frame_indices
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import RESIZE_FLAG, FrameConverter
@@ -72,7 +73,9 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     format: str
     quality: int
     resize: str
+    rate: float | None = None
     num_frames: int = 0
+    cuts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class StoredVideo:
         offsets: (F+1,) int64, where each picture begins in the file, and where the last ends.
         times: (F,) float64 presentation times in seconds.
         duration_seconds: last time + duration of the last frame.
+        cuts: times at which the clock of the video begins anew; no clip crosses one.
     """
 
     path: Path
@@ -96,6 +100,19 @@ class StoredVideo:
     offsets: npt.NDArray[np.int64]
     times: npt.NDArray[np.float64]
     duration_seconds: float
+    cuts: tuple[float, ...] = ()
+
+    def piece_at(self, seconds: float) -> tuple[float, float]:
+        """Return start and end of the piece between cuts that a time is in."""
+        start = max((cut for cut in self.cuts if cut <= seconds), default=0.0)
+        end = min((cut for cut in self.cuts if cut > seconds), default=self.duration_seconds)
+        return start, end
+
+    def frames_at(self, moments: npt.NDArray[np.float64], seconds: float) -> npt.NDArray[np.int64]:
+        """Return the frames on screen at some times, clamped to the piece that `seconds` is in."""
+        start, end = self.piece_at(seconds)
+        first, stop = np.searchsorted(self.times, (start, end))
+        return first + frame_indices(self.times[first:stop], moments)
 
     def read(self, indices: npt.NDArray[np.int64]) -> Pictures:
         """Return the pictures of frames, (len(indices), size, size, 3) uint8; each is read once.
@@ -156,7 +173,7 @@ class FrameStore:
         stem = os.fsencode(video.stem)[:80].decode(errors="ignore")  # a name may have 255 bytes
         return self.folder / f"{stem}-{key}-{crop or 'all'}-{how}.frames"
 
-    def open(self, video: Path, crop: Crop = "") -> StoredVideo | None:
+    def open(self, video: Path, crop: Crop = "", rate: float | None = None) -> StoredVideo | None:
         """Open the stored frames of a video.
 
         Returns:
@@ -165,25 +182,25 @@ class FrameStore:
         Raises:
             VideoError: there is no such video.
         """
-        expected = self._header(video, crop)
+        expected = self._header(video, crop, rate)
         path = self.path_of(video, crop)
         try:
             with path.open("rb") as stream:
                 header, offsets, times = _read_footer(stream)
         except (OSError, ValueError, msgspec.MsgspecError):
             return None
-        if msgspec.structs.replace(header, num_frames=0) != expected:
+        if msgspec.structs.replace(header, num_frames=0, cuts=()) != expected:
             return None
-        return StoredVideo(path, self.size, self._is_jpeg, offsets, times[:-1], float(times[-1]))
+        return StoredVideo(path, self.size, self._is_jpeg, offsets, times[:-1], float(times[-1]), header.cuts)
 
-    def add(self, video: Path, crop: Crop = "") -> StoredVideo:
+    def add(self, video: Path, crop: Crop = "", rate: float | None = None) -> StoredVideo:
         """Decode a video and store its frames; whole or not at all.
 
         Raises:
             VideoError: the video cannot be read or has no frame.
             RunError: the frames cannot be written.
         """
-        header, target = self._header(video, crop), self.path_of(video, crop)
+        header, target = self._header(video, crop, rate), self.path_of(video, crop)
         temporary = self.folder / f".{uuid.uuid4().hex}{PART}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +212,7 @@ class FrameStore:
         finally:
             with suppress(OSError):
                 temporary.unlink()
-        stored = self.open(video, crop)
+        stored = self.open(video, crop, rate)
         if stored is None:
             raise VideoError(f"{video}: changed while it was decoded; start again")
         return stored
@@ -204,7 +221,7 @@ class FrameStore:
     def _is_jpeg(self) -> bool:
         return self.settings.format == "jpeg"
 
-    def _header(self, video: Path, crop: Crop) -> _Header:
+    def _header(self, video: Path, crop: Crop, rate: float | None) -> _Header:
         try:
             status = video.stat()
         except OSError as error:
@@ -218,22 +235,32 @@ class FrameStore:
             format=self.settings.format,
             quality=self.settings.quality if self._is_jpeg else 0,
             resize=RESIZE_FLAG,
+            rate=rate,
         )
 
     def _write(self, stream: BinaryIO, video: Path, header: _Header) -> None:
-        offsets, times, end = [0], [], 0.0
-        with VideoReader(video) as reader:
+        offsets, times, end, cuts = [0], [], 0.0, []
+        with VideoReader(video, rate=header.rate) as reader:
             for timed, picture in _pictures(reader, FrameConverter(self.size, header.crop)):
                 offsets.append(offsets[-1] + stream.write(encode_picture(picture, self.settings)))
                 times.append(timed.start_seconds)
                 end = timed.end_seconds
+                if timed.discontinuity:
+                    cuts.append(timed.start_seconds)
                 if self.cancelled.is_set():
                     raise RunError(f"{video}: decoding was stopped")
         if not times:
             raise VideoError(f"{video}: no frame of the video stream could be decoded")
         if reader.failure:
             _log.warning(f"{video}: breaks off after {end:.2f} s ({reader.failure}); training uses that part")
-        text = msgspec.json.encode(msgspec.structs.replace(header, num_frames=len(times)))
+        if assumed := reader.assumed_rate:
+            _log.warning(
+                f"{video}: states no times: assumed at {assumed:g} frames per second;"
+                " data.rate states another"
+            )
+        if cuts:
+            _log.warning(f"{video}: its clock restarts at {cuts[0]:.2f} s: no training clip crosses that")
+        text = msgspec.json.encode(msgspec.structs.replace(header, num_frames=len(times), cuts=tuple(cuts)))
         stream.write(np.array(offsets, "<i8").tobytes() + np.array([*times, end], "<f8").tobytes())
         stream.write(text + _LENGTH.pack(len(text)) + MAGIC)
 

@@ -56,7 +56,7 @@ def store_videos(
     store.cancelled.clear()
     _remove_leftovers(store.folder)
     with ThreadPoolExecutor(num_threads) as pool:
-        jobs = [pool.submit(store.add, video.path, video.crop) for video in missing]
+        jobs = [pool.submit(store.add, video.path, video.crop, video.rate) for video in missing]
         try:
             for job in track(
                 as_completed(jobs),
@@ -87,7 +87,7 @@ def open_stored(
     opened = [
         (video, stored)
         for video in videos
-        if video.path.exists() and (stored := store.open(video.path, video.crop)) is not None
+        if video.path.exists() and (stored := store.open(video.path, video.crop, video.rate)) is not None
     ]
     if not opened:
         raise VideoError(f"no training video can be read ({len(videos)} failed)")
@@ -99,7 +99,7 @@ def estimate_bytes(store: FrameStore, videos: Sequence[TrainingVideo]) -> tuple[
 
     Bytes of a picture are the mean over a few frames of a few of the videos.
     """
-    num_frames = sum(_claimed_frames(video.path) for video in videos)
+    num_frames = sum(_claimed_frames(video) for video in videos)
     if store.settings.format == "raw":
         return num_frames, float(num_frames * store.size**2 * 3)
     step = max(1, len(videos) // _SAMPLED_VIDEOS)
@@ -130,9 +130,9 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def _claimed_frames(path: Path) -> int:
+def _claimed_frames(video: TrainingVideo) -> int:
     try:
-        with VideoReader(path) as reader:
+        with VideoReader(video.path, rate=video.rate) as reader:
             return round((reader.claimed_seconds or 0.0) * (reader.claimed_rate or _USUAL_RATE))
     except VideoError:
         return 0  # named when it is decoded
@@ -140,7 +140,7 @@ def _claimed_frames(path: Path) -> int:
 
 def _sampled_sizes(store: FrameStore, video: TrainingVideo) -> list[int]:
     try:
-        with VideoReader(video.path) as reader:
+        with VideoReader(video.path, rate=video.rate) as reader:
             convert = FrameConverter(store.size, video.crop)
             frames = reader.frames(min(_SAMPLED_SECONDS, (reader.claimed_seconds or 0.0) / 2))
             pictures = [np.ascontiguousarray(convert(t.frame)) for t in islice(frames, _SAMPLED_FRAMES)]
@@ -150,7 +150,7 @@ def _sampled_sizes(store: FrameStore, video: TrainingVideo) -> list[int]:
 
 
 def _is_there(store: FrameStore, video: TrainingVideo) -> bool:
-    return video.path.exists() and store.open(video.path, video.crop) is not None
+    return video.path.exists() and store.open(video.path, video.crop, video.rate) is not None
 
 
 def _existing(folder: Path) -> Path:

@@ -191,7 +191,13 @@ class TrainingRun(lightning.LightningModule):
         spec = replace(self.config.clip_spec, crop=video.crop)
         try:
             result = predict(
-                self.validated, video.path, video.video_id, self.labels, spec, self.config.segment_rules
+                self.validated,
+                video.path,
+                video.video_id,
+                self.labels,
+                spec,
+                self.config.segment_rules,
+                video.rate,
             )
         except VideoError as error:
             if video.video_id not in self._failed:

@@ -61,6 +61,7 @@ def predict(
     labels: Labels,
     spec: ClipSpec,
     rules: SegmentRules | None = None,
+    rate: float | None = None,
 ) -> Result:
     """Run one video through the runtime's pipeline with a PyTorch model in evaluation mode.
 
@@ -74,7 +75,7 @@ def predict(
         scene_labels=labels.scenes,
         rules=rules or SegmentRules(),
     )
-    return run(video, member, Options(batch_size=_BATCH_SIZE), video_id=video_id)
+    return run(video, member, Options(batch_size=_BATCH_SIZE, rate=rate), video_id=video_id)
 
 
 def score_results(

@@ -37,7 +37,7 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu:
-    """Return the properties of a GPU; TensorRT builds on device 0.
+    """Return the properties of a GPU.
 
     Raises:
         BackendError: there is no driver or no such GPU.
@@ -53,6 +53,22 @@ def find_gpu(device: int = 0) -> Gpu:
     _call(driver, "cuDeviceGetName", name, len(name), handle)
     major, minor = (_attribute(driver, handle, key) for key in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
     return Gpu(name=name.value.decode(errors="replace"), compute_capability=f"{major}.{minor}")
+
+
+def num_gpus() -> int:
+    """Return how many GPUs the driver shows, which CUDA_VISIBLE_DEVICES limits.
+
+    Raises:
+        BackendError: there is no driver or no GPU.
+    """
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError as error:
+        raise BackendError(f"no GPU: the NVIDIA driver is not installed ({error})") from error
+    count = ctypes.c_int()
+    _call(driver, "cuInit", 0)
+    _call(driver, "cuDeviceGetCount", ctypes.byref(count))
+    return count.value
 
 
 def gpu_memory_bytes(device: int = 0) -> int | None:

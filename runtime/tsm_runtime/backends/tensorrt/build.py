@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.cuda.gpu import Gpu, find_gpu
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.backends.tensorrt.float_layers import (
@@ -93,12 +95,12 @@ def build_plan(
     """
     trt = import_library(library)
     options.require_fit(library)
-    gpu = _gpu_for(library)
+    gpu = _gpu_for(library, options.device)
     cache = None
     if library == "tensorrt" and gpu is not None:
         cache = options.timing_cache or default_timing_cache(str(trt.__version__), gpu)
     watch = BuildWatch(progress)
-    with _ONE_BUILD, listening(trt) as heard, watch.catching_interrupts():
+    with _ONE_BUILD, listening(trt) as heard, watch.catching_interrupts(), _on_device(options.device):
         build = _Build(
             trt=trt,
             onnx=onnx,
@@ -125,9 +127,19 @@ def build_plan(
     )
 
 
-def _gpu_for(library: Library) -> Gpu | None:
+@contextmanager
+def _on_device(device: int) -> Iterator[None]:
+    """Make another GPU than the first one current, as the builder takes the one that is."""
+    if device == 0:
+        yield
+        return
+    with closing(PrimaryContext(device)) as context, context.current():
+        yield
+
+
+def _gpu_for(library: Library, device: int) -> Gpu | None:
     try:
-        return find_gpu()
+        return find_gpu(device)
     except BackendError as error:
         if library == "tensorrt":
             raise BackendError(

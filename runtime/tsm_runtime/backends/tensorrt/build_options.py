@@ -38,6 +38,7 @@ class BuildOptions:
             that it builds for by itself. TensorRT builds for the GPU it finds.
         stripped: leave the weights out; `refit_engine` puts them in from the ONNX file after loading.
         shapes: least, best and most of inputs that do not take clips, by name.
+        device: number of the GPU that TensorRT builds on, in CUDA's order.
 
     Raises:
         UsageError: a value is out of range.
@@ -52,6 +53,7 @@ class BuildOptions:
     compute_capabilities: tuple[str, ...] = ()
     stripped: bool = False
     shapes: Mapping[str, tuple[Shape, Shape, Shape]] = field(default_factory=dict)
+    device: int = 0
 
     def __post_init__(self) -> None:
         least, best, most = self.batch
@@ -99,7 +101,7 @@ def parse_batch(text: str) -> tuple[int, int, int]:
     return least, best, most
 
 
-def options_of(engine: EngineInfo) -> BuildOptions:
+def options_of(engine: EngineInfo, device: int = 0) -> BuildOptions:
     """Return the options with which to rebuild a plan on this machine, as a bundle's manifest has them.
 
     Its compute capabilities are kept where they were a choice; a TensorRT plan becomes one for the GPU here.
@@ -110,6 +112,7 @@ def options_of(engine: EngineInfo) -> BuildOptions:
         hardware_compatibility=engine.hardware_compatibility,
         compute_capabilities=engine.compute_capabilities if engine.library == "tensorrt_rtx" else (),
         stripped=engine.stripped,
+        device=device,
     )
 
 

@@ -24,19 +24,22 @@ from tsm_runtime.files import write_whole
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
 
-def rebuild_plan(bundle: Bundle, name: str, *, progress: BuildProgress | None = None) -> BuiltPlan:
+def rebuild_plan(
+    bundle: Bundle, name: str, *, progress: BuildProgress | None = None, device: int = 0
+) -> BuiltPlan:
     """Build one of a bundle's plans for this machine and the installed version; nothing is written.
 
     Args:
         bundle: with the plan's entry and the ONNX file that it was built from.
         name: of the plan, `model.fp16.plan` for one. Its file may be missing.
         progress: as of `build_plan`.
+        device: number of the GPU.
 
     Raises:
         BundleError: there is no such plan, or its ONNX file is missing or altered.
         BackendError, CheckError, KeyboardInterrupt: as of `build_plan`.
     """
-    engine, options = _engine(bundle, name), options_of(_engine(bundle, name))
+    engine, options = _engine(bundle, name), options_of(_engine(bundle, name), device)
     return build_plan(
         source_graph(bundle, name),
         for_pictures(options) if bundle.manifest.files[name].kind == "preprocess" else options,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.packet import Packet
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.outputs.cuts.spans import Span
-from tsm_runtime.outputs.video_writer import container_takes
+from tsm_runtime.outputs.video_writer import PacketTargets, container_takes
 from tsm_runtime.video.opening import open_file
 from tsm_runtime.video.reader import VideoReader, choose_stream
 
@@ -29,14 +28,6 @@ _SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".mts", "
 def can_copy(video: Path) -> bool:
     """Return whether cuts of a file can be copied, by its container."""
     return video.suffix.lower() in _SUFFIXES
-
-
-@dataclass(slots=True)
-class _Targets:
-    """Output streams by index of the source's, and the last decoding time written to each."""
-
-    streams: dict[int, Any]
-    last: dict[int, int]
 
 
 def copy_spans(video: Path, spans: Sequence[Span], path: Path) -> list[tuple[float, float]]:
@@ -57,14 +48,16 @@ def copy_spans(video: Path, spans: Sequence[Span], path: Path) -> list[tuple[flo
     with open_file(video) as source, av.open(str(path), "w") as out:
         stream = choose_stream(source, video)
         kept = [stream, *(sound for sound in source.streams.audio if container_takes(out, sound))]
-        targets = _Targets({each.index: out.add_stream_from_template(each) for each in kept}, {})
+        targets = PacketTargets(out)
+        for each in kept:
+            targets.add(each)
         at = Fraction(0)
         for span in spans:
             packets = _packets_from(source, kept, stream, zero + Fraction(span.start), video)
             first = next(packets)
             at = _first_time(first, at, targets)
             begun.append((float(_seconds(first) - zero), float(at)))
-            end = _copy(out, first, packets, targets, at, zero + Fraction(span.end))
+            end = _copy(first, packets, targets, at, zero + Fraction(span.end))
             at += end - _seconds(first)
     return begun
 
@@ -132,7 +125,7 @@ def _from_key(
             yield from early
 
 
-def _first_time(first: Packet[Any], at: Fraction, targets: _Targets) -> Fraction:
+def _first_time(first: Packet[Any], at: Fraction, targets: PacketTargets) -> Fraction:
     """Return the output time of a key frame: not before `at`, and decoded after what is there."""
     last = targets.last.get(first.stream_index)
     if last is None:
@@ -142,10 +135,9 @@ def _first_time(first: Packet[Any], at: Fraction, targets: _Targets) -> Fraction
 
 
 def _copy(
-    out: OutputContainer,
     first: Packet[Any],
     packets: Iterator[Packet[Any]],
-    targets: _Targets,
+    targets: PacketTargets,
     at: Fraction,
     end: Fraction,
 ) -> Fraction:
@@ -161,17 +153,6 @@ def _copy(
         if origin <= time and (index == pictures or time < end):
             length = (packet.duration or 0) * unit
             reached = max(reached, time + length) if index == pictures else reached
-            _mux(out, packet, targets, round((origin - at) / unit))
+            targets.mux(packet, round((origin - at) / unit))
         packet = next(packets, None)
     return reached
-
-
-def _mux(out: OutputContainer, packet: Packet[Any], targets: _Targets, shift: int) -> None:
-    index, dts = packet.stream_index, (packet.dts or 0) - shift
-    if dts <= targets.last.get(index, dts - 1):
-        return
-    targets.last[index] = dts
-    packet.stream = targets.streams[index]
-    packet.dts = dts
-    packet.pts = None if packet.pts is None else packet.pts - shift
-    out.mux(packet)

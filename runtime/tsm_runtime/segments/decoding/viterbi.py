@@ -67,13 +67,14 @@ def _run(steps: Floats, before: Floats | None, switch_cost: float) -> Floats:
         switch_cost: as above.
     """
     states = np.empty_like(steps, order="C")
-    for place, (step, state) in enumerate(zip(steps, states, strict=True)):
-        if place or before is not None:
-            np.maximum(before if not place else states[place - 1], -switch_cost, out=state)
-            state += step
-        else:
+    for step, state in zip(steps, states, strict=True):
+        if before is None:
             state[...] = step
+        else:
+            np.maximum(before, -switch_cost, out=state)
+            state += step
         state -= state.max(axis=1, keepdims=True)
+        before = state
     return states
 
 
