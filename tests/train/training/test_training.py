@@ -521,7 +521,7 @@ def test_progress_on_a_terminal(config_file: Path, tmp_path: Path) -> None:
     os.close(terminal)
     text = shown.decode()
     assert (process.returncode, printed) == (0, b""), text
-    assert "Epoch 0/1" in text
+    assert "epoch 1/2 " in text
     assert "loss:" in text
     assert "epoch 2/2  loss" in text
     for noise in ("Warning", "warn", "GPU", "TPU", "Tip", "litlogger", "http"):
