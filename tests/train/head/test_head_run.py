@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tsm_runtime.errors import UsageError
 from tsm_train.commands.train import main
 from tsm_train.config import Config, load_config
 from tsm_train.head.checkpoint import HEAD_FILE, load_head, weights_sha256
+from tsm_train.head.features import FeatureCache
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.train import train
 
@@ -118,5 +120,18 @@ def test_the_head_alone_on_a_backbone_as_it_is(
     (row,) = csv.DictReader((run / "metrics.csv").read_text().splitlines())
     assert (row["epoch"], float(row["map"])) == ("0", pytest.approx(after.metrics["map"], abs=1e-5))
     assert tsm_train(config_file, "-o", tmp_path, "--head-only", *more).code == 2  # a run is there
+    monkeypatch.setattr(FeatureCache, "_decoded", _refuse)  # with other labels the features are there
+    renamed = f'data.label_map={{"{after.labels.actions[0]}" = "other"}}'
+    code, _, err = tsm_train(
+        config_file, "-o", tmp_path, "--head-only", *more, "--set", renamed, "--set", "name=b"
+    )
+    assert (code, "computed again" in err) == (0, False)
+    anew = load_checkpoint(tmp_path / "b" / "best.safetensors")
+    new = anew.labels.actions.index("other")
+    assert not anew.weights["action_head.weight"][new].any()  # nothing has learnt it
     code, _, err = tsm_train(config_file, "-o", tmp_path, "--head-only", "--resume")
     assert (code, "nothing to --resume" in err) == (2, True)
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise AssertionError("computed again")

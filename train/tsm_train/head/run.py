@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from tsm_train.config import Config
 from tsm_train.data.dataset import TrainingData
@@ -10,6 +13,8 @@ from tsm_train.head.checkpoint import HEAD_FILE, load_head, save_head, weights_s
 from tsm_train.head.train import train_head
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.validation import TorchBackend
+
+_OUTPUTS = ("action_head.", "scene_head.")
 
 
 def train_run_head(
@@ -44,7 +49,13 @@ def train_run_head(
             TorchBackend(model, sigmoid=backbone.labels.head == "sigmoid"),
             model.action_head,
             identity,
+            features_sha256=weights_sha256(_without_outputs(backbone.weights)),
             show_progress=show_progress,
         )
         save_head(path, kept)
     return {f"head_{name}": value for name, value in kept.metrics.items()}
+
+
+def _without_outputs(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that features depend on: those of the heads change with the labels."""
+    return {name: values for name, values in weights.items() if not name.startswith(_OUTPUTS)}

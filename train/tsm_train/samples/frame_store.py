@@ -112,7 +112,8 @@ class StoredVideo:
         """Return the frames on screen at some times, clamped to the piece that `seconds` is in."""
         start, end = self.piece_at(seconds)
         first, stop = np.searchsorted(self.times, (start, end))
-        return first + frame_indices(self.times[first:stop], moments)
+        found: npt.NDArray[np.int64] = first + frame_indices(self.times[first:stop], moments)
+        return found
 
     def read(self, indices: npt.NDArray[np.int64]) -> Pictures:
         """Return the pictures of frames, (len(indices), size, size, 3) uint8; each is read once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import safetensors
 import torch
@@ -33,9 +34,10 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
         UsageError: the weights cannot be read or do not fit the backbone.
     """
     load_pretrained(model, source)
-    if not is_own_checkpoint(source):
+    path = checkpoint_file(source)
+    if not _is_own_checkpoint(path):
         return
-    checkpoint = load_checkpoint(checkpoint_file(source))
+    checkpoint = load_checkpoint(path)
     notes = [f"starts from {source}: backbone"]
     theirs = checkpoint.labels
     if theirs.head == labels.head:
@@ -47,11 +49,7 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
     _log.warning("; ".join(notes))
 
 
-def is_own_checkpoint(source: str) -> bool:
-    """Return whether weights are those of a checkpoint of tsm-train, which has outputs for actions."""
-    if not source:
-        return False
-    path = checkpoint_file(source)
+def _is_own_checkpoint(path: Path) -> bool:
     if path.suffix != ".safetensors" or not path.is_file():
         return False
     with safetensors.safe_open(path, framework="pt") as stream:

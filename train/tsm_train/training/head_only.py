@@ -17,7 +17,7 @@ from tsm_train.head.run import train_run_head
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 from tsm_train.training.failures import failures_as_errors
-from tsm_train.training.fine_tuning import is_own_checkpoint, start_from
+from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.train import open_run_data
 
@@ -27,8 +27,8 @@ _log = logging.getLogger("tsm_runtime")
 def train_head_only(config: Config, folder: Path, *, show_progress: bool = True) -> dict[str, float]:
     """Train the `[head]` of a configuration on the features of `model.pretrained`; write a run folder.
 
-    Features are computed once and kept beside the stored frames: a later run on the same backbone with the
-    same labels computes those of new videos alone. Nothing but the temporal head learns; the scene head stays
+    Features are computed once and kept beside the stored frames: a later run on the same backbone, whatever
+    its labels, computes those of new videos alone. Nothing but the temporal head learns; the scene head stays
     as it is in `model.pretrained`.
 
     Args:
@@ -67,15 +67,14 @@ def train_head_only(config: Config, folder: Path, *, show_progress: bool = True)
 def untrained_checkpoint(config: Config, labels: Labels) -> Checkpoint:
     """Return the configured network with its pretrained weights, before any training.
 
-    Where these have no action head, its scores are equal, so that a temporal head does not see them.
+    Actions that the weights do not know have equal scores, which a temporal head does not see.
     """
     torch.manual_seed(config.train.seed)
     model = build_model(config, labels)
+    torch.nn.init.zeros_(model.action_head.weight)
+    torch.nn.init.zeros_(model.action_head.bias)
     if config.model.pretrained:
         start_from(model, config.model.pretrained, labels)
-    if not is_own_checkpoint(config.model.pretrained):
-        torch.nn.init.zeros_(model.action_head.weight)
-        torch.nn.init.zeros_(model.action_head.bias)
     return Checkpoint(
         config=config,
         labels=labels,
