@@ -9,6 +9,7 @@ videos and a double of onnxruntime's CUDA provider: its figures mean nothing, it
     python benchmarks/gpu_day.py --bundle BUNDLE --bundle BUNDLE --video VIDEO
     python benchmarks/gpu_day.py --rehearse --output /tmp/rehearsal
     python benchmarks/gpu_day.py --steps machine nvdec        some of them
+    python benchmarks/gpu_day.py --phase A --wheels wheels/   half of them, with packages from a folder
 """
 
 from __future__ import annotations
@@ -37,11 +38,18 @@ LIMITS = {
     "pixels": 120,
     "verify": 300,
     "speed": 600,
+    "memory": 120,
     "end_to_end": 300,
     "pytorch": 300,
     "plans": 1800,
 }
 """Seconds that each step may take, in order of worth."""
+
+PHASES = {
+    "A": ("machine", "memory_pycuda", "memory_bindings", "nvdec", "pytorch", "plans"),
+    "B": ("machine", "pixels", "verify", "speed", "memory", "end_to_end"),
+}
+"""Steps for machines that are lent in two calls with a limit on what a call may bring."""
 
 
 @dataclass
@@ -63,10 +71,18 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, action="append", default=[], help="of tsm-export [several]")
     parser.add_argument("--video", type=Path, help="1080p, for the end-to-end step [default: it is made]")
     parser.add_argument("--steps", nargs="+", choices=LIMITS, default=list(LIMITS), metavar="STEP")
+    parser.add_argument(
+        "--phase", choices=PHASES, help="A: what needs no large package; B: onnxruntime's CUDA"
+    )
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to install first, without an index")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--rehearse", action="store_true", help="on the emulated driver, small")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
+    if options.phase:
+        options.steps = [step for step in options.steps if step in PHASES[options.phase]]
+    if options.wheels:
+        install(options.wheels)
     with tempfile.TemporaryDirectory() as scratch:
         given = environment(options, Path(scratch))
         outcomes: list[Outcome] = []
@@ -78,6 +94,12 @@ def main() -> None:
                 print("no step can run without a GPU; --rehearse needs none", file=sys.stderr)
                 sys.exit(5)
     sys.exit(any(each.outcome in ("failed", "too long") for each in outcomes))
+
+
+def install(wheels: Path) -> None:
+    """Install all wheels of a folder into this environment, as a machine without an index needs."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, *sorted(wheels.glob("*.whl"))], check=True)
 
 
 def environment(options: argparse.Namespace, scratch: Path) -> dict[str, str]:
@@ -96,6 +118,9 @@ def environment(options: argparse.Namespace, scratch: Path) -> dict[str, str]:
         build = ROOT / "tests" / "emulated_gpu" / "build.py"
         subprocess.run([sys.executable, build, scratch / "emulated"], check=True, env=given)
         given["LD_LIBRARY_PATH"] = str(scratch / "emulated")
+        given["LD_PRELOAD"] = str(
+            scratch / "emulated" / "libcuda.so.1"
+        )  # pycuda, as built for tests, links none
     return given
 
 

@@ -188,6 +188,7 @@ class OnnxruntimeDouble(ModuleType):
         import threading
 
         super().__init__("onnxruntime")
+        self.__spec__ = real.__spec__
         self.available, self.falls_back, self.memory = list(available), falls_back, memory
         self.__version__ = "1.31.1"
         self.SessionOptions = real.SessionOptions
