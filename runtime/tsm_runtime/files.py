@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import IO
 
 from tsm_runtime.errors import RunError, UsageError
+from tsm_runtime.signatures import describe_start
 
 _GZIP = b"\x1f\x8b"
 """First bytes of a gzip file; no UTF-8 text begins with them."""
 
-
+_START_LETTERS = 256
 _MOST_TEXT_BYTES = 512 * 2**20
 """Size limit in bytes; the largest public annotation file, of Kinetics-700, has about 60 MiB."""
 
@@ -32,14 +34,17 @@ def read_text(path: Path) -> str:
     Raises:
         UsageError: the file cannot be read, is larger than any annotation file, or is not UTF-8.
     """
+    data = b""
     try:
-        return _bounded_bytes(path).decode("utf-8-sig")
+        data = _bounded_bytes(path)
+        return data.decode("utf-8-sig")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: damaged gzip file: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        what = describe_start(data) or f"{error.reason} at byte {error.start}; save it as UTF-8"
+        raise UsageError(f"{path}: not UTF-8 text ({what})") from error
 
 
 def _bounded_bytes(path: Path) -> bytes:
@@ -71,7 +76,16 @@ def read_json(path: Path, faults: Faults = None) -> object:
     try:
         return json.loads(text, object_pairs_hook=None if faults is None else _pairs_hook(path, faults))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON: {error}") from error
+        raise UsageError(f"{path}: not JSON: {_why_no_json(text) or error}") from error
+
+
+def _why_no_json(text: str) -> str | None:
+    """Return what a text is that is not JSON; None where the place of the first error says more."""
+    if not text.strip():
+        return "the file is empty"
+    if re.match(r"[\[{\s]*'", text):
+        return "single quotes, as Python prints a dictionary; write it with json.dump"
+    return describe_start(text[:_START_LETTERS].encode("utf-8", "replace"))
 
 
 def read_json_or_none(path: Path, faults: Faults = None) -> object:

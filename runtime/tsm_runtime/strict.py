@@ -14,6 +14,8 @@ import msgspec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import read_json, read_text
 
+_OTHER_LANGUAGES = (".json", ".yaml", ".yml", ".ini")
+
 _StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
 
@@ -23,12 +25,26 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file is unreadable or not TOML.
     """
+    text = read_text(path)
     try:
-        raw: dict[str, Any] = msgspec.toml.decode(read_text(path))
+        raw: dict[str, Any] = msgspec.toml.decode(text)
     # tomllib raises the last two for numbers of thousands of digits and for deeply nested tables.
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not TOML: {error}") from error
+        raise UsageError(f"{path}: not TOML: {error}{_toml_hint(path, text, str(error))}") from error
     return raw
+
+
+def _toml_hint(path: Path, text: str, message: str) -> str:
+    """Return what is probably meant where a text is not TOML."""
+    if path.suffix.lower() in _OTHER_LANGUAGES:
+        return f"; expected TOML (key = value), not {path.suffix[1:].upper()}"
+    place = re.search(r"at line (\d+)", message)
+    line = text.splitlines()[int(place[1]) - 1] if place and int(place[1]) <= text.count("\n") + 1 else ""
+    if "\\" in line:
+        return "; write a path with / or in single quotes"
+    if re.fullmatch(r"\s*[\w.-]+\s*=\s*[A-Za-z/.][^\"'#]*", line):
+        return "; put text in quotes"
+    return ""
 
 
 def read_toml_or_json(path: Path) -> object:

@@ -70,7 +70,7 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
     assert said.endswith("unknown key 'trian'; did you mean 'train'?")
     said = refusal(written(tmp_path, SMALLEST + "[clip]\nzzz = 3\n"))
     assert said.endswith(
-        "[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size, window_seconds"
+        "[clip]: unknown key 'zzz'; known: interval_seconds, num_frames, size, window_seconds, projection"
     )
 
 
@@ -113,6 +113,25 @@ def test_an_unknown_section_or_a_key_like_no_other(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_reported_with_its_key(tmp_path: Path, override: str, said: str) -> None:
     assert said in refusal(written(tmp_path, SMALLEST), override)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("run.yaml", "name: run\n", "; expected TOML (key = value), not YAML"),
+        ("run.json", '{"name": "run"}', "; expected TOML (key = value), not JSON"),
+        (
+            "run.toml",
+            'name = "run"\n[data]\nroot = "C:\\Users\\me"\n',
+            "; write a path with / or in single quotes",
+        ),
+        ("run.toml", "name = run\n", "; put text in quotes"),
+        ("run.toml", "name = 3 4\n", "(at line 1, column 10)"),
+    ],
+)
+def test_what_is_not_toml_gets_a_hint(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert refusal(tmp_path / name).endswith(said)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

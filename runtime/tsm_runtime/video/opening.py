@@ -29,7 +29,7 @@ _PLAYLISTS = ("hls", "concat")
 """Demuxers of files that reference other files."""
 
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat version")
-_PLAYLIST_STARTS_AFTER_BLANKS = (b"<?xml", b"<MPD", b"<smil", b"<!DOCTYPE", b"v=0", b"[playlist]", b"file ")
+_PLAYLIST_STARTS_AFTER_BLANKS = (b"<?xml", b"<MPD", b"<smil", b"v=0", b"[playlist]", b"file ")
 
 _PROTOCOLS = "file,crypto,data"
 

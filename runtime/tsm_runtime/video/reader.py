@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.clock import NEW_CLOCK_SECONDS, Clock, TimedFrame
+from tsm_runtime.video.contents import describe_contents
 from tsm_runtime.video.decoding import PacketDecoder
 from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted, is_encrypted_stream, is_scrambled_file
 from tsm_runtime.video.hardware import HardwareDecoder
@@ -289,7 +290,9 @@ def _open_container(
             # Raises an error if the file itself is at fault.
             return open_file(path, allow_playlists=allow_playlists), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: not a readable video ({reason_of(error)})") from error
+        what = describe_contents(path)
+        reason = f": {what}" if what else f" ({reason_of(error)})"
+        raise VideoError(f"{path}: not a readable video{reason}") from error
 
 
 def check_file(path: Path) -> None:
@@ -302,7 +305,9 @@ def check_file(path: Path) -> None:
         raise VideoError(f"{path}: no such file")
     if path.is_dir():
         raise VideoError(f"{path}: is a folder, not a video")
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise VideoError(f"{path}: a pipe or device, not a file; run it with: tsm-live {path}")
+    if path.stat().st_size == 0:
         raise VideoError(f"{path}: empty file")
     if _is_animated_webp(path):
         raise VideoError(f"{path}: animated WebP is not supported; convert it to MP4 or GIF first")

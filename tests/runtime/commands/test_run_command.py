@@ -151,7 +151,7 @@ def test_an_overlay_beside_the_results(tsm_run: Command, video: Path) -> None:
         )
     Path("b.mp4").write_bytes(video.read_bytes())
     for arguments, words in (
-        ((video, "b.mp4", "--overlay", "o.mp4"), "--overlay takes one video, but 2 were given"),
+        ((video, "b.mp4", "--overlay", "o.mp4"), "--overlay o.mp4: one file for 2 videos; give a folder"),
         ((video, "--overlay", "o.gif"), "ends in .mp4"),
         ((video, "--overlay", "./scene.mp4"), "would replace the video"),
     ):

@@ -468,7 +468,9 @@ def test_real_360x_annotations(shared_data: Path, tmp_path: Path) -> None:
         assert sorted((s.label, s.start_seconds, s.end_seconds) for s in found[path.stem]) == sorted(expected)
     broken = tmp_path / "broken.json"
     broken.write_bytes(paths[0].read_bytes().replace(b'"speaking"', b'"spe\xffking"', 1))
-    with pytest.raises(UsageError, match=r"broken\.json: not UTF-8 text \(invalid start byte at byte \d+\)"):
+    with pytest.raises(
+        UsageError, match=r"broken\.json: not UTF-8 text \(invalid start byte at byte \d+; save it as UTF-8\)"
+    ):
         read_segments(broken)
 
 

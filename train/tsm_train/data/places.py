@@ -52,8 +52,14 @@ def _check_x360(root: Path) -> None:
 def _look_into(data: DataConfig) -> DataConfig:
     root = Path(data.root)
     found = next((root / name for name in _ANNOTATIONS if (root / name).exists()), None)
+    if found is None and not is_folder(root):
+        what = "is a file, not a folder" if root.exists() else "there is no such folder"
+        raise UsageError(
+            f"{root}: {what}; data.root is a folder in a known layout, else give data.annotations and"
+            " data.videos"
+        )
     if found is None:
-        inside = [path for path in sorted(root.iterdir()) if is_folder(path)] if is_folder(root) else []
+        inside = [path for path in sorted(root.iterdir()) if is_folder(path)]
         below = next((path for path in inside if _is_x360(path)), None)
         hint = f"; is it {below}?" if below else ""
         raise UsageError(
