@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,6 @@ from tsm_runtime.backends.base import Backend
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import FrameScores, IntervalScores, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
-from tsm_runtime.terminal import warn
 from tsm_train.config import Config, HeadConfig
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.checkpoint import HeadCheckpoint
@@ -27,6 +27,8 @@ from tsm_train.samples.clips import Labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo
 from tsm_train.samples.store_videos import open_stored, store_videos
 from tsm_train.training.thresholds import thresholds_of_scores
+
+_log = logging.getLogger("tsm_runtime")
 
 FEATURES = "features"
 """Folder of the features, beside the stored frames."""
@@ -147,7 +149,7 @@ def _sequences(
         try:
             found += cache.sequences(video, stored.get(video.video_id), number)
         except VideoError as error:
-            warn(f"the temporal head does without this video: {error}")
+            _log.warning(f"the temporal head does without this video: {error}")
     return found
 
 
@@ -164,7 +166,7 @@ def _frame_scores(
         try:
             pieces = cache.deployed(video)
         except VideoError as error:
-            warn(f"validation counts this video as one where nothing is found: {error}")
+            _log.warning(f"validation counts this video as one where nothing is found: {error}")
             continue
         if pieces:
             found[video.video_id] = score_pieces(head, pieces, sigmoid=labels.head == "sigmoid")

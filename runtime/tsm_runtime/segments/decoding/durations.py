@@ -98,7 +98,8 @@ def candidate_borders(log_scores: npt.NDArray[np.floating], background: int | No
         return np.arange(num_frames + 1)
     paths = [best_path(log_scores, _BORDER_COST)]
     if background is not None:
-        lead = log_scores[:, background] - np.delete(log_scores, background, axis=1).max(axis=1)
+        others = log_scores[:, :background], log_scores[:, background + 1 :]
+        lead = log_scores[:, background] - np.maximum(*(part.max(axis=1, initial=-np.inf) for part in others))
         for bias in _BACKGROUND_BIASES:
             either = np.stack([lead + bias, np.zeros_like(lead)], axis=1)
             paths.append(best_path(either, _BORDER_COST))
@@ -118,8 +119,7 @@ def best_segments(
         borders: frames at which segments may begin and end, from 0 to F.
     """
     total = np.zeros((len(borders), log_scores.shape[1]))
-    by_label = np.ascontiguousarray(log_scores.T, np.float64)  # sums of neighbours in memory are faster
-    total[1:] = np.cumsum(by_label, axis=1, out=by_label)[:, borders[1:] - 1].T
+    np.cumsum(np.add.reduceat(log_scores, borders[:-1], axis=0, dtype=np.float64), axis=0, out=total[1:])
     begun, entered_from = _forward(total, table, switch_cost, borders)
     found: list[tuple[int, int, int]] = []
     stop = len(borders) - 1
@@ -161,9 +161,7 @@ def _forward(total: Floats, table: LengthTable, switch_cost: float, borders: Int
         begun[stop] = first + place
         if first:
             far.move(entry, first)
-            far_best, far_begun = far.best(stop, logs)
-            begun[stop] = np.where(far_best > ended, far_begun, begun[stop])
-            ended = np.maximum(ended, far_best)
+            far.improve(stop, logs, ended, begun[stop])
         ended += total[stop]
         best = int(ended.argmax())
         entry[stop] = ended[best] - switch_cost - total[stop]
@@ -197,11 +195,21 @@ class _FarStarts:
             self._begun[is_better] = border
         self._num_moved = max(self._num_moved, first)
 
-    def best(self, stop: int, logs: Floats) -> tuple[Floats, Ints]:
-        """Return the best score of a segment that ends at a border, and the border where it begins."""
+    def improve(self, stop: int, logs: Floats, ended: Floats, begun: Ints) -> None:
+        """Put the segments that end at a border where they are better than the given ones.
+
+        Args:
+            stop: number of the border.
+            logs: log probabilities of the lengths there.
+            ended: (A,) scores of the given segments, replaced in place.
+            begun: (A,) borders where they begin, replaced in place.
+        """
         table = self._table
         bound = len(table.log_mass) - 1
         beyond, from_begin = self._value + logs[bound], table.log_survival[bound]
-        begun = np.where(beyond >= from_begin, self._begun, 0)
-        tail = table.log_decay * (self._borders[stop] - bound)
-        return np.maximum(beyond, from_begin) + tail, begun
+        far = np.maximum(beyond, from_begin)
+        far += table.log_decay * (self._borders[stop] - bound)
+        better = far > ended
+        if better.any():
+            ended[better] = far[better]
+            begun[better] = np.where(beyond >= from_begin, self._begun, 0)[better]
