@@ -200,7 +200,7 @@ def calls(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, ast.unparse(node.func)
 
 
-@pytest.mark.parametrize("package", ["runtime/tsm_runtime", "export/tsm_export"])
+@pytest.mark.parametrize("package", ["runtime/tsm_runtime", "export/tsm_export", "train/tsm_train"])
 def test_only_commands_print_and_know_exit_codes(package: str) -> None:
     """Libraries log to "tsm_runtime", which a program that embeds them can route or silence."""
     found = []

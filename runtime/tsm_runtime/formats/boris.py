@@ -100,10 +100,9 @@ def read_boris(file: ToolFile) -> Segments:
             num_points += sum(span.start == span.end for span in spans)
             _place(file, spans, media, found)
     file.note_points(num_points)
-    file.note("observation(s) without a video left out", without_video)
-    file.note(
-        "video(s) of several observations, taken together", [v for v, n in observed_in.items() if n[1:]]
-    )
+    file.note("observation", "without a video left out", without_video)
+    together = [video for video, names in observed_in.items() if names[1:]]
+    file.note("video", "of several observations, taken together", together)
     return _annotated(file, found, project.observations, observed_in)
 
 

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element, SubElement
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.formats.text import check_ids, one_result
 from tsm_runtime.results import Result, Segment
+from tsm_runtime.wording import counted
 
 _COLORS = ("RED", "GREEN", "BLUE", "CYAN", "MAGENTA", "YELLOW")
 _SHORTEST_CHAPTER_SECONDS = 10
@@ -240,7 +241,7 @@ def results_to_chapters(results: Sequence[Result]) -> str:
         else:
             lines.insert(0, "0:00 background")
     if len(lines) < _FEWEST_CHAPTERS:
-        raise UsageError(f"{len(lines)} chapter(s): a video needs {_FEWEST_CHAPTERS}, 10 s apart")
+        raise UsageError(f"{counted(len(lines), 'chapter')}: a video needs {_FEWEST_CHAPTERS}, 10 s apart")
     return "\n".join(lines) + "\n"
 
 

@@ -114,7 +114,7 @@ def read_label_studio(file: ToolFile) -> Segments:
                 continue
             chosen = next((each for each in done if each.ground_truth), done[0])
             found[video_id] = list(_segments(file, where, task, chosen))
-    file.note("task(s) with several annotations, of which one is read", several)
+    file.note("task", "with several annotations, of which one is read", several)
     return {
         name: sorted(each, key=lambda s: (s.start_seconds, s.end_seconds)) for name, each in found.items()
     }

@@ -30,7 +30,7 @@ def read_thumos(file: ToolFile) -> Segments:
     """
     label = _PART.sub("", file.path.stem)
     if label == _AMBIGUOUS:
-        file.note("file of ambiguous instances left out", [file.path.name])
+        file.note("file", "of ambiguous instances left out", [file.path.name])
         return {}
     found: Segments = {}
     for number, line in enumerate(re.split(r"\r\n|\r|\n", file.text), start=1):

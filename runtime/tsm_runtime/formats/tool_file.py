@@ -12,6 +12,7 @@ from tsm_runtime.files import Faults
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.results import Segment
+from tsm_runtime.wording import counted
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -69,15 +70,15 @@ class ToolFile:
         """Report points in time that were left out."""
         if count and self.options.point_seconds is None:
             _log.warning(
-                f"{self.path}: {count} event(s) at a point in time left out;"
+                f"{self.path}: {counted(count, 'event')} at a point in time left out;"
                 " --point-seconds N makes segments of N seconds of them"
             )
 
-    def note(self, what: str, names: Sequence[str]) -> None:
-        """Report entries that were left out, by name."""
+    def note(self, noun: str, what: str, names: Sequence[str]) -> None:
+        """Report entries that were left out, by name; `noun` is one of them, `what` happened to them."""
         if names:
             shown = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
-            _log.warning(f"{self.path}: {len(names)} {what}: {shown}")
+            _log.warning(f"{self.path}: {counted(len(names), noun)} {what}: {shown}")
 
 
 def video_id_of(name: str) -> str:

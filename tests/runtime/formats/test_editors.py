@@ -107,7 +107,7 @@ def test_chapters_are_ten_seconds_apart_and_begin_at_zero() -> None:
     assert text_of("chapters", result_of_segments("x", found)) == "0:00 a\n0:20 c\n1:01:42 e\n"
     late = [seg("c", 20, 21), seg("d", 40, 41)]
     assert text_of("chapters", result_of_segments("x", late)).startswith("0:00 background\n0:20 c\n")
-    with pytest.raises(UsageError, match=r"2 chapter\(s\): a video needs 3"):
+    with pytest.raises(UsageError, match=r"2 chapters: a video needs 3"):
         text_of("chapters", result_of_segments("x", [seg("c", 20, 21)]))
 
 

@@ -90,7 +90,7 @@ def test_boris_points_are_left_out_or_get_a_length(write: Write, caplog: pytest.
         "p.boris", boris([3.0, "", "peck", "", ""], [5.0, "", "sit", "", ""], [6.0, "", "sit", "", ""])
     )
     assert drafts(path) == {"day 1": [("sit", 5.0, 6.0)]}
-    assert "1 event(s) at a point in time left out" in caplog.text
+    assert "1 event at a point in time left out" in caplog.text
     assert drafts(path, point_seconds=0.5) == {"day 1": [("peck", 3.0, 3.5), ("sit", 5.0, 6.0)]}
 
 
@@ -119,7 +119,7 @@ def test_boris_observations_without_events_are_not_annotated(write: Write) -> No
 def test_boris_live_observations_are_left_out(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     path = write("p.json", boris([1, "", "sit", "", ""], type="LIVE", file=[]))
     assert drafts(path) == {}
-    assert "1 observation(s) without a video left out: 'one'" in caplog.text
+    assert "1 observation without a video left out: 'one'" in caplog.text
 
 
 @pytest.mark.parametrize(

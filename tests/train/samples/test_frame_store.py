@@ -222,9 +222,7 @@ def interrupted(jobs: object) -> Iterator[object]:
     yield
 
 
-def test_what_cannot_be_read_is_named(
-    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_read_is_named(video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store, broken = FrameStore(tmp_path / "store", 32, RAW), tmp_path / "broken.mp4"
     with pytest.raises(VideoError, match=r"broken\.mp4: No such file"):
         store.add(broken)
@@ -234,14 +232,14 @@ def test_what_cannot_be_read_is_named(
     assert list((tmp_path / "store").iterdir()) == []
     both = [training_video(broken), training_video(video)]
     store_videos.store_videos(store, both, num_threads=2)
-    assert capsys.readouterr().err.startswith(f"left out: {broken}: ")
+    assert caplog.messages[0].startswith(f"left out: {broken}: ")
     assert [found.path for found, _ in store_videos.open_stored(store, both)] == [video]
     with pytest.raises(VideoError, match=r"no training video can be read \(1 failed\)"):
         store_videos.open_stored(store, both[:1])
 
 
 def test_a_video_that_breaks_off_is_reported(
-    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class BreaksOff(VideoReader):
         @property
@@ -253,8 +251,7 @@ def test_a_video_that_breaks_off_is_reported(
 
     monkeypatch.setattr(frame_store, "VideoReader", BreaksOff)
     FrameStore(tmp_path / "store", 32, RAW).add(video)
-    said = capsys.readouterr().err
-    assert said == f"{video}: breaks off after 6.00 s (the file ends); training uses that part\n"
+    assert caplog.messages == [f"{video}: breaks off after 6.00 s (the file ends); training uses that part"]
 
 
 def test_a_store_that_cannot_be_written(video: Path, tmp_path: Path) -> None:
@@ -293,11 +290,11 @@ def test_a_store_that_does_not_fit_is_refused_before_decoding(
 
 
 def test_a_large_store_is_reported(
-    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(store_videos, "_TOLD_BYTES", 1000)
     store_videos.store_videos(FrameStore(tmp_path / "store", 32, RAW), [training_video(video)])
-    assert "decoding: 150 frames of 1 video take about 460.8 kB in " in capsys.readouterr().err
+    assert "decoding: 150 frames of 1 video take about 460.8 kB in " in caplog.text
 
 
 def test_where_stores_lie(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,18 +47,20 @@ def fresh(labels: Labels, **model: Any) -> TSM:
     return build_model(config(**model), labels)
 
 
-def reported(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err
+def reported(caplog: pytest.LogCaptureFixture) -> str:
+    lines = "".join(f"{message}\n" for message in caplog.messages)
+    caplog.clear()
+    return lines
 
 
 def test_rows_of_equal_labels_are_taken_over_and_reported(
-    old: Path, capsys: pytest.CaptureFixture[str]
+    old: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     labels = Labels(("run", "wave", "walk", BACKGROUND), ("park", "shop"))
     model, before = fresh(labels), load_checkpoint(old).weights
     new_row = model.action_head.weight[0].clone()
     start_from(model, str(old), labels)
-    assert reported(capsys) == (
+    assert reported(caplog) == (
         f"starts from {old}: backbone; 3 of 4 actions (new: run, not taken: jump);"
         " 1 of 2 scenes (new: shop, not taken: hall)\n"
     )
@@ -72,32 +74,32 @@ def test_rows_of_equal_labels_are_taken_over_and_reported(
         assert torch.equal(value, before[f"backbone.{key}"])
 
 
-def test_the_same_labels(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_labels(old: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = fresh(OLD)
     start_from(model, str(old), OLD)
-    assert reported(capsys) == f"starts from {old}: backbone; 4 of 4 actions; 2 of 2 scenes\n"
+    assert reported(caplog) == f"starts from {old}: backbone; 4 of 4 actions; 2 of 2 scenes\n"
     assert all(torch.equal(v, load_checkpoint(old).weights[k]) for k, v in model.state_dict().items())
 
 
-def test_another_kind_of_head_begins_anew(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_kind_of_head_begins_anew(old: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = Labels(("walk", "wave"), ())
     model = fresh(labels, head="sigmoid")
     before = model.action_head.weight.clone()
     start_from(model, str(old), labels)
     assert (
-        reported(capsys)
+        reported(caplog)
         == f"starts from {old}: backbone; actions start from random weights: it has a softmax head\n"
     )
     assert torch.equal(model.action_head.weight, before)
 
 
-def test_a_checkpoint_without_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_without_scenes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = Labels(OLD.actions, ())
     path = tmp_path / "single.safetensors"
     weights = fresh(labels).state_dict()
     save_checkpoint(path, Checkpoint(config=config(), labels=labels, epoch=1, metrics={}, weights=weights))
     start_from(fresh(OLD), str(path), OLD)
-    assert reported(capsys).endswith("4 of 4 actions; 0 of 2 scenes (new: hall, park)\n")
+    assert reported(caplog).endswith("4 of 4 actions; 0 of 2 scenes (new: hall, park)\n")
 
 
 def test_another_backbone_is_refused(old: Path) -> None:
@@ -108,15 +110,15 @@ def test_another_backbone_is_refused(old: Path) -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_a_plain_backbone_takes_over_no_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plain_backbone_takes_over_no_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "backbone.pth"
     torch.save(fresh(OLD).backbone.state_dict(), path)
     start_from(fresh(OLD), str(path), OLD)
-    assert reported(capsys) == ""
+    assert reported(caplog) == ""
 
 
 def test_a_run_that_starts_from_another(
-    drawn_data: Path, learnt_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    drawn_data: Path, learnt_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was learnt by heart is still known after an epoch of tiny steps."""
     path = tmp_path / "tuned.toml"
@@ -134,11 +136,11 @@ def test_a_run_that_starts_from_another(
         load_config(path, overrides), tmp_path / "run", device="cpu", show_progress=False
     )
     learnt = load_checkpoint(learnt_run / "best.safetensors")
-    assert f"starts from {learnt_run}/best.safetensors: backbone; " in capsys.readouterr().err
+    assert f"starts from {learnt_run}/best.safetensors: backbone; " in reported(caplog)
     assert metrics == pytest.approx(learnt.metrics, abs=0.01)
 
 
-def test_the_demo_model_is_a_start(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_model_is_a_start(caplog: pytest.LogCaptureFixture) -> None:
     """Its checkpoint gives the bundle's scores, and hands over the outputs of labels that both have."""
     backend = open_backend(load_bundle(demo_folder() / "bundle"))
     clips = np.random.default_rng(0).integers(0, 256, (3, 4, 96, 96, 3), dtype=np.uint8)
@@ -151,5 +153,5 @@ def test_the_demo_model_is_a_start(capsys: pytest.CaptureFixture[str]) -> None:
     labels = Labels(("waving", "pouring", BACKGROUND), ("room",))
     started = build_model(config(backbone="efficientnet_lite0", width_mult=1.0), labels)
     start_from(started, "demo", labels)
-    assert "2 of 3 actions (new: pouring" in reported(capsys)
+    assert "2 of 3 actions (new: pouring" in reported(caplog)
     assert torch.equal(started.action_head.weight[0], model.action_head.weight[7])

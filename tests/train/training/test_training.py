@@ -322,7 +322,7 @@ def test_a_full_disk(config_file: Path, tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(path: Path, data: bytes | str) -> None:
         raise RunError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr("tsm_train.training.checkpoint.write_whole", refuse)
+    monkeypatch.setattr("tsm_train.tensor_files.write_whole", refuse)
     with pytest.raises(RunError, match="No space left"):
         fit(load_config(config_file), tmp_path / "run")
 
@@ -412,12 +412,12 @@ def test_an_annotated_validation_video_that_is_missing(
 
 
 def test_unreadable_training_videos_are_named_left_out_and_counted(
-    own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_data: Path, own_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     videos = own_data / "videos"
     (videos / "training_0001.mp4").write_bytes(b"no video at all")
     fit(load_config(own_config, ["train.epochs=1"]), tmp_path / "run")
-    first, second, third = capsys.readouterr().err.splitlines()
+    first, second, third = caplog.messages
     assert first.startswith(f"{videos}/training_0001.mp4: ")
     assert first.endswith("; skipped")
     assert second == "skipped: 1 of 4 videos"
@@ -429,7 +429,7 @@ def test_unreadable_training_videos_are_named_left_out_and_counted(
 
 
 def test_a_validation_video_shorter_than_an_interval_does_not_end_the_training(
-    own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_data: Path, own_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tsm_train.synthetic.video import draw_video
 
@@ -443,7 +443,7 @@ def test_a_validation_video_shorter_than_an_interval_does_not_end_the_training(
         ),
     )
     fit(load_config(own_config), tmp_path / "run")
-    named, *epochs = capsys.readouterr().err.splitlines()
+    named, *epochs = caplog.messages
     assert named.startswith(f"validation counts this video as one where nothing is found: {video}: ")
     assert len(epochs) == 2
     assert all("1 of 1 video failed" in line for line in epochs)
@@ -451,27 +451,27 @@ def test_a_validation_video_shorter_than_an_interval_does_not_end_the_training(
 
 
 def test_an_unreadable_validation_video_is_named_and_skipped(
-    own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_data: Path, own_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = own_data / "videos" / "training_0002.mp4"
     broken.write_bytes(b"no video at all")
     change_truth(own_data, lambda database: database["training_0002"].update(subset="validation"))
     fit(load_config(own_config, ["train.epochs=1", 'data.accept=["only-in-validation"]']), tmp_path / "run")
-    said = capsys.readouterr().err.splitlines()
+    said = caplog.messages
     assert said[0].startswith(f"{broken}: ")
     assert "skipped: 1 of 4 videos" in said
     assert "failed" not in said[-1]
 
 
 def test_labels_that_only_validation_has(
-    own_data: Path, own_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_data: Path, own_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     change_truth(own_data, lambda db: db["validation_0000"]["annotations"][0].update(label="flying"))
     with pytest.raises(UsageError, match=r"'flying' is in validation and not in training"):
         fit(load_config(own_config, ["train.epochs=1"]), tmp_path / "run")
     accepted = ["train.epochs=1", 'data.accept=["only-in-validation"]']
     fit(load_config(own_config, accepted), tmp_path / "run")
-    first = capsys.readouterr().err.splitlines()[0]
+    first = caplog.messages[0]
     assert first.endswith("'flying' is in validation and not in training: it cannot be learnt")
     assert "flying" not in load_checkpoint(tmp_path / "run" / "last.safetensors").labels.actions
 
@@ -521,7 +521,7 @@ def test_progress_on_a_terminal(config_file: Path, tmp_path: Path) -> None:
     os.close(terminal)
     text = shown.decode()
     assert (process.returncode, printed) == (0, b""), text
-    assert "Epoch 0/1" in text
+    assert "epoch 1/2 " in text
     assert "loss:" in text
     assert "epoch 2/2  loss" in text
     for noise in ("Warning", "warn", "GPU", "TPU", "Tip", "litlogger", "http"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,6 @@ from tsm_runtime.files import read_text, write_whole
 from tsm_runtime.formats.detection_json import results_to_json
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.member_file import read_member
-from tsm_runtime.terminal import warn
 from tsm_train.ablation.config import Ablation
 from tsm_train.config import Config
 from tsm_train.data.dataset import TrainingData, resolve_section
@@ -29,6 +29,8 @@ from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 from tsm_train.training.run_folder import RESUME, begun_config, check_same_config
 from tsm_train.training.validation import predict
+
+_log = logging.getLogger("tsm_runtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,7 @@ def _run(
                 video.rate,
             )
         except VideoError as error:
-            warn(f"{member.name}: counts this video as one where nothing is found: {error}")
+            _log.warning(f"{member.name}: counts this video as one where nothing is found: {error}")
             failed.append(video.video_id)
         else:
             results.append(result)

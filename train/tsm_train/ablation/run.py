@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 from tsm_runtime.errors import BackendError, RunError, UsageError
 from tsm_runtime.files import write_whole
 from tsm_runtime.formats.result_file import ResultFile
-from tsm_runtime.terminal import warn
 from tsm_runtime.wording import counted
 from tsm_train.ablation.after_scores import choose_settings
 from tsm_train.ablation.config import Ablation
@@ -30,6 +30,8 @@ from tsm_train.ablation.plan import clips_per_epoch
 from tsm_train.ablation.rows import Row, Scored, compared, score_file
 from tsm_train.ablation.table import Table, notes_of, table_to_json, table_to_markdown
 from tsm_train.ablation.videos import Footage, open_footage, truth_of, truth_to_json
+
+_log = logging.getLogger("tsm_runtime")
 
 
 def run_ablation(
@@ -85,10 +87,10 @@ def _device(device: str) -> torch.device:
 def _train(members: Sequence[Member], *, device: str, force: bool) -> None:
     for number, member in enumerate(members, start=1):
         if member.is_finished and not force:
-            warn(f"{member.name}: trained already ({counted(member.epochs, 'epoch')})")
+            _log.warning(f"{member.name}: trained already ({counted(member.epochs, 'epoch')})")
             continue
         goes_on = f", goes on after epoch {member.epochs}" if member.epochs and not force else ""
-        warn(f"{member.name}: training, {number} of {len(members)}{goes_on}")
+        _log.warning(f"{member.name}: training, {number} of {len(members)}{goes_on}")
         train_member(member, device=device, force=force)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from tsm_runtime.audio.patches import SoundSpec, SoundTrack, read_track
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.terminal import warn
 from tsm_runtime.wording import counted
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import FeatureCache, interval_means
 from tsm_train.samples.clips import NO_SCENE, Labels, interval_targets
+
+_log = logging.getLogger("tsm_runtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def read_intervals(
             pieces = cache.deployed(video)
             track, _ = read_track(video.path, spec)
         except VideoError as error:
-            warn(f"the sound branch does without this video: {error}")
+            _log.warning(f"the sound branch does without this video: {error}")
             continue
         if not pieces:
             continue
@@ -137,5 +139,5 @@ def read_intervals(
             )
         )
     if num_mute:
-        warn(f"no sound in {num_mute} of {counted(len(found), 'video')}")
+        _log.warning(f"no sound in {num_mute} of {counted(len(found), 'video')}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,6 @@ from tsm_runtime.backends.base import Backend
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import FrameScores, IntervalScores, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
-from tsm_runtime.terminal import warn
 from tsm_train.config import Config, HeadConfig
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.checkpoint import HeadCheckpoint
@@ -27,6 +27,8 @@ from tsm_train.samples.clips import Labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo
 from tsm_train.samples.store_videos import open_stored, store_videos
 from tsm_train.training.thresholds import thresholds_of_scores
+
+_log = logging.getLogger("tsm_runtime")
 
 FEATURES = "features"
 """Folder of the features, beside the stored frames."""
@@ -41,6 +43,7 @@ def train_head(
     frame_head: nn.Linear,
     backbone_sha256: str,
     *,
+    cache: FeatureCache | None = None,
     seed: int | None = None,
     features_sha256: str | None = None,
     show_progress: bool = False,
@@ -56,6 +59,7 @@ def train_head(
         backend: the trained backbone, which gives features.
         frame_head: its linear action head.
         backbone_sha256: of its weights; a bundle ties the head to it.
+        cache: of the features, of backbone and sound branch; None: those of the backbone.
         features_sha256: of the weights that its features depend on, by which these are kept; None: of all.
         seed: of weights, windows and dropout; None: that of the run, of which the features depend.
         show_progress: draw bars.
@@ -68,7 +72,9 @@ def train_head(
     if config.head is None:
         raise UsageError(f"{config.name}: there is no [head] section to train a temporal head by")
     store = FrameStore.of(config)
-    cache = FeatureCache(backend, features_sha256 or backbone_sha256, labels, config, store.folder / FEATURES)
+    cache = cache or FeatureCache(
+        backend, features_sha256 or backbone_sha256, labels, config, store.folder / FEATURES
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress) as bars:
         sequences = _sequences(config.head, cache, store, training, bars)
@@ -143,7 +149,7 @@ def _sequences(
         try:
             found += cache.sequences(video, stored.get(video.video_id), number)
         except VideoError as error:
-            warn(f"the temporal head does without this video: {error}")
+            _log.warning(f"the temporal head does without this video: {error}")
     return found
 
 
@@ -160,7 +166,7 @@ def _frame_scores(
         try:
             pieces = cache.deployed(video)
         except VideoError as error:
-            warn(f"validation counts this video as one where nothing is found: {error}")
+            _log.warning(f"validation counts this video as one where nothing is found: {error}")
             continue
         if pieces:
             found[video.video_id] = score_pieces(head, pieces, sigmoid=labels.head == "sigmoid")

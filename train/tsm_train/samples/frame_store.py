@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import struct
 import threading
@@ -26,12 +27,13 @@ from PIL import Image
 
 from tsm_runtime.clips.spec import frame_indices
 from tsm_runtime.errors import RunError, VideoError
-from tsm_runtime.terminal import warn
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import RESIZE_FLAG, FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import Config, StoreConfig
+
+_log = logging.getLogger("tsm_runtime")
 
 MAGIC = b"TSMFRAM2"
 """Its last digit is the version of the format."""
@@ -251,14 +253,14 @@ class FrameStore:
         if not times:
             raise VideoError(f"{video}: no frame of the video stream could be decoded")
         if reader.failure:
-            warn(f"{video}: breaks off after {end:.2f} s ({reader.failure}); training uses that part")
+            _log.warning(f"{video}: breaks off after {end:.2f} s ({reader.failure}); training uses that part")
         if assumed := reader.assumed_rate:
-            warn(
+            _log.warning(
                 f"{video}: states no times: assumed at {assumed:g} frames per second;"
                 " data.rate states another"
             )
         if cuts:
-            warn(f"{video}: its clock restarts at {cuts[0]:.2f} s: no training clip crosses that")
+            _log.warning(f"{video}: its clock restarts at {cuts[0]:.2f} s: no training clip crosses that")
         text = msgspec.json.encode(msgspec.structs.replace(header, num_frames=len(times), cuts=tuple(cuts)))
         stream.write(np.array(offsets, "<i8").tobytes() + np.array([*times, end], "<f8").tobytes())
         stream.write(text + _LENGTH.pack(len(text)) + MAGIC)

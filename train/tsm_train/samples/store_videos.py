@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,12 +16,13 @@ from rich.console import Console
 from rich.progress import track
 
 from tsm_runtime.errors import RunError, VideoError
-from tsm_runtime.terminal import warn
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.wording import counted
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.frame_store import PART, FrameStore, StoredVideo, encode_picture
+
+_log = logging.getLogger("tsm_runtime")
 
 _SAMPLED_VIDEOS = 8
 _SAMPLED_FRAMES = 3
@@ -65,7 +67,7 @@ def store_videos(
                 disable=not show_progress,
             ):
                 if isinstance(error := job.exception(), VideoError):
-                    warn(f"left out: {error}")
+                    _log.warning(f"left out: {error}")
                 elif error is not None:
                     raise error
         except BaseException:
@@ -117,7 +119,7 @@ def _check_space(store: FrameStore, videos: Sequence[TrainingVideo]) -> None:
             " store.size to a smaller one"
         )
     if needed >= _TOLD_BYTES:
-        warn(f"decoding: {what} ({_size_text(free)} are free)")
+        _log.warning(f"decoding: {what} ({_size_text(free)} are free)")
 
 
 def _remove_leftovers(folder: Path) -> None:

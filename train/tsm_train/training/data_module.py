@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,6 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from tsm_runtime.terminal import warn
 from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import ClipDataset, Labels
@@ -18,6 +18,8 @@ from tsm_train.samples.frame_store import FrameStore
 from tsm_train.samples.sampling import EpochSampler
 from tsm_train.samples.store_videos import open_stored, store_videos
 from tsm_train.training.module import NO_VIDEO
+
+_log = logging.getLogger("tsm_runtime")
 
 
 class ClipModule(lightning.LightningDataModule):
@@ -59,7 +61,9 @@ class ClipModule(lightning.LightningDataModule):
             return
         stored = open_stored(self._store, self._videos)
         if len(stored) < len(self._videos) and self._trainer.is_global_zero:
-            warn(f"{len(self._videos) - len(stored)} of {len(self._videos)} training videos are left out")
+            _log.warning(
+                f"{len(self._videos) - len(stored)} of {len(self._videos)} training videos are left out"
+            )
         self._dataset = ClipDataset(stored, self._labels, self._config)
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import safetensors
 import torch
 from torch import nn
 
-from tsm_runtime.terminal import warn
 from tsm_train.model.pretrained import checkpoint_file, load_pretrained
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import FORMAT, Checkpoint, load_checkpoint
+
+_log = logging.getLogger("tsm_runtime")
 
 _LISTED = 8
 
@@ -44,7 +46,7 @@ def start_from(model: TSM, source: str, labels: Labels) -> None:
         notes.append(f"actions start from random weights: it has a {theirs.head} head")
     if model.scene_head is not None:
         notes.append(_take_rows(model.scene_head, checkpoint, "scene", theirs.scenes, labels.scenes))
-    warn("; ".join(notes))
+    _log.warning("; ".join(notes))
 
 
 def _is_own_checkpoint(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from dataclasses import replace
@@ -10,7 +11,6 @@ from pathlib import Path
 import msgspec
 import torch
 
-from tsm_runtime.terminal import warn
 from tsm_train.config import Config, HeadConfig
 from tsm_train.data.dataset import resolve_section
 from tsm_train.head.run import train_run_head
@@ -20,6 +20,8 @@ from tsm_train.training.failures import failures_as_errors
 from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.train import open_run_data
+
+_log = logging.getLogger("tsm_runtime")
 
 
 def train_head_only(config: Config, folder: Path, *, show_progress: bool = True) -> dict[str, float]:
@@ -54,7 +56,7 @@ def train_head_only(config: Config, folder: Path, *, show_progress: bool = True)
     output.describe(config, labels)
     with failures_as_errors(config, output):
         save_checkpoint(folder / "best.safetensors", checkpoint)
-        warn(f"temporal head alone: features of {len(data.training)} + {len(data.validation)} videos")
+        _log.warning(f"temporal head alone: features of {len(data.training)} + {len(data.validation)} videos")
         metrics = train_run_head(config, folder, data, show_progress=show_progress and sys.stderr.isatty())
         best = metrics.get("head_cv_map", metrics["head_fitted_map"])
         row = {"epoch": 0, "map": best, **metrics, "seconds": time.perf_counter() - began}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.results import Result
-from tsm_runtime.terminal import warn
 from tsm_runtime.wording import counted
 from tsm_train.config import Config, TrainConfig
 from tsm_train.data.video import TrainingVideo
@@ -29,6 +29,8 @@ from tsm_train.training.losses import action_loss, frame_loss, scene_loss
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.thresholds import UNKNOWN_THRESHOLD, apply_rules, choose_thresholds
 from tsm_train.training.validation import predict, score_results
+
+_log = logging.getLogger("tsm_runtime")
 
 NO_VIDEO = -1
 """In place of the number of a validation video: none."""
@@ -199,7 +201,7 @@ class TrainingRun(lightning.LightningModule):
             )
         except VideoError as error:
             if video.video_id not in self._failed:
-                warn(f"validation counts this video as one where nothing is found: {error}")
+                _log.warning(f"validation counts this video as one where nothing is found: {error}")
             self._failed.add(video.video_id)
         else:
             self._results[video.video_id] = result
@@ -303,7 +305,7 @@ class TrainingRun(lightning.LightningModule):
             if self._failed
             else ""
         )
-        warn(
+        _log.warning(
             f"epoch {self._epoch}/{self.config.train.epochs}  loss {row['loss']:.3f}  {scores}{failed}"
             f"  {row['seconds']:.0f} s"
         )

@@ -20,7 +20,6 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from tsm_runtime.errors import BackendError, UsageError, VideoError
-from tsm_runtime.terminal import warn
 from tsm_runtime.wording import counted
 from tsm_train.audio.run import train_run_sound
 from tsm_train.config import Config
@@ -36,6 +35,8 @@ from tsm_train.training.fine_tuning import start_from
 from tsm_train.training.module import TrainingRun
 from tsm_train.training.run_folder import RESUME, RunFolder, check_same_config, read_resume
 from tsm_train.views.run import train_run_views
+
+_log = logging.getLogger("tsm_runtime")
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
@@ -112,10 +113,10 @@ def train(
 def _train_more(config: Config, folder: Path, data: TrainingData, show_progress: bool) -> dict[str, float]:
     """Train what comes after the backbone, and return its metrics."""
     metrics: dict[str, float] = {}
+    if config.audio is not None:  # before the head, which takes what is heard
+        metrics |= train_run_sound(config, folder, data)
     if config.head is not None:
         metrics |= train_run_head(config, folder, data, show_progress=show_progress)
-    if config.audio is not None:
-        metrics |= train_run_sound(config, folder, data)
     if config.views is not None:
         metrics |= train_run_views(config, folder, data)
     return metrics
@@ -143,12 +144,12 @@ def open_run_data(config: Config) -> TrainingData:
     """
     data = open_data(config.data, config.clip.interval_seconds, projection=config.clip.projection)
     for line in data.problems.summary():
-        warn(line)
+        _log.warning(line)
     unreadable = data.unreadable.get(data.config.training_subset, 0)
     if unreadable and not data.training:
         raise VideoError(f"no training video can be read ({unreadable} failed)")
     if num_skipped := sum(data.unreadable.values()):
-        warn(f"skipped: {num_skipped} of {counted(num_skipped + len(data.videos), 'video')}")
+        _log.warning(f"skipped: {num_skipped} of {counted(num_skipped + len(data.videos), 'video')}")
     data.problems.raise_errors()
     return data
 

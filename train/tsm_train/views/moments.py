@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import Segment
-from tsm_runtime.terminal import warn
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import FeatureCache, interval_means
 from tsm_train.samples.clips import NO_SCENE, Labels, interval_targets
+
+_log = logging.getLogger("tsm_runtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ def _moments(
         try:
             indices, means = interval_means(cache.deployed(video), num_frames, t)
         except VideoError as error:
-            warn(f"the joint model does without this video: {error}")
+            _log.warning(f"the joint model does without this video: {error}")
             continue
         shift, look = round(video.offset_seconds / t), looks.index((video.view, video.crop))
         rows |= {(int(k) + shift, look): row for k, row in zip(indices, means, strict=True) if k + shift >= 0}
