@@ -159,6 +159,8 @@ class TemporalHeadInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Of `model.fp32.onnx`, on whose features it was trained."""
     context: tuple[int, int]
     """Frames before and after a frame that its scores depend on."""
+    with_sound: bool = False
+    """It takes the features of a frame with the embedding of the sound branch behind them."""
     metrics: dict[str, float] = {}
     """mAP of validation videos, 0 to 1: `cv_map` is that of cross-validation over videos."""
 
@@ -174,6 +176,8 @@ class SoundInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of `model.fp32.onnx`, on whose features it was trained."""
     spec: SoundSpec
     """Sound input of an interval."""
+    embedding_dim: int = 0
+    """Width E of the output `embedding`, what is heard in an interval; 0: there is none."""
     metrics: dict[str, float] = {}
     """Of validation videos, 0 to 1: `map` with sound, `muted_map` with all sound left out."""
 
