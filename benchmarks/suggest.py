@@ -59,7 +59,7 @@ from tsm_train.samples.clips import Labels
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=128)
 FRAME_SECONDS = 0.125
 FIRST_SECONDS = 30.0
-BATCH_SIZE, WINDOW_SECONDS, STEPS = 4, 10.0, 200
+BATCH_SIZE, WINDOW_SECONDS, STEPS = 4, 10.0, 120
 DECODING = Decoding(method="viterbi", switch_cost=8.0, score="mean")
 NOTHING = {"entropy": 0.0, "margin": 0.0, "disagreement": 0.0, "novelty": 0.0, "rarity": 0.0}
 ORDERS: dict[str, Weights | None] = {

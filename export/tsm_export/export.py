@@ -83,13 +83,14 @@ def export_bundle(checkpoint_path: Path, bundle: Path, request: ExportRequest | 
 def _write(checkpoint: Checkpoint, path: Path, folder: Path, request: ExportRequest) -> Exported:
     """Write the files of a bundle into an empty folder."""
     libraries = plan_libraries(request)
-    head = find_head(checkpoint, path, request)
     sound = find_sound(checkpoint, path, request)
+    head = find_head(checkpoint, path, request, sound)
     views = find_views(checkpoint, path, request)
     models, warnings = onnx_files(checkpoint, request, for_plans=bool(libraries))
     described = None
     if head is not None:
-        described = head_files(head, request, models[CLIP_MODEL][1].sha256)
+        clips = models[CLIP_MODEL][1].sha256
+        described = head_files(head, request, clips, with_sound=sound is not None)
         models |= described.files
     if sound is not None:
         models[SOUND_MODEL] = sound_file(sound, request)

@@ -16,7 +16,9 @@ from tsm_runtime.bundle.manifest import Manifest, ModelFile, TemporalHeadInfo, s
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.verification.tolerances import TOLERANCES
-from tsm_train.head.checkpoint import HEAD_FILE, HeadCheckpoint, load_head, weights_sha256
+from tsm_train.audio.checkpoint import SoundCheckpoint
+from tsm_train.audio.heard_features import heard_identity
+from tsm_train.head.checkpoint import HEAD_FILE, HeadCheckpoint, load_head
 from tsm_train.training.checkpoint import Checkpoint
 
 
@@ -37,8 +39,16 @@ class HeadOfBundle:
     thresholds: tuple[float, ...] = ()
 
 
-def find_head(checkpoint: Checkpoint, path: Path, request: ExportRequest) -> HeadCheckpoint | None:
+def find_head(
+    checkpoint: Checkpoint, path: Path, request: ExportRequest, sound: SoundCheckpoint | None
+) -> HeadCheckpoint | None:
     """Return the temporal head that lies beside a checkpoint; None if there is none or it is not requested.
+
+    Args:
+        checkpoint: the backbone.
+        path: its file.
+        request: what to write.
+        sound: the sound branch beside it, whose outputs the head takes, too.
 
     Raises:
         UsageError: it is damaged, or was trained on the features of another backbone; or the head needs
@@ -48,7 +58,7 @@ def find_head(checkpoint: Checkpoint, path: Path, request: ExportRequest) -> Hea
     if not request.head or not head_path.exists():
         return None
     head = load_head(head_path)
-    head.require_backbone(weights_sha256(checkpoint.weights), str(head_path))
+    head.require_backbone(heard_identity(checkpoint.weights, sound), str(head_path))
     if head.labels != checkpoint.labels:
         raise UsageError(f"{head_path}: has other labels than {path}; train the head again")
     if not request.frame_outputs:
@@ -56,7 +66,9 @@ def find_head(checkpoint: Checkpoint, path: Path, request: ExportRequest) -> Hea
     return head
 
 
-def head_files(head: HeadCheckpoint, request: ExportRequest, backbone_sha256: str) -> HeadOfBundle:
+def head_files(
+    head: HeadCheckpoint, request: ExportRequest, backbone_sha256: str, *, with_sound: bool = False
+) -> HeadOfBundle:
     """Return the files of a head, each compared with it in PyTorch.
 
     Args:
@@ -64,6 +76,7 @@ def head_files(head: HeadCheckpoint, request: ExportRequest, backbone_sha256: st
         request: precisions, opset, and how fp32 weights are stored. fp16 is written if it is named: the head
             runs on the CPU in any case.
         backbone_sha256: of the bundle's `model.fp32.onnx`.
+        with_sound: whether it takes the embedding of a sound branch.
 
     Raises:
         CheckError: a graph does not give what the checkpoint gives.
@@ -77,7 +90,10 @@ def head_files(head: HeadCheckpoint, request: ExportRequest, backbone_sha256: st
         half = halve_head(plain)
         files["head.fp16.onnx"] = _checked(head, half, "fp16", TOLERANCES["fp16"].max_abs_error)
     info = TemporalHeadInfo(
-        backbone_sha256=backbone_sha256, context=head.model().context, metrics=head.metrics
+        backbone_sha256=backbone_sha256,
+        context=head.model().context,
+        with_sound=with_sound,
+        metrics=head.metrics,
     )
     return HeadOfBundle(files=files, info=info, decoding=head.decoding, thresholds=head.thresholds)
 

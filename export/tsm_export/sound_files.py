@@ -55,7 +55,7 @@ def export_sound(sound: SoundCheckpoint, *, opset: int = DEFAULT_OPSET) -> bytes
     """Return `audio.fp32.onnx` of a bundle.
 
     Inputs: `features` float32 (N, D), `log_mel` (N, C, F, M) and `is_heard` (N,). Outputs: `action_scores`
-    (N, A) and, of a model with scenes, `scene_scores` (N, S). N is free.
+    (N, A), of a model with scenes `scene_scores` (N, S), and `embedding` (N, E). N is free.
     """
     axes = {0: torch.export.Dim("batch", min=1, max=4096)}
     inputs = tuple(torch.from_numpy(value) for value in _random_inputs(sound, 2))
@@ -77,7 +77,12 @@ def sound_file(sound: SoundCheckpoint, request: ExportRequest) -> tuple[bytes, M
 
 def with_sound(manifest: Manifest, sound: SoundCheckpoint, backbone_sha256: str) -> Manifest:
     """Return the manifest of a bundle that also holds a sound branch."""
-    info = SoundInfo(backbone_sha256=backbone_sha256, spec=sound.config.spec, metrics=sound.metrics)
+    info = SoundInfo(
+        backbone_sha256=backbone_sha256,
+        spec=sound.config.spec,
+        embedding_dim=sound.model().embedding_dim,
+        metrics=sound.metrics,
+    )
     return msgspec.structs.replace(manifest, sound=info)
 
 
@@ -87,7 +92,8 @@ def _probabilities(sound: SoundCheckpoint) -> SoundProbabilities:
 
 
 def _outputs(sound: SoundCheckpoint) -> tuple[str, ...]:
-    return ("action_scores", "scene_scores") if sound.labels.scenes else ("action_scores",)
+    scenes = ("scene_scores",) if sound.labels.scenes else ()
+    return ("action_scores", *scenes, "embedding")
 
 
 def _random_inputs(sound: SoundCheckpoint, count: int) -> tuple[npt.NDArray[np.float32], ...]:
@@ -107,6 +113,7 @@ def _compare(sound: SoundCheckpoint, data: bytes) -> ParityReport:
         "is_heard": (kind, []),
         "action_scores": (kind, [len(sound.labels.actions)]),
         **({"scene_scores": (kind, [len(sound.labels.scenes)])} if sound.labels.scenes else {}),
+        "embedding": (kind, [model.branch.embedding_dim]),
     }
     require_signature(session, expected)
 

@@ -386,8 +386,6 @@ class Config(_Section, frozen=True):
             raise ValueError(
                 f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
             )
-        if self.head is not None and self.audio is not None:
-            raise ValueError("[head] and [audio] do not go together yet: leave one of them out")
         if self.views is not None and not (self.head is None and self.audio is None):
             raise ValueError("[views] goes with neither [head] nor [audio]: leave one of them out")
         if self.views is not None and self.clip.window_seconds > self.clip.interval_seconds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +14,9 @@ import numpy.typing as npt
 
 from tsm_runtime.backends.base import Device, Scores, is_out_of_memory, one_line, run_failure
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
+from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.cuda.gpu import find_gpu
+from tsm_runtime.backends.cuda.pinned import DriverPinning, PinnedFrames
 from tsm_runtime.backends.onnxruntime import check_session, session_options
 from tsm_runtime.backends.onnxruntime_drawer import OnnxruntimeDrawer
 from tsm_runtime.backends.onnxruntime_module import has_both_packages, import_onnxruntime, repair_command
@@ -79,7 +82,8 @@ class OnnxruntimeCudaBackend:
         self._in_use: list[Future[Scores] | None] = [None] * _NUM_SLOTS
         self._next = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime-cuda")
-        self.frame_pool = FramePool()
+        self._held = ExitStack()
+        self.frame_pool = _pinned_pool(device, self._held)
         precision = bundle.manifest.files[name].precision
         self.name = f"onnxruntime {self._ort.__version__} CUDA on {find_gpu(device).name}, {precision}"
 
@@ -143,6 +147,7 @@ class OnnxruntimeCudaBackend:
         self._thread.shutdown()
         self._slots.clear()
         self._session = None
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +180,17 @@ class OnnxruntimeCudaBackend:
         self._session.run_with_iobinding(binding)
         values = dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
         return Scores.of(values)
+
+
+def _pinned_pool(device: int, held: ExitStack) -> FramePool:
+    """Return a pool of page-locked arrays, which are copied to the GPU without another copy on the host."""
+    try:
+        context = held.enter_context(closing(PrimaryContext(device)))
+    except BackendError:
+        return FramePool()
+    frames = PinnedFrames(DriverPinning(context))
+    held.callback(frames.free)
+    return FramePool(frames.make)
 
 
 def has_cuda_provider() -> bool:

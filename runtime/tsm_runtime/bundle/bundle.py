@@ -205,10 +205,11 @@ def _check_views(manifest: Manifest, path: Path) -> None:
 def _check_sound(manifest: Manifest, path: Path) -> None:
     if manifest.sound is None:
         return
-    if not manifest.feature_dim or manifest.decoding is not None:
+    hears = manifest.temporal_head is not None and manifest.temporal_head.with_sound
+    if not manifest.feature_dim or (manifest.decoding is not None and not hears):
         raise BundleError(
-            f"{path}: a sound branch needs models with features of frames, and segments made of clips; export"
-            " the bundle again"
+            f"{path}: a sound branch needs models with features of frames, and segments made of clips or a"
+            " temporal head with sound; export the bundle again"
         )
     backbone = manifest.files.get(CLIP_MODEL)
     if backbone is None or backbone.sha256.lower() != manifest.sound.backbone_sha256.lower():
@@ -238,6 +239,8 @@ def _check_temporal_head(manifest: Manifest, path: Path) -> None:
             f"{path}: the temporal head was trained on the features of another backbone (SHA-256"
             f" {head.backbone_sha256[:12]}) than {CLIP_MODEL}; export both from one run"
         )
+    if head.with_sound and (manifest.sound is None or not manifest.sound.embedding_dim):
+        raise BundleError(f"{path}: a temporal head with sound, but no embedding of any; export it again")
     if not any(file.kind == "head" for file in manifest.files.values()):
         raise BundleError(f"{path}: a temporal head, but no file of one; export the bundle again")
     if manifest.window_seconds > manifest.interval_seconds:

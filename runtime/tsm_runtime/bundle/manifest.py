@@ -159,6 +159,8 @@ class TemporalHeadInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Of `model.fp32.onnx`, on whose features it was trained."""
     context: tuple[int, int]
     """Frames before and after a frame that its scores depend on."""
+    with_sound: bool = False
+    """It takes the features of a frame with the embedding of the sound branch behind them."""
     metrics: dict[str, float] = {}
     """mAP of validation videos, 0 to 1: `cv_map` is that of cross-validation over videos."""
 
@@ -174,6 +176,8 @@ class SoundInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of `model.fp32.onnx`, on whose features it was trained."""
     spec: SoundSpec
     """Sound input of an interval."""
+    embedding_dim: int = 0
+    """Width E of the output `embedding`, what is heard in an interval; 0: there is none."""
     metrics: dict[str, float] = {}
     """Of validation videos, 0 to 1: `map` with sound, `muted_map` with all sound left out."""
 
@@ -286,6 +290,14 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_LATER_SETTINGS = (("decoding", "temperature", 1.0), ("temporal_head", "with_sound", False))
+"""Section, key and default of what earlier versions did not write; at the default it is left out."""
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the text of `manifest.json`."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    """Return the text of `manifest.json`; settings that are newer than a bundle leave its identity alone."""
+    raw = msgspec.to_builtins(manifest)
+    for section, name, default in _LATER_SETTINGS:
+        if raw.get(section, {}).get(name) == default:
+            del raw[section][name]
+    return msgspec.json.format(msgspec.json.encode(raw), indent=1) + b"\n"

@@ -15,6 +15,7 @@ from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.segments.decoding.settings import Decoding, DecodingMethod
 from tsm_runtime.segments.rules import SegmentRules
+from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.finding import PANORAMIC
 from tsm_runtime.video.panorama import Window
 
@@ -65,13 +66,16 @@ class Member:
 
     def sound_stream(self, video: Path) -> SoundStream | None:
         """Return the stream that scores intervals of one video with their sound, or None."""
-        return None if self.sound is None else SoundStream(self.sound, self.spec, video)
+        if self.sound is None:
+            return None
+        for_head = self.head is not None and self.head.with_sound
+        return SoundStream(self.sound, self.spec, video, for_head)
 
     def by_window(self) -> list[Self]:
         """Return a member for each window of a panorama, or one for the whole picture of another view."""
         if not self.windows:
             return [self]
-        crops = self.windows if self.view in ("", PANORAMIC) else ("",)
+        crops: tuple[Crop, ...] = self.windows if self.view in ("", PANORAMIC) else ("",)
         return [replace(self, windows=(), spec=replace(self.spec, crop=crop)) for crop in crops]
 
 

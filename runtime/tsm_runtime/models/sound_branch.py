@@ -39,18 +39,21 @@ class SoundBranch:
             raise BundleError(f"{bundle.path}: has no {SOUND_MODEL}; train one with an [audio] section")
         self.spec = manifest.sound.spec
         self._session = open_session(bundle, SOUND_MODEL, num_threads=1)
-        self._outputs = ["action_scores", *(["scene_scores"] if manifest.scene_labels else [])]
+        scenes = ["scene_scores"] if manifest.scene_labels else []
+        self._embedding_dim = manifest.sound.embedding_dim
+        self._outputs = ["action_scores", *scenes, *(["embedding"] if self._embedding_dim else [])]
         expected = {
             "features": [manifest.feature_dim],
             "log_mel": list(self.spec.patch_shape),
             "is_heard": [],
             "action_scores": [len(manifest.action_labels)],
             **({"scene_scores": [len(manifest.scene_labels)]} if manifest.scene_labels else {}),
+            **({"embedding": [self._embedding_dim]} if self._embedding_dim else {}),
         }
         _check_tensors(self._session, expected, f"{bundle.path}: {SOUND_MODEL}")
 
     def infer(self, features: npt.NDArray[np.float32], patches: Patches) -> Scores:
-        """Score intervals.
+        """Score intervals; where the branch has an embedding, it is returned as `features` (N, 1, E).
 
         Args:
             features: (N, D) means over the frames of each interval.
@@ -66,7 +69,10 @@ class SoundBranch:
             raise RunError(
                 f"sound branch: failed on {counted(len(features), 'interval')}: {one_line(error)}"
             ) from error
-        return Scores.of(dict(zip(self._outputs, values, strict=True)))
+        found = dict(zip(self._outputs, values, strict=True))
+        embedding = found.pop("embedding", None)
+        scores = Scores.of(found)
+        return scores if embedding is None else scores._replace(features=embedding[:, None])
 
 
 def _check_tensors(session: Any, expected: Mapping[str, list[int]], what: str) -> None:
@@ -84,11 +90,13 @@ class SoundStream:
         branch: the model.
         clips: clip specification of the member.
         path: path of the video; its sound is read when the first scores arrive.
+        for_head: give the embedding to a temporal head, behind the features of each frame.
     """
 
     branch: SoundBranch
     clips: ClipSpec
     path: Path
+    for_head: bool = False
     warnings: tuple[str, ...] = ()
     _track: SoundTrack | None = field(default=None, init=False)
 
@@ -110,4 +118,8 @@ class SoundStream:
         begins = indices.astype(np.float64) * self.clips.stride_seconds
         middles = np.asarray(begins + self.clips.interval_seconds / 2, np.float64)
         heard = self.branch.infer(scores.features.mean(axis=1), self._track.patches(middles))
-        return scores._replace(action=heard.action, scene=heard.scene)
+        features = scores.features
+        if self.for_head and heard.features is not None:
+            repeated = np.repeat(heard.features, features.shape[1], axis=1)
+            features = np.concatenate([features, repeated], axis=2)
+        return scores._replace(action=heard.action, scene=heard.scene, features=features)

@@ -47,14 +47,18 @@ class TemporalHead:
         if info is None or not names:
             raise BundleError(f"{bundle.path}: has no temporal head; train one with a [head] section")
         self.context = info.context
+        self.with_sound = info.with_sound
+        self._sound_dim = manifest.sound.embedding_dim if info.with_sound and manifest.sound else 0
+        self._picture_dim = manifest.feature_dim
         self._call, shapes = _open(bundle, name or names[0], num_threads)
-        _check_shapes(shapes, manifest, f"{bundle.path}: {name or names[0]}")
+        width = self._picture_dim + self._sound_dim
+        _check_shapes(shapes, width, manifest, f"{bundle.path}: {name or names[0]}")
 
     def infer(self, features: Floats) -> tuple[Floats, Floats, Floats]:
         """Score consecutive frames.
 
         Args:
-            features: (L, D) float32.
+            features: (L, D) float32, of a head with sound (L, D + E), or (L, D) where nothing is heard.
 
         Returns:
             Action scores (L, A), actionness (L,) and distances (L, 2) in seconds.
@@ -62,6 +66,8 @@ class TemporalHead:
         Raises:
             RunError: onnxruntime failed.
         """
+        if features.shape[1] == self._picture_dim and self._sound_dim:
+            features = np.pad(features, ((0, 0), (0, self._sound_dim)))
         try:
             outputs = self._call({"features": features[None]})
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
@@ -92,9 +98,11 @@ def _open(bundle: Bundle, name: str, num_threads: int) -> tuple[_Call, Mapping[s
     return call, {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
 
 
-def _check_shapes(shapes: Mapping[str, Sequence[int | str]], manifest: Manifest, what: str) -> None:
+def _check_shapes(
+    shapes: Mapping[str, Sequence[int | str]], width: int, manifest: Manifest, what: str
+) -> None:
     expected = {
-        "features": [manifest.feature_dim],
+        "features": [width],
         "frame_scores": [len(manifest.action_labels)],
         "actionness": [],
         "distances": [2],

@@ -222,3 +222,13 @@ def test_two_gpus_share_the_videos(
     assert found["1"].keys() == found["0,1"].keys() == found["all"].keys()
     assert emulated.decoders()["live"] == 0
     assert emulated.live()["memory"] == 0
+
+
+def test_clips_of_the_host_are_page_locked(bundle: Bundle, tmp_path: Path, emulated: Emulated) -> None:
+    video = VideoInput(write_levels(tmp_path / "v.mp4", [(20, 1.0), (235, 1.5)]), "v")
+    with OnnxruntimeCudaBackend(bundle, "model.fp32.onnx") as backend:
+        member = member_of(bundle, backend)
+        ((_, result),) = run_videos([video], [member], Options(batch_size=2))
+        assert result.num_intervals == 5  # type: ignore[union-attr]
+        assert emulated.live()["pinned"] > 0
+    assert emulated.live()["pinned"] == 0

@@ -70,6 +70,27 @@ def test_scores_are_kept_and_folders_read(convert: Command, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("format_", ["boris", "label-studio", "frame-labels", "one-hot", "eaf", "audacity"])
+def test_real_annotations_there_and_back(
+    convert: Command, shared_data: Path, tmp_path: Path, format_: str
+) -> None:
+    data = shared_data / "ut_interaction"
+    one_file = {"boris": "a.boris", "label-studio": "a.json"}
+    there = f"{tmp_path}/{one_file.get(format_, 'folder/')}"
+    truth = data / "ground_truth.json"
+    assert convert(truth, there, "--format", format_, "--videos", data / "videos").code == 0
+    assert convert(there, tmp_path / "back.json", "--frame-rate", 25).code == 0
+    before = {video.video_id: video.segments for video in read_annotations(truth).videos}
+    after = {video.video_id: video.segments for video in read_annotations(tmp_path / "back.json").videos}
+    assert before.keys() == after.keys()
+    for name, segments in before.items():
+        ordered = sorted(segments, key=lambda segment: segment.start_seconds)
+        assert [s.label for s in after[name]] == [s.label for s in ordered]
+        for one, other in zip(after[name], ordered, strict=True):
+            assert one.start_seconds == pytest.approx(other.start_seconds, abs=1e-3)
+            assert one.end_seconds == pytest.approx(other.end_seconds, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

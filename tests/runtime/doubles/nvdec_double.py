@@ -14,6 +14,7 @@ class CudaDouble:
 
     def __init__(self, limit: int = 1 << 30, device: int = 0) -> None:
         self.memory: dict[int, Any] = {}
+        self.pinned: dict[int | None, Any] = {}
         self._stacks = threading.local()
         self.retained = 0
         self.num_waits = 0
@@ -39,7 +40,7 @@ class CudaDouble:
         return 0
 
     def cuDevicePrimaryCtxRelease_v2(self, handle: ctypes.c_int) -> int:  # noqa: N802
-        assert not self.memory, "memory was not freed"
+        assert self.retained > 1 or not (self.memory or self.pinned), "memory was not freed"
         self.retained -= 1
         return 0
 
@@ -59,6 +60,20 @@ class CudaDouble:
         block = (ctypes.c_uint8 * size.value)()
         address._obj.value = ctypes.addressof(block)
         self.memory[address._obj.value] = block
+        return 0
+
+    def cuMemHostAlloc(  # noqa: N802
+        self, address: Any, size: ctypes.c_size_t, flags: int
+    ) -> int:
+        assert self.stack == [77]
+        block = (ctypes.c_uint8 * size.value)()
+        address._obj.value = ctypes.addressof(block)
+        self.pinned[address._obj.value] = block
+        return 0
+
+    def cuMemFreeHost(self, address: ctypes.c_void_p) -> int:  # noqa: N802
+        assert self.stack == [77]
+        del self.pinned[address.value]
         return 0
 
     def cuMemFree_v2(self, address: ctypes.c_uint64) -> int:  # noqa: N802

@@ -25,8 +25,9 @@ from tsm_runtime.verification.survey import survey_bundle
 from tsm_runtime.verification.verify import verify
 from tsm_train.audio.checkpoint import SOUND_FILE, load_sound, save_sound
 from tsm_train.audio.run import train_run_sound
-from tsm_train.config import AudioConfig, Config, load_config
+from tsm_train.config import AudioConfig, Config, HeadConfig, load_config
 from tsm_train.data.dataset import TrainingData, open_data
+from tsm_train.head.run import train_run_head
 from tsm_train.samples.clips import Labels
 from tsm_train.synthetic.sounds import _mux
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
@@ -164,6 +165,38 @@ def test_sound_helps_and_training_keeps_what_is_there(
     before = (heard_run / SOUND_FILE).stat().st_mtime_ns
     train_run_sound(config, heard_run, data)
     assert (heard_run / SOUND_FILE).stat().st_mtime_ns == before
+
+
+def test_a_temporal_head_hears(
+    heard_run: Path, config: Config, data: TrainingData, heard_data: Path, drawn_data: Path, tmp_path: Path
+) -> None:
+    """The head takes what is heard behind the features of pictures, and zeros where there is no sound."""
+    for name in ("best.safetensors", SOUND_FILE):
+        shutil.copy(heard_run / name, tmp_path)
+    few = {"passes": 1, "dropout": 0.0, "input_dropout": 0.0, "window_seconds": 6.0}
+    head = HeadConfig(epochs=600, width=16, receptive_seconds=1.0, learning_rate=0.01, **few)
+    metrics = train_run_head(msgspec.structs.replace(config, head=head), tmp_path, data)
+    assert metrics["head_merge_map"] > load_sound(heard_run / SOUND_FILE).metrics["muted_map"] + 0.1
+    exported = export_bundle(tmp_path / "best.safetensors", tmp_path / "bundle")
+    assert exported.manifest.temporal_head is not None
+    assert exported.manifest.temporal_head.with_sound
+    member = open_member(load_bundle(tmp_path / "bundle"))
+    video = sorted((heard_data / "videos").glob("training*.mp4"))[0]
+    heard, mute = run(video, member), run(drawn_data / "videos" / video.name, member)
+    alone = run(video, replace(member, sound=None))
+    assert heard.frames is not None
+    assert mute.frames is not None
+    assert alone.frames is not None
+    assert np.abs(heard.frames.action - mute.frames.action).max() > 0.05
+    assert np.abs(alone.frames.action - mute.frames.action).max() < 1e-5
+    assert mute.warnings == ("no audio track; scored by its pictures alone",)
+    report = verify(load_bundle(tmp_path / "bundle"), [noise_clips(member.spec, 3)])
+    assert report.failures == {}
+    sound = load_sound(tmp_path / SOUND_FILE)
+    changed = {name: value + 1 for name, value in sound.weights.items() if value.dtype == torch.float32}
+    save_sound(tmp_path / SOUND_FILE, replace(sound, weights={**sound.weights, **changed}))
+    with pytest.raises(UsageError, match="temporal head was trained on features of another backbone"):
+        export_bundle(tmp_path / "best.safetensors", tmp_path / "other")
 
 
 def test_pretrained_convolutions(heard_run: Path, config: Config, data: TrainingData, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class SoundBranchNet(nn.Module):
     ) -> None:
         super().__init__()
         self.num_actions = num_actions
+        self.embedding_dim = 8 * width
         self.picture_dropout = picture_dropout
         self.register_buffer("mean", torch.zeros(feature_dim))
         self.register_buffer("std", torch.ones(feature_dim))
@@ -76,12 +77,19 @@ class SoundBranchNet(nn.Module):
             log_mel: (N, C, F, M).
             is_heard: (N,) 1 or 0.
         """
+        return self.logits(features, self.pooled(log_mel), is_heard)
+
+    def pooled(self, log_mel: Tensor) -> Tensor:
+        """Return what is heard, (N, 8 * width): mean and maximum of the convolutions over time and bands."""
+        heard = self.sound((log_mel - self.mel_mean) / self.mel_std)
+        return torch.cat([heard.mean((2, 3)), heard.amax((2, 3))], 1)
+
+    def logits(self, features: Tensor, pooled: Tensor, is_heard: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of `forward` for what `pooled` returns."""
         seen = (features - self.mean) / self.std
         if self.training and self.picture_dropout:
             kept = torch.rand(len(seen), 1, device=seen.device) >= self.picture_dropout
             seen = seen * kept
-        heard = self.sound((log_mel - self.mel_mean) / self.mel_std)
-        pooled = torch.cat([heard.mean((2, 3)), heard.amax((2, 3))], 1)
         change = self.joint(torch.cat([seen, pooled], 1)) + self.heard_bias
         logits = self.picture_head(features) + is_heard[:, None] * change
         return logits[:, : self.num_actions], logits[:, self.num_actions :]
@@ -134,7 +142,12 @@ class SoundProbabilities(nn.Module):
         self.has_scenes = has_scenes
 
     def forward(self, features: Tensor, log_mel: Tensor, is_heard: Tensor) -> tuple[Tensor, ...]:
-        """Return action scores (N, A) and, of a model with scenes, scene scores (N, S)."""
-        actions, scenes = self.branch(features, log_mel, is_heard)
+        """Return action scores (N, A), scene scores (N, S) of a model with scenes, and the embedding (N, E).
+
+        The embedding is what is heard, zeros where nothing is; a temporal head joins it with the features.
+        """
+        pooled = self.branch.pooled(log_mel)
+        actions, scenes = self.branch.logits(features, pooled, is_heard)
         scores = actions.sigmoid() if self.sigmoid else actions.softmax(1)
-        return (scores, scenes.softmax(1)) if self.has_scenes else (scores,)
+        embedding = is_heard[:, None] * pooled
+        return (scores, scenes.softmax(1), embedding) if self.has_scenes else (scores, embedding)

@@ -150,7 +150,7 @@ class JudgedBranch:
         model = SoundProbabilities(self.branch, sigmoid=sigmoid, has_scenes=scenes)
         inputs = (each.features, patches.log_mel, patches.is_heard)
         with torch.inference_mode():
-            action, *scene = model(*map(torch.from_numpy, inputs))
+            action, *scene, _ = model(*map(torch.from_numpy, inputs))
         jumps = np.flatnonzero(np.diff(each.indices) != 1) + 1
         return IntervalScores(
             indices=each.indices,

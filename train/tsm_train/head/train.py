@@ -43,6 +43,7 @@ def train_head(
     frame_head: nn.Linear,
     backbone_sha256: str,
     *,
+    cache: FeatureCache | None = None,
     seed: int | None = None,
     features_sha256: str | None = None,
     show_progress: bool = False,
@@ -58,6 +59,7 @@ def train_head(
         backend: the trained backbone, which gives features.
         frame_head: its linear action head.
         backbone_sha256: of its weights; a bundle ties the head to it.
+        cache: of the features, of backbone and sound branch; None: those of the backbone.
         features_sha256: of the weights that its features depend on, by which these are kept; None: of all.
         seed: of weights, windows and dropout; None: that of the run, of which the features depend.
         show_progress: draw bars.
@@ -70,7 +72,9 @@ def train_head(
     if config.head is None:
         raise UsageError(f"{config.name}: there is no [head] section to train a temporal head by")
     store = FrameStore.of(config)
-    cache = FeatureCache(backend, features_sha256 or backbone_sha256, labels, config, store.folder / FEATURES)
+    cache = cache or FeatureCache(
+        backend, features_sha256 or backbone_sha256, labels, config, store.folder / FEATURES
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress) as bars:
         sequences = _sequences(config.head, cache, store, training, bars)

@@ -113,10 +113,10 @@ def train(
 def _train_more(config: Config, folder: Path, data: TrainingData, show_progress: bool) -> dict[str, float]:
     """Train what comes after the backbone, and return its metrics."""
     metrics: dict[str, float] = {}
+    if config.audio is not None:  # before the head, which takes what is heard
+        metrics |= train_run_sound(config, folder, data)
     if config.head is not None:
         metrics |= train_run_head(config, folder, data, show_progress=show_progress)
-    if config.audio is not None:
-        metrics |= train_run_sound(config, folder, data)
     if config.views is not None:
         metrics |= train_run_views(config, folder, data)
     return metrics

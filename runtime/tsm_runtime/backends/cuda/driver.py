@@ -69,6 +69,22 @@ class PrimaryContext:
         with self.current():
             self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
+    def pin(self, num_bytes: int) -> int:
+        """Return the address of new page-locked memory of the host.
+
+        Raises:
+            OutOfMemoryError: the system locks no more.
+        """
+        address = ctypes.c_void_p()
+        with self.current():
+            self._call("cuMemHostAlloc", ctypes.byref(address), ctypes.c_size_t(num_bytes), 0)
+        return address.value or 0
+
+    def unpin(self, address: int) -> None:
+        """Give page-locked memory back."""
+        with self.current():
+            self._call("cuMemFreeHost", ctypes.c_void_p(address))
+
     def upload(self, address: int, data: npt.NDArray[np.uint8]) -> None:
         """Copy an array to the GPU, and wait until it is there, for whatever stream reads it.
 

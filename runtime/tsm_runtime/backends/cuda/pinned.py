@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import threading
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.cuda.memory import DeviceError, DeviceMemory
+from tsm_runtime.backends.cuda.driver import PrimaryContext
+from tsm_runtime.backends.cuda.memory import DeviceError, PinnedBuffer
+from tsm_runtime.errors import BackendError, OutOfMemoryError
+
+
+class Pinning(Protocol):
+    """What makes page-locked memory; see `DeviceMemory`."""
+
+    def active(self) -> AbstractContextManager[object]:
+        """Make the GPU that of the calling thread, until the block ends."""
+        ...
+
+    def pin(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> PinnedBuffer:
+        """Take page-locked memory, within `active()`."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class _DriverBuffer:
+    array: npt.NDArray[Any]
+    context: PrimaryContext
+    address: int
+
+    def free(self) -> None:
+        self.context.unpin(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverPinning:
+    """Page-locked memory by the driver alone, for backends without `DeviceMemory`."""
+
+    context: PrimaryContext
+
+    def active(self) -> AbstractContextManager[object]:
+        """Do nothing: each call makes the GPU that of the calling thread."""
+        return nullcontext()
+
+    def pin(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> PinnedBuffer:
+        """Take page-locked memory.
+
+        Raises:
+            DeviceError: the system locks no more.
+        """
+        num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        try:
+            address = self.context.pin(num_bytes)
+        except (BackendError, OutOfMemoryError) as error:
+            raise DeviceError(str(error), out_of_memory=isinstance(error, OutOfMemoryError)) from error
+        memory = (ctypes.c_uint8 * num_bytes).from_address(address)
+        return _DriverBuffer(np.ctypeslib.as_array(memory).view(dtype).reshape(shape), self.context, address)
 
 
 class PinnedFrames:
@@ -18,7 +71,7 @@ class PinnedFrames:
         memory: of the GPU, left open.
     """
 
-    def __init__(self, memory: DeviceMemory) -> None:
+    def __init__(self, memory: Pinning) -> None:
         self._memory = memory
         self._lock = threading.Lock()
         self._held: ExitStack | None = ExitStack()
