@@ -4,9 +4,9 @@ FROM python:3.12.12-slim-bookworm
 COPY . /opt/tsm-tal
 RUN pip install --no-cache-dir --constraint /opt/tsm-tal/constraints.txt '/opt/tsm-tal[cpu]' \
     && rm -rf /opt/tsm-tal \
-    && useradd --create-home tsm
+    && useradd --uid 10001 --create-home tsm
 
-USER tsm
+USER 10001
 WORKDIR /home/tsm
 HEALTHCHECK --interval=5m --timeout=1m CMD ["tsm-run", "--demo", "--quiet"]
 ENTRYPOINT ["tsm-run"]

@@ -20,6 +20,7 @@ test: lint typecheck unit
 lint: $(ENV)/.complete
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
+	if [ -x $(ENV)/bin/hadolint ]; then $(ENV)/bin/hadolint Dockerfile Dockerfile.gpu deploy/Dockerfile; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory javascript; \
 	 else echo "no npm: the types of the pages' scripts are not checked"; test -z "$$TSM_REQUIRE_NPM"; fi
 
