@@ -69,7 +69,7 @@ def client(
     from tsm_export.triton.backend import open_member, served_bundle
     from tsm_export.triton.server import TritonServer
     from tsm_runtime.captures.selection import plan_of_video
-    from tsm_runtime.commands.run_files import run_all
+    from tsm_runtime.commands.run_all import run_all
     from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
     from tsm_runtime.pipeline.description import describe_run
     from tsm_runtime.pipeline.options import Options

@@ -290,6 +290,14 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_LATER_SETTINGS = (("decoding", "temperature", 1.0), ("temporal_head", "with_sound", False))
+"""Section, key and default of what earlier versions did not write; at the default it is left out."""
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the text of `manifest.json`."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    """Return the text of `manifest.json`; settings that are newer than a bundle leave its identity alone."""
+    raw = msgspec.to_builtins(manifest)
+    for section, name, default in _LATER_SETTINGS:
+        if raw.get(section, {}).get(name) == default:
+            del raw[section][name]
+    return msgspec.json.format(msgspec.json.encode(raw), indent=1) + b"\n"

@@ -92,7 +92,7 @@ def run_live(
         if notice:
             warn(notice)
         for bundle, member in zip(bundles, members, strict=True):
-            if not request.quiet and (why := _other_decoding(member)):
+            for why in () if request.quiet else _what_differs(member):
                 warn(f"{bundle.path}: {why}")
         return _watch(sources, members, _options(request, ensemble, bundles), request)
 
@@ -110,6 +110,16 @@ def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]
     if request.batch is not None:
         options = replace(options, batch_size=request.batch)
     return options if request.lookahead is None else replace(options, lookahead_seconds=request.lookahead)
+
+
+def _what_differs(member: Member) -> Iterator[str]:
+    """Yield where the run differs from one on files."""
+    if other := _other_decoding(member):
+        yield other
+    if member.sound is not None:
+        yield "streams are scored by their pictures alone: its sound branch needs a file"
+    if member.joint is not None:
+        yield "views and windows are scored one by one: its joint model needs files"
 
 
 def _other_decoding(member: Member) -> str:

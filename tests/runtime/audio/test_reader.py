@@ -91,7 +91,7 @@ def test_a_gap_is_silence_and_a_warning(tmp_path: Path, name: str) -> None:
     assert sound is not None
     assert heard_at(sound) == [1.0, 2.0, 4.0, 5.0]
     assert [round(bound, 1) for span in sound.spans for bound in span] == [0.0, 2.3, 3.7, 6.0]
-    assert "1 gaps, the first 2.30 to 3.71 s" in sound.warnings[0]
+    assert "1 gap, the first 2.30 to 3.71 s" in sound.warnings[0]
 
 
 def test_stereo_keeps_its_channels(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fakes import ACTIONS, SCENES, BrightnessBackend
 from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.bundle.manifest import FORMAT_VERSION, Verification, encode_manifest, sha256
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.models.choice import open_backend
@@ -307,3 +308,9 @@ def test_a_verification_does_not_make_it_another_bundle(tmp_path: Path) -> None:
     again = load_bundle(bundle.path)
     assert again.manifest == verified
     assert again.manifest_sha256 == identity
+
+
+def test_the_embedded_bundle_keeps_its_identity() -> None:
+    """Settings that are newer than a bundle do not change what archives and ensembles call it."""
+    folder = demo_folder() / "bundle"
+    assert load_bundle(folder).manifest_sha256 == sha256((folder / "manifest.json").read_bytes())

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from entry import Command, command
+from fakes import brightness_member
 from media import write_levels
 
 pytest.importorskip("onnx")
 
-from tsm_runtime.commands import live_outputs
+from tsm_runtime.commands import live_outputs, run_live
 from tsm_runtime.commands.live import main
 from tsm_runtime.formats.read_write import read_segments
 
@@ -142,3 +144,14 @@ def test_the_decoding_of_a_bundle_makes_the_segments(tsm_live: Command) -> None:
 def test_a_look_ahead_out_of_range_is_refused(tsm_live: Command) -> None:
     code, _, err = tsm_live("a.mp4", "--lookahead", "601")
     assert (code, err) == (2, "tsm-live: lookahead 601: expected 0 to 600 seconds\n")
+
+
+def test_what_needs_a_whole_file_is_reported() -> None:
+    """Sound branches and joint models do not run on streams."""
+    member = brightness_member()
+    assert [*run_live._what_differs(member)] == []
+    both = replace(member, sound=object(), joint=object())  # type: ignore[arg-type]
+    assert [line.split(":")[0] for line in run_live._what_differs(both)] == [
+        "streams are scored by their pictures alone",
+        "views and windows are scored one by one",
+    ]

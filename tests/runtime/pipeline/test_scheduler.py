@@ -20,8 +20,8 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.commands import run as cli
-from tsm_runtime.commands import run_files as batch_run
-from tsm_runtime.commands.run_files import run_all
+from tsm_runtime.commands import run_all as batch_run
+from tsm_runtime.commands.run_all import run_all
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member

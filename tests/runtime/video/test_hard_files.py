@@ -68,6 +68,7 @@ def files_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+@pytest.mark.timeout(1200)
 def test_every_hard_file_ends_in_a_result_or_a_line(
     shared_data: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:

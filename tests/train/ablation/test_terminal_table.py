@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tsm_train.ablation.plot import cross_validated_map, draw_table
 from tsm_train.ablation.table import Table
 from tsm_train.ablation.terminal_table import table_to_text
 
@@ -36,3 +37,12 @@ def test_rows_of_the_paper_are_shown_where_an_ablation_names_them(table: Table) 
     text = table_to_text(msgspec.structs.replace(table, rows=(first, *table.rows[1:]))).decode()
     assert "The paper's rows" in text
     assert "18.7" in text
+
+
+def test_the_picture_has_the_cross_validated_score_of_a_fitted_ensemble(table: Table) -> None:
+    scores = {row.name: cross_validated_map(row) for row in table.rows}
+    assert scores.pop("ensemble-fitted") == pytest.approx(0.494, abs=5e-4)
+    assert set(scores.values()) == {None}
+    without = tuple(row for row in table.rows if row.name != "ensemble-fitted")
+    pictures = [draw_table(each) for each in (table, msgspec.structs.replace(table, rows=without))]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)

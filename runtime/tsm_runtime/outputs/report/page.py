@@ -14,8 +14,9 @@ from urllib.parse import quote
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
 from tsm_runtime.outputs.report.content import Report, VideoReport
-from tsm_runtime.outputs.report.page_data import page_data
+from tsm_runtime.outputs.report.page_data import drawn_seconds, page_data
 from tsm_runtime.outputs.report.thumbnails import thumbnail
+from tsm_runtime.outputs.report.waveform import waveform
 
 _SCRIPTS = (
     *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js", "preview.js"),
@@ -65,7 +66,7 @@ def write_report(path: Path, report: Report, *, embed: bool = False) -> None:
 def report_page(report: Report, path: Path, *, embed: bool = False) -> str:
     """Return the HTML of a report as ASCII; see `write_report` for arguments and errors."""
     media = [_media(video.video, path, embed) for video in report.videos]
-    data = page_data(report, media, _thumbnails(report))
+    data = page_data(report, media, _thumbnails(report), _waveforms(report))
     style = _asset("style.css")
     script = "".join(_asset(name) for name in _SCRIPTS)
     parts = {
@@ -87,6 +88,13 @@ def _thumbnails(report: Report) -> list[str | None] | None:
         return None
     return [
         None if video.video is None else thumbnail(video.video, _moment(video)) for video in report.videos
+    ]
+
+
+def _waveforms(report: Report) -> list[str | None]:
+    return [
+        None if video.video is None else waveform(video.video, drawn_seconds(video))
+        for video in report.videos
     ]
 
 

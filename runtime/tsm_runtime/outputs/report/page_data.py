@@ -22,6 +22,7 @@ def page_data(
     report: Report,
     media: Sequence[Mapping[str, str] | None],
     thumbnails: Sequence[str | None] | None = None,
+    waveforms: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON value of a page.
 
@@ -29,6 +30,7 @@ def page_data(
         report: content of the page.
         media: address and display name per video, {"src": ..., "name": ...}, or None.
         thumbnails: data address of a picture per video, or None.
+        waveforms: see `waveform`, per video, or None.
 
     Returns:
         Labels are numbers into "labels"; a segment is [label, start, end, score, lane]; times in seconds.
@@ -42,6 +44,7 @@ def page_data(
         "colors": [slots.get(label, -1) for label in labels],
         "about": [[name, text] for name, text in report.about.items()],
         "caveats": list(report.caveats),
+        "waveforms": list(waveforms or [None] * len(report.videos)),
         "thumbnails": list(thumbnails or [None] * len(report.videos)),
         "videos": [_video(video, source, number) for video, source in zip(report.videos, media, strict=True)],
         "evaluation": None if report.evaluation is None else _evaluation(report.evaluation),
@@ -73,7 +76,7 @@ def _video(video: VideoReport, media: Mapping[str, str] | None, number: Mapping[
     return {
         "id": result.video_id,
         "media": dict(media) if media else None,
-        "duration": rounded(_drawn_seconds(video)),
+        "duration": rounded(drawn_seconds(video)),
         "facts": _facts(video) if video.has_facts else None,
         "warnings": list(result.warnings),
         "gaps": [[rounded(start), rounded(end)] for start, end in result.gaps],
@@ -84,7 +87,7 @@ def _video(video: VideoReport, media: Mapping[str, str] | None, number: Mapping[
     }
 
 
-def _drawn_seconds(video: VideoReport) -> float:
+def drawn_seconds(video: VideoReport) -> float:
     """Return the length of the timeline: that of the video, or up to the last drawn item."""
     members = [segment for member in video.members for segment in member.segments]
     true = video.truth.segments if video.truth else ()

@@ -50,7 +50,7 @@ function openVideo(index) {
   openSources(lanes);
   player.open(video.media, video.duration);
   timeline.seconds = 0;
-  timeline.open(video, lanes, app.strip);
+  timeline.open(video, lanes, app.strip, data.waveforms[index]);
   table.limit = FIRST_ROWS;
   mark(null);
   applyFilters();

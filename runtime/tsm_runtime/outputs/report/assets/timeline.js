@@ -24,7 +24,7 @@ class Timeline {
   }
 
   /** Build the rows of a video; lanes are [{name, kind, segments}] from the top. */
-  open(video, lanes, strip) {
+  open(video, lanes, strip, sound) {
     this.video = video;
     this.strip = strip;
     this.rows = [];
@@ -35,6 +35,7 @@ class Timeline {
       this.sheet.append(row.element);
     }
     if (!this.rows.length) this.sheet.append(make("p", { class: "empty" }, "Nothing was found in this video."));
+    if (sound) this.sheet.append(this.#makeSound(sound));
     this.playhead = make("div", { class: "playhead" });
     this.sheet.append(this.playhead);
     this.box.replaceChildren(this.sheet);
@@ -96,6 +97,19 @@ class Timeline {
     const element = make("div", { class: `row ${colorClass(this.colors[label])}`, role: "group", "aria-label": name },
       make("div", { class: "row-name", title: name }, swatch, make("span", {}, name)), tags, track);
     return { label, element, heat, swatch, segments: mine.flat() };
+  }
+
+  /** A row with the peaks of the sound: base64 of bytes, spread over the length of the video. */
+  #makeSound(sound) {
+    const peaks = [...atob(sound)].map((c) => c.charCodeAt(0) / 255);
+    const path = peaks.map((peak, x) => `M${x} ${50 - 48 * peak}h1V${50 + 48 * peak}h-1z`).join("");
+    const drawing = makeSvg("svg", {
+      viewBox: `0 0 ${peaks.length} 100`, preserveAspectRatio: "none", role: "img", "aria-label": "Loudness of the sound",
+    }, makeSvg("path", { d: path }));
+    const track = make("div", { class: "lanes sound" }, drawing);
+    this.#scrubWith(track);
+    return make("div", { class: "row" },
+      make("div", { class: "row-name" }, make("span", {}, "sound")), make("div", { class: "tags" }), track);
   }
 
   #makeSegment(segment, lane) {

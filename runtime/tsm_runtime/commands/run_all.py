@@ -1,0 +1,126 @@
+"""The run of plans on one device or several, and the writing of what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from tsm_runtime.archive.ledger import Ledger
+from tsm_runtime.captures.selection import CapturePlan
+from tsm_runtime.commands.progress import progress_bars
+from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
+from tsm_runtime.machine import num_cores
+from tsm_runtime.models.member import Member
+from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.outputs.metrics import RunMetrics
+from tsm_runtime.outputs.sinks import (
+    Sink,
+)
+from tsm_runtime.pipeline.devices import run_shared
+from tsm_runtime.pipeline.isolation import Isolation
+from tsm_runtime.pipeline.jobs import decoding_jobs
+from tsm_runtime.pipeline.meter import Meter
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
+from tsm_runtime.pipeline.scheduler import Fetched, VideoProgress, is_there
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModels:
+    """The models of a run on one device, and what decodes there."""
+
+    members: Sequence[Member]
+    nvdec: Nvdec | None = None
+
+
+def run_all(
+    plans: Sequence[CapturePlan],
+    members: Sequence[Member],
+    options: Options,
+    sink: Sink,
+    *,
+    jobs: int | None = None,
+    quiet: bool = False,
+    nvdec: Nvdec | None = None,
+    others: Sequence[DeviceModels] = (),
+    isolation: Isolation | None = None,
+    ledger: Ledger | None = None,
+    metrics: RunMetrics | None = None,
+    fetched: Fetched = is_there,
+) -> Losses:
+    """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
+
+    Args:
+        plans: what to run on, in the order of the results.
+        members: models; left open.
+        options: which part of the videos, and what to keep.
+        sink: takes the results.
+        jobs: videos at a time; default: `default_jobs`.
+        quiet: show no progress and no warnings.
+        nvdec: decodes on a GPU.
+        others: the same models on further GPUs, which share the plans.
+        isolation: decodes in other processes.
+        ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
+        metrics: count what is done.
+        fetched: see `scheduler.scored_videos`.
+
+    Returns:
+        How many gave no result; each is reported on standard error.
+    """
+    with ExitStack() as held:
+        bars = None if quiet else held.enter_context(progress_bars(options, len(plans)))
+        lanes = [
+            partial(
+                _run_on,
+                device,
+                options,
+                jobs=jobs or default_jobs(device.members, device.nvdec),
+                isolation=isolation,
+                fetched=fetched,
+            )
+            for device in (DeviceModels(members, nvdec), *others)
+        ]
+        progress = None if bars is None else bars.report
+        meter = None if metrics is None else metrics.meter
+        if others:
+            outcomes = run_shared(plans, lanes, progress=progress, meter=meter)
+        else:
+            outcomes = lanes[0](plans, progress, meter)
+        return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
+
+
+def _run_on(
+    device: DeviceModels,
+    options: Options,
+    plans: Iterable[CapturePlan],
+    progress: VideoProgress | None,
+    meter: Meter | None,
+    *,
+    jobs: int,
+    isolation: Isolation | None,
+    fetched: Fetched,
+) -> Generator[CaptureOutcome]:
+    """Run plans on one device."""
+    return run_captures(
+        plans,
+        device.members,
+        options,
+        jobs=jobs,
+        nvdec=device.nvdec,
+        isolation=isolation,
+        meter=meter,
+        fetched=fetched,
+        progress=progress,
+    )
+
+
+def default_jobs(members: Sequence[Member], nvdec: Nvdec | None = None) -> int:
+    """Return how many videos to decode at a time on this machine."""
+    return decoding_jobs(
+        on_gpu=all(member.backend.device != "cpu" for member in members),
+        cores=num_cores(),
+        nvdec=nvdec is not None,
+        engines=None if nvdec is None else nvdec.num_engines,
+    )
