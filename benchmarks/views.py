@@ -87,7 +87,9 @@ def config_of(drawn: Path) -> Config:
     """Return the configuration of the demo model on the drawn videos."""
     path = drawn / "views.toml"
     path.write_text(
+        'name = "views"\n'
         f'data.annotations = "{(drawn / "ground_truth.json").absolute()}"\n'
+        f'data.videos = "{(drawn / "videos").absolute()}"\n'
         "clip = {interval_seconds = 0.5, num_frames = 4, size = 96}\n"
         "segments.smoothing_seconds = 1.0\n"
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,19 +55,49 @@ def shared_data() -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return this process's copy of a folder that the first of all test processes fills."""
+    root = factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent
+    made, whole = root / f"made-{name}", root / f"made-{name}.whole"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            made.mkdir()
+            make(made)
+            whole.touch()
+    return Path(shutil.copytree(made, factory.mktemp(name) / "copy"))
+
+
+def draw_data(folder: Path) -> None:
+    from tsm_train.synthetic.dataset import draw_dataset
+
+    draw_dataset(folder, seed=2, training=3, validation=1, seconds=6.0, width=96, height=72, processes=1)
+
+
 @pytest.fixture(scope="session")
 def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ground_truth.json and videos/: three training videos and one for validation, 6 s each."""
-    from tsm_train.synthetic.dataset import draw_dataset
-
-    folder = tmp_path_factory.mktemp("drawn")
-    draw_dataset(folder, seed=2, training=3, validation=1, seconds=6.0, width=96, height=72, processes=1)
-    return folder
+    return made_once(tmp_path_factory, "drawn", draw_data)
 
 
 @pytest.fixture(scope="session")
-def learnt_run(drawn_data: Path) -> Path:
-    """Run folder of a small model that has learnt its three training videos by heart."""
+def learnt_run(tmp_path_factory: pytest.TempPathFactory, drawn_data: Path) -> Path:
+    """Run folder of a small model that has learnt its three training videos by heart.
+
+    It lies in `runs/` beside a copy of the data and `learnt.toml`, its configuration.
+    """
+
+    def learn(folder: Path) -> None:
+        shutil.copytree(drawn_data, folder, dirs_exist_ok=True)
+        train_by_heart(folder)
+
+    return made_once(tmp_path_factory, "learnt", learn) / "runs" / "learnt"
+
+
+def train_by_heart(drawn_data: Path) -> None:
+    """Train in a folder of drawn data."""
     from tsm_train.config import load_config
     from tsm_train.training.train import train
 
@@ -86,7 +118,6 @@ def learnt_run(drawn_data: Path) -> Path:
     )
     folder = drawn_data / "runs" / "learnt"
     train(load_config(config), folder, device="cpu", show_progress=False)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ _STARTS = (
     (b"\xff\xd8\xff", "a still picture (JPEG)"),
     (b"\x89PNG\r\n", "a still picture (PNG)"),
     (b"%PDF", "a PDF document"),
+    (b"ID3", "sound without pictures (MP3); give the video that it belongs to"),
+    (b"fLaC", "sound without pictures (FLAC); give the video that it belongs to"),
 )
 _WEB_PAGES = (b"<!doctype html", b"<html")
 _BLANKS = b"\xef\xbb\xbf \t\r\n"
@@ -29,6 +31,8 @@ def describe_start(head: bytes) -> str | None:
     for start, what in _STARTS:
         if head.startswith(start):
             return what
+    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
+        return "sound without pictures (WAV); give the video that it belongs to"
     if head.lstrip(_BLANKS).lower().startswith(_WEB_PAGES):
         return "a web page; the download gave an error page or asks for a login"
     return None

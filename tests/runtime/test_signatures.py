@@ -39,6 +39,8 @@ def test_what_lies_in_place_of_a_video(tmp_path: Path, video: Path) -> None:
         ("gz.mp4", gzip.compress(video.read_bytes()), "compressed by gzip; unpack it first"),
         ("zip.mp4", (tmp_path / "zip.mp4").read_bytes(), "a ZIP archive or a workbook; unpack it"),
         ("page.mp4", b"<!DOCTYPE html>\n<html>Sign in</html>", "a web page; the download gave an error page"),
+        ("a.wav", b"RIFF\x24\0\0\0WAVEfmt ", "sound without pictures (WAV); give the video that it"),
+        ("a.mp3", b"ID3\x04" + bytes(50), "sound without pictures (MP3)"),
         ("zeros.mp4", bytes(100_000), "it begins with zeros; the download or copy is incomplete"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -247,12 +247,14 @@ def _signals(stop: threading.Event) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+_NOT_LOGGED = ("event", "models", "time", "wall")
+"""Fields of events that are not logged; a line of the log has its own time."""
+
+
 def _log(name: str, event: Event) -> None:
     """Log the beginning and the end of a stream, with `--log-json`."""
     if isinstance(event, Start | End):
-        fields = {
-            key: value for key, value in msgspec.to_builtins(event).items() if key not in ("event", "models")
-        }
+        fields = {key: value for key, value in msgspec.to_builtins(event).items() if key not in _NOT_LOGGED}
         log_event(
             "stream started" if isinstance(event, Start) else "stream ended", **fields | {"stream": name}
         )

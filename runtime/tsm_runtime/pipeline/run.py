@@ -131,6 +131,8 @@ def run_captures(
     )
     with closing(all_scored):
         for first in all_scored:
+            while not begun[0].begins:
+                yield CaptureOutcome(plan=begun.popleft(), result=None, videos=())
             plan = begun.popleft()
             others = (next(all_scored) for _ in plan.begins[1:])
             scored = list(zip((video for video, _ in plan.begins), (first, *others), strict=True))
@@ -141,6 +143,8 @@ def run_captures(
             if result is not None:
                 result = replace(result, warnings=tuple(line for video in found for line in video.warnings))
             yield CaptureOutcome(plan=plan, result=result, videos=tuple(found))
+        for plan in begun:  # captures without a video that can be run
+            yield CaptureOutcome(plan=plan, result=None, videos=())
 
 
 def _windows_of(members: Sequence[Member]) -> tuple[list[Member], list[list[tuple[int, Member]]]]:

@@ -145,5 +145,6 @@ def test_the_command_serves_metrics_and_logs_events(
     ((status, body),) = seen
     assert (status, json.loads(body)["streams"][0]["name"]) == (200, "a")
     logged = [json.loads(line) for line in done.err.splitlines()]
+    assert all(line["time"].endswith("+00:00") for line in logged)
     assert [line["message"] for line in logged] == ["stream started", "stream ended"]
     assert (logged[1]["stream"], logged[1]["segments"]) == ("a", 1)

@@ -122,7 +122,9 @@ def test_a_run_that_starts_from_another(
 ) -> None:
     """What was learnt by heart is still known after an epoch of tiny steps."""
     path = tmp_path / "tuned.toml"
-    path.write_text((drawn_data / "learnt.toml").read_text().replace('"ground', f'"{drawn_data}/ground'))
+    path.write_text(
+        (learnt_run.parents[1] / "learnt.toml").read_text().replace('"ground', f'"{drawn_data}/ground')
+    )
     overrides = [
         f"data.videos={drawn_data}/videos",
         f"data.cache={drawn_data}/cache",
