@@ -29,7 +29,6 @@ from _common import measure, store
 from torch import nn
 
 from tsm_export.accuracy import OnnxBackend
-from tsm_export.graphs.frame_outputs import add_frame_outputs
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.bundle.manifest import sha256
@@ -94,7 +93,7 @@ def read_parts(
     """Return labels, the intervals of each subset, and the seconds that the picture model takes for one."""
     demo = load_bundle(demo_folder() / "bundle")
     model = demo.model_bytes("model.fp32.onnx")
-    backend = OnnxBackend(add_frame_outputs(model), 1)
+    backend = OnnxBackend(model, 1)
     demo_labels = Labels(demo.manifest.action_labels, demo.manifest.scene_labels)
     cache = FeatureCache(backend, sha256(model), demo_labels, config, cache_folder)
     drawn = drawn_videos(Path(config.data.annotations), Path(config.data.videos))
