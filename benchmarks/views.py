@@ -28,7 +28,6 @@ from _common import store
 from sound import drawn_videos
 
 from tsm_export.accuracy import OnnxBackend
-from tsm_export.graphs.frame_outputs import add_frame_outputs
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.bundle.manifest import sha256
@@ -101,7 +100,7 @@ def demo_features(config: Config, folder: Path) -> FeatureCache:
     demo = load_bundle(demo_folder() / "bundle")
     model = demo.model_bytes("model.fp32.onnx")
     labels = Labels(demo.manifest.action_labels, demo.manifest.scene_labels)
-    return FeatureCache(OnnxBackend(add_frame_outputs(model), 1), sha256(model), labels, config, folder)
+    return FeatureCache(OnnxBackend(model, 1), sha256(model), labels, config, folder)
 
 
 # --- cameras --------------------------------------------------------------------------------------
