@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import duckdb
@@ -81,15 +79,18 @@ def test_what_is_there_survives_the_end_of_the_run(
         pytest.skip("these have an end without which they cannot be read: they appear when the run ends")
     (tmp_path / "set").mkdir()
     write_levels(tmp_path / "set" / "a.mp4", [(DARK, 1.5), (GREY, 0.54)])
-    os.mkfifo(tmp_path / "set" / "b.mp4")  # reading it waits for ever
+    write_levels(tmp_path / "set" / "b.mp4", [(DARK, 1.5)])
     output = tmp_path / f"all.{suffix}"
     program = (
-        "import sys; from tsm_runtime.commands.run import main\n"
-        "from tsm_runtime.commands import write_outcomes\n"
-        "keep = write_outcomes._keep\n"
+        "import time; from tsm_runtime.commands import run, write_outcomes\n"
+        "from tsm_runtime.video.reader import VideoReader\n"
+        "keep, opens = write_outcomes._keep, VideoReader.__init__\n"
         "def kept(*a):\n"
         "    found = keep(*a); print('kept', flush=True); return found\n"
-        "write_outcomes._keep = kept; main()"
+        "def opens_late(self, path, *a, **k):\n"
+        "    while path.name == 'b.mp4' and not path.with_name('go').exists(): time.sleep(0.05)\n"
+        "    opens(self, path, *a, **k)\n"
+        "write_outcomes._keep, VideoReader.__init__ = kept, opens_late; run.main()"
     )
     arguments = [
         tmp_path / "set" / "a.mp4",
@@ -106,13 +107,6 @@ def test_what_is_there_survives_the_end_of_the_run(
         assert child.stdout is not None
         assert child.stdout.readline() == b"kept\n"
         child.send_signal(number)
-        deadline = time.monotonic() + 30
-        while child.poll() is None and time.monotonic() < deadline:
-            try:  # the thread that waits for the pipe can go on
-                writer = os.open(tmp_path / "set" / "b.mp4", os.O_WRONLY | os.O_NONBLOCK)
-                os.close(writer)
-            except OSError:
-                pass
-            time.sleep(0.05)
-        assert child.wait(timeout=10) == (-9 if number == signal.SIGKILL else 130)
+        (tmp_path / "set" / "go").touch()
+        assert child.wait(timeout=60) == (-9 if number == signal.SIGKILL else 130)
     assert list(read_segments(output)) == ["a"]

@@ -341,10 +341,10 @@ def test_training_on_both_eyes(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     shown: list[tuple[str, str]] = []
 
     def watched(
-        model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec, rules: SegmentRules
+        model: Any, video: Path, video_id: str, labels: Any, spec: ClipSpec, rules: SegmentRules, rate: float
     ) -> Result:
         shown.append((video_id, spec.crop))
-        return predict(model, video, video_id, labels, spec, rules)
+        return predict(model, video, video_id, labels, spec, rules, rate)
 
     monkeypatch.setattr(training_run, "predict", watched)
     write_split(root)

@@ -53,11 +53,11 @@ def joined(path: Path) -> Path:
 
 @pytest.mark.parametrize("window_seconds", [0.0, 0.9])
 def test_clips_of_joined_recordings_are_those_of_the_runtime(
-    tmp_path: Path, window_seconds: float, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, window_seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, config = joined(tmp_path / "v.ts"), run_of(window_seconds)
     video = stored(path)
-    assert "its clock restarts at 1.20 s: no training clip crosses that" in capsys.readouterr().err
+    assert "its clock restarts at 1.20 s: no training clip crosses that" in caplog.text
     data = ClipDataset([video], LABELS, config)
     with VideoReader(path) as reader:
         clips = ClipStream(reader, config.clip_spec, ClipOptions(batch_size=1))
@@ -75,15 +75,15 @@ def test_a_moved_clip_stays_within_its_recording(tmp_path: Path) -> None:
             assert (levels > 100).all() or (levels < 100).all()
 
 
-def test_a_stated_rate_is_that_of_training_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stated_rate_is_that_of_training_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_video(
         tmp_path / "v.mjpeg", counted(40), codec="mjpeg", pixel_format="yuvj420p", container_format="mjpeg"
     )
     _, assumed = stored(path)
-    said = capsys.readouterr().err
-    assert "states no times: assumed at 25 frames per second; data.rate states another" in said
+    assert "states no times: assumed at 25 frames per second; data.rate states another" in caplog.text
+    caplog.clear()
     video, stated = stored(path, 10.0)
-    assert capsys.readouterr().err == ""
+    assert not caplog.messages
     assert (assumed.duration_seconds, stated.duration_seconds) == (pytest.approx(1.6), pytest.approx(4.0))
     assert look_up_length(path, rate=10.0).seconds == pytest.approx(4.0)
     with VideoReader(path, rate=10.0) as reader:

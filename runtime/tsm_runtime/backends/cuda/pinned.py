@@ -32,18 +32,18 @@ class Pinning(Protocol):
 @dataclass(eq=False, slots=True)
 class _DriverBuffer:
     array: npt.NDArray[Any]
-    context: PrimaryContext
+    primary: PrimaryContext
     address: int
 
     def free(self) -> None:
-        self.context.unpin(self.address)
+        self.primary.unpin(self.address)
 
 
 @dataclass(frozen=True, slots=True)
 class DriverPinning:
     """Page-locked memory by the driver alone, for backends without `DeviceMemory`."""
 
-    context: PrimaryContext
+    primary: PrimaryContext
 
     def active(self) -> AbstractContextManager[object]:
         """Do nothing: each call makes the GPU that of the calling thread."""
@@ -57,11 +57,11 @@ class DriverPinning:
         """
         num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         try:
-            address = self.context.pin(num_bytes)
+            address = self.primary.pin(num_bytes)
         except (BackendError, OutOfMemoryError) as error:
             raise DeviceError(str(error), out_of_memory=isinstance(error, OutOfMemoryError)) from error
         memory = (ctypes.c_uint8 * num_bytes).from_address(address)
-        return _DriverBuffer(np.ctypeslib.as_array(memory).view(dtype).reshape(shape), self.context, address)
+        return _DriverBuffer(np.ctypeslib.as_array(memory).view(dtype).reshape(shape), self.primary, address)
 
 
 class PinnedFrames:

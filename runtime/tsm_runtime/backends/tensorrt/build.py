@@ -133,7 +133,7 @@ def _on_device(device: int) -> Iterator[None]:
     if device == 0:
         yield
         return
-    with closing(PrimaryContext(device)) as context, context.current():
+    with closing(PrimaryContext(device)) as primary, primary.current():
         yield
 
 
