@@ -82,7 +82,8 @@ def test_what_is_there_survives_the_end_of_the_run(
     write_levels(tmp_path / "set" / "b.mp4", [(DARK, 1.5)])
     output = tmp_path / f"all.{suffix}"
     program = (
-        "import time; from tsm_runtime.commands import run, write_outcomes\n"
+        "import signal, time; from tsm_runtime.commands import run, write_outcomes\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in a shell's background
         "from tsm_runtime.video.reader import VideoReader\n"
         "keep, opens = write_outcomes._keep, VideoReader.__init__\n"
         "def kept(*a):\n"
