@@ -186,6 +186,16 @@ def _check_head(manifest: Manifest, path: Path) -> None:
         raise BundleError(f"{path}: {counted(num_thresholds, 'threshold')} for {len(labels)} action_labels")
 
 
+def _require_backbone(manifest: Manifest, path: Path, what: str, sha256: str) -> None:
+    """Check that what was trained on features of a backbone lies beside that backbone."""
+    backbone = manifest.files.get(CLIP_MODEL)
+    if backbone is None or backbone.sha256.lower() != sha256.lower():
+        raise BundleError(
+            f"{path}: the {what} was trained on the features of another backbone (SHA-256 {sha256[:12]}) than"
+            f" {CLIP_MODEL}; export both from one run"
+        )
+
+
 def _check_views(manifest: Manifest, path: Path) -> None:
     if manifest.views is None:
         return
@@ -194,12 +204,7 @@ def _check_views(manifest: Manifest, path: Path) -> None:
             f"{path}: a joint model of views needs models with features of frames, and neither a decoding nor"
             " a sound branch; export the bundle again"
         )
-    backbone = manifest.files.get(CLIP_MODEL)
-    if backbone is None or backbone.sha256.lower() != manifest.views.backbone_sha256.lower():
-        raise BundleError(
-            f"{path}: the joint model of views was trained on the features of another backbone (SHA-256"
-            f" {manifest.views.backbone_sha256[:12]}) than {CLIP_MODEL}; export both from one run"
-        )
+    _require_backbone(manifest, path, "joint model of views", manifest.views.backbone_sha256)
 
 
 def _check_sound(manifest: Manifest, path: Path) -> None:
@@ -211,12 +216,7 @@ def _check_sound(manifest: Manifest, path: Path) -> None:
             f"{path}: a sound branch needs models with features of frames, and segments made of clips or a"
             " temporal head with sound; export the bundle again"
         )
-    backbone = manifest.files.get(CLIP_MODEL)
-    if backbone is None or backbone.sha256.lower() != manifest.sound.backbone_sha256.lower():
-        raise BundleError(
-            f"{path}: the sound branch was trained on the features of another backbone (SHA-256"
-            f" {manifest.sound.backbone_sha256[:12]}) than {CLIP_MODEL}; export both from one run"
-        )
+    _require_backbone(manifest, path, "sound branch", manifest.sound.backbone_sha256)
 
 
 def _check_temporal_head(manifest: Manifest, path: Path) -> None:
@@ -233,12 +233,7 @@ def _check_temporal_head(manifest: Manifest, path: Path) -> None:
         raise BundleError(
             f"{path}: a temporal head, but models without features of frames; export the bundle again"
         )
-    backbone = manifest.files.get(CLIP_MODEL)
-    if backbone is None or backbone.sha256.lower() != head.backbone_sha256.lower():
-        raise BundleError(
-            f"{path}: the temporal head was trained on the features of another backbone (SHA-256"
-            f" {head.backbone_sha256[:12]}) than {CLIP_MODEL}; export both from one run"
-        )
+    _require_backbone(manifest, path, "temporal head", head.backbone_sha256)
     if head.with_sound and (manifest.sound is None or not manifest.sound.embedding_dim):
         raise BundleError(f"{path}: a temporal head with sound, but no embedding of any; export it again")
     if not any(file.kind == "head" for file in manifest.files.values()):

@@ -9,6 +9,7 @@ import csv
 import io
 import tempfile
 import zipfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from tsm_runtime.outputs.array_content import ArrayContent, Arrays
 from tsm_runtime.results import Result
 
 
-class ArrayFile:
+class ArrayFile(ABC):
     """A file that grows with each result.
 
     Args:
@@ -68,13 +69,15 @@ class ArrayFile:
     def _failure(self, error: OSError) -> RunError:
         return RunError(f"cannot write {self._path}: {error.strerror or error}")
 
+    @abstractmethod
     def _begin(self) -> None:
         """Write what stands before the first result."""
 
+    @abstractmethod
     def _append(self, result: Result) -> None:
-        raise NotImplementedError
+        """Write the arrays or rows of one video."""
 
-    def _finish(self) -> None:
+    def _finish(self) -> None:  # noqa: B027 - a table of rows has nothing there
         """Write what stands after the last result."""
 
 

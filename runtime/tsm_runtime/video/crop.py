@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Literal
 
-import av
 from av import VideoFrame
-from av.filter import Graph
 
 from tsm_runtime.errors import VideoError
+from tsm_runtime.video.filter_graph import FrameFilter
 from tsm_runtime.video.panorama import WINDOWS, Window
 
 Crop = Literal["", "left", "right"] | Window
@@ -27,8 +25,7 @@ class HalfCropper:
     """
 
     def __init__(self) -> None:
-        self._graph: Graph | None = None
-        self._key: tuple[object, ...] = ()
+        self._filter = FrameFilter()
 
     def __call__(self, frame: VideoFrame, half: _Half) -> VideoFrame:
         """Return a half of the stored frame; times and colours are kept.
@@ -36,40 +33,15 @@ class HalfCropper:
         Raises:
             VideoError: the picture cannot be halved, or FFmpeg cannot crop its pixel format.
         """
-        key = (frame.width, frame.height, frame.format.name, half)
         kind = f"{frame.width} x {frame.height} {frame.format.name}"
         if min(frame.width, frame.height) < 2:
             raise VideoError(f"pictures of {kind} have no {half} half")
-        try:
-            if self._graph is None or key != self._key:
-                self._graph, self._key = _crop_graph(frame, half), key
-            self._graph.push(frame)
-            cut = self._graph.pull()
-        except (av.error.FFmpegError, ValueError) as error:
-            raise VideoError(f"of pictures of {kind} the {half} half cannot be cut out") from error
-        assert isinstance(cut, VideoFrame)  # a graph of video filters returns video frames
-        # Packed formats are converted, which loses the colour properties.
-        cut.colorspace, cut.color_range = frame.colorspace, frame.color_range
-        return cut
-
-
-def _crop_graph(frame: VideoFrame, half: _Half) -> Graph:
-    width = frame.width // 2 if half in ("left", "right") else frame.width
-    height = frame.height // 2 if half in ("top", "bottom") else frame.height
-    x = width if half == "right" else 0
-    y = height if half == "bottom" else 0
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format,
-        time_base=frame.time_base or Fraction(1, 1000),
-    )
-    crop, sink = graph.add("crop", f"{width}:{height}:{x}:{y}:exact=1"), graph.add("buffersink")
-    source.link_to(crop)
-    crop.link_to(sink)
-    graph.configure()
-    return graph
+        width = frame.width // 2 if half in ("left", "right") else frame.width
+        height = frame.height // 2 if half in ("top", "bottom") else frame.height
+        x = width if half == "right" else 0
+        y = height if half == "bottom" else 0
+        crop = ("crop", f"{width}:{height}:{x}:{y}:exact=1")
+        return self._filter(frame, (crop,), f"of pictures of {kind} the {half} half cannot be cut out")
 
 
 def stored_half(crop: Literal["left", "right"], matrix: tuple[float, float, float, float]) -> _Half:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, TypeGuard, get_args
 
-import av
 from av import VideoFrame
-from av.filter import Graph
 
 from tsm_runtime.errors import VideoError
+from tsm_runtime.video.filter_graph import FrameFilter
 
 Projection = Literal["", "equirectangular"]
 """How a picture shows its surroundings; empty: as usual cameras do."""
@@ -43,8 +42,7 @@ class WindowCropper:
 
     def __init__(self, window: Window) -> None:
         self._window = window
-        self._graph: Graph | None = None
-        self._key: tuple[object, ...] = ()
+        self._filter = FrameFilter()
 
     def __call__(self, frame: VideoFrame, matrix: tuple[float, float, float, float]) -> VideoFrame:
         """Return the window of the stored frame; times and colours are kept.
@@ -65,36 +63,11 @@ class WindowCropper:
         if abs(b) > abs(a):
             raise VideoError("panoramas that are stored on their side are not supported; turn the video")
         quarters = WINDOWS.index(self._window) * (-1 if a < 0 else 1)
-        key = (frame.width, frame.height, frame.format.name, quarters)
-        try:
-            if self._graph is None or key != self._key:
-                self._graph, self._key = _window_graph(frame, quarters), key
-            self._graph.push(frame)
-            cut = self._graph.pull()
-        except (av.error.FFmpegError, ValueError) as error:
-            raise VideoError(f"of pictures of {kind} no window can be cut out") from error
-        assert isinstance(cut, VideoFrame)  # a graph of video filters returns video frames
-        cut.colorspace, cut.color_range = frame.colorspace, frame.color_range
-        return cut
-
-
-def _window_graph(frame: VideoFrame, quarters: int) -> Graph:
-    """Return a graph that turns the panorama by quarters of its width, and cuts out the middle."""
-    width, height = _even(frame.width * _WIDTH), _even(frame.height * _HEIGHT)
-    x, y = _even((frame.width - width) / 2), _even((frame.height - height) / 2)
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format,
-        time_base=frame.time_base or Fraction(1, 1000),
-    )
-    turned = graph.add("scroll", f"hpos={-quarters % 4 / 4}")
-    crop, sink = graph.add("crop", f"{width}:{height}:{x}:{y}:exact=1"), graph.add("buffersink")
-    for one, next_one in ((source, turned), (turned, crop), (crop, sink)):
-        one.link_to(next_one)
-    graph.configure()
-    return graph
+        width, height = _even(frame.width * _WIDTH), _even(frame.height * _HEIGHT)
+        x, y = _even((frame.width - width) / 2), _even((frame.height - height) / 2)
+        turned = ("scroll", f"hpos={-quarters % 4 / 4}")  # by quarters of the width; then the middle
+        crop = ("crop", f"{width}:{height}:{x}:{y}:exact=1")
+        return self._filter(frame, (turned, crop), f"of pictures of {kind} no window can be cut out")
 
 
 def _even(length: float | Fraction) -> int:
