@@ -124,6 +124,35 @@ def test_a_video_is_annotated_by_keyboard_alone(
     assert browser.errors() == []
 
 
+def test_an_answer_older_than_the_last_edit_changes_nothing(
+    review_browser: ReviewBrowser, start_server: StartServer, folder: Path
+) -> None:
+    """Each save is announced to the page, which then reads the video: here the answers come late."""
+    browser = review_browser
+    browser.show(start_server(folder).address)
+    add_label(browser, "run")
+    browser.run(
+        "const real = window.fetch; window.late = 0;"
+        "window.fetch = async (url, options) => {"
+        "  const answer = await real(url, options);"
+        "  if (!String(url).startsWith('/api/video?') || options.method !== 'GET') return answer;"
+        "  await new Promise((done) => setTimeout(done, 1500)); window.late += 1; return answer;"
+        "}"
+    )
+    browser.keys("i")
+    for time in PTS[1:5]:
+        browser.step(".", time / 1000)
+    browser.keys("o")
+    browser.saved()
+    browser.step(",", PTS[3] / 1000)
+    browser.keys("0", "s")
+    browser.until("document.querySelectorAll('.segment').length === 2")
+    browser.saved()
+    browser.until("window.late >= 2")
+    browser.keys("z", control=True)
+    browser.until("document.querySelectorAll('.segment').length === 1")
+
+
 def test_a_dragged_bound_snaps_to_a_frame(
     review_browser: ReviewBrowser, start_server: StartServer, folder: Path
 ) -> None:

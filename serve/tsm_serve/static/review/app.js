@@ -101,10 +101,15 @@ export class App {
 
   /** Shows the server's state of a video after a change elsewhere. @param {string} id */
   async refresh(id) {
+    const before = this.work?.shown;
     const shown = await call("/api/video", { id });
     this.list.update(shown);
     const work = this.work;
     if (!work || work.id !== id || this.saver.waits(id)) return;
+    if (work.shown !== before) {
+      await this.refresh(id); // saved while the answer was on its way: it may be the older state
+      return;
+    }
     if (shown.etag === work.shown.etag) {
       work.adopt(shown);
     } else {

@@ -149,6 +149,9 @@ function follow(app) {
       else if (event.kind === "training") void trainingNews();
       else if (event.kind === "fault") notice("fault", event.message);
     },
-    (connected) => notice("connection", connected ? "" : "The server does not answer; edits stay in this browser until it does."),
+    (connected) => {
+      notice("connection", connected ? "" : "The server does not answer; edits stay in this browser until it does.");
+      if (connected) refreshListSoon(); // events while there was no connection did not arrive
+    },
   );
 }
