@@ -22,7 +22,7 @@ Publish = Callable[[dict[str, Any]], None]
 _PATIENCE_SECONDS = 30.0
 
 
-class _Closed(Exception):
+class _ClosedError(Exception):
     """The drafting was closed while a model ran."""
 
 
@@ -135,7 +135,7 @@ class Drafting:
                         model.close()
                     model, opened = load(bundle), digest
                 self._draft(model, digest, video)
-            except _Closed:
+            except _ClosedError:
                 break
             except TsmError as error:
                 self._note_failure(video, str(error))
@@ -158,7 +158,7 @@ class Drafting:
 
     def _check_open(self, _reached: float, _claimed: float | None) -> None:
         if self._closed:
-            raise _Closed
+            raise _ClosedError
 
     def _note_failure(self, video: ReviewVideo, message: str) -> None:
         with self._change:
