@@ -66,7 +66,7 @@ def main() -> None:
         parser.error(str(error))
     pictures = build(preprocess_graph(options.size), "fp32", PICTURES)
     rows = [{"backbone": "none: preprocess.onnx", **pictures}]
-    traffic = {}
+    traffic: dict[str, dict[str, Any]] = {}
     for backbone in options.backbones:
         built, moved = measure(backbone, options)
         rows += built
