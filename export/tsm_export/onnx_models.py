@@ -93,11 +93,12 @@ def onnx_files(
             online,
             ModelFile(sha256=sha256(online), precision="fp32", kind="online", parity=parity),
         )
-    pictures = preprocess_graph(checkpoint.config.clip.size, opset=request.opset)
-    files[PREPROCESS_MODEL] = (
-        pictures,
-        ModelFile(sha256=sha256(pictures), precision="fp32", kind="preprocess"),
-    )
+    if checkpoint.config.sound_alone is None:
+        pictures = preprocess_graph(checkpoint.config.clip.size, opset=request.opset)
+        files[PREPROCESS_MODEL] = (
+            pictures,
+            ModelFile(sha256=sha256(pictures), precision="fp32", kind="preprocess"),
+        )
     return files, warnings
 
 
@@ -193,8 +194,7 @@ def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validat
 
 def noise_clips(checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
     """Return seeded clips, all different and none flat: noise over a random plain colour per frame."""
-    clip = checkpoint.config.clip
     rng = np.random.default_rng(_NOISE_SEED)
-    shape = (sum(PARITY_BATCH_SIZES), clip.num_frames, clip.size, clip.size, 3)
-    plain = rng.integers(0, 192, (*shape[:2], 1, 1, 3))
+    shape = (sum(PARITY_BATCH_SIZES), *checkpoint.config.clip_spec.clip_shape)
+    plain = rng.integers(0, 192, (*shape[:2], 1, 1, shape[-1]))
     return (plain + rng.integers(0, 64, shape)).astype(np.uint8)

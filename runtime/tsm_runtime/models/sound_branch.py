@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.audio.patches import Patches, SoundTrack, read_track
+from tsm_runtime.audio.patches import Patches, SoundTrack
+from tsm_runtime.audio.whole_track import read_track
 from tsm_runtime.backends.base import Scores, one_line
 from tsm_runtime.backends.onnxruntime import open_session
 from tsm_runtime.bundle.bundle import Bundle

@@ -19,6 +19,26 @@ VIDEO_SUFFIXES = (
 )
 """Suffixes of videos in folders; a file on the command line may have any suffix."""
 
+AUDIO_SUFFIXES = (
+    *(
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aiff",
+        ".amr",
+        ".au",
+        ".caf",
+        ".eac3",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mp3",
+        ".oga",
+    ),
+    *(".ogg", ".opus", ".tta", ".w64", ".wav", ".wave", ".weba", ".wma", ".wv"),
+)
+"""Suffixes of recordings without pictures, inputs of models of sound alone."""
+
 PANORAMIC = "panoramic"
 """View whose pictures may be equirectangular."""
 VIEWS = (PANORAMIC, "third_person", "binocular", "monocular")
@@ -146,6 +166,12 @@ def _videos_in(folder: Path) -> list[Path]:
 def is_video(path: Path) -> bool:
     """Return whether a folder entry counts as a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def is_media(path: Path) -> bool:
+    """Return whether a folder entry counts as a video or a recording of sound alone."""
+    is_sound = path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return is_sound or is_video(path)
 
 
 def default_id(path: Path) -> str:

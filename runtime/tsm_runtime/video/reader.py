@@ -71,6 +71,12 @@ class VideoReader:
     waits = True
     """See `sources.Connection`."""
 
+    stream_kind = "video"
+    """What is read, for messages."""
+
+    notices: tuple[str, ...] = ()
+    """What is worth a warning, one line each."""
+
     def __init__(
         self,
         path: Path,
