@@ -33,7 +33,7 @@ from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import CLIP_MODEL, GPU_MODEL
 from tsm_runtime.bundle.manifest import ModelFile, QuantizationReport, sha256
-from tsm_runtime.errors import CheckError
+from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint
@@ -67,6 +67,11 @@ def onnx_files(
         CheckError: the scores of a graph differ from those of the checkpoint.
         UsageError: the checkpoint's weights do not fit its configuration, or videos are missing.
     """
+    if "int8" in request.precisions and checkpoint.config.sound_alone is not None:
+        raise UsageError(
+            "--engine int8: a network of sound alone has no INT8 form, as it takes less time than its log-mel"
+            " frames; leave int8 out"
+        )
     calibration = _calibration_videos(checkpoint, request)
     validation = _validation(checkpoint, request)
     plain = export_fp32(checkpoint, opset=request.opset)

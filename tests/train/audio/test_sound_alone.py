@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from entry import command
+from media import counted, write_video
 from sounds import RATE, write_sound
 
 from tsm_export.export import export_bundle
 from tsm_export.request import ExportRequest
 from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.captures.selection import plan_of_video
+from tsm_runtime.commands.run import main
+from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.evaluation.protocol import evaluate
+from tsm_runtime.models.member import Overrides
 from tsm_runtime.models.opening import open_member
-from tsm_runtime.pipeline.run import run
+from tsm_runtime.pipeline.isolation import Isolation
+from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.run import run, run_captures
 from tsm_runtime.results import Segment
-from tsm_train.config import Config, load_config
+from tsm_runtime.video.finding import VideoInput
+from tsm_train.config import Config, config_of, load_config
 from tsm_train.training.train import train
 
 PITCHES = {"high": 3000.0, "low": 300.0}
@@ -123,3 +134,59 @@ def test_every_format_gives_what_was_played(heard_bundle: Path, recordings: Path
     _, truth = recording(number)
     found = evaluate({"r": truth}, {"r": result.segments}, (0.5,))
     assert found.average_map > 0.7
+
+
+def test_workers_and_ensembles_with_pictures(
+    heard_bundle: Path, recordings: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    heard = replace(open_member(load_bundle(heard_bundle)), name="heard")
+    video, wav = recordings / "videos" / "r4.mp4", recordings / "videos" / "r0.wav"
+    alone = run(video, heard)
+    plans = [plan_of_video(VideoInput(video, "r4"))]
+    with Isolation() as workers:
+        (apart,) = run_captures(plans, [heard], Options(), isolation=workers)
+    assert apart.result is not None
+    assert apart.result.segments == alone.segments
+    seen = replace(open_member(load_bundle(tiny_bundle)), name="seen")
+    seen_of_both, heard_of_both = run(video, [seen, heard]).members
+    assert seen_of_both is not None
+    assert heard_of_both is not None
+    assert heard_of_both.segments == alone.segments
+    assert seen_of_both.segments == run(video, seen).segments
+    of_wav = run(wav, [seen, heard])
+    seen_of_wav, heard_of_wav = of_wav.members
+    assert seen_of_wav is None
+    assert heard_of_wav is not None
+    assert heard_of_wav.segments
+    assert "sound without pictures" in " ".join(of_wav.warnings)
+    with pytest.raises(VideoError, match="no audio track, and this model takes sound alone"):
+        run(write_video(tmp_path / "mute.mp4", counted(25)), heard)
+
+
+def test_what_sound_has_not_is_refused(heard_run: Path, heard_bundle: Path, config: Config) -> None:
+    checkpoint = heard_run / "best.safetensors"
+    with pytest.raises(UsageError, match="a network of sound alone has no INT8 form"):
+        export_bundle(checkpoint, heard_run / "b", ExportRequest(precisions=("int8",)))
+    with pytest.raises(UsageError, match="--flip: sound has no mirror image"):
+        open_member(load_bundle(heard_bundle), None, Overrides(flip=True))
+    raw = msgspec.to_builtins(config)
+    with pytest.raises(UsageError, match=r"needs an \[audio\] section"):
+        config_of({**raw, "audio": None}, "run.toml", heard_run)
+    with pytest.raises(UsageError, match=r"takes sound alone: leave clip\.projection out"):
+        config_of({**raw, "clip": {**raw["clip"], "projection": "equirectangular"}}, "run.toml", heard_run)
+
+
+def test_the_command_takes_folders_of_recordings(
+    heard_bundle: Path,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    tsm_run = command("tsm-run", main, monkeypatch, capfdbinary)
+    out, page, scores = tmp_path / "out.json", tmp_path / "page.html", tmp_path / "scores.csv"
+    arguments = ["--model", heard_bundle, recordings / "videos", "-o", out, "--report", page]
+    done = tsm_run(*map(str, arguments), "--scores", str(scores), "-q")
+    assert done.code == 0, done.err
+    assert len(json.loads(out.read_text())["results"]) == 6
+    assert '"waveforms":["' in page.read_text()
