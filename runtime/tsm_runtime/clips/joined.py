@@ -67,7 +67,7 @@ def clips_of(
         specs: all of the reader's kind of input.
         **more: further arguments of `ClipStream`.
     """
-    converter = FrameConverter if isinstance(reader, VideoReader) else PixelsOfSound
+    converter = PixelsOfSound if isinstance(reader, SoundReader) else FrameConverter
     return ClipStream(reader, specs, **{"converter": converter, **more})
 
 
