@@ -69,7 +69,7 @@ def client(
     from tsm_export.triton.backend import open_member, served_bundle
     from tsm_export.triton.server import TritonServer
     from tsm_runtime.captures.selection import plan_of_video
-    from tsm_runtime.commands.run_all import run_all
+    from tsm_runtime.commands.run_all import DeviceModels, run_all
     from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
     from tsm_runtime.pipeline.description import describe_run
     from tsm_runtime.pipeline.options import Options
@@ -98,7 +98,9 @@ def client(
             label_ids=label_ids_for(chosen, label_map, member.action_labels),
         )
         plans = [plan_of_video(video) for video in inputs]
-        lost = run_all(plans, [member], options, open_sink(output, format_, encoding), quiet=quiet)
+        lost = run_all(
+            plans, [DeviceModels([member])], options, open_sink(output, format_, encoding), quiet=quiet
+        )
     raise typer.Exit(lost.exit_code(len(plans), any_failed=bool(errors)))
 
 

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tsm_runtime.bundle.finding import find_bundle
-from tsm_runtime.commands.fusion_flags import given_options, given_weights
+from tsm_runtime.commands.fusion_flags import given_options, given_weights, refuse_beside_ensemble
+from tsm_runtime.commands.model_options import FusionFlags
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.candidates import Denominator
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, read_ensemble
-from tsm_runtime.fusion.fuse import Method
 
 _FOR_SEVERAL = ("weights", "iou", "denominator", "method")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRequest:
-    """Options of the command as given; None where not."""
-
-    models: tuple[Path, ...] = ()
-    ensemble: Path | None = None
-    weights: str | None = None
-    iou: float | None = None
-    denominator: Denominator | None = None
-    method: Method | None = None
-    min_score: float | None = None
-
-
-def choose_models(request: ModelRequest) -> tuple[Ensemble, str | None]:
+def choose_models(
+    models: Sequence[Path] | None, fusion: FusionFlags, min_score: float | None
+) -> tuple[Ensemble, str | None]:
     """Return the models as members of an ensemble, which may be one alone, before any is opened.
+
+    Args:
+        models: bundles; None or empty: those of the ensemble's file, else see `find_bundle`.
+        fusion: how the results of several are fused.
+        min_score: of segments; None: not given.
 
     Returns:
         The ensemble, and a line that says so where its only member is the embedded demo model.
@@ -38,45 +30,30 @@ def choose_models(request: ModelRequest) -> tuple[Ensemble, str | None]:
     Raises:
         UsageError: options that do not go together, a wrong value, or a model given twice.
     """
-    if request.ensemble is not None:
-        return _of_file(request, request.ensemble), None
-    if len(request.models) > 1:
-        ensemble = _of_options(request, given_weights(request.weights, len(request.models)))
+    given = {name: getattr(fusion, name) for name in _FOR_SEVERAL}
+    if fusion.ensemble is not None:
+        if models:
+            raise UsageError(
+                f"--model beside --ensemble: {fusion.ensemble} names its bundles; change them there"
+            )
+        refuse_beside_ensemble(given | {"min_score": min_score}, fusion.ensemble)
+        return _of_file(fusion.ensemble), None
+    if models and len(models) > 1:
+        weights = given_weights(given.pop("weights"), len(models))
+        options = given_options(given | {"min_score": min_score})
+        members = [EnsembleMember(bundle=str(p), weight=w) for p, w in zip(models, weights, strict=True)]
+        ensemble = Ensemble.of(options, members)
         _check_distinct(ensemble, "give it a higher weight (--weights)")
         return ensemble, None
-    for name in _FOR_SEVERAL:
-        if getattr(request, name) is not None:
+    for name, value in given.items():
+        if value is not None:
             raise UsageError(f"--{name} is for several models: give --model twice or more, or leave it out")
-    path, notice = find_bundle(request.models[0] if request.models else None)
-    return _of_options(ModelRequest(models=(path,), min_score=request.min_score), (1.0,)), notice
+    path, notice = find_bundle(models[0] if models else None)
+    options = given_options({"min_score": min_score})
+    return Ensemble.of(options, [EnsembleMember(bundle=str(path))]), notice
 
 
-def _of_options(request: ModelRequest, weights: Sequence[float]) -> Ensemble:
-    options = given_options(
-        method=request.method,
-        iou=request.iou,
-        denominator=request.denominator,
-        min_score=request.min_score,
-    )
-    return Ensemble(
-        method=options.method,
-        iou=options.iou,
-        denominator=options.denominator,
-        min_score=options.min_score,
-        members=tuple(
-            EnsembleMember(bundle=str(path), weight=weight)
-            for path, weight in zip(request.models, weights, strict=True)
-        ),
-    )
-
-
-def _of_file(request: ModelRequest, path: Path) -> Ensemble:
-    if request.models:
-        raise UsageError(f"--model beside --ensemble: {path} names its bundles; change them there")
-    for name in (*_FOR_SEVERAL, "min_score"):
-        if getattr(request, name) is not None:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} beside --ensemble: {path} says it; change it there")
+def _of_file(path: Path) -> Ensemble:
     ensemble = read_ensemble(path)
     for number, member in enumerate(ensemble.members, start=1):
         if not member.bundle:

@@ -11,7 +11,7 @@ from msgspec import structs
 from tsm_runtime.captures.offsets import read_offsets
 from tsm_runtime.captures.placing import place_member
 from tsm_runtime.commands.fuse_options import FitRequest, FuseRequest
-from tsm_runtime.commands.fusion_flags import given_options, given_weights
+from tsm_runtime.commands.fusion_flags import given_options, given_weights, refuse_beside_ensemble
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder, write_whole
 from tsm_runtime.formats.annotations import read_annotations
@@ -60,30 +60,16 @@ def fuse_and_write(request: FuseRequest, *, quiet: bool) -> None:
 
 def _ensemble(request: FuseRequest) -> Ensemble:
     """Members and options, of the ensemble's file or of the command line."""
+    names = ("weights", "iou", "denominator", "method", "sigma", "min_score")
+    given = {name: getattr(request, name) for name in names}
     if request.ensemble is None:
-        options = given_options(
-            method=request.method,
-            iou=request.iou,
-            denominator=request.denominator,
-            min_score=request.min_score,
-            sigma=request.sigma,
+        weights = given_weights(given.pop("weights"), len(request.files))
+        files = zip(request.files, weights, strict=True)
+        return Ensemble.of(
+            given_options(given),
+            (EnsembleMember(segments=str(path), weight=weight) for path, weight in files),
         )
-        weights = given_weights(request.weights, len(request.files))
-        return Ensemble(
-            method=options.method,
-            iou=options.iou,
-            denominator=options.denominator,
-            min_score=options.min_score,
-            sigma=options.sigma,
-            members=tuple(
-                EnsembleMember(segments=str(path), weight=weight)
-                for path, weight in zip(request.files, weights, strict=True)
-            ),
-        )
-    for name in ("weights", "iou", "denominator", "method", "sigma", "min_score"):
-        if getattr(request, name) is not None:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} beside --ensemble: {request.ensemble} says it; change it there")
+    refuse_beside_ensemble(given, request.ensemble)
     ensemble = read_ensemble(request.ensemble)
     if request.files:
         if len(request.files) != len(ensemble.members):

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.candidates import Denominator
-from tsm_runtime.fusion.fuse import FusionOptions, Method, checked_weights
+from tsm_runtime.fusion.fuse import FusionOptions, checked_weights
 
 
-def given_options(
-    *,
-    method: Method | None = None,
-    iou: float | None = None,
-    denominator: Denominator | None = None,
-    min_score: float | None = None,
-    sigma: float | None = None,
-) -> FusionOptions:
-    """Return the given options, and the defaults of those that are not.
+def given_options(given: Mapping[str, Any]) -> FusionOptions:
+    """Return fusion options by name, and the defaults of those that are None or missing.
 
     Raises:
         UsageError: a value is out of range; the message begins with the option.
     """
-    default = FusionOptions()
     try:
-        return FusionOptions(
-            method=method or default.method,
-            iou=default.iou if iou is None else iou,
-            denominator=denominator or default.denominator,
-            min_score=default.min_score if min_score is None else min_score,
-            sigma=default.sigma if sigma is None else sigma,
-        )
+        return FusionOptions(**{name: value for name, value in given.items() if value is not None})
     except UsageError as error:
         raise UsageError(f"--{error}") from error
+
+
+def refuse_beside_ensemble(given: Mapping[str, Any], path: Path) -> None:
+    """Refuse options that an ensemble's file states.
+
+    Raises:
+        UsageError: names the first that is given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} beside --ensemble: {path} says it; change it there")
 
 
 def given_weights(text: str | None, num_members: int) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.errors import UsageError
 from tsm_runtime.outputs.overlay import overlay_path
-from tsm_runtime.outputs.sinks import choose_format, means_folder, result_path
+from tsm_runtime.outputs.sinks import result_path
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.wording import counted
 
@@ -28,11 +28,11 @@ def check_no_clobber(request: FileRequest, inputs: Sequence[VideoInput]) -> None
 def _files(request: FileRequest, inputs: Sequence[VideoInput]) -> Iterator[Path]:
     outputs = request.outputs
     if outputs.output not in (None, "-"):
-        format_ = choose_format(outputs.output, outputs.format)
-        if means_folder(str(outputs.output)):
-            yield from (result_path(Path(str(outputs.output)), v.video_id, format_) for v in inputs)
+        path = Path(str(outputs.output))
+        if outputs.into_folder:
+            yield from (result_path(path, video.video_id, outputs.chosen_format) for video in inputs)
         else:
-            yield Path(str(outputs.output))
+            yield path
     if outputs.overlay is not None:
         yield from {overlay_path(outputs.overlay, video.video_id): None for video in inputs}
     if outputs.clips is not None:

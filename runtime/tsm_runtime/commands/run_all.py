@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +15,13 @@ from tsm_runtime.machine import num_cores
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
 from tsm_runtime.outputs.metrics import RunMetrics
-from tsm_runtime.outputs.sinks import (
-    Sink,
-)
+from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.pipeline.devices import run_shared
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.jobs import decoding_jobs
-from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
-from tsm_runtime.pipeline.scheduler import Fetched, VideoProgress, is_there
+from tsm_runtime.pipeline.run import run_captures
+from tsm_runtime.pipeline.scheduler import Fetched, is_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +34,12 @@ class DeviceModels:
 
 def run_all(
     plans: Sequence[CapturePlan],
-    members: Sequence[Member],
+    devices: Sequence[DeviceModels],
     options: Options,
     sink: Sink,
     *,
     jobs: int | None = None,
     quiet: bool = False,
-    nvdec: Nvdec | None = None,
-    others: Sequence[DeviceModels] = (),
     isolation: Isolation | None = None,
     ledger: Ledger | None = None,
     metrics: RunMetrics | None = None,
@@ -54,13 +49,11 @@ def run_all(
 
     Args:
         plans: what to run on, in the order of the results.
-        members: models; left open.
+        devices: the same models on each device, which share the plans; they are left open.
         options: which part of the videos, and what to keep.
         sink: takes the results.
         jobs: videos at a time; default: `default_jobs`.
         quiet: show no progress and no warnings.
-        nvdec: decodes on a GPU.
-        others: the same models on further GPUs, which share the plans.
         isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
         metrics: count what is done.
@@ -73,47 +66,23 @@ def run_all(
         bars = None if quiet else held.enter_context(progress_bars(options, len(plans)))
         lanes = [
             partial(
-                _run_on,
-                device,
-                options,
+                run_captures,
+                members=device.members,
+                options=options,
                 jobs=jobs or default_jobs(device.members, device.nvdec),
+                nvdec=device.nvdec,
                 isolation=isolation,
                 fetched=fetched,
             )
-            for device in (DeviceModels(members, nvdec), *others)
+            for device in devices
         ]
         progress = None if bars is None else bars.report
         meter = None if metrics is None else metrics.meter
-        if others:
+        if len(lanes) > 1:
             outcomes = run_shared(plans, lanes, progress=progress, meter=meter)
         else:
-            outcomes = lanes[0](plans, progress, meter)
+            outcomes = lanes[0](plans, progress=progress, meter=meter)
         return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
-
-
-def _run_on(
-    device: DeviceModels,
-    options: Options,
-    plans: Iterable[CapturePlan],
-    progress: VideoProgress | None,
-    meter: Meter | None,
-    *,
-    jobs: int,
-    isolation: Isolation | None,
-    fetched: Fetched,
-) -> Generator[CaptureOutcome]:
-    """Run plans on one device."""
-    return run_captures(
-        plans,
-        device.members,
-        options,
-        jobs=jobs,
-        nvdec=device.nvdec,
-        isolation=isolation,
-        meter=meter,
-        fetched=fetched,
-        progress=progress,
-    )
 
 
 def default_jobs(members: Sequence[Member], nvdec: Nvdec | None = None) -> int:

@@ -11,18 +11,16 @@ from tsm_runtime.archive.choice import check_options
 from tsm_runtime.archive.scratch import Scratch
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
-from tsm_runtime.commands.encoding import extra_columns
 from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.commands.no_clobber import check_no_clobber
-from tsm_runtime.commands.run_archive import into_folder
-from tsm_runtime.commands.run_captures import views_of_members
+from tsm_runtime.commands.run_captures import capture_plans, views_of_members
 from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.outputs.cuts.sink import check_cuts
 from tsm_runtime.outputs.overlay import check_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request
 from tsm_runtime.outputs.score_file import check_array_file
-from tsm_runtime.outputs.sinks import check_output, choose_format
+from tsm_runtime.outputs.sinks import check_output
 from tsm_runtime.outputs.summary.sink import check_summary
 from tsm_runtime.video.finding import MEDIA_SUFFIXES, VIDEO_SUFFIXES, list_inputs, read_list
 
@@ -52,8 +50,8 @@ def find_inputs(
         UsageError: an input cannot be listed, two videos have one id, or an option is not for addresses.
         BackendError: the package for an address is not installed.
     """
-    if request.captures is None:
-        names = _names(request.videos)
+    if not request.captures.given:
+        names = _names(request.videos or ())
         remote = [name for name in names if is_remote(name)]
         if remote:
             request.check_remote()
@@ -65,7 +63,7 @@ def find_inputs(
         videos, errors = list_inputs(paths, request.part.video_id, request.ids, listed, suffixes)
         return Inputs(plans=[*map(plan_of_video, videos)], views=[("",)] * len(bundles), errors=errors)
     views, assumed = views_of_members(ensemble, bundles)
-    plans = request.captures.plans(request.part.video_id, ensemble, views)
+    plans = capture_plans(request.captures, request.part.video_id, ensemble, views)
     return Inputs(plans=plans, views=views, warnings=assumed)
 
 
@@ -87,11 +85,11 @@ def check_outputs(request: FileRequest, plans: Sequence[CapturePlan]) -> ReportR
     named = [plan.named for plan in plans]
     check_output(request.outputs.output, named, request.outputs.format)
     check_output(request.outputs.output, [video for plan in plans for video, _ in plan.begins], "json")
-    check_options(request.archive, has_folder=into_folder(request))
+    check_options(request.archive.request(), has_folder=request.outputs.into_folder)
     if request.outputs.overlay is not None:
         check_overlay(request.outputs.overlay, named, request.outputs.output)
     check_summary(request.outputs.summary or (), named, request.outputs.output)
-    extra_columns(request.outputs.csv_columns, choose_format(request.outputs.output, request.outputs.format))
+    _ = request.outputs.columns
     if request.outputs.no_clobber:
         check_no_clobber(request, named)
     if (cuts := request.outputs.cuts()) is not None:

@@ -7,15 +7,16 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import FrameType
 
 import msgspec
 
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import Bundle
+from tsm_runtime.commands.choose_models import check_one_view, choose_models
 from tsm_runtime.commands.live_outputs import Outputs, open_outputs
+from tsm_runtime.commands.live_request import LiveRequest
 from tsm_runtime.commands.live_streams import read_streams, split_name
 from tsm_runtime.errors import TsmError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
@@ -23,7 +24,6 @@ from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption,
 from tsm_runtime.live.frame_merging import merges_frames
 from tsm_runtime.live.metrics import LiveMetrics
 from tsm_runtime.live.session import LiveOptions, require_live, watch_streams
-from tsm_runtime.live.stream_run import DropPolicy
 from tsm_runtime.models.choice import BackendRequest, open_model
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import (
@@ -41,34 +41,7 @@ from tsm_runtime.video.sources import Source, find_source
 from tsm_runtime.wording import counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveRequest:
-    """Options of the command; None: not given."""
-
-    sources: tuple[str, ...]
-    streams: Path | None = None
-    json: bool = False
-    video_id: str | None = None
-    output: str | None = None
-    show_open: bool = False
-    lookahead: float | None = None
-    drop: DropPolicy | None = None
-    batch: int | None = None
-    timeout: float = 10.0
-    reconnect: float = math.inf
-    pace: bool = False
-    rate: float | None = None
-    metrics: str | None = None
-    quiet: bool = False
-
-
-def run_live(
-    request: LiveRequest,
-    ensemble: Ensemble,
-    backend: BackendRequest,
-    overrides: Overrides,
-    notice: str | None,
-) -> int:
+def run_live(request: LiveRequest) -> int:
     """Run on streams until they end or are stopped; return the exit code.
 
     0: each stream ended, SIGTERM arrived (as from a service manager; everything is written), or the reader of
@@ -77,6 +50,9 @@ def run_live(
     Raises:
         TsmError: an error that a user can cause.
     """
+    ensemble, notice = choose_models(request.model, request.fusion, request.min_score)
+    check_one_view(ensemble)
+    backend, overrides = request.backend_request(), request.around.overrides(request.decoding)
     sources = _sources(request)
     bundles = load_bundles(ensemble)
     for bundle in bundles:
@@ -101,7 +77,7 @@ def _options(request: LiveRequest, ensemble: Ensemble, bundles: Sequence[Bundle]
     options = LiveOptions(
         show_open=request.show_open,
         drop=request.drop,
-        reconnect_seconds=request.reconnect,
+        reconnect_seconds=math.inf if request.reconnect is None else request.reconnect,
         min_score=ensemble.min_score if len(bundles) == 1 else 0.0,
         fusion=ensemble.options,
         bundles=tuple(bundle.manifest_sha256 for bundle in bundles),
@@ -161,7 +137,7 @@ def _sources(request: LiveRequest) -> dict[str, Source]:
     """Return the sources by the name of their stream, which is empty for one that has no name of its own."""
     if request.video_id is not None and not request.video_id.strip():
         raise UsageError("an empty --id; give a name, or leave it out")
-    named = [split_name(text) for text in request.sources]
+    named = [split_name(text) for text in request.sources or ()]
     if request.streams is not None:
         named += list(read_streams(request.streams).items())
     if not named:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -63,6 +66,11 @@ class Ensemble(FusionKeys, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Content of an ensemble file."""
 
     members: tuple[EnsembleMember, ...]
+
+    @classmethod
+    def of(cls, options: FusionOptions, members: Iterable[EnsembleMember]) -> Self:
+        """Return an ensemble of members that are fused with these options."""
+        return cls(**asdict(options), members=tuple(members))
 
     @property
     def weights(self) -> tuple[float, ...]:

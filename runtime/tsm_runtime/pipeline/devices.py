@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.pipeline.meter import Meter
@@ -14,8 +15,13 @@ from tsm_runtime.pipeline.run import CaptureOutcome
 from tsm_runtime.pipeline.scheduler import VideoProgress
 from tsm_runtime.video.finding import VideoInput
 
-Lane = Callable[[Iterable[CapturePlan], VideoProgress, Meter], Generator[CaptureOutcome]]
-"""Runs plans on one GPU, and takes each from the iterable when it has room for it."""
+
+class Lane(Protocol):
+    """Runs plans on one GPU, and takes each from the iterable when it has room for it."""
+
+    def __call__(  # noqa: D102
+        self, plans: Iterable[CapturePlan], *, progress: VideoProgress, meter: Meter
+    ) -> Generator[CaptureOutcome]: ...
 
 
 def run_shared(
@@ -83,7 +89,7 @@ class _SharedRun:
         """Run one lane to its end, in its thread."""
         error = None
         try:
-            with closing(lane(self._share(), self._report, self._meters[number])) as outcomes:
+            with closing(lane(self._share(), progress=self._report, meter=self._meters[number])) as outcomes:
                 for outcome in outcomes:
                     self._found.put(outcome)
         except _StoppedError:

@@ -21,7 +21,7 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.commands import run as cli
 from tsm_runtime.commands import run_all as batch_run
-from tsm_runtime.commands.run_all import run_all
+from tsm_runtime.commands.run_all import DeviceModels, run_all
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member
@@ -242,7 +242,7 @@ def test_a_fault_in_any_stage_ends_the_run_with_its_message(
     with pytest.raises(FaultError, match="planted"):
         run_all(
             plans(videos),
-            members_of("ensemble"),
+            [DeviceModels(members_of("ensemble"))],
             Options(batch_size=2),
             Sink(),
             jobs=jobs,
@@ -256,7 +256,9 @@ def test_a_fault_in_any_stage_ends_the_run_with_its_message(
 @pytest.mark.parametrize("error", [RunError("disk full"), KeyboardInterrupt()])
 def test_a_fault_of_the_sink_ends_the_run(videos: list[VideoInput], jobs: int, error: BaseException) -> None:
     with pytest.raises(type(error), match="disk full" if isinstance(error, RunError) else None):
-        run_all(plans(videos), members_of("one"), Options(), Sink(error), jobs=jobs, quiet=True)
+        run_all(
+            plans(videos), [DeviceModels(members_of("one"))], Options(), Sink(error), jobs=jobs, quiet=True
+        )
     assert no_threads()
 
 
@@ -279,7 +281,7 @@ def test_failures_are_reported_and_the_other_results_given(
     videos: list[VideoInput], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = Sink()
-    lost = run_all(plans(videos), members_of("one"), Options(), sink, jobs=3)
+    lost = run_all(plans(videos), [DeviceModels(members_of("one"))], Options(), sink, jobs=3)
     assert (lost.num_videos, lost.num_captures) == (2, 2)
     *listed, last = lost.summary(7, counts=True)
     assert (listed[0], last) == ("failed:", "5 of 7 videos done, 2 failed")
