@@ -109,10 +109,11 @@ def watch(
     where it is `proposals`, those of `merge`.
 
     A segment is reported at most an interval, a batch and the decoding of a frame after its end, plus the
-    frames that the model's settings need: half of the window's part beyond the interval, and half the width
-    of the smoothing, rounded up to whole strides. Where segments are made of the scores of frames, the
-    `Start` event states the delay. The end of the stream and a break end this delay. In an ensemble a segment
-    also waits until no overlapping candidate is open.
+    frames that the model's settings need: half of the window's part beyond the interval (of pictures or of
+    sound), and half the width of the smoothing, rounded up to whole strides. Sound that comes more than a
+    second after its pictures counts as missing. Where segments are made of the scores of frames, the `Start`
+    event states the delay. The end of the stream and a break end this delay. In an ensemble a segment also
+    waits until no overlapping candidate is open.
 
     A member whose backend is an `OnlineBackend` gets its frames one by one, as they come, unless its windows
     overlap: then it gets whole clips.
