@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.audio.sound_reader import SoundReader
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.runner import BatchRunner, calling_in_parallel
 from tsm_runtime.clips.builder import ClipBatch
+from tsm_runtime.clips.joined import JoinedClips, by_input, clips_of
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
@@ -111,7 +113,7 @@ class _Video:
     given: VideoInput
     scores: dict[int, MemberScores]
     """Scores by number of the member, for the members that see the video."""
-    clips: ClipStream | None = None
+    clips: ClipStream | JoinedClips | None = None
     """Created by the decoding thread."""
     is_read: bool = False
     num_missing: int = 0
@@ -240,32 +242,30 @@ class _Run:
             yield from self._clips(video)
 
     def _clips(self, video: _Video) -> Iterator[ClipBatch]:
-        if self._isolation is not None:
-            video.clips = IsolatedClips(
-                video.given.path,
-                self._specs(video.given.view),
-                self._options,
-                self._isolation,
-                cancelled=self._decoding.cancelled,
-                memory=self._read_into,
-            )
+        path, specs = video.given.path, self._specs(video.given.view)
+        if len(by_input(specs)) > 1:
+            video.clips = JoinedClips(path, specs, self._options, partial(self._opened, path))
             yield from video.clips
             return
-        rate, playlists = self._options.rate, self._options.allow_playlists
-        path = video.given.path
-        with VideoReader(path, self._nvdec, rate=rate, allow_playlists=playlists) as reader:
-            specs, cancelled = self._specs(video.given.view), self._decoding.cancelled
-            video.clips = ClipStream(
-                reader,
-                specs,
-                self._options,
-                cancelled=cancelled,
-                memory=self._read_into,
-                converter=FrameConverter
-                if self._nvdec is None
-                else partial(self._nvdec.converter, reader.decoder),
-            )
+        with self._opened(path, specs) as video.clips:
             yield from video.clips
+
+    @contextmanager
+    def _opened(self, path: Path, specs: Sequence[ClipSpec]) -> Iterator[ClipStream]:
+        """Open a file for models with one kind of input."""
+        options, cancelled, memory = self._options, self._decoding.cancelled, self._read_into
+        if self._isolation is not None:
+            yield IsolatedClips(path, specs, options, self._isolation, cancelled=cancelled, memory=memory)
+        elif specs[0].sound is not None:
+            with SoundReader(path, specs[0].sound) as sound:
+                yield clips_of(sound, specs, options=options, cancelled=cancelled, memory=memory)
+        else:
+            rate, playlists, nvdec = options.rate, options.allow_playlists, self._nvdec
+            with VideoReader(path, nvdec, rate=rate, allow_playlists=playlists) as reader:
+                converter = FrameConverter if nvdec is None else partial(nvdec.converter, reader.decoder)
+                yield ClipStream(
+                    reader, specs, options, cancelled=cancelled, memory=memory, converter=converter
+                )
 
     def _take_one(self) -> None:
         """Wait for the next clips or the end of a video, and pass them on."""
