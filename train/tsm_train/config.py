@@ -16,7 +16,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.panorama import WINDOWS, Projection
+from tsm_runtime.video.panorama import Projection, windows_of
 from tsm_runtime.wording import counted
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -144,7 +144,8 @@ class ClipConfig(_Section, frozen=True):
     """Frames are taken from so many seconds around the interval's middle; 0: from the interval."""
     projection: Projection = ""
     """`equirectangular`: panoramas are seen as windows of 120 degrees in front, right, back, left, each
-    a view of its own; empty: whole pictures."""
+    a view of its own; `perspective`: the same, 110 degrees as a usual camera sees them; empty: whole
+    pictures."""
 
 
 class SegmentsConfig(_Section, frozen=True):
@@ -421,7 +422,7 @@ class Config(_Section, frozen=True):
     def clip_spec(self) -> ClipSpec:
         """What the model takes, as the runtime knows it."""
         sound = self.sound_alone
-        crop: Crop = WINDOWS[0] if self.clip.projection else self.data.crop
+        crop: Crop = next(iter(windows_of(self.clip.projection)), self.data.crop)
         return ClipSpec(
             interval_seconds=self.clip.interval_seconds,
             num_frames=self.clip.num_frames,
