@@ -48,10 +48,10 @@ class Drawer(Protocol):
         ...
 
     takes_several: bool
-    """Whether a call takes the planes of several pictures."""
+    """Whether the planes of several pictures that lie side by side are drawn at once."""
 
-    def draw(self, planes: Planes, view: PictureView, address: int) -> None:
-        """Write the pictures of planes to an address on the GPU, one after another, and wait for them."""
+    def draw(self, pictures: Sequence[Planes], view: PictureView, address: int) -> None:
+        """Write pictures to an address on the GPU, one after another, and wait for all of them."""
         ...
 
 
@@ -194,8 +194,7 @@ class Nvdec:
         drawer, step = self.drawers[size], size * size * 3
         if len(pictures) == 1 or not drawer.takes_several:
             self.context.wait_for_decoder()
-            for place, planes in enumerate(pictures):
-                drawer.draw(planes, view, address + place * step)
+            drawer.draw(pictures, view, address)
             return
         for start in range(0, len(pictures), _MOST_TOGETHER):
             part = pictures[start : start + _MOST_TOGETHER]
@@ -203,7 +202,7 @@ class Nvdec:
             held: dict[str, Any] = {name: self._side_by_side.take(shape) for name, shape in shapes.items()}
             addresses = {name: memory.address for name, memory in held.items()}
             self.context.copy(copies_into(addresses, part))
-            drawer.draw(Planes(len(part), part[0].shapes, addresses), view, address + start * step)
+            drawer.draw([Planes(len(part), part[0].shapes, addresses)], view, address + start * step)
             for memory in held.values():
                 self._side_by_side.give(memory)
 

@@ -335,7 +335,7 @@ def test_a_bundle_of_before_ten_bits_draws_eight(names: tuple[str, ...]) -> None
     frame = av.VideoFrame(64, 48, "nv12")
     assert drawer.refusal(frame) is None
     assert not drawer.takes_several
-    drawer.draw(Planes.of(frame), view_of(frame, 8), 256)
+    drawer.draw([Planes.of(frame)], view_of(frame, 8), 256)
     pitch = frame.planes[0].line_size
     assert set(bound) == set(names)
     assert bound["y"] == (1, 48, pitch)
