@@ -32,7 +32,7 @@ from tsm_runtime.formats.parquet import require_pyarrow
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
-from tsm_runtime.models.nvdec import Hwdec, open_nvdec
+from tsm_runtime.models.nvdec_opening import Hwdec, open_nvdec
 from tsm_runtime.models.opening import load_bundles, open_members
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation, Limits

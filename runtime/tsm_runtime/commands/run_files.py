@@ -28,7 +28,7 @@ from tsm_runtime.commands.run_ray import run_on_ray
 from tsm_runtime.commands.write_outcomes import Losses
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.models.member import Member
-from tsm_runtime.models.nvdec import open_nvdec
+from tsm_runtime.models.nvdec_opening import open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
 from tsm_runtime.outputs.cuts.sink import with_cuts
 from tsm_runtime.outputs.metrics import serving_if

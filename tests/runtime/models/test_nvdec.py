@@ -35,7 +35,8 @@ from tsm_runtime.bundle.manifest import ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError, VideoError
 from tsm_runtime.models import nvdec
 from tsm_runtime.models.member import Member
-from tsm_runtime.models.nvdec import Hwdec, Nvdec, open_nvdec
+from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.models.nvdec_opening import Hwdec, open_nvdec
 from tsm_runtime.models.opening import member_of
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_videos
