@@ -29,7 +29,8 @@ from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 from tsm_runtime.formats.names import Format
-from tsm_runtime.outputs.sinks import Sink, result_path
+from tsm_runtime.outputs.base import Sink
+from tsm_runtime.outputs.output_names import result_path
 from tsm_runtime.pipeline.run import CaptureOutcome
 from tsm_runtime.wording import counted
 

@@ -14,8 +14,8 @@ from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
 from tsm_runtime.machine import num_cores
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.outputs.base import Sink
 from tsm_runtime.outputs.metrics import RunMetrics
-from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.pipeline.devices import run_shared
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.jobs import decoding_jobs

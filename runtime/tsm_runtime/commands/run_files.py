@@ -30,14 +30,16 @@ from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import open_nvdec
 from tsm_runtime.models.opening import closing_members, load_bundles, open_members
-from tsm_runtime.outputs.cuts.sink import with_cuts
+from tsm_runtime.outputs.base import Sink
+from tsm_runtime.outputs.cuts.sink import CutSink
 from tsm_runtime.outputs.metrics import serving_if
-from tsm_runtime.outputs.overlay import with_overlay
+from tsm_runtime.outputs.output_names import check_writable
+from tsm_runtime.outputs.overlay import OverlaySink
 from tsm_runtime.outputs.report.about import describe_run_for_page
-from tsm_runtime.outputs.report.sink import with_report
+from tsm_runtime.outputs.report.sink import ReportSink
 from tsm_runtime.outputs.score_file import with_features, with_scores
-from tsm_runtime.outputs.sinks import Encoding, Sink, check_writable, open_sink
-from tsm_runtime.outputs.summary.sink import with_summary
+from tsm_runtime.outputs.sinks import Encoding, open_sink
+from tsm_runtime.outputs.summary.sink import SummarySink
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.terminal import is_terminal, log_event, printable, warn
@@ -182,11 +184,11 @@ def _sink(run: CheckedRun, encoding: Encoding, members: Sequence[Member]) -> Sin
     sink = open_sink(outputs.output, outputs.format, encoding)
     if outputs.overlay is not None:
         videos = {plan.capture_id: plan.named.path for plan in plans}
-        sink = with_overlay(sink, videos, outputs.overlay, quiet=request.quiet)
+        sink = OverlaySink(sink, videos, outputs.overlay, quiet=request.quiet)
     if outputs.summary:
-        sink = with_summary(sink, outputs.summary, encoding.labels)
+        sink = SummarySink(sink, outputs.summary, encoding.labels)
     if (cuts := outputs.cuts()) is not None:
-        sink = with_cuts(sink, cuts, [plan.named for plan in plans])
+        sink = CutSink(sink, cuts, [plan.named for plan in plans])
     if request.scores is not None:
         sink = with_scores(sink, request.scores, members)
     if request.features is not None:
@@ -194,7 +196,7 @@ def _sink(run: CheckedRun, encoding: Encoding, members: Sequence[Member]) -> Sin
     if run.page is None:
         return sink
     about = describe_run_for_page(encoding.external_data, [str(bundle.path) for bundle in run.bundles])
-    return with_report(sink, run.page, members, about, _caveats(run.bundles))
+    return ReportSink(sink, run.page, members, about, _caveats(run.bundles))
 
 
 def _caveats(bundles: Sequence[Bundle]) -> list[str]:

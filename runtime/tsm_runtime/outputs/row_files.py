@@ -15,6 +15,7 @@ from tsm_runtime.formats.json_lines import results_to_json_lines
 from tsm_runtime.formats.names import Format
 from tsm_runtime.formats.parquet import bundle_of, failure_row, require_pyarrow, rows_to_table, segment_rows
 from tsm_runtime.formats.text import rounded
+from tsm_runtime.outputs.base import Sink
 from tsm_runtime.results import Result, ranked_scenes
 
 _ROWS_IN_GROUP = 10_000
@@ -23,7 +24,7 @@ VIDEO_COLUMNS = ("video", "status", "segments", "scene", "scene_score", "duratio
 """Columns of the table beside a CSV, which has a row for each video, also for one without segments."""
 
 
-class LineFile:
+class LineFile(Sink):
     """CSV or JSON lines that grow with each result; the file is always readable up to its last row.
 
     The first result replaces an earlier file.
@@ -135,7 +136,7 @@ class _Lines:
             self._file.close()
 
 
-class ParquetFile:
+class ParquetFile(Sink):
     """A Parquet table, which is written on close, as its index is at its end.
 
     Raises:

@@ -12,7 +12,8 @@ from fakes import result_of, seg
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.names import EDITORS, IN_FRAMES, SUFFIXES, Format
 from tsm_runtime.formats.read_write import read_segments
-from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
+from tsm_runtime.outputs.output_names import check_output, choose_format, label_ids_for
+from tsm_runtime.outputs.sinks import Encoding, open_sink
 from tsm_runtime.results import SceneScore
 from tsm_runtime.video.finding import VideoInput
 
