@@ -24,7 +24,7 @@ from tsm_runtime.bundle.manifest import AccuracyReport, ModelFile
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, RunError
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.pipeline import scheduler as videos
+from tsm_runtime.pipeline import reading as videos
 from tsm_runtime.results import Segment
 from tsm_train.samples.clips import Labels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +21,15 @@ from tsm_runtime.commands.checked_run import CheckedRun
 from tsm_runtime.commands.choose_models import check_one_view, choose_models
 from tsm_runtime.commands.encoding import encoding_for
 from tsm_runtime.commands.file_request import FileRequest
-from tsm_runtime.commands.run_all import DeviceModels, run_all
+from tsm_runtime.commands.run_all import run_all
 from tsm_runtime.commands.run_archive import interrupted_by_sigterm, is_archive, run_settings
 from tsm_runtime.commands.run_inputs import check_outputs, find_inputs
 from tsm_runtime.commands.run_ray import run_on_ray
 from tsm_runtime.commands.write_outcomes import Losses
 from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.models.device_models import DeviceModels, open_device_models
 from tsm_runtime.models.member import Member
-from tsm_runtime.models.nvdec import open_nvdec
-from tsm_runtime.models.opening import closing_members, load_bundles, open_members
+from tsm_runtime.models.opening import load_bundles
 from tsm_runtime.outputs.base import Sink
 from tsm_runtime.outputs.cuts.sink import CutSink
 from tsm_runtime.outputs.metrics import serving_if
@@ -161,20 +161,13 @@ def _open(run: CheckedRun, held: ExitStack) -> list[DeviceModels]:
     """Open the models, and the decoder of the GPU, on each device."""
     found: list[DeviceModels] = []
     machine, overrides = run.request.machine, run.request.overrides()
-    for device in machine.devices:
-        backend = replace(run.backend, device=device)
-        opened = held.enter_context(
-            closing_members(open_members(run.ensemble, run.bundles, backend, overrides))
+    for number in machine.devices:
+        backend = replace(run.backend, device=number)
+        opened = open_device_models(
+            run.ensemble, run.bundles, run.inputs.views, backend, overrides, machine.hwdec, held
         )
-        decoder = open_nvdec(machine.hwdec, run.bundles, opened, device, rebuild=backend.rebuild)
-        nvdec = held.enter_context(decoder or nullcontext())
-        members = [
-            replace(member, view=view)
-            for member, views in zip(opened, run.inputs.views, strict=True)
-            for view in views
-        ]
-        found.append(DeviceModels(members, nvdec))
-        if any(member.backend.device == "cpu" for member in members):
+        found.append(opened)
+        if opened.on_cpu:
             break  # a second copy would share the same cores
     return found
 

@@ -49,7 +49,6 @@ def compare_temporal_head(
         num_clips=len(clips.frames),
         batch_sizes=(_CHUNK_FRAMES,),
         heads=heads,
-        segments=None,
         tolerance=tolerance,
     )
 
@@ -87,7 +86,6 @@ def compare_sound(
         num_clips=num,
         batch_sizes=(1, num),
         heads=heads,
-        segments=None,
         tolerance=tolerance,
     )
 
@@ -118,7 +116,6 @@ def compare_views(
         num_clips=len(features),
         batch_sizes=(len(features),),
         heads=heads,
-        segments=None,
         tolerance=tolerance,
     )
 
