@@ -221,18 +221,25 @@ def simulate(
     seed: int,
 ) -> tuple[list[float], list[float]]:
     """Return labelled minutes and mAP at tIoU 0.5, from the first parts to all of them."""
-    order = np.random.default_rng(seed).permutation(len(pool))
-    waiting = [pool[n] for n in order]
-    known, minutes, values = take(waiting, FIRST_SECONDS), [], []
-    while True:
-        head, value = judge(known)
-        minutes.append(round(seconds_of(known) / 60, 3))
-        values.append(value)
-        if not waiting:
-            return minutes, values
+    waiting = [pool[n] for n in np.random.default_rng(seed).permutation(len(pool))]
+    first, *targets = target_seconds(seconds_of(pool))
+    known = take(waiting, first)
+    head, value = judge(known)
+    values = [value]
+    for target in targets:
+        missing = target - seconds_of(known)
         if weights is not None:
-            waiting = ranked(head, known, waiting, labels, weights, seconds_of(known))
-        known += take(waiting, seconds_of(known))
+            waiting = ranked(head, known, waiting, labels, weights, missing)
+        known += take(waiting, missing)
+        head, value = judge(known)
+        values.append(value)
+    return [round(target / 60, 3) for target in (first, *targets)], values
+
+
+def target_seconds(total: float) -> list[float]:
+    """Return the labelled seconds of each point, of which each but the last doubles the one before."""
+    points = range(max(1, math.ceil(math.log2(total / FIRST_SECONDS))))
+    return [*(FIRST_SECONDS * 2**point for point in points), total]
 
 
 class Judge:

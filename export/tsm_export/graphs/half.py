@@ -9,19 +9,21 @@ from onnx import TensorProto, helper, numpy_helper
 from tsm_runtime.errors import CheckError
 
 _LARGEST = float(np.finfo(np.float16).max)
+_FIRST = ("Conv", "QuantizeLinear")
 _POOLING = "ReduceMean"
 
 
 def to_half(data: bytes) -> bytes:
     """Return an fp32 graph with its body in half precision: typed in the graph, not a builder's flag.
 
-    The body reaches from the first convolution to the global average pool. What stays float32, inputs and
-    outputs included: normalisation (pixels are exact there), pooling and consensus (a half-precision sum
-    over a feature map loses digits), heads and softmax. Strongly typed builders and onnxruntime keep
-    these types as they are.
+    The body reaches from the first convolution, or the quantisation of its input, to the global average
+    pool. What stays float32, inputs and outputs included: normalisation (pixels are exact there), pooling
+    and consensus (a half-precision sum over a feature map loses digits), heads and softmax. Strongly typed
+    builders and onnxruntime keep these types as they are.
 
     Args:
-        data: an ONNX file as `onnx_export.export_fp32` writes it, batch normalisation folded.
+        data: an ONNX file as `onnx_export.export_fp32` writes it, batch normalisation folded; or with
+            explicit quantisation, as `quantization.tensorrt_form` writes it.
 
     Raises:
         CheckError: a weight is too large for half precision, or the graph has no body.
@@ -56,14 +58,19 @@ def _body(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     kinds = [node.op_type for node in graph.node]
     if "Conv" not in kinds or _POOLING not in kinds[kinds.index("Conv") :]:
         raise CheckError("fp16: the graph has no body from a convolution to an average over space")
-    first = kinds.index("Conv")
+    first = next(i for i, kind in enumerate(kinds) if kind in _FIRST)
+    constants = {tensor.name for tensor in graph.initializer}
     inside = {graph.node[first].output[0]}
     body = [graph.node[first]]
     for node in graph.node[first + 1 : kinds.index(_POOLING, first)]:
-        if inside.intersection(node.input):
+        if inside.intersection(node.input) or _is_dequantised_weight(node, constants):
             body.append(node)
             inside.update(node.output)
     return body
+
+
+def _is_dequantised_weight(node: onnx.NodeProto, constants: set[str]) -> bool:
+    return node.op_type == "DequantizeLinear" and constants.issuperset(node.input)
 
 
 def _leaving(graph: onnx.GraphProto, body: list[onnx.NodeProto]) -> str:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from tsm_export.graphs.index import GraphIndex
 from tsm_export.graphs.session import Clips, tensors_of_clips
 from tsm_export.quantization.layers import Layer, find_blocks, find_layers
-from tsm_export.quantization.qdq_graph import Network, stored_tensors, write_quantized
+from tsm_export.quantization.network import Network
+from tsm_export.quantization.qdq_graph import stored_tensors, write_quantized
 from tsm_export.quantization.ranges import (
     RANGE_RULES,
     Extremes,
@@ -127,7 +128,8 @@ def quantize(
     """Return the network with explicit quantisation (QuantizeLinear, DequantizeLinear), for one target.
 
     Weights are int8 with a scale per output channel. Pooling, heads and softmax stay in fp32, and so does
-    the normalisation where the pixels themselves are not its grid. Which blocks stay out is found by
+    the normalisation where the pixels themselves are not its grid. Layers that stay out are fp32 for the CPU
+    and FP16 for TensorRT. Which blocks stay out is found by
     measuring on held-out clips: each block alone first, then the most sensitive ones together, until the
     network says nearly what it says in fp32. The same input gives the same bytes.
 

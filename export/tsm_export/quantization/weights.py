@@ -16,6 +16,10 @@ LARGEST_STEP = 127
 LARGEST_PAIR = 128
 """Largest sum of two neighbouring weights: 255 * 128 is below 2 ** 15."""
 
+_CHANNEL_RANGE = 1024
+_LEAST_HALF = 2.0**-24
+"""The least positive number of half precision."""
+
 _FACTORS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
 """Factors of the scale that are tried; with the last, any two weights fit."""
 
@@ -33,6 +37,25 @@ def weight_scales(
     largest = np.abs(values).reshape(len(values), -1).max(axis=1) / LARGEST_STEP
     for_bias = np.abs(bias) / (input_scale * _INT32_MAX)
     return _not_tiny(np.maximum(largest, for_bias).astype(np.float32))
+
+
+def common_scale(values: npt.NDArray[np.float64]) -> tuple[np.float32, npt.NDArray[np.float32]]:
+    """Return one scale of all weights, a power of two, and a factor per output channel that it is times.
+
+    Both are exact in half precision. Channels are not told apart below a thousandth of the largest one, so
+    that a factor, at most 2048, makes no finite number infinite that a convolution gives.
+
+    Args:
+        values: (O, C, height, width).
+
+    Returns:
+        The scale, and (O,) factors of at least 1.
+    """
+    largest = np.abs(values).reshape(len(values), -1).max(axis=1) / LARGEST_STEP
+    least = max(float(largest.max()) / _CHANNEL_RANGE, _LEAST_HALF)
+    scale = 2.0 ** np.floor(np.log2(np.maximum(largest, least).min()))
+    factors = (np.maximum(largest, least) / scale).astype(np.float16).astype(np.float32)
+    return np.float32(scale), factors
 
 
 def _not_tiny(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -126,7 +126,8 @@ def _minimal(raw: Mapping[str, Any]) -> _Task:
         for value in values
         if isinstance(value, dict)
     ]
-    return _Task(data={k: v for k, v in raw.items() if isinstance(v, str)}, annotations=[_Annotation(items)])
+    data = {key: value for key, value in raw.items() if isinstance(value, str | int | float)}
+    return _Task(data=data, annotations=[_Annotation(items)])
 
 
 def _video_id(where: str, data: Mapping[str, Any]) -> str:

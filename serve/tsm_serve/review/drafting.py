@@ -19,6 +19,12 @@ _log = logging.getLogger("tsm_runtime")
 
 Publish = Callable[[dict[str, Any]], None]
 
+_PATIENCE_SECONDS = 30.0
+
+
+class _ClosedError(Exception):
+    """The drafting was closed while a model ran."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftingState:
@@ -32,7 +38,7 @@ class DraftingState:
 
 
 class Drafting:
-    """Runs a bundle's model on videos, one after another; `close` ends it at the next video.
+    """Runs a bundle's model on videos, one after another; `close` ends it within the current video.
 
     Args:
         store: gets the drafts.
@@ -95,10 +101,12 @@ class Drafting:
             )
 
     def close(self) -> None:
-        """Stop after the current video."""
+        """Stop, and wait for the end of the thread: the interpreter must not exit while a model runs."""
         with self._change:
             self._closed = True
             self._change.notify_all()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE_SECONDS)
 
     def _has_draft(self, video_id: str) -> bool:
         draft = self._store.get(video_id)
@@ -127,6 +135,8 @@ class Drafting:
                         model.close()
                     model, opened = load(bundle), digest
                 self._draft(model, digest, video)
+            except _ClosedError:
+                break
             except TsmError as error:
                 self._note_failure(video, str(error))
             except Exception as error:  # one video must not end the drafts of the others
@@ -139,12 +149,16 @@ class Drafting:
     def _draft(self, model: Any, digest: str, video: ReviewVideo) -> None:
         from tsm_runtime.pipeline.run import run
 
-        result = run(video.path, model.member(), video_id=video.video_id)
+        result = run(video.path, model.member(), video_id=video.video_id, progress=self._check_open)
         with self._change:
             if digest != self._digest:
                 return  # another model took over meanwhile
             self._num_done += 1
         self._store.put(result, model.action_labels, digest)
+
+    def _check_open(self, _reached: float, _claimed: float | None) -> None:
+        if self._closed:
+            raise _ClosedError
 
     def _note_failure(self, video: ReviewVideo, message: str) -> None:
         with self._change:

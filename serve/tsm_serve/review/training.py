@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,9 +149,10 @@ class Training:
 
     # --- parts --------------------------------------------------------------------------------------
 
-    def _done_subsets(self) -> set[str]:
+    def _done_subsets(self) -> Counter[str]:
+        """Count the videos of each subset."""
         entries = (self._truth.entry(video_id) or {} for video_id in self._truth.video_ids)
-        return {str(entry.get("subset")) for entry in entries}
+        return Counter(str(entry.get("subset")) for entry in entries)
 
     def _new_run(self) -> Path:
         name = time.strftime("%Y%m%d-%H%M%S")
@@ -164,7 +165,7 @@ class Training:
         found = sorted(self._folder.glob("runs/*/best.safetensors"))
         return found[-1] if found else None
 
-    def _write_config(self, name: str, kind: Kind, subsets: set[str]) -> Path:
+    def _write_config(self, name: str, kind: Kind, subsets: Counter[str]) -> Path:
         """Write the configuration of a run, and keep its number of epochs."""
         path = self._folder / "configs" / f"{name}.toml"
         config = TrainingConfig(
@@ -172,7 +173,8 @@ class Training:
             kind=kind,
             annotations=self._truth.path,
             videos=self._videos,
-            validates="validation" in subsets,
+            num_training=subsets["training"],
+            num_validation=subsets["validation"],
             previous=self._previous(),
             user_config=self._config,
         )

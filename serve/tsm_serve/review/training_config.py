@@ -16,6 +16,9 @@ Kind = Literal["quick", "full"]
 """quick: the temporal head alone, on features of the backbone as it is; full: the backbone too."""
 
 _EPOCHS = 20
+_FOLDS, _ENOUGH_VIDEOS = 4, 4
+"""With fewer validation videos the decoding is chosen on folds of the training videos: two videos of Weizmann
+chose one that is 7 points of mAP worse (docs/temporal_head.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,8 @@ class TrainingConfig:
         kind: of the training.
         annotations: truth file.
         videos: their folder.
-        validates: whether videos are marked for validation; without any, the training videos give the scores.
+        num_training: videos for training.
+        num_validation: videos for validation; without any, the training videos give the scores.
         previous: weights of the last run, from which this one starts; None: those of ImageNet.
         user_config: TOML whose sections other than `[data]` are used; None: those of this module.
     """
@@ -36,7 +40,8 @@ class TrainingConfig:
     kind: Kind
     annotations: Path
     videos: Path
-    validates: bool
+    num_training: int
+    num_validation: int
     previous: Path | None = None
     user_config: Path | None = None
 
@@ -50,7 +55,7 @@ class TrainingConfig:
             # In the middle of annotating, some actions are in the videos for validation alone.
             "accept": ["only-in-validation"],
         }
-        if not self.validates:
+        if not self.num_validation:
             data |= {"validation_subset": "training", "accept": ["capture-in-two-subsets"]}
         more = self._own_sections() if self.user_config is None else _without_data(self.user_config)
         return f"name = {json.dumps(self.name)}\n[data]\n{_lines(data)}{more}"
@@ -87,8 +92,10 @@ class TrainingConfig:
         if self.kind == "quick":
             # A scene head that nothing has trained would give scenes at random.
             model["scene_head"] = self.previous is not None and _has_scenes(self.previous.parent)
+            # ImageNet's weights know no shift.
+            model["shift"] = self.previous is not None and _has_shift(self.previous.parent)
             train: dict[str, Any] = {}
-            head: dict[str, Any] = {"epochs": 40, "passes": 2}
+            head: dict[str, Any] = {"epochs": 40, "passes": 2, "folds": self._folds}
         else:
             train = {
                 "epochs": _EPOCHS,
@@ -103,6 +110,20 @@ class TrainingConfig:
             "head": head,
         }
         return "".join(f"[{name}]\n{_lines(values)}" for name, values in sections.items())
+
+    @property
+    def _folds(self) -> int:
+        too_few = self.num_validation < _ENOUGH_VIDEOS
+        return min(_FOLDS, self.num_training) if too_few and self.num_training > 1 else 0
+
+
+def _has_shift(run: Path) -> bool:
+    """Return whether the network of a run was trained with the shift."""
+    try:
+        model = json.loads((run / "config.json").read_text("utf-8"))["model"]
+    except (OSError, ValueError, KeyError):
+        return True
+    return bool(model.get("shift", True))
 
 
 def _has_scenes(run: Path) -> bool:

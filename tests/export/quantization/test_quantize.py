@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tsm_export.graphs.index import GraphIndex
-from tsm_export.quantization import qdq_graph, stored_stem
+from tsm_export.quantization import cpu_form, stored_stem
 from tsm_export.quantization.layers import find_blocks, find_layers
 from tsm_export.quantization.quantize import Calibration, calibrate, quantize, relative_noise
 from tsm_export.quantization.ranges import Extremes, Target, grid_of
@@ -365,7 +365,7 @@ def test_columns_of_the_stem_are_grouped(
     def seven_bits(values: Any, scales: Any) -> tuple[Any, Any]:
         return round_weights(values, 2 * scales), 2 * scales
 
-    monkeypatch.setattr(qdq_graph, "round_paired_weights", seven_bits)
+    monkeypatch.setattr(cpu_form, "round_paired_weights", seven_bits)
     measured = calibrate(network(colours=colours), some_clips(6), num_threads=1)
     grouped = everything_quantized(measured)
     assert constants_of(grouped)["stem.weight.quantized"].shape == (16, 12, 3, 2)
@@ -403,19 +403,41 @@ def test_activations_are_part_of_the_grid(quantized: dict[Target, bytes]) -> Non
 
 
 def test_the_form_for_tensorrt(quantized: dict[Target, bytes]) -> None:
-    """Symmetric int8 everywhere, no 32-bit bias, the input into a cast."""
+    """Symmetric int8 with one scale a tensor, no 32-bit bias, the input into a cast."""
     model = onnx.load_from_string(quantized["trt"])
     constants = constants_of(quantized["trt"])
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            zero = constants[node.input[2]]
-            assert zero.dtype == np.int8
-            assert not zero.any()
+            zero, scale = constants[node.input[2]], constants[node.input[1]]
+            assert (zero.dtype, zero.shape, scale.shape) == (np.int8, (), ())
+            assert zero == 0
     assert not [name for name, values in constants.items() if values.dtype == np.int32]
     assert [node.op_type for node in model.graph.node if "frames" in node.input] == ["Cast"]
     # What is shifted is on one grid before and after, so that the shift can be done on bytes.
     pairs = {n.output[0]: n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear"}
-    assert pairs["x.quantized"] == pairs["shifted.quantized"] == "x.scale"
+    assert pairs["x.quantized"] == pairs["shifted.quantized"] == "x.scale.half"
+
+
+def test_tensorrt_finds_what_it_fuses(quantized: dict[Target, bytes]) -> None:
+    """Each convolution between a dequantised input and a scale per channel; each sum of one and an addend."""
+    nodes = onnx.load_from_string(quantized["trt"]).graph.node
+    made = {name: node for node in nodes for name in node.output}
+    readers = {name: [n.op_type for n in nodes if name in n.input] for n in nodes for name in n.output}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    assert len(convolutions) == 5
+    for node in convolutions:
+        assert [made[name].op_type for name in node.input] == ["DequantizeLinear"] * 2
+        assert readers[node.output[0]] == ["BatchNormalization"]
+    (added,) = (node for node in nodes if node.op_type == "Add")
+    assert sorted(made[name].op_type for name in added.input) == ["BatchNormalization", "DequantizeLinear"]
+
+
+def test_no_tensor_of_the_body_is_fp32_for_tensorrt(quantized: dict[Target, bytes]) -> None:
+    types = element_types(quantized["trt"])
+    nodes = onnx.load_from_string(quantized["trt"]).graph.node
+    kinds = {"Conv", "BatchNormalization", "Relu", "Clip", "Add", "DequantizeLinear", "Split", "Concat"}
+    body = [node for node in nodes if node.op_type in kinds]
+    assert {types[name] for node in body for name in node.output} == {TensorProto.FLOAT16}
 
 
 def test_tensorrt_parses_and_builds_it(quantized: dict[Target, bytes]) -> None:
@@ -507,7 +529,7 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def int8_bundle(measured: Calibration, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Bundle with the network in INT8, and in the form of older versions."""
     new = everything_quantized(measured)
-    monkeypatch.setattr(qdq_graph, "round_paired_weights", lambda v, s: (round_weights(v, s), s))
+    monkeypatch.setattr(cpu_form, "round_paired_weights", lambda v, s: (round_weights(v, s), s))
     old = onnx.load_from_string(everything_quantized(measured))
     del old.metadata_props[:]
     files = {"model.int8.onnx": new, "old.onnx": old.SerializeToString(), "model.fp32.onnx": network()}
@@ -583,7 +605,9 @@ def test_the_block_that_8_bits_ruin_stays_out(target: Target, tmp_path: Path) ->
     assert model.noise_before > 0.1
     assert model.noise < 0.05
     weights = constants_of(model.data)
-    assert weights["expand.weight"].dtype == np.float32
+    kept = {"cpu": ("expand.weight", np.float32), "trt": ("expand.weight.half", np.float16)}
+    name, dtype = kept[target]
+    assert weights[name].dtype == dtype
     assert weights["stem.weight.quantized"].dtype == np.int8
     frames = some_clips(8, seed=4)
     everything = quantize(measured, target=target, max_noise=float("inf"), num_threads=1)

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsm_export.quantization.weights import round_paired_weights, round_weights, weight_scales
+from tsm_export.quantization.weights import (
+    common_scale,
+    round_paired_weights,
+    round_weights,
+    weight_scales,
+)
 
 
 def scales_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -80,3 +85,20 @@ def test_the_excess_comes_off_or_the_scale_grows(
     steps, scales = round_paired_weights(values, np.ones(1, np.float32))
     assert scales == pytest.approx(scale)
     assert steps.ravel().tolist() == list(expected)
+
+
+@given(st.floats(-30, 30), st.floats(0, 12), st.integers(0, 2**32 - 1))
+def test_one_scale_and_factors_are_exact_in_half_precision(size: float, spread: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(6, 3, 2, 2)) * 2.0 ** (size / 3 - spread * rng.random((6, 1, 1, 1)))
+    values[2] = 0
+    scale, factors = common_scale(values)
+    assert np.float16(scale) == scale
+    np.testing.assert_array_equal(factors.astype(np.float16), factors)
+    assert factors.min() >= 1
+    assert factors.max() <= 2048
+    steps = round_weights(values, scale * factors)
+    restored = steps * (scale * factors.astype(np.float64))[:, None, None, None]
+    # Half a step, plus what a factor rounded down in half precision leaves of the largest weight.
+    allowed = (0.5 + 127 / 2**11) * scale * factors.astype(np.float64)
+    assert (np.abs(restored - values).max(axis=(1, 2, 3)) <= allowed).all()

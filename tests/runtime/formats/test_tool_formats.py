@@ -236,6 +236,7 @@ def test_label_studio_annotations_and_predictions(write: Write) -> None:
 def test_label_studio_minimal_and_sound(write: Write) -> None:
     minimal = [{"video": "/x/a.mp4", "id": 5, "l": [region(1, 10, "run")["value"]], "annotator": 1}]
     assert drafts(write("m.json", minimal), frame_rate=10.0) == {"a": [("run", 0.0, 1.0)]}
+    assert drafts(write("m.json", [minimal[0] | {"fps": 20.0}])) == {"a": [("run", 0.0, 0.5)]}
     sound = {"type": "labels", "value": {"start": 1.5, "end": 2.25, "channel": 0, "labels": ["clap"]}}
     assert drafts(write("s.json", [task("a.wav", [sound])])) == {"a": [("clap", 1.5, 2.25)]}
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from entry import Command, command
 from media import counted, write_video
 from reviewing import StartServer, spans_of, truth_of
 
+import tsm_runtime
 from tsm_serve.commands.review import main
 from tsm_serve.review.proxy import make_proxy
 from tsm_serve.review.times import BLOCK_SECONDS, FrameTimes, all_times
@@ -108,6 +110,16 @@ def test_the_models_drafts_arrive(start_server: StartServer, folder: Path, tiny_
     assert shown["drafts"]
     assert server.call("/api/project").body["labels"] == ["bright", "dark"]
     assert (folder / ".tsm-review" / "drafts" / "day%201%2Fclip.npz").is_file()
+
+
+def test_a_model_at_work_does_not_disturb_the_end(start_server: StartServer, folder: Path) -> None:
+    write_video(folder / "long.mp4", counted(6000))
+    server = start_server(folder, "--model", Path(tsm_runtime.__file__).parent / "demo/bundle")
+    for _ in range(3000):
+        if server.call("/api/drafting").body["current"] == "long":
+            break
+        time.sleep(0.01)
+    assert server.stop() in (0, 130)
 
 
 def test_another_program_s_broken_file_is_reported_not_overwritten(

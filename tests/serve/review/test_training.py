@@ -102,13 +102,41 @@ def test_a_quick_training_keeps_scenes_that_were_learnt(tmp_path: Path) -> None:
         "kind": "quick",
         "annotations": Path("t.json"),
         "videos": Path("v"),
-        "validates": True,
+        "num_training": 3,
+        "num_validation": 1,
     }
     config = TrainingConfig(**about, previous=run / "best.safetensors")
     assert tomllib.loads(config.text)["model"]["scene_head"] is False
     (run / "labels.json").write_text('{"actions": ["run", "background"], "scenes": ["room", "park"]}')
     config = TrainingConfig(**about, previous=run / "best.safetensors")
     assert tomllib.loads(config.text)["model"]["scene_head"] is True
+
+
+@pytest.mark.parametrize(
+    ("num_training", "num_validation", "folds"), [(1, 0, 0), (2, 0, 2), (3, 1, 3), (9, 3, 4), (12, 4, 0)]
+)
+def test_few_validation_videos_do_not_choose_the_decoding(
+    num_training: int, num_validation: int, folds: int
+) -> None:
+    config = TrainingConfig(
+        name="x",
+        kind="quick",
+        annotations=Path("t.json"),
+        videos=Path("v"),
+        num_training=num_training,
+        num_validation=num_validation,
+    )
+    assert tomllib.loads(config.text)["head"]["folds"] == folds
+
+
+def test_a_quick_training_keeps_the_shift_of_the_network(tmp_path: Path) -> None:
+    about = {"name": "x", "kind": "quick", "annotations": Path("t.json"), "videos": Path("v")}
+    config = TrainingConfig(**about, num_training=1, num_validation=0)
+    assert tomllib.loads(config.text)["model"]["shift"] is False
+    previous = tmp_path / "best.safetensors"
+    config = TrainingConfig(**about, num_training=1, num_validation=0, previous=previous)
+    (tmp_path / "config.json").write_text('{"model": {"shift": true}}')
+    assert tomllib.loads(config.text)["model"]["shift"] is True
 
 
 def test_the_next_training_starts_from_the_last(trainings: Trainings) -> None:
