@@ -224,7 +224,7 @@ def results_to_chapters(results: Sequence[Result]) -> str:
         UsageError: there is not exactly one video, or fewer than the three chapters that are needed.
     """
     chosen: list[Segment] = []
-    for segment in by_time(one_result(results, "chapters")):
+    for segment in by_time(one_result(results, "chapters").segments):
         if chosen and segment.start_seconds - chosen[-1].start_seconds < _SHORTEST_CHAPTER_SECONDS:
             if segment.score <= chosen[-1].score:
                 continue
