@@ -18,7 +18,15 @@ from tsm_export.sound_files import find_sound, sound_file, with_sound
 from tsm_export.views_files import find_views, views_file, with_views
 from tsm_runtime._version import __version__
 from tsm_runtime.bundle.bundle import CLIP_MODEL
-from tsm_runtime.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, ModelFile, encode_manifest, sha256
+from tsm_runtime.bundle.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    PICTURES_VERSION,
+    Manifest,
+    ModelFile,
+    encode_manifest,
+    sha256,
+)
 from tsm_runtime.errors import CheckError, RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_runtime.models.sound_branch import SOUND_MODEL
@@ -135,16 +143,17 @@ def _describe(
 ) -> Manifest:
     config, labels = checkpoint.config, set(checkpoint.labels.actions)
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=FORMAT_VERSION if config.sound_alone else PICTURES_VERSION,
         action_labels=checkpoint.labels.actions,
         scene_labels=checkpoint.labels.scenes,
         head=checkpoint.labels.head,
         thresholds=checkpoint.thresholds,
         interval_seconds=config.clip.interval_seconds,
         num_frames=config.clip.num_frames,
-        size=config.clip.size,
+        size=config.clip_spec.size,
         view=",".join(config.data.views) if config.data.format == "x360" else "",
-        crop=config.data.crop,
+        crop=config.clip_spec.crop if config.sound_alone else config.data.crop,
+        sound_input=config.sound_alone,
         projection=config.clip.projection,
         flip_pairs=tuple(pair for pair in config.augment.flip_pairs if labels.issuperset(pair)),
         never_flip=tuple(label for label in config.augment.never_flip if label in labels),

@@ -48,16 +48,14 @@ def model_card(manifest: Manifest) -> str:
 
 
 def _model_rows(manifest: Manifest) -> Iterable[tuple[str, str]]:
-    shift = f"temporal shift, {manifest.shift_direction}" if manifest.shift else "no shift"
+    shifts = manifest.shift and manifest.sound_input is None
+    shift = f"temporal shift, {manifest.shift_direction}" if shifts else "no shift"
     yield "network", f"{manifest.backbone}, {shift}, {manifest.head} head"
     if manifest.temporal_head is not None:
         yield "temporal head", "scores of frames and bounds from `head` graphs"
     if manifest.decoding is not None:
         yield "decoding", manifest.decoding.method
-    yield (
-        "input",
-        f"{manifest.num_frames} frames of {manifest.size} px for each {manifest.interval_seconds:g} s",
-    )
+    yield "input", f"{_pictures(manifest)} for each {manifest.interval_seconds:g} s"
     yield "view", manifest.view or "not stated"
     yield "files", ", ".join(f"`{name}`" for name in sorted(manifest.files))
     yield (
@@ -65,6 +63,12 @@ def _model_rows(manifest: Manifest) -> Iterable[tuple[str, str]]:
         f"epoch {manifest.checkpoint.get('epoch', '?')}, SHA-256 `{manifest.checkpoint.get('sha256', '?')}`",
     )
     yield "built with", ", ".join(f"{package} {version}" for package, version in manifest.built_with.items())
+
+
+def _pictures(manifest: Manifest) -> str:
+    if (sound := manifest.sound_input) is None:
+        return f"{manifest.num_frames} frames of {manifest.size} px"
+    return f"sound alone, {manifest.num_frames} log-mel pictures of {sound.window_seconds:g} s"
 
 
 def _scores(manifest: Manifest) -> str:

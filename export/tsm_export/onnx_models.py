@@ -33,7 +33,7 @@ from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import CLIP_MODEL, GPU_MODEL
 from tsm_runtime.bundle.manifest import ModelFile, QuantizationReport, sha256
-from tsm_runtime.errors import CheckError
+from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint
@@ -67,6 +67,11 @@ def onnx_files(
         CheckError: the scores of a graph differ from those of the checkpoint.
         UsageError: the checkpoint's weights do not fit its configuration, or videos are missing.
     """
+    if "int8" in request.precisions and checkpoint.config.sound_alone is not None:
+        raise UsageError(
+            "--engine int8: a network of sound alone has no INT8 form, as it takes less time than its log-mel"
+            " frames; leave int8 out"
+        )
     calibration = _calibration_videos(checkpoint, request)
     validation = _validation(checkpoint, request)
     plain = export_fp32(checkpoint, opset=request.opset)
@@ -93,11 +98,12 @@ def onnx_files(
             online,
             ModelFile(sha256=sha256(online), precision="fp32", kind="online", parity=parity),
         )
-    pictures = preprocess_graph(checkpoint.config.clip.size, opset=request.opset)
-    files[PREPROCESS_MODEL] = (
-        pictures,
-        ModelFile(sha256=sha256(pictures), precision="fp32", kind="preprocess"),
-    )
+    if checkpoint.config.sound_alone is None:
+        pictures = preprocess_graph(checkpoint.config.clip.size, opset=request.opset)
+        files[PREPROCESS_MODEL] = (
+            pictures,
+            ModelFile(sha256=sha256(pictures), precision="fp32", kind="preprocess"),
+        )
     return files, warnings
 
 
@@ -193,8 +199,7 @@ def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validat
 
 def noise_clips(checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
     """Return seeded clips, all different and none flat: noise over a random plain colour per frame."""
-    clip = checkpoint.config.clip
     rng = np.random.default_rng(_NOISE_SEED)
-    shape = (sum(PARITY_BATCH_SIZES), clip.num_frames, clip.size, clip.size, 3)
-    plain = rng.integers(0, 192, (*shape[:2], 1, 1, 3))
+    shape = (sum(PARITY_BATCH_SIZES), *checkpoint.config.clip_spec.clip_shape)
+    plain = rng.integers(0, 192, (*shape[:2], 1, 1, shape[-1]))
     return (plain + rng.integers(0, 64, shape)).astype(np.uint8)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from tsm_runtime.audio.patches import SoundSpec
+from tsm_runtime.audio.spec import SoundSpec
 from tsm_runtime.bundle.manifest import ShiftDirection
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
@@ -31,6 +31,7 @@ BackboneName = Literal[
     "efficientnet_lite0",
     "efficientnet_lite1",
     "efficientnet_lite2",
+    "audio",
 ]
 DataFormat = Literal["auto", "activitynet", "x360", "csv", "via", "mmaction2", "segments"]
 View = Literal["panoramic", "third_person", "monocular", "binocular"]
@@ -116,6 +117,7 @@ class ModelConfig(_Section, frozen=True):
     """The network."""
 
     backbone: BackboneName = "efficientnet_lite0"
+    """`audio`: the convolutions of `[audio]`, over sound alone; videos need no pictures."""
     width_mult: Positive = 1.0
     """Only for mobilenet_v2."""
     pretrained: str = ""
@@ -294,7 +296,8 @@ class AudioConfig(_Section, frozen=True):
     """The sound branch: a small network over log-mel frames, whose features join those of the pictures.
 
     It is trained after the backbone, on features that are computed once. Without sound the scores are those
-    of the pictures.
+    of the pictures. With `model.backbone = "audio"` there are no pictures: `[train]` says how its
+    convolutions are trained, and of this section the input, the width and `pretrained` count.
     """
 
     channels: Literal[1, 2] = 1
@@ -386,6 +389,8 @@ class Config(_Section, frozen=True):
             raise ValueError(
                 f"store.size {self.store.size} is below clip.size {self.clip.size}; pictures are not enlarged"
             )
+        if self.model.backbone == "audio":
+            _check_sound_alone(self)
         if self.views is not None and not (self.head is None and self.audio is None):
             raise ValueError("[views] goes with neither [head] nor [audio]: leave one of them out")
         if self.views is not None and self.clip.window_seconds > self.clip.interval_seconds:
@@ -403,15 +408,28 @@ class Config(_Section, frozen=True):
             )
 
     @property
+    def sound_alone(self) -> SoundSpec | None:
+        """How sound is cut where the model takes nothing else; None: it takes pictures."""
+        return self.audio.spec if self.model.backbone == "audio" and self.audio is not None else None
+
+    @property
+    def sound_branch(self) -> AudioConfig | None:
+        """The sound branch beside a backbone of pictures; None: there is none."""
+        return None if self.model.backbone == "audio" else self.audio
+
+    @property
     def clip_spec(self) -> ClipSpec:
         """What the model takes, as the runtime knows it."""
+        sound = self.sound_alone
+        crop: Crop = WINDOWS[0] if self.clip.projection else self.data.crop
         return ClipSpec(
             interval_seconds=self.clip.interval_seconds,
             num_frames=self.clip.num_frames,
-            size=self.clip.size,
-            crop=WINDOWS[0] if self.clip.projection else self.data.crop,
+            size=self.clip.size if sound is None else 0,
+            crop=crop if sound is None else "",
             window_seconds=self.clip.window_seconds,
             stride_seconds=self.segments.stride_seconds,
+            sound=sound,
         )
 
     @property
@@ -421,6 +439,20 @@ class Config(_Section, frozen=True):
             smoothing_seconds=self.segments.smoothing_seconds,
             min_duration_seconds=self.segments.min_duration_seconds,
         )
+
+
+def _check_sound_alone(config: Config) -> None:
+    """Raise a ValueError where something is configured that a model of sound alone has not."""
+    named = {
+        "views": config.views is not None,
+        "clip.projection": bool(config.clip.projection),
+        "model.shift_direction": config.model.shift_direction != "both",
+        "data.eyes of both": config.data.eyes == "both" and "binocular" in config.data.views,
+    }
+    if config.audio is None:
+        raise ValueError("model.backbone 'audio' needs an [audio] section: add one, which may be empty")
+    if wrong := [name for name, is_given in named.items() if is_given]:
+        raise ValueError(f"model.backbone 'audio' takes sound alone: leave {', '.join(wrong)} out")
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), *, root: Path | None = None) -> Config:

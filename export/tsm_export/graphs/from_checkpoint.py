@@ -55,8 +55,7 @@ def export_fp32(checkpoint: Checkpoint, *, opset: int = DEFAULT_OPSET) -> bytes:
         UsageError: the checkpoint's weights do not fit its configuration, or PyTorch cannot write that opset.
     """
     model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
-    clip = checkpoint.config.clip
-    example = torch.zeros((2, clip.num_frames, clip.size, clip.size, 3), dtype=torch.uint8)
+    example = torch.zeros((2, *checkpoint.config.clip_spec.clip_shape), dtype=torch.uint8)
     outputs = list(score_outputs(checkpoint))
     return export_graph(model, (example,), ["frames"], outputs, (free_axis("batch"),), opset=opset)
 
@@ -210,8 +209,8 @@ def compare(
     model = Probabilities(checkpoint.model(), sigmoid=checkpoint.labels.head == "sigmoid").eval()
     dim = model.model.feature_dim if frame_outputs else 0
     session, outputs = open_session(onnx_bytes), score_outputs(checkpoint, dim)
-    clip = checkpoint.config.clip
-    frames_shape = [clip.num_frames, clip.size, clip.size, 3]
+    clip = checkpoint.config.clip_spec
+    frames_shape = list(clip.clip_shape)
     require_signature(session, {"frames": ("tensor(uint8)", frames_shape), **outputs})
     pairs = []
     for batch in parity_batches(frames):

@@ -82,7 +82,7 @@ def label_file(output: str) -> str:
 
 def signature(manifest: Manifest) -> dict[str, tuple[str, list[int]]]:
     """Return data type and dimensions, without the batch's, of input and outputs, as Triton names them."""
-    frames = [manifest.num_frames, manifest.size, manifest.size, 3]
+    frames = list(manifest.clip_spec.clip_shape)
     outputs = {name: ("TYPE_FP32", [len(labels)]) for name, labels in head_labels(manifest).items()}
     return {"frames": ("TYPE_UINT8", frames), **outputs}
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from tsm_runtime.archive.addresses import NOTHING_THERE, open_store, reason, shown
 from tsm_runtime.archive.records import Content, content_of
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.video.finding import VIDEO_SUFFIXES
+from tsm_runtime.video.finding import MEDIA_SUFFIXES, VIDEO_SUFFIXES, is_named
 
 _POLL_SECONDS = 0.2
 _LISTED_AT_ONCE = 16
@@ -55,10 +55,13 @@ class Scratch:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def find(self, urls: Sequence[str]) -> list[tuple[Path, list[Path]]]:
+    def find(
+        self, urls: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES
+    ) -> list[tuple[Path, list[Path]]]:
         """Return for each address its local folder, and the local paths of its videos.
 
-        A missing file is an error when it is copied, as one on this machine is when it is read.
+        Of a folder the files with some suffixes are taken. A missing file is an error when it is copied, as
+        one on this machine is when it is read.
 
         Raises:
             UsageError: an address cannot be listed: no such bucket, no access, expired credentials; or two
@@ -67,16 +70,22 @@ class Scratch:
         """
         with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="list") as pool:
             return [
-                self._register(url, *listed) for url, listed in zip(urls, pool.map(_list, urls), strict=True)
+                self._register(url, *listed, suffixes)
+                for url, listed in zip(urls, pool.map(_list, urls), strict=True)
             ]
 
     def _register(
-        self, url: str, store: Any, path: str, found: Mapping[str, Mapping[str, Any]]
+        self,
+        url: str,
+        store: Any,
+        path: str,
+        found: Mapping[str, Mapping[str, Any]],
+        suffixes: Sequence[str] = VIDEO_SUFFIXES,
     ) -> tuple[Path, list[Path]]:
         root = self._folder / f"{url.split('://', 1)[0].lower()}:"
         videos = []
         for key in sorted(found):
-            if len(found) > 1 and not _is_video(key):
+            if len(found) > 1 and not is_named(PurePosixPath(key), suffixes):
                 continue
             local = root / shown(key).split("://", 1)[-1].lstrip("/")
             remote = _Remote(store, key, url, int(found[key].get("size") or 0))
@@ -186,14 +195,9 @@ def _list(url: str) -> tuple[Any, str, Mapping[str, Mapping[str, Any]]]:
         raise FileNotFoundError(path)
     except Exception as error:  # the stores' packages have their own exceptions, with no common base
         why = reason(error, url)
-        if why.startswith(NOTHING_THERE) and _is_video(urlsplit(url).path):
+        if why.startswith(NOTHING_THERE) and is_named(PurePosixPath(urlsplit(url).path), MEDIA_SUFFIXES):
             return store, path, {path: {}}
         raise UsageError(f"{shown(url)}: cannot be read ({why})") from error
-
-
-def _is_video(key: str) -> bool:
-    path = PurePosixPath(key)
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
 @contextmanager

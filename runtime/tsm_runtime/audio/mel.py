@@ -8,62 +8,71 @@ those fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.audio.reader import SAMPLE_RATE, Samples
+from tsm_runtime.audio.spec import SAMPLE_RATE, MelSpec, Samples
 
 LogMel = npt.NDArray[np.float32]
 
-_FRAMES_AT_ONCE = 4096
+BLOCK_FRAMES = 4
+"""Frames of one matrix product. All frames are computed in such blocks, so that a track that arrives piece by
+piece has the values of a whole one to the last bit."""
+
+_BLOCKS_AT_ONCE = 1024
 """Bounds the memory of the spectra: 8 MB at 257 bins."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MelSpec:
-    """How sound becomes log-mel frames.
-
-    Args:
-        num_bands: of the mel scale.
-        window_seconds: length of a Hann window.
-        hop_seconds: between the middles of two frames.
-        low_hertz: lower edge of the first band.
-        high_hertz: upper edge of the last band.
-        floor: is added to a magnitude before its logarithm.
-    """
-
-    num_bands: int = 64
-    window_seconds: float = 0.025
-    hop_seconds: float = 0.010
-    low_hertz: float = 125.0
-    high_hertz: float = 7500.0
-    floor: float = 0.01
 
 
 def log_mel(samples: Samples, spec: MelSpec, rate: int = SAMPLE_RATE) -> LogMel:
     """Return the (J, num_bands) float32 log-mel frames of (N,) samples, J = floor(N / hop)."""
-    return np.asarray(np.log(mel_magnitudes(samples, spec, rate) + np.float32(spec.floor)), np.float32)
+    return as_log(mel_magnitudes(samples, spec, rate), spec)
+
+
+def as_log(magnitudes: LogMel, spec: MelSpec) -> LogMel:
+    """Return the logarithms of magnitudes in mel bands."""
+    return np.asarray(np.log(magnitudes + np.float32(spec.floor)), np.float32)
 
 
 def mel_magnitudes(samples: Samples, spec: MelSpec, rate: int = SAMPLE_RATE) -> LogMel:
     """Return (J, num_bands) float32 magnitudes in mel bands; zeros stand before and after the samples."""
-    window = round(spec.window_seconds * rate)
-    hop = round(spec.hop_seconds * rate)
+    before, window, hop = frame_samples(spec, rate)
     num_frames = len(samples) // hop
+    num_blocks = -(-num_frames // BLOCK_FRAMES)
+    after = max(0, num_blocks * BLOCK_FRAMES * hop + window - len(samples))
+    padded = np.pad(samples, (before, after))
+    out = np.empty((num_blocks * BLOCK_FRAMES, spec.num_bands), np.float32)
+    step = BLOCK_FRAMES * hop
+    for first in range(0, num_blocks, _BLOCKS_AT_ONCE):
+        count = min(_BLOCKS_AT_ONCE, num_blocks - first)
+        part = padded[first * step : (first + count) * step - hop + window]
+        out[first * BLOCK_FRAMES : (first + count) * BLOCK_FRAMES] = block_magnitudes(part, spec, rate)
+    return out[:num_frames]
+
+
+def block_magnitudes(samples: Samples, spec: MelSpec, rate: int = SAMPLE_RATE) -> LogMel:
+    """Return (K * BLOCK_FRAMES, num_bands) magnitudes of whole blocks of frames.
+
+    Args:
+        samples: from the first sample of the first frame's window to the last of the last frame's.
+        spec: of the frames.
+        rate: samples per second.
+    """
+    _, window, hop = frame_samples(spec, rate)
     size = 1 << (window - 1).bit_length()
-    weights = _triangles(spec, rate, size)
     hann = np.hanning(window + 1)[:-1].astype(np.float32)
-    before = (window - hop) // 2
-    padded = np.pad(samples, (before, window))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][:num_frames]
-    out = np.empty((num_frames, spec.num_bands), np.float32)
-    for begin in range(0, num_frames, _FRAMES_AT_ONCE):
-        part = slice(begin, begin + _FRAMES_AT_ONCE)
-        out[part] = np.abs(np.fft.rfft(frames[part] * hann, size)).astype(np.float32) @ weights
-    return out
+    frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
+    spectra = np.abs(np.fft.rfft(frames * hann, size)).astype(np.float32)
+    blocks = spectra.reshape(-1, BLOCK_FRAMES, spectra.shape[1])
+    products = np.matmul(blocks, _triangles(spec, rate, size))
+    return np.asarray(products.reshape(-1, spec.num_bands), np.float32)
+
+
+def frame_samples(spec: MelSpec, rate: int = SAMPLE_RATE) -> tuple[int, int, int]:
+    """Return in samples: how far frame 0's window begins before the sound, its length, and the hop."""
+    window, hop = round(spec.window_seconds * rate), round(spec.hop_seconds * rate)
+    return (window - hop) // 2, window, hop
 
 
 @lru_cache(maxsize=8)

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
-from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from tsm_runtime.audio.decoding import Piece, TrackDecoder
+from tsm_runtime.audio.placing import Placing
+from tsm_runtime.audio.spec import SAMPLE_RATE, Samples, Span
 from tsm_runtime.audio.track import choose_track, describe_tracks
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.video.opening import SOUND_FORMATS, open_file
 from tsm_runtime.video.reader import VideoReader, check_file, reason_of
-from tsm_runtime.wording import counted
-
-Samples = npt.NDArray[np.float32]
-Span = tuple[float, float]
-
-SAMPLE_RATE = 16_000
-"""Samples per second after resampling, of all tracks."""
-
-_JITTER_SECONDS = 0.03
-"""Timestamps this far from where the last samples ended are rounding (Matroska's are whole milliseconds)."""
-
-_LONGEST_GAP_SECONDS = 60.0
-"""A longer step in the timestamps counts as a gap only where the container is long enough for it."""
 
 _SILENT = 1e-4
 """Peak below -80 dBFS."""
+
+SILENT = "sound: silent"
+"""The warning about a track whose peak is below -80 dBFS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +52,17 @@ class Sound:
     @property
     def is_silent(self) -> bool:
         """Whether the track is silent."""
-        return not self.samples.size or float(np.abs(self.samples).max()) < _SILENT
+        return not self.samples.size or is_silent(peak(self.samples))
+
+
+def peak(samples: Samples) -> float:
+    """Return the largest magnitude of some samples."""
+    return float(np.abs(samples).max()) if samples.size else 0.0
+
+
+def is_silent(peak_value: float) -> bool:
+    """Return whether a track with this peak is silent."""
+    return peak_value < _SILENT
 
 
 def picture_zero(path: Path) -> float | None:
@@ -74,11 +74,87 @@ def picture_zero(path: Path) -> float | None:
         return None
 
 
+class TrackReader:
+    """Pieces of an audio track of a file, each with its place on the time line of the pictures.
+
+    Args:
+        path: a video, or a file that holds sound alone: its first sample is then at time 0.
+        channels: of the samples, 1 or 2.
+        track: see `choose_track`.
+        rate: of the samples.
+
+    Raises:
+        VideoError: the file cannot be opened.
+        UsageError: the requested track is not there.
+    """
+
+    def __init__(self, path: Path, *, channels: int = 1, track: str = "", rate: int = SAMPLE_RATE) -> None:
+        self.failure: str | None = None
+        """Why the track breaks off; None: it does not."""
+        self._container = _open(path)
+        try:
+            stream = choose_track(self._container, track)
+        except UsageError as error:
+            self._container.close()
+            raise UsageError(f"{path}: {error}") from None
+        self.claimed_seconds = (self._container.duration or 0) / av.time_base
+        self._several = "" if track else _several_tracks(self._container, stream)
+        self.has_track = stream is not None
+        """Whether the file has an audio track."""
+        self._decoder = None if stream is None else TrackDecoder(stream, channels, rate)
+        self.placing = Placing(rate=rate, zero_seconds=picture_zero(path) if self.has_track else None)
+
+    def pieces(self) -> Generator[tuple[int, Samples]]:
+        """Yield the index of the first sample of each piece, and its (C, n) samples."""
+        for start_seconds, samples in self._decoded():
+            yield self.placing.place(start_seconds, samples, self.claimed_seconds)
+
+    @property
+    def corrupt_packets(self) -> int:
+        """Number of packets so far that did not decode."""
+        return 0 if self._decoder is None else self._decoder.num_corrupt
+
+    def choice_warning(self) -> tuple[str, ...]:
+        """Return a message where several tracks are there and none was requested."""
+        return (self._several,) if self._several else ()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is wrong with the track so far, one line each."""
+        lines = [*self.choice_warning(), *(() if self._decoder is None else self._decoder.warnings())]
+        if self.failure:
+            lines.append(f"sound: the track breaks off ({self.failure})")
+        return (*lines, *self.placing.gap_warning())
+
+    def close(self) -> None:
+        """Close the file; further calls do nothing."""
+        self._container.close()
+
+    def __enter__(self) -> TrackReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _decoded(self) -> Generator[Piece]:
+        if self._decoder is None:
+            return
+        for packet in chain(self._packets(self._decoder), [None]):
+            yield from self._decoder.pieces(packet)
+
+    def _packets(self, decoder: TrackDecoder) -> Generator[av.Packet[av.AudioStream]]:
+        try:
+            for packet in self._container.demux(decoder.stream):
+                if packet.size:
+                    yield packet
+        except av.error.FFmpegError as error:
+            self.failure = reason_of(error)
+
+
 def read_sound(path: Path, *, channels: int = 1, track: str = "", rate: int = SAMPLE_RATE) -> Sound | None:
     """Read an audio track, mixed to one or two channels.
 
     Args:
-        path: a video, or a file that holds sound alone: its first sample is then at time 0.
+        path: a video, or a file that holds sound alone.
         channels: 1: mono; 2: stereo.
         track: see `choose_track`.
         rate: of the samples returned.
@@ -90,23 +166,28 @@ def read_sound(path: Path, *, channels: int = 1, track: str = "", rate: int = SA
         VideoError: the file cannot be opened.
         UsageError: the requested track is not there.
     """
-    with _open(path) as container:
-        try:
-            stream = choose_track(container, track)
-        except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
-        if stream is None:
+    with TrackReader(path, channels=channels, track=track, rate=rate) as reader:
+        if not reader.has_track:
             return None
-        warnings = []
-        if not track and len(container.streams.audio) > 1:
-            number = [one.index for one in container.streams.audio].index(stream.index)
-            warnings.append(f"several audio tracks, {describe_tracks(container)}; taken: {number}")
-        decoding = _Decoding(container, stream, rate, channels)
-        placing = _Placing(rate=rate, channels=channels, zero_seconds=picture_zero(path))
-        claimed = (container.duration or 0) / av.time_base
-        for start_seconds, samples in decoding.pieces():
-            placing.add(start_seconds, samples, claimed)
-        return placing.sound([*warnings, *decoding.warnings()])
+        pieces = list(reader.pieces())
+        samples = np.zeros((channels, reader.placing.end), np.float32)
+        for begin, piece in pieces:
+            samples[:, begin : begin + piece.shape[1]] = piece
+        silent = (SILENT,) if is_silent(peak(samples)) else ()
+        return Sound(
+            samples=samples,
+            rate=rate,
+            spans=tuple(reader.placing.spans),
+            warnings=(*reader.warnings(), *silent),
+        )
+
+
+def _several_tracks(container: InputContainer, chosen: av.AudioStream | None) -> str:
+    tracks = list(container.streams.audio)
+    if chosen is None or len(tracks) < 2:
+        return ""
+    number = [one.index for one in tracks].index(chosen.index)
+    return f"several audio tracks, {describe_tracks(container)}; taken: {number}"
 
 
 def _open(path: Path) -> InputContainer:
@@ -115,143 +196,3 @@ def _open(path: Path) -> InputContainer:
         return open_file(path, formats=SOUND_FORMATS)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a readable video or sound ({reason_of(error)})") from error
-
-
-@dataclass(slots=True)
-class _Decoding:
-    """Decoder and resampler of one track.
-
-    More than two channels are mixed to stereo by swresample, stereo to mono as the mean of both.
-    """
-
-    container: InputContainer
-    stream: AudioStream
-    rate: int
-    channels: int
-    num_corrupt: int = 0
-    failure: str = ""
-
-    def pieces(self) -> Iterator[tuple[float | None, Samples]]:
-        """Yield resampled (C, n) pieces, each with its time on the container's clock where it has one."""
-        resampler, expected = self._resampler(), None
-        for frame in self._frames():
-            start = None if frame.pts is None or not frame.time_base else float(frame.pts * frame.time_base)
-            jumps = None not in (start, expected) and abs(start - expected) > _JITTER_SECONDS  # type: ignore[operator]
-            if jumps:  # the samples held back belong before the jump
-                yield from self._resampled(resampler, None, None)
-                resampler = self._resampler()
-            frame.pts = None
-            try:
-                yield from self._resampled(resampler, frame, start)
-            except (av.error.FFmpegError, ValueError):  # the format changes in the middle
-                self.num_corrupt += 1
-                resampler = self._resampler()
-            length = frame.samples / (frame.sample_rate or self.rate)
-            expected = None if start is None and expected is None else (start or expected or 0.0) + length
-        yield from self._resampled(resampler, None, None)
-
-    def _resampler(self) -> av.AudioResampler:
-        layout = "mono" if self.stream.codec_context.channels == 1 else "stereo"
-        return av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
-
-    def _resampled(
-        self, resampler: av.AudioResampler, frame: AudioFrame | None, start: float | None
-    ) -> Iterator[tuple[float | None, Samples]]:
-        try:
-            frames = resampler.resample(frame)
-        except ValueError:
-            if frame is not None:
-                raise
-            frames = []  # nothing came in, so nothing is held back
-        for number, out in enumerate(frames):
-            samples = np.nan_to_num(np.asarray(out.to_ndarray(), np.float32), posinf=1.0, neginf=-1.0)
-            mixed = samples.mean(axis=0, keepdims=True) if self.channels == 1 else samples
-            mixed = np.broadcast_to(mixed, (self.channels, samples.shape[1]))
-            yield start if number == 0 else None, np.clip(mixed, -1.0, 1.0)
-
-    def _frames(self) -> Iterator[AudioFrame]:
-        for packet in chain(self._packets(), [None]):
-            try:
-                yield from self.stream.decode(packet)
-            except av.error.FFmpegError:
-                self.num_corrupt += 1
-
-    def _packets(self) -> Iterator[av.Packet[AudioStream]]:
-        try:
-            for packet in self.container.demux(self.stream):
-                if packet.size:
-                    yield packet
-        except av.error.FFmpegError as error:
-            self.failure = reason_of(error)
-
-    def warnings(self) -> Iterator[str]:
-        """Yield messages about parts that did not decode."""
-        if self.num_corrupt:
-            yield f"sound: {counted(self.num_corrupt, 'packet')} did not decode"
-        if self.failure:
-            yield f"sound: the track breaks off ({self.failure})"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Placing:
-    """Puts pieces at their times.
-
-    Args:
-        rate: samples per second.
-        channels: of the pieces.
-        zero_seconds: of the first picture on the container's clock; None: the first piece is the zero.
-    """
-
-    rate: int
-    channels: int
-    zero_seconds: float | None
-    _placed: list[tuple[int, Samples]] = field(default_factory=list)
-    _end: int | None = None  # index after the last sample placed
-
-    def add(self, start_seconds: float | None, samples: Samples, claimed_seconds: float) -> None:
-        """Place a piece; one without a time, or with an impossible one, follows the last."""
-        if self.zero_seconds is None and start_seconds is not None:
-            self.zero_seconds = start_seconds
-        begin = self._end or 0
-        if start_seconds is not None:
-            stated = round((start_seconds - (self.zero_seconds or 0.0)) * self.rate)
-            if self._end is None or self._is_believable(stated - begin, stated, claimed_seconds):
-                begin = stated
-        self._placed.append((begin, samples))
-        self._end = begin + samples.shape[1]
-
-    def _is_believable(self, step: int, stated: int, claimed_seconds: float) -> bool:
-        """Whether a step in the timestamps is a gap: a small one is rounding, one back a restarted clock."""
-        if step <= _JITTER_SECONDS * self.rate:
-            return False
-        return step <= _LONGEST_GAP_SECONDS * self.rate or stated <= (claimed_seconds + 1.0) * self.rate
-
-    def sound(self, warnings: list[str]) -> Sound:
-        """Join the pieces."""
-        end = max((begin + piece.shape[1] for begin, piece in self._placed), default=0)
-        samples = np.zeros((self.channels, max(end, 0)), np.float32)
-        spans: list[Span] = []
-        for begin, piece in self._placed:
-            kept = piece[:, max(0, -begin) :]
-            begin = max(begin, 0)
-            samples[:, begin : begin + kept.shape[1]] = kept
-            span = (begin / self.rate, (begin + kept.shape[1]) / self.rate)
-            if spans and span[0] - spans[-1][1] <= _JITTER_SECONDS:
-                spans[-1] = (spans[-1][0], max(span[1], spans[-1][1]))
-            elif span[1] > span[0]:
-                spans.append(span)
-        gaps = [(a[1], b[0]) for a, b in pairwise(spans)]
-        if gaps:
-            warnings.append(
-                f"sound: nothing was recorded in {counted(len(gaps), 'gap')}, the first {_span(gaps[0])}"
-            )
-        sound = Sound(samples=samples, rate=self.rate, spans=tuple(spans), warnings=tuple(warnings))
-        if sound.is_silent:
-            return Sound(
-                samples=samples, rate=self.rate, spans=sound.spans, warnings=(*warnings, "sound: silent")
-            )
-        return sound
-
-
-def _span(span: Span) -> str:
-    return f"{span[0]:.2f} to {span[1]:.2f} s"

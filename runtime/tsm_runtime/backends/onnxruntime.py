@@ -142,7 +142,7 @@ def check_tensors(
     Raises:
         BundleError: they differ, or the number of clips is not free.
     """
-    frames = [manifest.num_frames, manifest.size, manifest.size, 3]
+    frames = list(manifest.clip_spec.clip_shape)
     outputs = {name: ("float", list(shape)) for name, shape in output_shapes(manifest).items()}
     expected = {"frames": ("uint8", frames), **outputs}
     got = {name: (kind, list(shape[1:])) for name, (kind, shape) in tensors.items()}

@@ -162,6 +162,7 @@ def _check(manifest: Manifest, path: Path) -> None:
         if Path(name).name != name or name == "..":
             raise BundleError(f"{path}: file name {name!r} leads out of the bundle")
     _check_temporal_head(manifest, path)
+    _check_sound_input(manifest, path)
     _check_sound(manifest, path)
     _check_views(manifest, path)
     try:
@@ -205,6 +206,17 @@ def _check_views(manifest: Manifest, path: Path) -> None:
             " a sound branch; export the bundle again"
         )
     _require_backbone(manifest, path, "joint model of views", manifest.views.backbone_sha256)
+
+
+def _check_sound_input(manifest: Manifest, path: Path) -> None:
+    if manifest.sound_input is None:
+        return
+    others = (manifest.sound, manifest.views, manifest.projection or None, manifest.crop or None)
+    if manifest.size or any(other is not None for other in others):
+        raise BundleError(
+            f"{path}: models of sound alone, but also a picture size, a sound branch, views or a crop;"
+            " export the bundle again"
+        )
 
 
 def _check_sound(manifest: Manifest, path: Path) -> None:

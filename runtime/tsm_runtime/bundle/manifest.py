@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tsm_runtime.audio.patches import SoundSpec
+from tsm_runtime.audio.spec import SoundSpec
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
@@ -17,11 +17,16 @@ from tsm_runtime.video.panorama import WINDOWS, Projection
 
 MANIFEST = "manifest.json"
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """2 since models carry an engine, an accuracy or a verification; 3 since there are a view, a crop, a sigmoid
 head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are
 outputs per frame, a temporal head and a sound branch; 5 since plans name their fp32 layers; 6 since there are
-panoramas, and labels that a mirror image exchanges, or in which they mean nothing."""
+panoramas, and labels that a mirror image exchanges, or in which they mean nothing; 7 since there are models
+of sound alone."""
+
+
+PICTURES_VERSION = 6
+"""Of bundles of models that take pictures, so that earlier programs read them."""
 
 
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -207,6 +212,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     interval_seconds: float
     num_frames: int
     size: int
+    """Edge of a picture; 0: the models take sound alone."""
     window_seconds: float = 0.0
     """Frames are taken from so many seconds around an interval's middle; 0: from the interval."""
     stride_seconds: float = 0.0
@@ -237,7 +243,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decoding: Decoding | None = None
     """How the scores of frames become segments; None: segments are made of the scores of clips."""
     sound: SoundInfo | None = None
-    """Sound branch; None: the models use pictures only."""
+    """Sound branch; None: the models use pictures only, or sound alone."""
+    sound_input: SoundSpec | None = None
+    """Input of models of sound alone, see `audio.pictures`; None: the models take pictures."""
     views: ViewsInfo | None = None
     """Joint model of views; None: each view is scored on its own."""
     files: dict[str, ModelFile]
@@ -257,6 +265,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             crop=WINDOWS[0] if self.projection else self.crop,
             window_seconds=self.window_seconds,
             stride_seconds=self.stride_seconds,
+            sound=self.sound_input,
         )
 
     @property

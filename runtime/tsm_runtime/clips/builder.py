@@ -28,7 +28,7 @@ class ClipBatch:
 
     Args:
         indices: (N,) int64 interval numbers, increasing.
-        frames: (N, T, size, size, 3) uint8 RGB.
+        frames: (N, *spec.clip_shape) uint8, of a video (N, T, size, size, 3) RGB.
         spec: T, picture size, and the grid of intervals.
         memory: array that contains `frames`, to be returned to its pool.
     """
@@ -39,8 +39,7 @@ class ClipBatch:
     memory: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        size = self.spec.size
-        expected = (len(self.indices), self.spec.num_frames, size, size, 3)
+        expected = (len(self.indices), *self.spec.clip_shape)
         if self.frames.shape != expected or self.frames.dtype != np.uint8:
             raise ValueError(f"expected uint8 {expected}, got {self.frames.dtype} {self.frames.shape}")
 
@@ -76,7 +75,7 @@ class ClipBuilder:
     _ready: list[int] = field(default_factory=list, init=False)
     """Complete intervals, in the order of the batch."""
     _batch: Picture | None = field(default=None, init=False)
-    """(batch_size, T, size, size, 3), the current batch."""
+    """(batch_size, *spec.clip_shape), the current batch."""
     _filling: dict[int, dict[int, Picture]] = field(default_factory=dict, init=False)
     _known_seconds: float = field(default=0.0, init=False)
     _left_out: list[range] = field(default_factory=list, init=False)
@@ -91,8 +90,8 @@ class ClipBuilder:
         Args:
             start_seconds: presentation time of the frame.
             end_seconds: presentation time of its successor.
-            picture: returns the (size, size, 3) uint8 picture; called at most once, only if needed: during
-                this call, or when the video ends with this frame.
+            picture: returns the uint8 picture, of `spec.picture_shape`; called at most once, only if needed:
+                during this call, or when the video ends with this frame.
 
         Yields:
             Full batches.
@@ -208,7 +207,7 @@ class ClipBuilder:
         """Copy a complete clip into the batch."""
         spec = self.spec
         if self._batch is None:
-            self._batch = self.memory.take((self.batch_size, spec.num_frames, spec.size, spec.size, 3))
+            self._batch = self.memory.take((self.batch_size, *spec.clip_shape))
         frames = self._batch[len(self._ready)]
         if isinstance(frames, np.ndarray):
             for place, picture in clip.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.audio.spec import STEP_SECONDS, SoundSpec
 from tsm_runtime.video.crop import CROPS, Crop
 
 TIME_TOLERANCE_SECONDS = 1e-6
@@ -37,6 +38,8 @@ class ClipSpec:
         stride_seconds: s, distance between the starts of intervals: t, t/2, t/3 and so on; 0: t.
         crop: half of the picture, such as one eye of a binocular recording, or a window of a panorama; empty:
             the whole picture.
+        sound: of a model of sound alone: how its pictures are made, see `audio.pictures`; then `size` and
+            `crop` are not used. None: pictures of the video.
 
     Raises:
         ValueError: a value is not positive or out of range, the window is shorter than t, the stride is not
@@ -49,14 +52,15 @@ class ClipSpec:
     window_seconds: float = 0.0
     stride_seconds: float = 0.0
     crop: Crop = ""
+    sound: SoundSpec | None = None
 
     def __post_init__(self) -> None:
         t = self.interval_seconds
-        if not (t > 0 and self.num_frames > 0 and self.size > 0):
+        if not (t > 0 and self.num_frames > 0 and (self.size > 0 or self.sound is not None)):
             raise ValueError(f"interval_seconds, num_frames and size must be positive, got {self}")
-        _check_range("interval_seconds", t, 0.001, 1e6)
+        _check_range("interval_seconds", t, 0.001 if self.sound is None else STEP_SECONDS, 1e6)
         _check_range("num_frames", self.num_frames, 1, 4096)
-        _check_range("size", self.size, 1, 8192)
+        _check_range("size", self.size, 0 if self.sound is not None else 1, 8192)
         if self.crop not in CROPS:
             raise ValueError(f"crop {self.crop!r}; expected one of {', '.join(CROPS[1:])}, or nothing")
         object.__setattr__(self, "window_seconds", _window(self.window_seconds, t))
@@ -66,6 +70,16 @@ class ClipSpec:
                 f"window {self.window_seconds:g} s with stride {self.stride_seconds:g} s: expected a window"
                 f" of {_MOST_OPEN_CLIPS} strides or less"
             )
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of a picture."""
+        return (self.size, self.size, 3) if self.sound is None else self.sound.picture_shape
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """T, and the shape of a picture."""
+        return (self.num_frames, *self.picture_shape)
 
     @property
     def num_overlapping(self) -> int:

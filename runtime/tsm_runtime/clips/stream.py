@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.audio.sound_reader import SoundReader
 from tsm_runtime.clips.builder import ClipBatch, ClipBuilder
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
@@ -42,7 +43,7 @@ class ClipStream:
     from any thread ends the iteration at the next frame.
 
     Args:
-        reader: an open video.
+        reader: an open video; for models of sound alone a `SoundReader`, with `PixelsOfSound` as converter.
         specs: inputs of one or several models; equal specs count once.
         options: requested part of the video, and clips per batch; default: the whole video, one clip.
         cancelled: see above; default: a new event.
@@ -55,7 +56,7 @@ class ClipStream:
 
     def __init__(
         self,
-        reader: VideoReader,
+        reader: VideoReader | SoundReader,
         specs: ClipSpec | Sequence[ClipSpec],
         options: ClipOptions | None = None,
         *,
@@ -137,8 +138,15 @@ class ClipStream:
         if previous is not None:
             yield previous, previous.end_seconds
 
+    def of(self, spec: ClipSpec) -> Self:
+        """Return the stream of the clips of one spec."""
+        if spec not in self.builders:
+            raise ValueError(f"no clips of {spec} here")
+        return self
+
     def warnings(self, spec: ClipSpec) -> Iterator[str]:
         """Yield a message of one line for each defect that affects the result of a model."""
+        yield from self.reader.notices
         if self.reader.failure is not None:
             yield self._break_off()
         if rate := self.reader.assumed_rate:
@@ -161,7 +169,7 @@ class ClipStream:
         t, seconds = spec.interval_seconds, self.duration_seconds
         if not seconds:
             why = f" ({self.reader.failure})" if self.reader.failure else ""
-            return f"no frame of the video stream could be decoded{why}"
+            return f"no frame of the {self.reader.stream_kind} stream could be decoded{why}"
         if self.reader.failure is not None:
             return f"{self._break_off()}; that leaves no whole interval of {t:g} s to look at"
         if count_intervals(seconds, t) == 0 and self.options.end_seconds is None:

@@ -22,7 +22,7 @@ from tsm_runtime.outputs.overlay import check_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request
 from tsm_runtime.outputs.score_file import check_array_file
 from tsm_runtime.outputs.summary.sink import check_summary
-from tsm_runtime.video.finding import list_inputs, read_list
+from tsm_runtime.video.finding import MEDIA_SUFFIXES, VIDEO_SUFFIXES, list_inputs, read_list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,12 @@ def find_inputs(
         remote = [name for name in names if is_remote(name)]
         if remote:
             request.check_remote()
-        found = dict(zip(remote, scratch.find(remote), strict=True)) if remote else {}
+        hears = any(bundle.manifest.sound_input is not None for bundle in bundles)
+        suffixes = MEDIA_SUFFIXES if hears else VIDEO_SUFFIXES
+        found = dict(zip(remote, scratch.find(remote, suffixes), strict=True)) if remote else {}
         paths = [found[name][0] if name in found else Path(name) for name in names]
         listed = dict(found.values())
-        videos, errors = list_inputs(paths, request.part.video_id, request.ids, listed)
+        videos, errors = list_inputs(paths, request.part.video_id, request.ids, listed, suffixes)
         return Inputs(plans=[*map(plan_of_video, videos)], views=[("",)] * len(bundles), errors=errors)
     views, assumed = views_of_members(ensemble, bundles)
     plans = capture_plans(request.captures, request.part.video_id, ensemble, views)

@@ -16,7 +16,7 @@ from tsm_runtime.formats.numbers import number_in, parse_seconds
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
 from tsm_runtime.results import Segment
-from tsm_runtime.video.finding import VIDEO_SUFFIXES
+from tsm_runtime.video.finding import MEDIA_SUFFIXES
 
 Unit = Literal["seconds", "ms", "frames"]
 
@@ -114,7 +114,7 @@ def _video_id(cell: str) -> str:
     if name.startswith("/") or name[1:2] == ":":
         return video_id_of(name)
     suffix = PurePosixPath(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else name
+    return name.removesuffix(suffix) if suffix.lower() in MEDIA_SUFFIXES else name
 
 
 def _rows(file: ToolFile, columns: ColumnNames) -> Iterator[tuple[str, Mapping[str, str]]]:

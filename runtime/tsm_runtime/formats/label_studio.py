@@ -20,7 +20,7 @@ from tsm_runtime.formats.text import check_ids, json_bytes, rounded, segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
 from tsm_runtime.results import Result, Segment, by_time
 from tsm_runtime.strict import convert
-from tsm_runtime.video.finding import VIDEO_SUFFIXES
+from tsm_runtime.video.finding import MEDIA_SUFFIXES
 
 _UPLOAD = re.compile(r"/upload/(?:.*/)?[0-9a-f]{8}-")
 _RATES = ("fps", "frame_rate", "frameRate", "framerate")
@@ -133,7 +133,7 @@ def _minimal(raw: Mapping[str, Any]) -> _Task:
 def _video_id(where: str, data: Mapping[str, Any]) -> str:
     """Return the id of the task's video, without the prefix that an upload gets."""
     texts = {key: value for key, value in data.items() if isinstance(value, str) and value}
-    media = [value for value in texts.values() if value.lower().endswith(VIDEO_SUFFIXES)]
+    media = [value for value in texts.values() if value.lower().endswith(MEDIA_SUFFIXES)]
     name = texts.get("video") or next(iter(media), "") or next(iter(texts.values()), "")
     if not name:
         raise UsageError(f"{where}: its data name no video")

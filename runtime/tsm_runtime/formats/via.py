@@ -18,7 +18,7 @@ from tsm_runtime.files import Faults, noting
 from tsm_runtime.formats.text import check_ids, json_bytes, rounded, segment_at
 from tsm_runtime.results import Result, Segment, by_time, ranked_scenes
 from tsm_runtime.strict import convert
-from tsm_runtime.video.finding import VIDEO_SUFFIXES
+from tsm_runtime.video.finding import MEDIA_SUFFIXES
 
 _ACTION, _SCORE = "1", "2"
 _ON_SEGMENTS = "FILE1_Z2_XY0"
@@ -205,7 +205,7 @@ def _video_id(project: _Project, vid: str) -> str | None:
     if files[0].video_id is not None:
         return files[0].video_id
     name = PurePosixPath(files[0].fname.replace("\\", "/"))
-    return name.stem if name.suffix.lower() in VIDEO_SUFFIXES else files[0].fname or None
+    return name.stem if name.suffix.lower() in MEDIA_SUFFIXES else files[0].fname or None
 
 
 def _read_entry(

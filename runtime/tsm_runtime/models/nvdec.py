@@ -271,6 +271,9 @@ def open_nvdec(
     if hwdec == "none":
         return None
     try:
+        for bundle in bundles:
+            if bundle.manifest.sound_input is not None:
+                raise BackendError(f"{bundle.path}: takes sound alone, which a CPU decodes; leave it out")
         return _opened(bundles, members, device, rebuild=rebuild, may_fall_back=hwdec == "auto")
     except (TsmError, OSError) as error:
         if hwdec == "auto":

@@ -112,6 +112,8 @@ def _columns_if_flipped(bundle: Bundle, overrides: Overrides | None) -> list[int
     if overrides is None or not overrides.flip:
         return None
     manifest = bundle.manifest
+    if manifest.sound_input is not None:
+        raise UsageError(f"--flip: sound has no mirror image; leave it out (model {bundle.path})")
     if manifest.flip_pairs and decoding_of(bundle, overrides) is not None and manifest.temporal_head:
         first, second = manifest.flip_pairs[0]
         raise UsageError(

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.audio.patches import Patches, SoundTrack, read_track
+from tsm_runtime.audio.patches import Patches, SoundTrack
+from tsm_runtime.audio.whole_track import read_track
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.spec import ClipSpec

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import av
+import msgspec
 import numpy as np
 
 from tsm_runtime._version import __version__
@@ -44,9 +45,14 @@ def _describe_model(bundle: Bundle, member: Member) -> dict[str, object]:
         "backend": member.backend.name,
         "interval_seconds": bundle.manifest.interval_seconds,
         "num_frames": bundle.manifest.num_frames,
-        "size": bundle.manifest.size,
+        **_describe_picture(bundle),
         **({"view": view} if (view := member.view or bundle.manifest.view) else {}),
     }
+
+
+def _describe_picture(bundle: Bundle) -> dict[str, object]:
+    sound = bundle.manifest.sound_input
+    return {"size": bundle.manifest.size} if sound is None else {"sound": msgspec.to_builtins(sound)}
 
 
 def _describe_options(member: Member, options: Options) -> dict[str, object]:

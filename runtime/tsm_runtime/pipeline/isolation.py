@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clips.builder import ClipBatch
+from tsm_runtime.clips.joined import UnreadInput
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
@@ -183,18 +184,6 @@ def _anonymous_file() -> int:
     return number
 
 
-class _RemoteReader:
-    """Data of a video that another process reads; see `VideoReader` for the fields."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.failure: str | None = None
-        self.corrupt_frames = 0
-        self.claimed_seconds: float | None = None
-        self.claimed_rate: float | None = None
-        self.assumed_rate: float | None = None
-
-
 class IsolatedClips(ClipStream):
     """Clips of a video that a worker decodes, equal to those of a `ClipStream`.
 
@@ -212,7 +201,8 @@ class IsolatedClips(ClipStream):
         cancelled: threading.Event,
         memory: Mapping[ClipSpec, FramePool],
     ) -> None:
-        self._remote = _RemoteReader(path)
+        kind = "video" if specs[0].sound is None else "audio"
+        self._remote = UnreadInput(path, stream_kind=kind)
         super().__init__(self._remote, specs, options, cancelled=cancelled)  # type: ignore[arg-type]
         self._isolation = isolation
         self._pools = memory
@@ -269,6 +259,7 @@ class IsolatedClips(ClipStream):
         self.discontinuities = list(end.discontinuities)
         self._remote.failure, self._remote.corrupt_frames = end.failure, end.corrupt_frames
         self._remote.claimed_seconds, self._remote.assumed_rate = end.claimed_seconds, end.assumed_rate
+        self._remote.notices = tuple(end.notices)
         for spec, gaps, breaks in zip(self.specs, end.gaps, end.breaks, strict=True):
             self.builders[spec].gaps[:] = gaps
             self.builders[spec].breaks.update(breaks)

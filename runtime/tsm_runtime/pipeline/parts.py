@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.clips.builder import ClipBatch
+from tsm_runtime.clips.joined import JoinedClips
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
 from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
@@ -21,7 +22,7 @@ class RunningVideo:
     given: VideoInput
     scores: dict[int, MemberScores]
     """Scores by number of the member, for the members that see the video."""
-    clips: ClipStream | None = None
+    clips: ClipStream | JoinedClips | None = None
     """Created by the decoding thread."""
     is_read: bool = False
     num_missing: int = 0

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tsm_runtime.audio.sound_reader import SoundReader
+from tsm_runtime.clips.joined import JoinedClips, by_input, clips_of
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
@@ -48,21 +50,28 @@ class Reading:
         options: ClipOptions,
         cancelled: threading.Event,
         memory: Mapping[ClipSpec, FramePool],
-    ) -> Iterator[ClipStream]:
+    ) -> Iterator[ClipStream | JoinedClips]:
         """Open one video while the block runs; arguments and errors are those of `ClipStream`."""
-        with self.fetched(path):
+
+        @contextmanager
+        def opened(specs: Sequence[ClipSpec]) -> Iterator[ClipStream]:
+            """Open the file for models with one kind of input."""
             if self.isolation is not None:
                 yield IsolatedClips(path, specs, options, self.isolation, cancelled=cancelled, memory=memory)
+            elif specs[0].sound is not None:
+                with SoundReader(path, specs[0].sound) as sound:
+                    yield clips_of(sound, specs, options=options, cancelled=cancelled, memory=memory)
+            else:
+                rate, playlists, nvdec = options.rate, options.allow_playlists, self.nvdec
+                with VideoReader(path, nvdec, rate=rate, allow_playlists=playlists) as reader:
+                    converter = FrameConverter if nvdec is None else partial(nvdec.converter, reader.decoder)
+                    yield ClipStream(
+                        reader, specs, options, cancelled=cancelled, memory=memory, converter=converter
+                    )
+
+        with self.fetched(path):
+            if len(by_input(specs)) > 1:
+                yield JoinedClips(path, specs, options, opened)
                 return
-            rate, playlists = options.rate, options.allow_playlists
-            with VideoReader(path, self.nvdec, rate=rate, allow_playlists=playlists) as reader:
-                yield ClipStream(
-                    reader,
-                    specs,
-                    options,
-                    cancelled=cancelled,
-                    memory=memory,
-                    converter=FrameConverter
-                    if self.nvdec is None
-                    else partial(self.nvdec.converter, reader.decoder),
-                )
+            with opened(specs) as clips:
+                yield clips

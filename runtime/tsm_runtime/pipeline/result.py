@@ -33,7 +33,7 @@ def result_of(
     """
     if not scores.indices:
         return None
-    clips, spec = scored.clips, member.spec
+    clips, spec = scored.clips.of(member.spec), member.spec
     builder = clips.builders[spec]
     intervals = scores.joined(frozenset(builder.breaks))
     segments, cells = find_segments(intervals, member.action_labels, spec, member.rules)

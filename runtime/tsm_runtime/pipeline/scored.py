@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends.base import Scores
+from tsm_runtime.clips.joined import JoinedClips
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError
@@ -120,9 +121,9 @@ class ScoredVideo:
 
     Args:
         scores: scores by number of the member, for the members that see the video's view.
-        clips: stream of the clips.
+        clips: stream of the clips, or streams of several inputs.
     """
 
     video: VideoInput
     scores: Mapping[int, MemberScores]
-    clips: ClipStream
+    clips: ClipStream | JoinedClips

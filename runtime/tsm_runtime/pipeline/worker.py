@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.clips.joined import clips_of, open_reader
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
-from tsm_runtime.errors import VideoError
+from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.pipeline.worker_messages import NUM_SLOTS, Batch, Broken, Job, WorkerEnd, batch_shape
-from tsm_runtime.video.reader import VideoReader
 
 
 class _Slots:
@@ -91,9 +91,10 @@ def _decode(job: Job, memory: mmap.mmap, source: Connection, sink: Connection) -
     options = job.options
     path = Path(os.fsdecode(job.path))
     try:
-        with VideoReader(path, rate=options.rate, allow_playlists=options.allow_playlists) as reader:
+        sound, rate = job.specs[0].sound, options.rate
+        with open_reader(path, sound, rate=rate, allow_playlists=options.allow_playlists) as reader:
             pools = {spec: _SlotPool(slots, spec) for spec in job.specs}
-            clips = ClipStream(reader, job.specs, options, memory=pools)
+            clips = clips_of(reader, job.specs, options=options, memory=pools)
             for batch in clips:
                 assert batch.memory is not None
                 slot, start = slots.find(batch.memory)
@@ -107,7 +108,7 @@ def _decode(job: Job, memory: mmap.mmap, source: Connection, sink: Connection) -
                 )
                 sink.send_bytes(msgspec.msgpack.encode(message))
             last: WorkerEnd | Broken = _end(clips)
-    except VideoError as error:
+    except (UsageError, VideoError) as error:
         last = Broken(message=str(error))
     except MemoryError:
         last = Broken(message=f"{path}: decoding takes more memory than allowed (--memory-limit)")
@@ -127,6 +128,7 @@ def _end(clips: ClipStream) -> WorkerEnd:
         assumed_rate=reader.assumed_rate,
         gaps=[list(builder.gaps) for builder in builders],
         breaks=[sorted(builder.breaks) for builder in builders],
+        notices=list(reader.notices),
     )
 
 

@@ -42,6 +42,7 @@ class WorkerEnd(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     assumed_rate: float | None
     gaps: list[list[tuple[float, float]]]
     breaks: list[list[int]]
+    notices: list[str]
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True, tag="broken"):
@@ -54,5 +55,5 @@ FromWorker = Batch | WorkerEnd | Broken
 
 
 def batch_shape(spec: ClipSpec, options: ClipOptions) -> tuple[int, ...]:
-    """Return the shape of a full batch (N, T, size, size, 3)."""
-    return (options.batch_size, spec.num_frames, spec.size, spec.size, 3)
+    """Return the shape of a full batch, of a video (N, T, size, size, 3)."""
+    return (options.batch_size, *spec.clip_shape)

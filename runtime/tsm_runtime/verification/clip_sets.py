@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.clips.joined import clips_of, open_reader
 from tsm_runtime.clips.spec import ClipSpec
-from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
 from tsm_runtime.terminal import printable
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.reader import VideoReader
 
 NOISE = "noise"
 """Name of the clips of noise."""
@@ -70,14 +69,16 @@ def noise_clips(spec: ClipSpec, num_clips: int = 8) -> ClipSet:
         num_clips: N, at least 1.
     """
     rng = np.random.default_rng(_SEED)
-    shape = (spec.num_frames, spec.size, spec.size, 3)
+    shape = spec.clip_shape
     frames = np.empty((num_clips, *shape), np.uint8)
+    _, num_rows, num_columns, num_channels = shape
     for number in range(num_clips):
-        cells = min(_GRIDS[number % len(_GRIDS)], spec.size)
-        colors = rng.integers(0, _COARSE_LEVELS, (spec.num_frames, cells, cells, 3), dtype=np.uint8)
-        cell = np.arange(spec.size) * cells // spec.size
+        cells = min(_GRIDS[number % len(_GRIDS)], num_rows, num_columns)
+        coarse = (spec.num_frames, cells, cells, num_channels)
+        colors = rng.integers(0, _COARSE_LEVELS, coarse, dtype=np.uint8)
+        row, column = (np.arange(length) * cells // length for length in (num_rows, num_columns))
         fine = rng.integers(0, _FINE_LEVELS, shape, dtype=np.uint8)
-        frames[number] = colors[:, cell][:, :, cell] + fine
+        frames[number] = colors[:, row][:, :, column] + fine
     return ClipSet(name=NOISE, frames=frames)
 
 
@@ -101,8 +102,8 @@ def video_clips(
     Raises:
         VideoError: the video cannot be read, or has no pictures or no whole interval.
     """
-    with VideoReader(path) as reader:
-        stream = ClipStream(reader, spec, converter=converter)
+    with open_reader(path, spec.sound) as reader:
+        stream = clips_of(reader, spec, **({"converter": converter} if spec.sound is None else {}))
         batches = list(islice(stream, num_clips))
         if not batches:
             raise VideoError(f"{path}: {stream.why_nothing(spec)}; give a longer one with --video")

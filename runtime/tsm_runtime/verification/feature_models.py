@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.audio.patches import Patches, SoundSpec, SoundTrack, read_track
+from tsm_runtime.audio.patches import Patches, SoundTrack
+from tsm_runtime.audio.spec import SoundSpec
+from tsm_runtime.audio.whole_track import read_track
 from tsm_runtime.backends.base import Backend
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BundleError

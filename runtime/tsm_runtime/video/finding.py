@@ -19,6 +19,29 @@ VIDEO_SUFFIXES = (
 )
 """Suffixes of videos in folders; a file on the command line may have any suffix."""
 
+AUDIO_SUFFIXES = (
+    *(
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aiff",
+        ".amr",
+        ".au",
+        ".caf",
+        ".eac3",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mp3",
+        ".oga",
+    ),
+    *(".ogg", ".opus", ".tta", ".w64", ".wav", ".wave", ".weba", ".wma", ".wv"),
+)
+"""Suffixes of recordings without pictures, inputs of models of sound alone."""
+
+MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, *AUDIO_SUFFIXES)
+"""Suffixes of what a model of sound alone takes from folders."""
+
 PANORAMIC = "panoramic"
 """View whose pictures may be equirectangular."""
 VIEWS = (PANORAMIC, "third_person", "binocular", "monocular")
@@ -50,6 +73,7 @@ def list_inputs(
     video_id: str | None = None,
     ids: Ids = "stem",
     listed: Mapping[Path, Sequence[Path]] | None = None,
+    suffixes: Sequence[str] = VIDEO_SUFFIXES,
 ) -> tuple[list[VideoInput], list[VideoError]]:
     """Return the input videos, with folders replaced by the videos in them, and messages about the others.
 
@@ -60,6 +84,7 @@ def list_inputs(
         video_id: name of a single video.
         ids: naming of the other videos.
         listed: videos of folders that are not on this machine.
+        suffixes: of the files that are taken from folders.
 
     Raises:
         UsageError: two videos with the same id, or an id for several videos.
@@ -69,11 +94,11 @@ def list_inputs(
     for path in paths:
         elsewhere = (listed or {}).get(path)
         is_one = elsewhere is None and not is_folder(path)
-        found = [path] if is_one else [*(elsewhere if elsewhere is not None else _videos_in(path))]
+        found = [path] if is_one else [*(elsewhere if elsewhere is not None else _videos_in(path, suffixes))]
         root = path.parent if is_one or found == [path] else path
         videos |= {video: root for video in found if video not in videos}
         if not found:
-            looked_for = " ".join(VIDEO_SUFFIXES)
+            looked_for = " ".join(suffixes)
             errors.append(VideoError(f"{path}: no video in this folder (looked for {looked_for})"))
     if video_id is None:
         inputs = [VideoInput(path, name) for path, name in zip(videos, _names(videos, ids), strict=True)]
@@ -139,13 +164,23 @@ def _check_ids(inputs: Sequence[VideoInput]) -> None:
             )
 
 
-def _videos_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if is_video(path))
+def _videos_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_named(path, suffixes) and path.is_file())
+
+
+def is_named(path: PurePath, suffixes: Sequence[str]) -> bool:
+    """Return whether a name has one of some suffixes, and is not hidden."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
 def is_video(path: Path) -> bool:
     """Return whether a folder entry counts as a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return is_named(path, VIDEO_SUFFIXES) and path.is_file()
+
+
+def is_media(path: Path) -> bool:
+    """Return whether a folder entry counts as a video or a recording of sound alone."""
+    return is_named(path, MEDIA_SUFFIXES) and path.is_file()
 
 
 def default_id(path: Path) -> str:

@@ -71,6 +71,12 @@ class VideoReader(Closing):
     waits = True
     """See `sources.Connection`."""
 
+    stream_kind = "video"
+    """What is read, for messages."""
+
+    notices: tuple[str, ...] = ()
+    """What is worth a warning, one line each."""
+
     def __init__(
         self,
         path: Path,
@@ -317,7 +323,7 @@ def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
     Raises:
         VideoError: there is no video, it cannot be decoded, or its pictures are too large; names `path`.
     """
-    streams = [stream for stream in container.streams.video if not _is_cover_picture(stream)]
+    streams = [stream for stream in container.streams.video if not is_cover_picture(stream)]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
         raise VideoError(f"{path}: no video stream (the file holds {', '.join(kinds) or 'nothing'})")
@@ -382,7 +388,8 @@ def _stated_seconds(container: InputContainer, stream: VideoStream) -> float:
     return (container.duration or 0) / av.time_base
 
 
-def _is_cover_picture(stream: VideoStream) -> bool:
+def is_cover_picture(stream: VideoStream) -> bool:
+    """Return whether a stream is the cover of a recording, no video."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 

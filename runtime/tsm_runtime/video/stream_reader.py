@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any, Protocol
 
 import av
 from av.container import InputContainer
@@ -50,13 +51,33 @@ class StreamSource:
         """Name of the stream in results: the name of the source."""
         return self.name
 
-    def open(self) -> StreamReader:
+    def open(self, listen: Listen | None = None) -> StreamReader:
         """Connect.
+
+        Args:
+            listen: see `StreamReader`.
 
         Raises:
             VideoError: the source cannot be opened or has no video.
         """
-        return StreamReader(self)
+        return StreamReader(self, listen)
+
+
+class PacketListener(Protocol):
+    """Takes the packets of another stream of a container, as of the sound beside the pictures."""
+
+    index: int
+    """Of the stream."""
+    zero: Callable[[], float | None]
+    """Set by the reader: returns the time of the first frame on the container's clock, once it is known."""
+
+    def take(self, packet: Any, elapsed_seconds: float) -> None:
+        """Take a packet, so long after the stream was opened; None: the end of the stream."""
+        ...
+
+
+Listen = Callable[[InputContainer], PacketListener | None]
+"""Returns what takes the packets of another stream of an open container; None: nothing does."""
 
 
 class StreamReader:
@@ -65,14 +86,18 @@ class StreamReader:
     Iterating `frames` ends when the stream ends or breaks off (`failure` holds the reason). Frames of a live
     source without timestamps, such as a camera's MJPEG over HTTP, get their arrival times.
 
+    Args:
+        source: where the stream comes from.
+        listen: called with the open container.
+
     Raises:
         VideoError: the source cannot be opened or has no video.
     """
 
-    def __init__(self, source: StreamSource) -> None:
+    def __init__(self, source: StreamSource, listen: Listen | None = None) -> None:
         self._source = source
         self._begun = time.monotonic()
-        self._container = _open_container(source)
+        self._container = open_stream(source)
         try:
             self._stream = choose_stream(self._container, source.name)
         except VideoError:
@@ -90,6 +115,9 @@ class StreamReader:
         self._clock = Clock(timing, is_live=source.is_live, arrival=arrival)
         self._num_corrupt = 0
         self.failure: str | None = None
+        self._listener = None if listen is None else listen(self._container)
+        if self._listener is not None:
+            self._listener.zero = lambda: self._clock.zero_seconds
 
     @property
     def corrupt_frames(self) -> int:
@@ -142,6 +170,10 @@ class StreamReader:
         """Yield the video's packets until the stream ends or breaks off."""
         try:
             for packet in self._container.demux():
+                if self._listener is not None and packet.stream_index == self._listener.index:
+                    if packet.size:
+                        self._listener.take(packet, time.monotonic() - self._begun)
+                    continue
                 if packet.stream_index != self._stream.index or not packet.size:
                     continue
                 if is_encrypted(packet):
@@ -149,9 +181,11 @@ class StreamReader:
                     return
                 yield packet  # type: ignore[misc]  # a packet of the video stream
         except av.error.FFmpegError as error:
-            self.failure = _describe(error, self._source.timeout_seconds)
+            self.failure = describe_failure(error, self._source.timeout_seconds)
             if self._clock.is_new and self._may_lack_index(error):
                 self.failure += _MP4_HINT
+        if self._listener is not None:
+            self._listener.take(None, time.monotonic() - self._begun)
 
     def _may_lack_index(self, error: av.error.FFmpegError) -> bool:
         """Return whether nothing came because the index of an MP4 lies behind pictures that are gone."""
@@ -166,7 +200,12 @@ _MP4_HINT = (
 )
 
 
-def _open_container(source: StreamSource) -> InputContainer:
+def open_stream(source: StreamSource) -> InputContainer:
+    """Open the container of a source.
+
+    Raises:
+        VideoError: it cannot be opened in time.
+    """
     timeout, begun = source.timeout_seconds, time.monotonic()
     try:
         return av.open(
@@ -184,7 +223,8 @@ def _open_container(source: StreamSource) -> InputContainer:
         raise VideoError(f"{source.name}: cannot be opened ({why}){hint}") from error
 
 
-def _describe(error: Exception, timeout_seconds: float | None) -> str:
+def describe_failure(error: Exception, timeout_seconds: float | None) -> str:
+    """Return why a stream broke off."""
     if isinstance(error, av.error.ExitError):  # PyAV interrupts calls that take too long
         return f"nothing came for {timeout_seconds:g} s"
     return reason_of(error)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tsm_runtime.audio.mel import MelSpec, log_mel, mel_magnitudes
-from tsm_runtime.audio.reader import SAMPLE_RATE
+from tsm_runtime.audio.mel import log_mel, mel_magnitudes
+from tsm_runtime.audio.spec import SAMPLE_RATE, MelSpec
 
 SPEC = MelSpec()
 

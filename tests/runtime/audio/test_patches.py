@@ -10,15 +10,27 @@ import pytest
 from media import counted, write_video
 from sounds import RATE, write_sound
 
-from tsm_runtime.audio.patches import SoundSpec, SoundTrack, read_track
-from tsm_runtime.audio.reader import Sound
+from tsm_runtime.audio.growing import GrowingTrack
+from tsm_runtime.audio.patches import SoundTrack
+from tsm_runtime.audio.placing import Placing
+from tsm_runtime.audio.spec import SoundSpec
+from tsm_runtime.audio.whole_track import read_track
 
 SPEC = SoundSpec(window_seconds=1.0)
 
 
-def track_of(samples: np.ndarray, spans: tuple[tuple[float, float], ...] | None = None) -> SoundTrack:
-    sound = Sound(samples=samples, rate=RATE, spans=spans or ((0.0, samples.shape[1] / RATE),))
-    return SoundTrack.of(sound, SPEC if len(samples) == 1 else SoundSpec(channels=2))
+def track_of(
+    samples: np.ndarray, spans: tuple[tuple[float, float], ...] | None = None, piece: int = 1 << 30
+) -> SoundTrack:
+    """The track of samples that arrive in pieces of `piece` samples at most."""
+    placing = Placing(rate=RATE, zero_seconds=0.0)
+    track = GrowingTrack(SPEC if len(samples) == 1 else SoundSpec(channels=2), placing)
+    for begin, end in spans or ((0.0, samples.shape[1] / RATE),):
+        for first in range(round(begin * RATE), round(end * RATE), piece):
+            part = samples[:, first : min(first + piece, round(end * RATE))]
+            track.add(*placing.place(first / RATE, part))
+    track.finish()
+    return track.track()
 
 
 def burst(begin: float, seconds: float = 6.0) -> np.ndarray:
@@ -68,3 +80,29 @@ def test_videos_without_sound_say_so(tmp_path: Path) -> None:
 def test_a_spec_checks_itself() -> None:
     with pytest.raises(ValueError, match="low_hertz 800 is not below high_hertz 500"):
         SoundSpec(low_hertz=800.0, high_hertz=500.0)
+
+
+def test_pieces_of_any_size_give_the_same_bits() -> None:
+    samples = np.random.default_rng(2).normal(size=(2, 3 * RATE + 77)).astype(np.float32)
+    spans = ((0.0, 1.0), (1.7, 3.0))
+    whole = track_of(samples, spans)
+    assert whole.frames.shape == (2, 300, 64)
+    for piece in (160, 1024, 20_000):
+        parts = track_of(samples, spans, piece)
+        assert np.array_equal(parts.frames, whole.frames)
+        assert np.array_equal(parts.recorded, whole.recorded)
+
+
+def test_old_frames_may_go() -> None:
+    placing = Placing(rate=RATE, zero_seconds=0.0)
+    track = GrowingTrack(SPEC, placing)
+    second = np.random.default_rng(3).normal(size=(1, RATE)).astype(np.float32)
+    for number in range(200):
+        track.add(*placing.place(float(number), second))
+        track.forget(100 * number)
+    kept = track.track()
+    assert kept.frames.base is not None
+    assert kept.frames.base.shape[1] <= 2048
+    middles = np.array([199.2])
+    repeated = track_of(np.tile(second, 10)).patches(np.array([9.2]))
+    assert np.array_equal(kept.patches(middles).log_mel, repeated.log_mel)

@@ -12,7 +12,8 @@ import pytest
 from media import counted, write_video
 from sounds import write_sound
 
-from tsm_runtime.audio.reader import SAMPLE_RATE, Sound, read_sound
+from tsm_runtime.audio.reader import Sound, read_sound
+from tsm_runtime.audio.spec import SAMPLE_RATE
 from tsm_runtime.errors import UsageError, VideoError
 
 WITH_SOUND = {

@@ -6,10 +6,12 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tsm_runtime.clips import joined
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import FrameConverter
@@ -32,12 +34,11 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Videos that were opened to be stored, in order."""
     opened: list[Path] = []
 
-    class Counting(VideoReader):
-        def __init__(self, path: Path, *, rate: float | None = None) -> None:
-            opened.append(path)
-            super().__init__(path, rate=rate)
+    def counting(path: Path, *more: Any, **options: Any) -> Any:
+        opened.append(path)
+        return joined.open_reader(path, *more, **options)
 
-    monkeypatch.setattr(frame_store, "VideoReader", Counting)
+    monkeypatch.setattr(frame_store, "open_reader", counting)
     return opened
 
 
@@ -209,7 +210,7 @@ def test_an_interrupt_stops_the_threads(video: Path, tmp_path: Path, monkeypatch
                 yield first
 
     before = set(threading.enumerate())  # other tests' threads among them
-    monkeypatch.setattr(frame_store, "VideoReader", Endless)
+    monkeypatch.setattr(joined, "VideoReader", Endless)
     monkeypatch.setattr(store_videos, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         store_videos.store_videos(FrameStore(tmp_path / "store", 32, RAW), [training_video(video)])
@@ -249,7 +250,7 @@ def test_a_video_that_breaks_off_is_reported(
         @failure.setter
         def failure(self, value: str | None) -> None: ...
 
-    monkeypatch.setattr(frame_store, "VideoReader", BreaksOff)
+    monkeypatch.setattr(joined, "VideoReader", BreaksOff)
     FrameStore(tmp_path / "store", 32, RAW).add(video)
     assert caplog.messages == [f"{video}: breaks off after 6.00 s (the file ends); training uses that part"]
 

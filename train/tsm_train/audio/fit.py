@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def fit_branch(
         torch.manual_seed(seed)
         branch = _new(intervals, heads, labels, config, rng)
         if start is not None:
-            _load_sound(branch, start)
+            load_convolutions(branch, start)
         return _train(branch, intervals, config, rng, scene_weight, progress)
 
 
@@ -84,9 +85,18 @@ def _new(
     return new_branch(branch, *heads, features, log_mel[is_heard > 0])
 
 
-def _load_sound(branch: SoundBranchNet, weights: dict[str, Tensor]) -> None:
-    """Take over the convolutions of another branch."""
-    own = branch.sound.state_dict()
+def load_convolutions(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Take over the convolutions of a sound branch.
+
+    Args:
+        network: a `SoundBranchNet`, or the `SoundFeatures` of a model of sound alone.
+        weights: of a sound branch.
+
+    Raises:
+        UsageError: they are missing, or of another width.
+    """
+    convolutions = network.get_submodule("sound")
+    own = convolutions.state_dict()
     given = {
         name.removeprefix("sound."): value for name, value in weights.items() if name.startswith("sound.")
     }
@@ -96,7 +106,7 @@ def _load_sound(branch: SoundBranchNet, weights: dict[str, Tensor]) -> None:
             f"audio.pretrained: {len(wrong)} of {len(own)} tensors are missing or of another shape, the first"
             f" sound.{wrong[0]} ({tuple(own[wrong[0]].shape)}); expected a branch of the same width"
         )
-    branch.sound.load_state_dict(given)
+    convolutions.load_state_dict(given)
 
 
 def _train(

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsm_runtime.audio.patches import SoundTrack, read_track
+from tsm_runtime.audio.patches import SoundTrack
+from tsm_runtime.audio.whole_track import read_track
 from tsm_runtime.backends.base import Backend
 from tsm_train.audio.checkpoint import SoundCheckpoint
 from tsm_train.audio.network import SoundBranchNet

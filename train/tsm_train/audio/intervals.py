@@ -11,7 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tsm_runtime.audio.patches import SoundSpec, SoundTrack, read_track
+from tsm_runtime.audio.patches import SoundTrack
+from tsm_runtime.audio.spec import SoundSpec
+from tsm_runtime.audio.whole_track import read_track
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.wording import counted
 from tsm_train.data.video import TrainingVideo

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tsm_train.model.sound_features import sound_convolutions
+
 _STD_FLOOR = 0.05
 
 
@@ -56,9 +58,7 @@ class SoundBranchNet(nn.Module):
         self.register_buffer("mel_std", torch.ones(channels, 1, num_bands))
         self.register_buffer("heard_bias", torch.zeros(num_actions + num_scenes))
         self.picture_head = nn.Linear(feature_dim, num_actions + num_scenes)
-        self.sound = nn.Sequential(
-            _block(channels, width), _block(width, 2 * width), _block(2 * width, 4 * width)
-        )
+        self.sound = sound_convolutions(channels, width)
         self.joint = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(feature_dim + 8 * width, hidden),
@@ -93,12 +93,6 @@ class SoundBranchNet(nn.Module):
         change = self.joint(torch.cat([seen, pooled], 1)) + self.heard_bias
         logits = self.picture_head(features) + is_heard[:, None] * change
         return logits[:, : self.num_actions], logits[:, self.num_actions :]
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
 
 
 def new_branch(

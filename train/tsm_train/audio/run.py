@@ -48,8 +48,8 @@ def train_run_sound(config: Config, folder: Path, data: TrainingData) -> dict[st
         UsageError: there is no sound to learn from, or `audio.pretrained` does not fit.
         RunError: the loss is not finite, or a file cannot be written.
     """
-    if config.audio is None:
-        raise ValueError("no [audio] section")
+    if config.audio is None or config.sound_branch is None:
+        raise ValueError("no [audio] section beside pictures")
     backbone = load_checkpoint(folder / "best.safetensors")
     identity, path = weights_sha256(backbone.weights), folder / SOUND_FILE
     kept = load_sound(path) if path.exists() else None

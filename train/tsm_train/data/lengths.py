@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tsm_runtime.audio.reader import TrackReader
+from tsm_runtime.audio.spec import SAMPLE_RATE
 from tsm_runtime.errors import VideoError
+from tsm_runtime.video.finding import AUDIO_SUFFIXES
 from tsm_runtime.video.reader import VideoReader
 
 _SLACK_SECONDS = 0.5
@@ -42,8 +45,8 @@ def look_up_length(
 ) -> Length:
     """Return the length of a video, decoding all of it only where there is doubt.
 
-    Doubt is where the container is of a kind whose length is a guess, or states none, or where an annotation
-    comes near its end or states another length.
+    Of a recording without pictures it is that of its sound. Doubt is where the container is of a kind whose
+    length is a guess, or states none, or where an annotation comes near its end or states another length.
 
     Args:
         path: the file.
@@ -55,6 +58,8 @@ def look_up_length(
     Raises:
         VideoError: it cannot be opened, or no frame decodes.
     """
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        return _of_sound(path)
     with VideoReader(path, rate=rate) as reader:
         claimed = reader.claimed_seconds
         if next(reader.frames(), None) is None:
@@ -67,6 +72,16 @@ def look_up_length(
         if last_end_seconds <= claimed - _SLACK_SECONDS and abs(declared - claimed) <= _SLACK_SECONDS:
             return Length(claimed, "container")
     return _by_frames(path, rate)
+
+
+def _of_sound(path: Path) -> Length:
+    with TrackReader(path) as reader:
+        for _ in reader.pieces():
+            pass
+        end = reader.placing.end / SAMPLE_RATE
+    if not end:
+        raise VideoError(f"{path}: no sound could be decoded")
+    return Length(end, "frames", reader.failure)
 
 
 def _by_frames(path: Path, rate: float | None) -> Length:

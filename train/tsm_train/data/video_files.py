@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
-from tsm_runtime.video.finding import is_video
+from tsm_runtime.video.finding import AUDIO_SUFFIXES, is_media
 
 _FIRST = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".ts", ".wmv", ".3gp")
-"""Which of several files of one name is taken."""
+"""Which of several files of one name is taken; recordings of sound alone come last."""
 
 _SHOWN = 3
 
@@ -53,7 +53,7 @@ def _index(folder: Path, changed_ns: int) -> tuple[_Names, _Names]:
     """
     exact: _Names = {}
     by_case: _Names = {}
-    videos = [path for path in folder.iterdir() if is_video(path)] if is_folder(folder) else []
+    videos = [path for path in folder.iterdir() if is_media(path)] if is_folder(folder) else []
     for path in sorted(videos, key=_rank):
         for name in (_composed(path.stem), _composed(path.name)):
             exact.setdefault(name, []).append(path)
@@ -67,4 +67,5 @@ def _composed(text: str) -> str:
 
 def _rank(path: Path) -> tuple[int, str]:
     suffix = path.suffix.lower()
-    return (_FIRST.index(suffix) if suffix in _FIRST else len(_FIRST), path.name)
+    last = len(_FIRST) + (suffix in AUDIO_SUFFIXES)
+    return (_FIRST.index(suffix) if suffix in _FIRST else last, path.name)

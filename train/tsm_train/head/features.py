@@ -15,12 +15,11 @@ import numpy.typing as npt
 import torch
 
 from tsm_runtime.backends.base import Backend
+from tsm_runtime.clips.joined import clips_of, open_reader
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec, count_intervals, frame_indices
-from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.files import write_whole
-from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.targets import FrameTargets, frame_targets
@@ -78,7 +77,10 @@ class FeatureCache:
         self._labels = labels
         self._config = config
         self._spec = whole_intervals(config.clip_spec)
-        key = msgspec.json.encode((_FORMAT, identity, config.clip, config.augment, config.train.seed))
+        settings: list[object] = [_FORMAT, identity, config.clip, config.augment, config.train.seed]
+        if config.sound_alone is not None:
+            settings.append(config.sound_alone)
+        key = msgspec.json.encode(settings)
         self._folder = None if folder is None else folder / hashlib.sha256(key).hexdigest()[:16]
         exchanged = [label for pair in config.augment.flip_pairs for label in pair]
         self._unflipped = frozenset([*exchanged, *config.augment.never_flip])
@@ -140,8 +142,8 @@ class FeatureCache:
         spec = whole_intervals(self._config.clip_spec, video)
         indices: list[npt.NDArray[np.int64]] = []
         rows: list[npt.NDArray[np.float16]] = []
-        with VideoReader(video.path, rate=video.rate) as reader:
-            stream = ClipStream(reader, (spec,), ClipOptions(batch_size=_BATCH_SIZE))
+        with open_reader(video.path, spec.sound, rate=video.rate) as reader:
+            stream = clips_of(reader, spec, options=ClipOptions(batch_size=_BATCH_SIZE))
             for batch in stream:
                 indices.append(batch.indices.copy())
                 rows.append(self._features(batch.frames))
@@ -225,7 +227,8 @@ def whole_intervals(spec: ClipSpec, video: TrainingVideo | None = None) -> ClipS
         interval_seconds=spec.interval_seconds,
         num_frames=spec.num_frames,
         size=spec.size,
-        crop=spec.crop if video is None else video.crop,
+        crop=spec.crop if video is None or spec.sound is not None else video.crop,
+        sound=spec.sound,
     )
 
 

@@ -41,7 +41,7 @@ def train_run_head(
         UsageError, VideoError, RunError: as `train_head`.
     """
     backbone = load_checkpoint(folder / "best.safetensors")
-    sound = load_sound(folder / SOUND_FILE) if config.audio is not None else None
+    sound = load_sound(folder / SOUND_FILE) if config.sound_branch is not None else None
     identity, path = heard_identity(backbone.weights, sound), folder / HEAD_FILE
     kept = load_head(path) if path.exists() else None
     if kept is None or kept.backbone_sha256 != identity or kept.config != config.head:

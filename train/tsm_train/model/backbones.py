@@ -11,7 +11,8 @@ from typing import Any, get_args
 from torch import nn
 
 from tsm_runtime.errors import UsageError
-from tsm_train.config import BackboneName
+from tsm_train.config import AudioConfig, BackboneName
+from tsm_train.model.sound_features import SoundFeatures, sound_scale
 
 BACKBONES: tuple[str, ...] = get_args(BackboneName)
 
@@ -27,31 +28,34 @@ class Backbone:
     """A backbone with random weights, not shifted yet.
 
     Args:
-        features: (B, 3, H, W) normalised pixels to (B, feature_dim, h, w); its state dict has the keys of
+        features: (B, C, H, W) normalised pixels to (B, feature_dim, h, w); its state dict has the keys of
             the torchvision or timm network without the classifier's.
         feature_dim: channels of the last feature map.
         shifted_convs: qualified names in `features` of the convolutions that get a temporal shift.
-        mean: per colour channel, RGB, in the pixels' units 0..255.
+        mean: per channel, RGB or those of sound, in the pixels' units 0..255.
         std: as `mean`.
     """
 
     features: nn.Module
     feature_dim: int
     shifted_convs: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
-def build_backbone(name: str, *, width_mult: float = 1.0) -> Backbone:
+def build_backbone(name: str, *, width_mult: float = 1.0, audio: AudioConfig | None = None) -> Backbone:
     """Build a backbone by name.
 
     Args:
         name: one of `BACKBONES`.
         width_mult: channels relative to the published network; only mobilenet_v2 is defined for it.
+        audio: input and width of the backbone "audio".
 
     Raises:
         UsageError: unknown name, or a width that the network does not have.
     """
+    if name == "audio":
+        return _audio(audio or AudioConfig())
     if name not in BACKBONES:
         nearest = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.4)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
@@ -61,6 +65,12 @@ def build_backbone(name: str, *, width_mult: float = 1.0) -> Backbone:
     if width_mult != 1.0:
         raise UsageError(f"width_mult {width_mult} is for mobilenet_v2 only; {name} needs width_mult 1.0")
     return _efficientnet_lite(name) if name in LITE else _resnet(name)
+
+
+def _audio(audio: AudioConfig) -> Backbone:
+    features = SoundFeatures(audio.channels, audio.num_bands, width=audio.width)
+    mean, std = sound_scale(audio.channels)
+    return Backbone(features=features, feature_dim=features.dim, shifted_convs=(), mean=mean, std=std)
 
 
 def _resnet(name: str) -> Backbone:

@@ -101,6 +101,8 @@ def _listed(kind: str, keys: list[str]) -> str:
 
 
 def _imagenet_state(model: TSM) -> Mapping[str, Any]:
+    if model.backbone_name == "audio":
+        raise UsageError("there are no ImageNet weights of sound: leave model.pretrained out, or give a file")
     if model.width_mult != 1.0:
         raise UsageError(
             f"there are no ImageNet weights for {model.backbone_name} with {_width(model)}: "

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsm_runtime.bundle.manifest import ShiftDirection
+from tsm_train.config import AudioConfig
 from tsm_train.model.backbones import build_backbone
 from tsm_train.model.shift import FOLD_DIV, ShiftedConv2d
 
@@ -25,6 +26,7 @@ class TSM(nn.Module):
         shift_direction, fold_div: see `shift.temporal_shift`.
         width_mult: see `backbones.build_backbone`.
         dropout: probability, on each frame's pooled features.
+        audio: input and width of the backbone "audio".
 
     Raises:
         UsageError: unknown backbone or width.
@@ -46,6 +48,7 @@ class TSM(nn.Module):
         fold_div: int = FOLD_DIV,
         width_mult: float = 1.0,
         dropout: float = 0.5,
+        audio: AudioConfig | None = None,
     ) -> None:
         super().__init__()
         if num_actions < 1 or num_scenes < 0 or num_frames < 1:
@@ -53,7 +56,7 @@ class TSM(nn.Module):
                 "expected num_actions >= 1, num_scenes >= 0 and num_frames >= 1, got "
                 f"{num_actions}, {num_scenes} and {num_frames}"
             )
-        built = build_backbone(backbone, width_mult=width_mult)
+        built = build_backbone(backbone, width_mult=width_mult, audio=audio)
         self.backbone_name = backbone
         self.width_mult = width_mult
         self.num_frames = num_frames
@@ -63,8 +66,8 @@ class TSM(nn.Module):
             for name in built.shifted_convs:
                 _insert_shift(self.backbone, name, num_frames, fold_div, shift_direction)
         # Not persistent: they belong to the architecture, and a checkpoint must not be able to change them.
-        self.register_buffer("mean", torch.tensor(built.mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(built.std).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(built.mean).reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(built.std).reshape(-1, 1, 1), persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.action_head = _head(built.feature_dim, num_actions)
         self.scene_head = _head(built.feature_dim, num_scenes) if num_scenes else None
@@ -73,13 +76,14 @@ class TSM(nn.Module):
         """Classify clips.
 
         Args:
-            frames: (N, T, H, W, 3) RGB in 0..255, uint8 or floating point; not normalised.
+            frames: (N, T, H, W, C) in 0..255, uint8 or floating point, not normalised: RGB, or pictures of
+                sound (see `tsm_runtime.audio.pictures`).
 
         Returns:
             Action logits (N, A) and scene logits (N, S), or None in a model without scene head.
 
         Raises:
-            ValueError: the shape is not (N, T, H, W, 3) with this model's T.
+            ValueError: the shape is not (N, T, H, W, C) with this model's T and C.
         """
         return self.classify(self.dropout(self.frame_features(frames)).mean(1))
 
@@ -97,20 +101,21 @@ class TSM(nn.Module):
         Returns:
             (N, T, feature_dim) float32.
         """
-        if frames.ndim != 5 or frames.shape[1] != self.num_frames or frames.shape[4] != 3:
+        channels = len(self.mean)
+        if frames.ndim != 5 or frames.shape[1] != self.num_frames or frames.shape[4] != channels:
             raise ValueError(
-                f"frames: expected (N, {self.num_frames}, H, W, 3), got {tuple(frames.shape)}; "
+                f"frames: expected (N, {self.num_frames}, H, W, {channels}), got {tuple(frames.shape)}; "
                 f"this model takes {self.num_frames} frames per clip"
             )
         _, _, height, width, _ = frames.shape
         # The cast comes first: TensorRT accepts a uint8 input only into a cast. Then the order of time, in
         # which the shift is a shift by rows.
-        pictures = frames.float().transpose(0, 1).reshape(-1, height, width, 3)
+        pictures = frames.float().transpose(0, 1).reshape(-1, height, width, channels)
         features = self.picture_features(pictures).reshape(self.num_frames, -1, self.feature_dim)
         return features.transpose(0, 1)
 
     def picture_features(self, pictures: Tensor) -> Tensor:
-        """Pooled features (B, feature_dim) of pictures (B, H, W, 3), the first frames of all clips first."""
+        """Pooled features (B, feature_dim) of pictures (B, H, W, C), the first frames of all clips first."""
         pixels = pictures.float().permute(0, 3, 1, 2)
         normalised = (pixels - self.mean) / self.std
         # `backbone` alone may be half precision; normalisation, pooling and heads stay in float32.
@@ -133,7 +138,7 @@ class Probabilities(nn.Module):
         self.sigmoid = sigmoid
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Score clips (N, T, H, W, 3): action scores (N, A) and, with a scene head, scene scores (N, S)."""
+        """Score clips (N, T, H, W, C): action scores (N, A) and, with a scene head, scene scores (N, S)."""
         return self.scores(*self.model(frames))
 
     def scores(self, action: Tensor, scene: Tensor | None) -> tuple[Tensor, ...]:

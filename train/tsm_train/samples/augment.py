@@ -15,11 +15,11 @@ from tsm_train.config import AugmentConfig
 def augment_clip(
     clip: Tensor, size: int, config: AugmentConfig, rng: np.random.Generator, *, may_flip: bool = True
 ) -> tuple[Tensor, bool]:
-    """Crop, mirror and recolour a clip.
+    """Crop, mirror and recolour a clip; one of pictures of sound stays as it is, as its network changes it.
 
     Args:
-        clip: (T, H, W, 3) uint8.
-        size: edge of the result in pixels.
+        clip: (T, H, W, 3) uint8, or pictures of sound.
+        size: edge of the result in pixels; 0: pictures of sound.
         config: how far each change may go.
         rng: where chance comes from; as much is drawn whatever `may_flip` says.
         may_flip: False for what loses its meaning in a mirror.
@@ -27,6 +27,8 @@ def augment_clip(
     Returns:
         (T, size, size, 3) uint8, and whether it is mirrored.
     """
+    if not size:
+        return clip, False
     top, left, height, width = _random_crop(clip.shape[1], clip.shape[2], config.crop_scale, rng)
     # Kept in uint8 with colours last: torch resizes that several times as fast as float planes.
     picture = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2)

@@ -92,8 +92,9 @@ def interval_targets(
 class ClipDataset(Dataset[Sample]):
     """Clips of intervals: item (epoch, index) -> (T, size, size, 3) uint8, action target, scene index.
 
-    The action target is an index for a softmax head, (A,) float32 of zeros and ones for a sigmoid head. With
-    `train.frame_loss` a sample also has the targets of its T frames, see `losses.frame_loss`.
+    Of models of sound alone a clip is (T, F, M, C). The action target is an index for a softmax head, (A,)
+    float32 of zeros and ones for a sigmoid head. With `train.frame_loss` a sample also has the targets of its
+    T frames, see `losses.frame_loss`.
 
     Args:
         videos: annotations and stored frames of each video, in the same order.
@@ -149,7 +150,7 @@ class ClipDataset(Dataset[Sample]):
         seen = labels.union(*(each for each in frame_labels if each is not None))
         may_flip = all(self._mirrored.get(label, label) is not None for label in seen)
         picture, flipped = augment_clip(
-            frames, self._config.clip.size, self._config.augment, rng, may_flip=may_flip
+            frames, self._config.clip_spec.size, self._config.augment, rng, may_flip=may_flip
         )
         if flipped:
             labels = self._mirror(labels)

@@ -25,6 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tsm_runtime.audio.sound_reader import PixelsOfSound, SoundReader
+from tsm_runtime.audio.spec import SoundSpec
+from tsm_runtime.clips.joined import open_reader
 from tsm_runtime.clips.spec import frame_indices
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.video.clock import TimedFrame
@@ -70,6 +73,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     video_mtime_ns: int
     size: int
     crop: Crop
+    sound: SoundSpec | None = None
     format: str
     quality: int
     resize: str
@@ -86,7 +90,7 @@ class StoredVideo:
 
     Args:
         path: the store's file.
-        size: edge of the pictures in pixels.
+        shape: of a picture: rows, columns, channels.
         is_jpeg: else they are raw.
         offsets: (F+1,) int64, where each picture begins in the file, and where the last ends.
         times: (F,) float64 presentation times in seconds.
@@ -95,7 +99,7 @@ class StoredVideo:
     """
 
     path: Path
-    size: int
+    shape: tuple[int, int, int]
     is_jpeg: bool
     offsets: npt.NDArray[np.int64]
     times: npt.NDArray[np.float64]
@@ -116,7 +120,7 @@ class StoredVideo:
         return found
 
     def read(self, indices: npt.NDArray[np.int64]) -> Pictures:
-        """Return the pictures of frames, (len(indices), size, size, 3) uint8; each is read once.
+        """Return the pictures of frames, (len(indices), *shape) uint8; each is read once.
 
         Raises:
             RunError: the file is gone or damaged.
@@ -135,10 +139,10 @@ class StoredVideo:
         if len(data) != end - start:
             raise ValueError("the file is shorter than it was")
         if not self.is_jpeg:
-            return np.frombuffer(data, np.uint8).reshape(self.size, self.size, 3)
+            return np.frombuffer(data, np.uint8).reshape(self.shape)
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             picture: Pictures = np.asarray(image)
-        if picture.shape != (self.size, self.size, 3):
+        if picture.shape != self.shape:
             raise ValueError(f"a picture of {picture.shape}")
         return picture
 
@@ -150,26 +154,34 @@ class FrameStore:
         folder: made when it does not exist.
         size: edge of the stored pictures in pixels.
         settings: how they are stored.
+        sound: of models of sound alone: how its pictures are made, which are stored raw; None: pictures of
+            the videos.
     """
 
-    def __init__(self, folder: Path, size: int, settings: StoreConfig) -> None:
+    def __init__(
+        self, folder: Path, size: int, settings: StoreConfig, sound: SoundSpec | None = None
+    ) -> None:
         self.cancelled = threading.Event()
         """Set it to end what other threads are decoding."""
         self.folder = folder
         self.size = size
-        self.settings = settings
+        self.sound = sound
+        self.shape = (size, size, 3) if sound is None else sound.picture_shape
+        self.settings = settings if sound is None else StoreConfig()
 
     @classmethod
     def of(cls, config: Config) -> FrameStore:
         """Return the store of a run; without `data.cache` it is `tsm-tal` in the user's cache folder."""
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsm-tal"
-        return cls(
-            Path(config.data.cache) if config.data.cache else folder, stored_size(config), config.store
-        )
+        folder = Path(config.data.cache) if config.data.cache else folder
+        return cls(folder, stored_size(config), config.store, config.sound_alone)
 
     def path_of(self, video: Path, crop: Crop = "") -> Path:
         """Where the frames of a video lie: the same for a changed video, so that it replaces its old ones."""
-        how = f"{self.size}-{self.settings.format}{self.settings.quality if self._is_jpeg else ''}"
+        if self.sound is not None:
+            how = f"sound-{hashlib.sha256(msgspec.json.encode(self.sound)).hexdigest()[:12]}"
+        else:
+            how = f"{self.size}-{self.settings.format}{self.settings.quality if self._is_jpeg else ''}"
         key = hashlib.sha256(os.fsencode(video.resolve())).hexdigest()[:12]
         stem = os.fsencode(video.stem)[:80].decode(errors="ignore")  # a name may have 255 bytes
         return self.folder / f"{stem}-{key}-{crop or 'all'}-{how}.frames"
@@ -192,7 +204,9 @@ class FrameStore:
             return None
         if msgspec.structs.replace(header, num_frames=0, cuts=()) != expected:
             return None
-        return StoredVideo(path, self.size, self._is_jpeg, offsets, times[:-1], float(times[-1]), header.cuts)
+        return StoredVideo(
+            path, self.shape, self._is_jpeg, offsets, times[:-1], float(times[-1]), header.cuts
+        )
 
     def add(self, video: Path, crop: Crop = "", rate: float | None = None) -> StoredVideo:
         """Decode a video and store its frames; whole or not at all.
@@ -218,6 +232,10 @@ class FrameStore:
             raise VideoError(f"{video}: changed while it was decoded; start again")
         return stored
 
+    def converter(self, crop: Crop) -> FrameConverter | PixelsOfSound:
+        """Return what turns a frame into the picture that is stored."""
+        return FrameConverter(self.size, crop) if self.sound is None else PixelsOfSound(self.size)
+
     @property
     def _is_jpeg(self) -> bool:
         return self.settings.format == "jpeg"
@@ -231,8 +249,9 @@ class FrameStore:
             video=os.fsencode(video.resolve()).decode(errors="backslashreplace"),
             video_bytes=status.st_size,
             video_mtime_ns=status.st_mtime_ns,
-            size=self.size,
+            size=self.size if self.sound is None else 0,
             crop=crop,
+            sound=self.sound,
             format=self.settings.format,
             quality=self.settings.quality if self._is_jpeg else 0,
             resize=RESIZE_FLAG,
@@ -241,8 +260,8 @@ class FrameStore:
 
     def _write(self, stream: BinaryIO, video: Path, header: _Header) -> None:
         offsets, times, end, cuts = [0], [], 0.0, []
-        with VideoReader(video, rate=header.rate) as reader:
-            for timed, picture in _pictures(reader, FrameConverter(self.size, header.crop)):
+        with open_reader(video, self.sound, rate=header.rate) as reader:
+            for timed, picture in _pictures(reader, self.converter(header.crop)):
                 offsets.append(offsets[-1] + stream.write(encode_picture(picture, self.settings)))
                 times.append(timed.start_seconds)
                 end = timed.end_seconds
@@ -251,7 +270,7 @@ class FrameStore:
                 if self.cancelled.is_set():
                     raise RunError(f"{video}: decoding was stopped")
         if not times:
-            raise VideoError(f"{video}: no frame of the video stream could be decoded")
+            raise VideoError(f"{video}: no frame of the {reader.stream_kind} stream could be decoded")
         if reader.failure:
             _log.warning(f"{video}: breaks off after {end:.2f} s ({reader.failure}); training uses that part")
         if assumed := reader.assumed_rate:
@@ -266,7 +285,9 @@ class FrameStore:
         stream.write(text + _LENGTH.pack(len(text)) + MAGIC)
 
 
-def _pictures(reader: VideoReader, convert: FrameConverter) -> Iterator[tuple[TimedFrame, Pictures]]:
+def _pictures(
+    reader: VideoReader | SoundReader, convert: FrameConverter | PixelsOfSound
+) -> Iterator[tuple[TimedFrame, Pictures]]:
     for timed in reader.frames():
         try:
             picture = np.ascontiguousarray(convert(timed.frame))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,9 +16,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from tsm_runtime.clips.joined import open_reader
 from tsm_runtime.errors import RunError, VideoError
-from tsm_runtime.video.convert import FrameConverter
-from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.wording import counted
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.frame_store import PART, FrameStore, StoredVideo, encode_picture
@@ -99,9 +99,9 @@ def estimate_bytes(store: FrameStore, videos: Sequence[TrainingVideo]) -> tuple[
 
     Bytes of a picture are the mean over a few frames of a few of the videos.
     """
-    num_frames = sum(_claimed_frames(video) for video in videos)
+    num_frames = sum(_claimed_frames(store, video) for video in videos)
     if store.settings.format == "raw":
-        return num_frames, float(num_frames * store.size**2 * 3)
+        return num_frames, float(num_frames * math.prod(store.shape))
     step = max(1, len(videos) // _SAMPLED_VIDEOS)
     sizes = [size for video in videos[::step] for size in _sampled_sizes(store, video)]
     return num_frames, num_frames * float(np.mean(sizes)) if sizes else 0.0
@@ -130,9 +130,9 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def _claimed_frames(video: TrainingVideo) -> int:
+def _claimed_frames(store: FrameStore, video: TrainingVideo) -> int:
     try:
-        with VideoReader(video.path, rate=video.rate) as reader:
+        with open_reader(video.path, store.sound, rate=video.rate) as reader:
             return round((reader.claimed_seconds or 0.0) * (reader.claimed_rate or _USUAL_RATE))
     except VideoError:
         return 0  # named when it is decoded
@@ -140,8 +140,8 @@ def _claimed_frames(video: TrainingVideo) -> int:
 
 def _sampled_sizes(store: FrameStore, video: TrainingVideo) -> list[int]:
     try:
-        with VideoReader(video.path, rate=video.rate) as reader:
-            convert = FrameConverter(store.size, video.crop)
+        with open_reader(video.path, store.sound, rate=video.rate) as reader:
+            convert = store.converter(video.crop)
             frames = reader.frames(min(_SAMPLED_SECONDS, (reader.claimed_seconds or 0.0) / 2))
             pictures = [np.ascontiguousarray(convert(t.frame)) for t in islice(frames, _SAMPLED_FRAMES)]
             return [len(encode_picture(picture, store.settings)) for picture in pictures]

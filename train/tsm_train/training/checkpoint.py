@@ -82,6 +82,7 @@ def build_model(config: Config, labels: Labels) -> TSM:
         fold_div=m.fold_div,
         width_mult=m.width_mult,
         dropout=m.dropout,
+        audio=config.audio,
     )
     if m.head == "sigmoid":
         # Most intervals are without a given action: so the first steps need not teach that to every output

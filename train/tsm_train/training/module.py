@@ -188,7 +188,9 @@ class TrainingRun(lightning.LightningModule):
         if not self._validates or index == NO_VIDEO:
             return
         video = self._validation[index]
-        spec = replace(self.config.clip_spec, crop=video.crop)
+        spec = self.config.clip_spec
+        if spec.sound is None:
+            spec = replace(spec, crop=video.crop)
         try:
             result = predict(
                 self.validated,

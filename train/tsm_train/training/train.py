@@ -21,6 +21,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from tsm_runtime.errors import BackendError, UsageError, VideoError
 from tsm_runtime.wording import counted
+from tsm_train.audio.checkpoint import load_sound
+from tsm_train.audio.fit import load_convolutions
 from tsm_train.audio.run import train_run_sound
 from tsm_train.config import Config
 from tsm_train.data.dataset import TrainingData, open_data, resolve_section
@@ -82,7 +84,7 @@ def train(
     config = msgspec.structs.replace(config, data=resolve_section(config.data))
     show_progress = show_progress and sys.stderr.isatty()
     if resume and (finished := _finished(config, folder)) is not None:
-        if config.head is None and config.audio is None and config.views is None:
+        if config.head is None and config.sound_branch is None and config.views is None:
             return finished
         return finished | _train_more(config, folder, open_run_data(config), show_progress)
     _keep_freed_memory()
@@ -113,7 +115,7 @@ def train(
 def _train_more(config: Config, folder: Path, data: TrainingData, show_progress: bool) -> dict[str, float]:
     """Train what comes after the backbone, and return its metrics."""
     metrics: dict[str, float] = {}
-    if config.audio is not None:  # before the head, which takes what is heard
+    if config.sound_branch is not None:  # before the head, which takes what is heard
         metrics |= train_run_sound(config, folder, data)
     if config.head is not None:
         metrics |= train_run_head(config, folder, data, show_progress=show_progress)
@@ -158,6 +160,8 @@ def _start_model(config: Config, labels: Labels, *, pretrained: bool) -> TSM:
     model = build_model(config, labels)
     if pretrained and config.model.pretrained:
         start_from(model, config.model.pretrained, labels)
+    if pretrained and config.sound_alone is not None and config.audio is not None and config.audio.pretrained:
+        load_convolutions(model.backbone, load_sound(Path(config.audio.pretrained)).weights)
     # Colours last in memory: 1.2 times as fast on a CPU, and what tensor cores want.
     return model.to(memory_format=torch.channels_last)
 

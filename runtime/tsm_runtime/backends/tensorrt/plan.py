@@ -47,8 +47,7 @@ def tensor_shapes(manifest: Manifest, info: EngineInfo) -> TensorShapes:
     """Return the inputs and outputs of a plan by the manifest."""
     outputs = output_shapes(manifest)
     least, _, most = info.batch
-    frames = (manifest.num_frames, manifest.size, manifest.size, 3)
-    return TensorShapes(frames=frames, outputs=outputs, least=least, most=most)
+    return TensorShapes(frames=manifest.clip_spec.clip_shape, outputs=outputs, least=least, most=most)
 
 
 class Plan:

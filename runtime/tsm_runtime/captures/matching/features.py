@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from tsm_runtime.audio.mel import MelSpec, mel_magnitudes
-from tsm_runtime.audio.reader import Sound, Span
+from tsm_runtime.audio.mel import mel_magnitudes
+from tsm_runtime.audio.reader import Sound
+from tsm_runtime.audio.spec import MelSpec, Span
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.reader import VideoReader
 

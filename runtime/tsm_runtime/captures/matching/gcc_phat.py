@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.audio.reader import Samples
+from tsm_runtime.audio.spec import Samples
 from tsm_runtime.captures.matching.correlation import Peak
 
 Complexes = npt.NDArray[np.complexfloating]

@@ -44,6 +44,14 @@ _MEDIA_TYPES = {
     ".avi": "video/x-msvideo",
     ".mpg": "video/mpeg",
     ".mpeg": "video/mpeg",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".m4a": "audio/mp4",
+    ".aac": "audio/aac",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".opus": "audio/ogg",
 }
 """Media types by suffix; the system's own table differs between machines."""
 

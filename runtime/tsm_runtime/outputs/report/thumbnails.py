@@ -22,6 +22,8 @@ def thumbnail(video: Path, seconds: float) -> str | None:
     try:
         with open_file(video) as container:
             stream: Any = container.streams.best("video")
+            if stream is None:
+                return None
             if seconds > 0:
                 container.seek(int(seconds * av.time_base))
             frame = next(container.decode(stream), None)
