@@ -40,9 +40,12 @@ from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.verification.tolerances import TOLERANCES, Tolerance
-from tsm_train.config import AugmentConfig, ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
+from tsm_train.config import Config
 from tsm_train.model.tsm import Probabilities
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig, SegmentsConfig
+from tsm_train.sections.training import AugmentConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 from tsm_train.training.validation import predict
 

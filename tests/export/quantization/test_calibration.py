@@ -19,7 +19,7 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import DataConfig
+from tsm_train.sections.data import DataConfig
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)
 

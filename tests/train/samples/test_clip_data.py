@@ -13,21 +13,16 @@ from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import (
-    AugmentConfig,
-    ClipConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    StoreConfig,
-    TrainConfig,
-)
+from tsm_train.config import Config
 from tsm_train.data.dataset import open_data
 from tsm_train.data.interval_labels import interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.video_files import find_video
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE, ClipDataset, Labels, covering_labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
+from tsm_train.sections.training import AugmentConfig, StoreConfig, TrainConfig
 
 STILL = AugmentConfig(flip=0.0, crop_scale=1.0, color=0.0, time_jitter=0.0)
 LABELS = Labels(("walk", "wave", BACKGROUND), ("hall", "park"))

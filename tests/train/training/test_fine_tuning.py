@@ -12,10 +12,12 @@ from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import UsageError
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, load_config
+from tsm_train.config import Config, load_config
 from tsm_train.model.pretrained import DEMO_FILE
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training import train as training
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from tsm_train.training.fine_tuning import start_from

@@ -16,11 +16,12 @@ from torch import nn
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, IntervalScores, Result, Segment
 from tsm_runtime.segments.rules import SegmentRules
-from tsm_train.config import Config, TrainConfig, load_config
+from tsm_train.config import Config, load_config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.batch_norm import freeze_batch_norm
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE, Labels
+from tsm_train.sections.training import TrainConfig
 from tsm_train.training import module as training_run
 from tsm_train.training import train as training
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint

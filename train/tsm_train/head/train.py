@@ -16,7 +16,7 @@ from tsm_runtime.backends.base import Backend
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import FrameScores, IntervalScores, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
-from tsm_train.config import Config, HeadConfig
+from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.checkpoint import HeadCheckpoint
 from tsm_train.head.decoding_fit import fit_decoding, length_priors, map_of
@@ -26,6 +26,7 @@ from tsm_train.head.network import AnyHead, HeadProbabilities
 from tsm_train.samples.clips import Labels
 from tsm_train.samples.frame_store import FrameStore, StoredVideo
 from tsm_train.samples.store_videos import open_stored, store_videos
+from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.training.thresholds import thresholds_of_scores
 
 _log = logging.getLogger("tsm_runtime")

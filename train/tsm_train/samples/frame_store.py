@@ -34,7 +34,8 @@ from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import RESIZE_FLAG, FrameConverter
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import Config, StoreConfig
+from tsm_train.config import Config
+from tsm_train.sections.training import StoreConfig
 
 _log = logging.getLogger("tsm_runtime")
 

@@ -19,11 +19,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.results import Result
 from tsm_runtime.wording import counted
-from tsm_train.config import Config, TrainConfig
+from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.batch_norm import freeze_batch_norm
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.training import TrainConfig
 from tsm_train.training.checkpoint import Checkpoint
 from tsm_train.training.losses import action_loss, frame_loss, scene_loss
 from tsm_train.training.run_folder import RunFolder
