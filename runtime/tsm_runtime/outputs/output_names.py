@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tsm_runtime.errors import RunError, UsageError
-from tsm_runtime.files import is_folder, temporary_sibling
+from tsm_runtime.errors import UsageError
+from tsm_runtime.files import is_folder, temporary_sibling, writing
 from tsm_runtime.formats.kaggle import ACTION_IDS, check_class_ids, read_label_map
 from tsm_runtime.formats.names import PER_VIDEO, SUFFIXES, Format, known_format_of
 from tsm_runtime.results import BACKGROUND
@@ -114,7 +114,7 @@ def check_writable(output: str | None) -> None:
     if output is None or output == "-":
         return
     path = Path(output)
-    try:
+    with writing(output):
         if means_folder(output):
             path.mkdir(parents=True, exist_ok=True)
         elif path.exists():
@@ -123,8 +123,6 @@ def check_writable(output: str | None) -> None:
         trial = temporary_sibling(path / "trial" if means_folder(output) else path)
         trial.touch()
         trial.unlink()
-    except OSError as error:
-        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 def means_folder(output: str) -> bool:

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tsm_runtime.errors import RunError
-from tsm_runtime.files import temporary_sibling
+from tsm_runtime.files import temporary_sibling, writing
 from tsm_runtime.formats.csv_table import ExtraColumn, csv_cell, results_to_csv
 from tsm_runtime.formats.json_lines import results_to_json_lines
 from tsm_runtime.formats.names import Format
@@ -112,12 +111,10 @@ class _Lines:
         Raises:
             RunError: the bytes cannot be written.
         """
-        try:
+        with writing(self._path):
             if self._file is None:
                 self._file = self._path.open("wb", buffering=0)
             self._write(self._file, data)
-        except OSError as error:
-            raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
 
     def _write(self, file: IO[bytes], data: bytes) -> None:
         start = file.tell() if file.seekable() else None
@@ -162,21 +159,19 @@ class ParquetFile(Sink):
     def close(self) -> None:
         """Write the remaining rows, and move the file to its path."""
         try:
-            self._flush()
-            if self._writer is not None:
-                self._writer.close()
-                self._temporary.replace(os.path.realpath(self._path))
-        except OSError as error:
+            with writing(self._path):
+                self._flush()
+                if self._writer is not None:
+                    self._writer.close()
+                    self._temporary.replace(os.path.realpath(self._path))
+        finally:
             self._temporary.unlink(missing_ok=True)
-            raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
 
     def _take(self, rows: Sequence[Mapping[str, object]]) -> None:
         self._rows += rows
         if len(self._rows) >= _ROWS_IN_GROUP:
-            try:
+            with writing(self._path):
                 self._flush()
-            except OSError as error:
-                raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
 
     def _flush(self) -> None:
         if not self._rows:
