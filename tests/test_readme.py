@@ -25,7 +25,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         "COLUMNS": "120",
     }
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3000, check=False
     )
 
 
@@ -45,7 +45,7 @@ def test_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
     assert numbers[0] == pytest.approx(numbers[1], abs=0.02)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_train_export_run_on_drawn_data(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     block = next(block for block in console_blocks() if any("tsm_train.synthetic" in line for line in block))

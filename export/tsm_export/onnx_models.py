@@ -26,7 +26,7 @@ from tsm_export.graphs.moved_channels import separate_moved_channels
 from tsm_export.graphs.online import compare_online, export_online
 from tsm_export.graphs.parity import PARITY_BATCH_SIZES
 from tsm_export.graphs.preprocess import preprocess_graph
-from tsm_export.quantization.calibration import calibration_clips
+from tsm_export.quantization.calibration import calibration_clips, looks_of
 from tsm_export.quantization.quantize import QuantizedModel, calibrate, quantize
 from tsm_export.quantization.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
@@ -87,7 +87,7 @@ def onnx_files(
                 raise
             warnings.append(f"{HALF_MODEL} is left out, and a GPU runs fp32: {error}")
     if calibration:
-        clips = calibration_clips(calibration, checkpoint.config.clip_spec)
+        clips = calibration_clips(calibration, looks_of(checkpoint.config))
         files |= _quantised(finished, plain, clips, ("cpu", "trt") if for_plans else ("cpu",))
     if validation is not None:
         files = _with_accuracy(files, checkpoint, validation)

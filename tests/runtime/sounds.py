@@ -37,6 +37,7 @@ def write_sound(
     layout: str = "mono",
     gap: tuple[float, float] | None = None,
     loudness: tuple[float, ...] = (1.0,),
+    interleaved: bool = True,
 ) -> Path:
     """Write sound, with plain pictures unless `picture_seconds` is 0.
 
@@ -51,9 +52,11 @@ def write_sound(
         layout: of the channels.
         gap: [start, end) in seconds of the sound that is left out, as if packets were lost.
         loudness: of each track.
+        interleaved: else all pictures come before the sound.
     """
     seconds = samples.shape[-1] / rate if picture_seconds is None else picture_seconds
-    with av.open(str(path), "w") as out:
+    options = {} if interleaved else {"max_interleave_delta": "1"}
+    with av.open(str(path), "w", options=options) as out:
         video = out.add_stream("mpeg4", rate=25) if seconds else None
         if video is not None:
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

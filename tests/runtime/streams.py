@@ -101,6 +101,8 @@ class Frames:
     failure = None
     corrupt_frames = 0
     assumed_rate = None
+    notices = ()
+    stream_kind = "video"
 
     def __init__(self, path: Path, given: list[TimedFrame]) -> None:
         self.path, self.given = path, given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.panorama import WINDOWS
 from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.wording import counted
+from tsm_train.config import Config
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -29,17 +33,18 @@ _MOST_VIDEOS = 4 * NUM_CLIPS
 
 
 def calibration_clips(
-    videos: Sequence[Path], spec: ClipSpec, *, number: int = NUM_CLIPS, seed: int = 0
+    videos: Sequence[Path], looks: ClipSpec | Sequence[ClipSpec], *, number: int = NUM_CLIPS, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
     """Return clips that are spread evenly over the videos and their time.
 
     All intervals of all videos are laid end to end, and one is taken at each of `number` evenly spaced
     places, the first of which `seed` chooses. Where they lie far apart, only what is around them is decoded.
-    Videos that cannot be read are logged and left out.
+    Of several looks each place takes the next one, in turn. Videos that cannot be read are logged and left
+    out.
 
     Args:
         videos: files, in any order.
-        spec: what the model takes.
+        looks: what the model takes; of windows of panoramas, or of both eyes, a spec for each.
         number: of clips, at most.
         seed: same seed, same clips.
 
@@ -49,7 +54,8 @@ def calibration_clips(
     Raises:
         UsageError: no clip came out.
     """
-    rng = np.random.default_rng(seed)
+    specs = (looks,) if isinstance(looks, ClipSpec) else tuple(looks)
+    spec, rng = specs[0], np.random.default_rng(seed)
     chosen = sorted(videos)
     if len(chosen) > _MOST_VIDEOS:
         chosen = [chosen[i] for i in sorted(rng.permutation(len(chosen))[:_MOST_VIDEOS])]
@@ -57,15 +63,28 @@ def calibration_clips(
     starts = np.cumsum(counts) - counts
     places = spread_places(int(np.sum(counts)), number, float(rng.random()))
     clips: list[npt.NDArray[np.uint8]] = []
+    turns = np.arange(len(places)) % len(specs)
     for video, start, count in zip(chosen, starts, counts, strict=True):
-        inside = places[(start <= places) & (places < start + count)] - start
-        clips += _read_clips(video, inside.tolist(), spec)
+        inside = (start <= places) & (places < start + count)
+        for turn, each in enumerate(specs):
+            clips += _read_clips(video, (places[inside & (turns == turn)] - start).tolist(), each)
     if not clips:
         raise UsageError(
             f"no clip of {spec.interval_seconds:g} s for calibration in {counted(len(videos), 'video')};"
             " give others: --calibrate FOLDER"
         )
     return np.stack(clips)
+
+
+def looks_of(config: Config) -> tuple[ClipSpec, ...]:
+    """Return what a run's model sees of a video: all windows of a panorama, both eyes, or the one picture."""
+    spec, data = config.clip_spec, config.data
+    crops: tuple[Crop, ...] = (spec.crop,)
+    if config.clip.projection:
+        crops = WINDOWS
+    elif data.eyes == "both" and set(data.views) == {"binocular"}:
+        crops = ("left", "right")
+    return tuple(replace(spec, crop=crop) for crop in crops)
 
 
 def spread_places(total: int, number: int, start: float) -> npt.NDArray[np.int64]:

@@ -21,6 +21,7 @@ from tsm_runtime.audio.spec import SAMPLE_RATE, SoundSpec
 from tsm_runtime.audio.track import choose_track
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.video.clock import TimedFrame
+from tsm_runtime.video.opening import SOUND_FORMATS
 from tsm_runtime.video.reader import is_cover_picture
 from tsm_runtime.video.stream_reader import StreamSource, describe_failure, open_stream
 
@@ -49,7 +50,7 @@ class SoundStreamReader:
     """
 
     def __init__(self, source: StreamSource, spec: SoundSpec) -> None:
-        source = with_media(source, "audio")
+        source = _of_sound(with_media(source, "audio"))
         self._source, self._spec = source, spec
         self._container = open_stream(source)
         try:
@@ -116,6 +117,13 @@ class SoundStreamReader:
                     return
         except av.error.FFmpegError as error:
             self.failure = describe_failure(error, limit)
+
+
+def _of_sound(source: StreamSource) -> StreamSource:
+    """Return a source that may also be a recording without pictures, where formats are restricted."""
+    if "format_whitelist" not in source.options:
+        return source
+    return replace(source, options={**source.options, "format_whitelist": ",".join(SOUND_FORMATS)})
 
 
 def _track_of(container: InputContainer, name: str, spec: SoundSpec) -> av.AudioStream:

@@ -8,6 +8,7 @@ import typer
 
 from tsm_runtime.commands.entry import command, new_app, run_command, version_option
 from tsm_runtime.commands.fuse_options import FitRequest, FuseRequest
+from tsm_runtime.commands.reading_flags import ReadFlags
 from tsm_runtime.errors import UsageError
 
 # numpy and the rest are imported where they are needed: --help answers at once.
@@ -20,6 +21,7 @@ def tsm_fuse(
     *,
     request: FuseRequest,
     fit: FitRequest,
+    reading: ReadFlags,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no warnings, no report")] = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
@@ -30,11 +32,11 @@ def tsm_fuse(
     from tsm_runtime.commands.fuse_files import fit_and_write, fuse_and_write
 
     if fit.fit is not None:
-        fit_and_write(request, fit, fit.fit, quiet=quiet)
+        fit_and_write(request, fit, fit.fit, reading.options(), quiet=quiet)
         return
     if fit.calibrate or fit.subset is not None:
         raise UsageError(f"{'--calibrate' if fit.calibrate else '--subset'} goes with --fit GROUND_TRUTH")
-    fuse_and_write(request, quiet=quiet)
+    fuse_and_write(request, reading.options(), quiet=quiet)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from tsm_runtime.files import is_folder, write_whole
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.kaggle import ACTION_IDS, read_label_map
 from tsm_runtime.formats.names import known_format_of
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.read_write import encode_results
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.calibration import calibrated_result
@@ -32,7 +33,7 @@ from tsm_runtime.wording import counted
 _FEW_VIDEOS = 10
 
 
-def fuse_and_write(request: FuseRequest, *, quiet: bool) -> None:
+def fuse_and_write(request: FuseRequest, reading: ReadOptions, *, quiet: bool) -> None:
     """Fuse the members' files into the output.
 
     Raises:
@@ -42,7 +43,7 @@ def fuse_and_write(request: FuseRequest, *, quiet: bool) -> None:
     ensemble = _ensemble(request)
     _check_output(request)
     _check_format(request)
-    members, table = _read_members(request, ensemble, quiet=quiet)
+    members, table = _read_members(request, ensemble, reading, quiet=quiet)
     for member, entry in zip(members, ensemble.members, strict=True):
         _check_calibration(member, entry.temperature)
     temperatures = [entry.temperature for entry in ensemble.members]
@@ -113,12 +114,12 @@ def _check_format(request: FuseRequest) -> None:
 
 
 def _read_members(
-    request: FuseRequest, ensemble: Ensemble, *, quiet: bool
+    request: FuseRequest, ensemble: Ensemble, reading: ReadOptions, *, quiet: bool
 ) -> tuple[list[ResultFile], dict[str, str]]:
     """Members with their labels renamed, and the table that renamed them."""
     table = read_labels(request.labels) if request.labels is not None else {}
     label_ids = _label_ids(request)
-    read = [read_member(Path(member.segments), label_ids) for member in ensemble.members]
+    read = [read_member(Path(member.segments), label_ids, reading) for member in ensemble.members]
     if request.output not in (None, "-"):
         for member in read:
             if member.path.resolve() == Path(request.output or "").resolve():
@@ -171,7 +172,9 @@ def _write(output: str, data: bytes) -> None:
 # --- fit ------------------------------------------------------------------------------------------
 
 
-def fit_and_write(request: FuseRequest, fit: FitRequest, truth_path: Path, *, quiet: bool) -> None:
+def fit_and_write(
+    request: FuseRequest, fit: FitRequest, truth_path: Path, reading: ReadOptions, *, quiet: bool
+) -> None:
     """Fit weights, threshold and minimum score to ground truth, report their gain, and write them.
 
     Where cross-validation gives fitted parameters no advantage over equal weights, equal weights are written.
@@ -186,10 +189,10 @@ def fit_and_write(request: FuseRequest, fit: FitRequest, truth_path: Path, *, qu
     request = replace(request, output=request.output or "ensemble.toml")
     ensemble = _ensemble(request)
     _check_output(request)
-    truth = read_annotations(truth_path)
+    truth = read_annotations(truth_path, options=reading)
     if fit.subset is not None:
         truth = truth.subset(fit.subset)
-    members, table = _read_members(request, ensemble, quiet=quiet)
+    members, table = _read_members(request, ensemble, reading, quiet=quiet)
     if fit.calibrate:
         for member in members:
             _check_calibration(member, 2.0)

@@ -92,8 +92,6 @@ def _what_differs(member: Member) -> Iterator[str]:
     """Yield where the run differs from one on files."""
     if other := _other_decoding(member):
         yield other
-    if member.sound is not None:
-        yield "streams are scored by their pictures alone: its sound branch needs a file"
     if member.joint is not None:
         yield "views and windows are scored one by one: its joint model needs files"
 
@@ -122,11 +120,13 @@ def open_live_member(
 ) -> Member:
     """Open the online model of a bundle, or another one if the bundle has none or the request names one.
 
-    If windows overlap, the clip-wise model is opened: an online model would get each frame several times.
+    If windows overlap, the clip-wise model is opened: an online model would get each frame several times. So
+    it is beside a sound branch, which takes features that online models do not give.
     """
     spec, _ = settings_of(bundle, overrides)
     named = (request.backend, request.precision) != ("auto", None)
-    if ONLINE_MODEL not in bundle.manifest.files or named or spec.num_open > 1:
+    hears = bundle.manifest.sound is not None
+    if ONLINE_MODEL not in bundle.manifest.files or named or spec.num_open > 1 or hears:
         return open_member(bundle, request, overrides)
     if not quiet:
         warn(f"{bundle.path / ONLINE_MODEL} runs, one frame per call; --precision fp32 takes whole clips")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tsm_runtime._version import __version__
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.kaggle import ACTION_IDS
+from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.read_write import read_results
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.fuse import FusionOptions, fuse_members
@@ -15,15 +17,28 @@ from tsm_runtime.results import Result
 from tsm_runtime.wording import counted
 
 _SHOWN = 5
+_TABLES = (".csv", ".tsv", ".txt")
 
 
-def read_member(path: Path, label_ids: Mapping[str, int | None] = ACTION_IDS) -> ResultFile:
-    """Read a file of segments in any format that `read_results` supports; Kaggle's format uses the label ids.
+def read_member(
+    path: Path,
+    label_ids: Mapping[str, int | None] = ACTION_IDS,
+    options: ReadOptions | None = None,
+) -> ResultFile:
+    """Read a file of segments in any format that `read_results` supports.
+
+    Args:
+        path: the file.
+        label_ids: class id by label, for Kaggle's format.
+        options: for files of other tools; its `columns` are those of tables (.csv, .tsv, .txt) only, since
+            other members may have other formats.
 
     Raises:
         UsageError: the file cannot be read, has no video, or a segment or scene that cannot be fused.
     """
-    member = read_results(path, label_ids=label_ids)
+    if options is not None and path.suffix.lower() not in _TABLES:
+        options = replace(options, columns="")
+    member = read_results(path, label_ids=label_ids, options=options)
     if not member.results:
         raise UsageError(f"{path}: holds no video; leave this member out")
     for video_id, result in member.results.items():

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.audio.patches import Patches
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -48,14 +50,16 @@ class Clip(Item):
     Args:
         feed: number of the feed.
         index: number of the interval.
-        frames: (T, size, size, 3) uint8.
+        frames: uint8, of the feed's `ClipSpec.clip_shape`.
         after_gap: as in `IntervalMerger.push`.
+        sound: that around it, of one interval; None: no model of the feed hears.
     """
 
     feed: int
     index: int
     frames: Pixels
     after_gap: bool
+    sound: Patches | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

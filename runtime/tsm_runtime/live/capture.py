@@ -6,15 +6,18 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from tsm_runtime.audio.listening import Listening
 from tsm_runtime.clips.stream import Look, look_of
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live.backlog import Backlog, Break, Item, Moment, Opened, Pixels, Resumed, StreamEnded
 from tsm_runtime.live.feeds import Feed
+from tsm_runtime.live.inputs import LiveInput
+from tsm_runtime.live.sound_gate import SoundGate
 from tsm_runtime.video.clock import TimedFrame
-from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.sources import Connection, Source
 
 STOPPED = "stopped"
@@ -67,6 +70,8 @@ class StreamCapture:
         reconnect_seconds: how long to try to reconnect to a lost stream; 0: never.
         may_wait: of a source whose frames wait, drop no interval.
         waits_for_source: treat a source that cannot be opened at first as a lost one, if it reconnects.
+        taken: what the models take from the source.
+        gate: adds sound to clips; None: no model hears beside what it sees.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class StreamCapture:
         reconnect_seconds: float = math.inf,
         may_wait: bool = False,
         waits_for_source: bool = False,
+        taken: LiveInput | None = None,
+        gate: SoundGate | None = None,
     ) -> None:
         self.counts = CaptureCounts()
         self._source = source
@@ -88,7 +95,10 @@ class StreamCapture:
         self._reconnect_seconds = reconnect_seconds
         self._may_wait = may_wait
         self._waits_for_source = waits_for_source and source.reconnects
-        self._converters = {look_of(feed.spec): FrameConverter(*look_of(feed.spec)) for feed in feeds}
+        self._input, self._gate = taken or LiveInput(), gate
+        self._listening: Listening | None = None
+        looks = {look_of(feed.spec) for feed in feeds}
+        self._converters = {look: self._input.converter(*look) for look in looks}
         self._shown: _Position | None = None
         """The newest frame, which is on screen until the next one arrives."""
         self._last: _Position | None = None
@@ -108,11 +118,12 @@ class StreamCapture:
         except BaseException as error:
             reason = str(error) or type(error).__name__
             ended = StreamEnded(at=self._moment(), reason=reason, complete=False, error=error)
-        self._backlog.put(ended)
+        with suppress(_Stopped):
+            self._put(ended, is_last=True)
 
     def _read_source(self) -> StreamEnded:
         try:
-            connection = self._source.open()
+            connection = self._connect()
             if self._may_wait and connection.waits:
                 self._backlog.drops = False
             self._put(Opened(at=self._moment()))
@@ -140,6 +151,12 @@ class StreamCapture:
                 return StreamEnded(at=self._moment(), reason=f"{failure}{after}", complete=False)
             connection = found
 
+    def _connect(self) -> Connection:
+        connection, self._listening = self._input.connect(self._source)
+        if self._gate is not None:
+            self._gate.listen(self._listening)
+        return connection
+
     def _read_connection(self, connection: Connection) -> str | None:
         """Read a connection to its end; return why it broke off, or None if it reached its own end."""
         try:
@@ -149,11 +166,13 @@ class StreamCapture:
             self._corrupt_before += connection.corrupt_frames
             self.counts.corrupt = self._corrupt_before
             connection.close()
+            if self._listening is not None:
+                self._listening.close()
 
     def _break(self, reason: str) -> None:
         if self._lost is None:  # a connection without any frame is not reported again
             self._lost = time.monotonic()
-            self._put(Break(at=self._moment(), reason=reason))
+            self._put(Break(at=self._moment(), reason=reason), is_last=True)
 
     def _reconnect(self) -> Connection | None:
         """Return the next connection, or None if the stream does not come back in time."""
@@ -163,7 +182,7 @@ class StreamCapture:
             self._wait(min(pause, left))
             self._attempts += 1
             try:
-                connection = self._source.open()
+                connection = self._connect()
             except VideoError:
                 continue
             self.counts.reconnects += 1
@@ -192,7 +211,10 @@ class StreamCapture:
                     self._break(timed.discontinuity)
                     origin = None
                 if origin is None:
-                    origin = self._begin(now) - timed.start_seconds
+                    zero = 0.0 if self._input.is_alone else timed.start_seconds  # sound may begin late
+                    origin = self._begin(now) - zero
+                    if self._gate is not None:
+                        self._gate.begin(origin)
                 self.counts.frames += 1
                 self.counts.last_frame = now
                 self.counts.corrupt = self._corrupt_before + connection.corrupt_frames
@@ -253,9 +275,11 @@ class StreamCapture:
             ):
                 self._put(item)
 
-    def _put(self, item: Item) -> None:
-        if not self._backlog.put(item):
-            raise _Stopped
+    def _put(self, item: Item, *, is_last: bool = False) -> None:
+        items = [item] if self._gate is None else self._gate.push(item, is_last=is_last)
+        for each in items:
+            if not self._backlog.put(each):
+                raise _Stopped
 
     def _moment(self) -> Moment:
         newest = self._shown or self._last

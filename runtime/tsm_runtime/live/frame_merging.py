@@ -28,11 +28,13 @@ def frame_lag(member: Member, lookahead_seconds: float) -> Lag | None:
 def delay_seconds(member: Member, lag: Lag) -> float:
     """Return how long after its end a segment is known at the latest, in the time of the stream.
 
-    The sum of an interval, which is scored as a whole, the later frames that the temporal head sees, and the
-    frames that the decoding waits for.
+    The sum of an interval, which is scored as a whole, the sound around it that lies behind its end, the
+    later frames that the temporal head sees, and the frames that the decoding waits for.
     """
     context = 0 if member.head is None else member.head.context[1]
-    return member.spec.interval_seconds + (context + lag.frames) * lag.step_seconds
+    interval = member.spec.interval_seconds
+    sound = 0.0 if member.sound is None else max(0.0, (member.sound.spec.window_seconds - interval) / 2)
+    return interval + sound + (context + lag.frames) * lag.step_seconds
 
 
 class FrameMerger:

@@ -11,11 +11,14 @@ from itertools import chain
 
 import numpy as np
 
+from tsm_runtime.audio.patches import Patches
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.live.backlog import Clip, StreamEnded
 from tsm_runtime.live.events import Event
+from tsm_runtime.live.inputs import LiveInput
 from tsm_runtime.live.stream_run import DropPolicy, StreamRun, StreamSettings, checked_scores
 from tsm_runtime.models.member import Member
 from tsm_runtime.segments.decoding.settings import Decoding
@@ -106,10 +109,11 @@ def watch(
     where it is `proposals`, those of `merge`.
 
     A segment is reported at most an interval, a batch and the decoding of a frame after its end, plus the
-    frames that the model's settings need: half of the window's part beyond the interval, and half the width
-    of the smoothing, rounded up to whole strides. Where segments are made of the scores of frames, the
-    `Start` event states the delay. The end of the stream and a break end this delay. In an ensemble a segment
-    also waits until no overlapping candidate is open.
+    frames that the model's settings need: half of the window's part beyond the interval (of pictures or of
+    sound), and half the width of the smoothing, rounded up to whole strides. Sound that comes more than a
+    second after its pictures counts as missing. Where segments are made of the scores of frames, the `Start`
+    event states the delay. The end of the stream and a break end this delay. In an ensemble a segment also
+    waits until no overlapping candidate is open.
 
     A member whose backend is an `OnlineBackend` gets its frames one by one, as they come, unless its windows
     overlap: then it gets whole clips.
@@ -162,13 +166,15 @@ def watch_streams(
         monitor: gets the streams before the first event, to read their `state`.
 
     Raises:
-        UsageError: the smoothing is too wide for a stream, see `require_live`.
+        UsageError: the smoothing is too wide for a stream, see `require_live`; or the members take different
+            inputs, see `LiveInput.of`.
     """
     members = (members,) if isinstance(members, Member) else tuple(members)
     if not members:
         raise ValueError("a stream for no model: expected one or more")
     for member in members:
         require_live(member.spec, member.rules, member.decoding)
+    _ = LiveInput.of(members)
     members, options = _by_window(members, options or LiveOptions())
     stop, arrived = stop or threading.Event(), threading.Event()
     streams = {
@@ -260,9 +266,22 @@ def _score(clips: Sequence[tuple[StreamRun, Clip]], members: Sequence[Member], b
                 frames = np.stack([clip.frames for _, clip in batch])
             for number in batch[0][0].members_of[feed]:
                 names = ", ".join(dict.fromkeys(stream.source.name for stream, _ in batch))
-                scores = checked_scores(members[number].backend.infer(frames), names)
+                scores = _heard(members[number], members[number].backend.infer(frames), batch, names)
+                scores = checked_scores(scores, names)
                 for row, (stream, clip) in enumerate(batch):
                     stream.add_scores(number, clip, scores.clips(slice(row, row + 1)))
+
+
+def _heard(member: Member, scores: Scores, batch: Sequence[tuple[StreamRun, Clip]], names: str) -> Scores:
+    """Return the scores of a batch with the sound of its clips, where the member hears."""
+    sounds = [clip.sound for _, clip in batch if clip.sound is not None]
+    if member.sound is None or len(sounds) < len(batch):
+        return scores
+    patches = Patches(
+        np.concatenate([sound.log_mel for sound in sounds]),
+        np.concatenate([sound.is_heard for sound in sounds]),
+    )
+    return member.sound.joined(scores, patches, for_head=member.head_hears, name=names)
 
 
 def require_live(spec: ClipSpec, rules: SegmentRules, decoding: Decoding | None = None) -> None:

@@ -31,7 +31,9 @@ from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.feeds import Feed
 from tsm_runtime.live.frame_scorer import IntervalScorer
+from tsm_runtime.live.inputs import LiveInput
 from tsm_runtime.live.reporter import EventReporter
+from tsm_runtime.live.sound_gate import SoundGate
 from tsm_runtime.models.member import Member
 from tsm_runtime.video.sources import Source
 
@@ -116,11 +118,14 @@ class StreamRun:
             at_once={feed.number: feed.spec.num_open for feed in self._feeds},
             arrived=arrived,
         )
+        taken = LiveInput.of(members)
         self._capture = StreamCapture(
             source,
             self._feeds,
             self._backlog,
             stop,
+            taken=taken,
+            gate=self._gate(taken),
             reconnect_seconds=settings.reconnect_seconds,
             may_wait=settings.drop is None,
             waits_for_source=settings.waits_for_source,
@@ -155,6 +160,16 @@ class StreamRun:
             gaps=reporter.num_gaps,
             queued=len(self._backlog),
         )
+
+    def _gate(self, taken: LiveInput) -> SoundGate | None:
+        if taken.sound is None or taken.is_alone:
+            return None
+        hearing = {
+            feed.number: feed.spec
+            for feed in self._feeds
+            if any(self._members[number].sound is not None for number in self.members_of[feed.number])
+        }
+        return SoundGate(taken.sound, hearing, self.source.name)
 
     @property
     def _drop_policy(self) -> DropPolicy:

@@ -68,8 +68,12 @@ class Member:
         """Return the stream that scores intervals of one video with their sound, or None."""
         if self.sound is None:
             return None
-        for_head = self.head is not None and self.head.with_sound
-        return SoundStream(self.sound, self.spec, video, for_head)
+        return SoundStream(self.sound, self.spec, video, self.head_hears)
+
+    @property
+    def head_hears(self) -> bool:
+        """Whether the temporal head takes the embedding of the sound branch."""
+        return self.head is not None and self.head.with_sound
 
     def by_window(self) -> list[Self]:
         """Return a member for each window of a panorama, or one for the whole picture of another view."""

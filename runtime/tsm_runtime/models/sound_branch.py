@@ -64,6 +64,27 @@ class SoundBranch:
         scores = Scores.of(found)
         return scores if embedding is None else scores._replace(features=embedding[:, None])
 
+    def joined(self, scores: Scores, patches: Patches, *, for_head: bool, name: str) -> Scores:
+        """Return the scores of intervals with their sound.
+
+        Args:
+            scores: of the picture model, with its features.
+            patches: sound of the intervals.
+            for_head: give the embedding to a temporal head, behind the features of each frame.
+            name: of the video, for the message.
+
+        Raises:
+            RunError: the model gave no features, or onnxruntime failed.
+        """
+        if scores.features is None:
+            raise RunError(f"{name}: the model gives no features for its sound branch; export it again")
+        heard = self.infer(scores.features.mean(axis=1), patches)
+        features = scores.features
+        if for_head and heard.features is not None:
+            repeated = np.repeat(heard.features, features.shape[1], axis=1)
+            features = np.concatenate([features, repeated], axis=2)
+        return scores._replace(action=heard.action, scene=heard.scene, features=features)
+
 
 @dataclass(slots=True)
 class SoundStream:
@@ -94,15 +115,9 @@ class SoundStream:
             RunError: the model gave no features, or onnxruntime failed.
             VideoError, UsageError: the sound cannot be read, see `read_track`.
         """
-        if scores.features is None:
-            raise RunError(f"{self.path}: the model gives no features for its sound branch; export it again")
         if self._track is None:
             self._track, self.warnings = read_track(self.path, self.branch.spec)
         begins = indices.astype(np.float64) * self.clips.stride_seconds
         middles = np.asarray(begins + self.clips.interval_seconds / 2, np.float64)
-        heard = self.branch.infer(scores.features.mean(axis=1), self._track.patches(middles))
-        features = scores.features
-        if self.for_head and heard.features is not None:
-            repeated = np.repeat(heard.features, features.shape[1], axis=1)
-            features = np.concatenate([features, repeated], axis=2)
-        return scores._replace(action=heard.action, scene=heard.scene, features=features)
+        patches = self._track.patches(middles)
+        return self.branch.joined(scores, patches, for_head=self.for_head, name=str(self.path))

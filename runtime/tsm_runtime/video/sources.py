@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import av
+
 from tsm_runtime.errors import UsageError
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.finding import default_id
@@ -24,6 +26,9 @@ _RECONNECTS = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "tcp"})
 _ENDS = frozenset({"http", "https"})
 """Schemes whose streams can end regularly."""
 
+_MICROPHONES = ("alsa", "pulse", "oss", "jack", "sndio", "avfoundation", "dshow")
+"""FFmpeg's devices that record sound, as `alsa:hw:0`: for models of sound alone."""
+
 _ELSEWHERE = frozenset({"srt", "rist", "zmq", "mms", "mmst"})
 """Schemes that a full FFmpeg supports, but not the build that PyAV includes."""
 
@@ -34,10 +39,13 @@ _NETWORK = "rtsp,rtsps,rtmp,rtmps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,cryp
 class Connection(Protocol):
     """Open stream; `VideoReader` implements it for files."""
 
-    failure: str | None
-    """Reason why the stream broke off; None if it ended regularly."""
     waits: bool
     """Whether frames wait until they are read, as those of a file do, so that none needs to be dropped."""
+
+    @property
+    def failure(self) -> str | None:
+        """Reason why the stream broke off; None if it ended regularly."""
+        ...
 
     @property
     def corrupt_frames(self) -> int:
@@ -87,7 +95,8 @@ def find_source(
     """Return the source for an address, a device, `-` or a file name.
 
     Args:
-        text: `rtsp://...`, `http://...` and the like, `/dev/video0`, `-`, or a file.
+        text: `rtsp://...`, `http://...` and the like, `/dev/video0`, a microphone such as `alsa:hw:0`, `-`,
+            or a file.
         timeout_seconds: a network stream without data for this long counts as lost.
         pace: play a file in real time, like a camera.
         rate: frames per second of a source without timestamps; default: arrival times for a camera, an
@@ -108,6 +117,8 @@ def find_source(
             reconnects=True,
             end_is_loss=scheme in _RECONNECTS,
         )
+    if microphone := re.fullmatch(f"({'|'.join(_MICROPHONES)}):(.+)", text):
+        return _microphone(microphone[1], microphone[2])
     if scheme:
         known = ", ".join(sorted(_RECONNECTS | _ENDS))
         if scheme in _ELSEWHERE:
@@ -127,6 +138,16 @@ def find_source(
     if Path(text).is_fifo():
         return StreamSource(url=str(Path(text).absolute()), name=text, options=whitelists(), rate=rate)
     return FileSource(path=Path(text), pace=pace, rate=rate)
+
+
+def _microphone(kind: str, device: str) -> StreamSource:
+    if kind not in av.formats_available:
+        raise UsageError(
+            f"{kind}:{device}: {kind} is not part of the FFmpeg in this PyAV; pipe it in:"
+            f" ffmpeg -f {kind} -i {device} -f wav - | tsm-live -"
+        )
+    name = f"{kind}:{device}"
+    return StreamSource(url=device, name=name, format=kind, is_live=True, reconnects=True, end_is_loss=True)
 
 
 def _network_options(scheme: str) -> dict[str, str]:

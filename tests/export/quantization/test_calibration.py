@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,12 +16,15 @@ from hypothesis import strategies as st
 from media import cut, plain, write_video
 
 from tsm_export.footage import calibration_videos, validation_videos
-from tsm_export.quantization.calibration import calibration_clips, spread_places
+from tsm_export.quantization.calibration import calibration_clips, looks_of, spread_places
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
+from tsm_runtime.video.panorama import WINDOWS
 from tsm_runtime.video.reader import VideoReader
+from tsm_train.config import Config
 from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)
 
@@ -192,3 +197,17 @@ def test_validation_needs_actions(data: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     with pytest.raises(UsageError, match="subset 'validation': no action in its 1 video"):
         validation_videos(data)
+
+
+def test_all_looks_are_calibrated_on(tmp_path: Path) -> None:
+    picture = np.concatenate([plain(20, (32, 48)), plain(220, (32, 48))], axis=1)
+    video = write_video(tmp_path / "eyes.mp4", [picture] * 40, rate=10)
+    eyes = Config(name="a", data=DataConfig(root="x", views=("binocular",), eyes="both"))
+    specs = looks_of(eyes)
+    assert [spec.crop for spec in specs] == ["left", "right"]
+    small = [replace(spec, num_frames=4, size=32) for spec in specs]
+    clips = calibration_clips([video], small, number=8)
+    means = clips.mean(axis=(1, 2, 3, 4))
+    assert ((means < 60).sum(), (means > 180).sum()) == (4, 4)
+    windows = msgspec.structs.replace(eyes, clip=ClipConfig(projection="equirectangular"))
+    assert tuple(spec.crop for spec in looks_of(windows)) == WINDOWS

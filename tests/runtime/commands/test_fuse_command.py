@@ -75,6 +75,18 @@ def test_the_papers_ensemble(tsm_fuse: Command, two: tuple[Path, Path]) -> None:
     assert read_segments(Path("fused.json"))["v"] == [seg("wave", 1, 2, 0.32)]
 
 
+def test_a_member_of_another_program_is_read_by_its_columns(
+    tsm_fuse: Command, two: tuple[Path, Path]
+) -> None:
+    Path("c.csv").write_text("clip,from,to,what,p\nu,0,100,walk,0.5\nv,25,50,wave,0.8\n")
+    columns = "video=clip,start=from,end=to,label=what,score=p,unit=frames"
+    given = ("--columns", columns, "--frame-rate", "25")
+    assert rows(tsm_fuse(two[0], "c.csv", *given).out) == rows(tsm_fuse(*two).out)
+    Path("truth.csv").write_text("clip,from,to,what,p\nu,0,100,walk,1\nv,25,50,wave,1\n")
+    assert tsm_fuse(two[0], "c.csv", *given, "--fit", "truth.csv", "-o", "fit.toml").code == 0
+    assert len(read_ensemble(Path("fit.toml")).members) == 2
+
+
 def test_options_reach_the_fusion(tsm_fuse: Command, two: tuple[Path, Path]) -> None:
     present = tsm_fuse(*two, "--denominator", "present", "--min-score", "0.5")
     assert rows(present.out) == {"u": [("walk", 0.0, 4.0, 0.7)], "v": [("wave", 1.0, 2.0, 0.8)]}
