@@ -33,8 +33,9 @@ from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import ClipDataset, Labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
 from tsm_train.samples.sampling import EpochSampler
+from tsm_train.samples.stored_video import StoredVideo
 from tsm_train.sections.data import DataConfig
 from tsm_train.sections.network import ClipConfig
 from tsm_train.sections.training import StoreConfig, TrainConfig

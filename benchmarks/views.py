@@ -32,7 +32,8 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.evaluation.protocol import evaluate
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
+from tsm_runtime.fusion.fuse import fuse_segments
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import Config, load_config

@@ -32,7 +32,8 @@ from tsm_export.quantization.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import CLIP_MODEL, GPU_MODEL
-from tsm_runtime.bundle.manifest import ModelFile, QuantizationReport, sha256
+from tsm_runtime.bundle.manifest import ModelFile, sha256
+from tsm_runtime.bundle.reports import QuantizationReport
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL

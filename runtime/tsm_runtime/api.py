@@ -20,7 +20,7 @@ from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.finding import find_bundle
 from tsm_runtime.closing import Closing
-from tsm_runtime.fusion.fuse import checked_weights
+from tsm_runtime.fusion.options import checked_weights
 from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_model, open_requested
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import member_of, settings_of

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.matching import Floats, Ints, Matching
+from tsm_runtime.evaluation.matching import Matching
+from tsm_runtime.evaluation.segment_table import Floats, Ints
 
 _BATCH = 128
 

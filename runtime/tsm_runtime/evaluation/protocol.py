@@ -25,8 +25,9 @@ import numpy as np
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.average_precision import class_average_precision
-from tsm_runtime.evaluation.matching import Matching, match_segments, pairwise_tiou
+from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
+from tsm_runtime.evaluation.segment_table import pairwise_tiou
 from tsm_runtime.results import Segment
 from tsm_runtime.wording import counted, first_of
 

@@ -15,7 +15,7 @@ from tsm_runtime.audio.patches import Patches
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.backlog import Clip, StreamEnded
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.inputs import LiveInput

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.bundle.manifest import Verification
+from tsm_runtime.bundle.reports import Verification
 from tsm_runtime.plain_table import console_text
 from tsm_runtime.terminal import printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement

@@ -17,7 +17,8 @@ from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
-from tsm_runtime.bundle.manifest import FORMAT_VERSION, Verification, encode_manifest, sha256
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, encode_manifest, sha256
+from tsm_runtime.bundle.reports import Verification
 from tsm_runtime.errors import BackendError, BundleError
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.segments.rules import SegmentRules

@@ -32,10 +32,10 @@ from tsm_runtime.bundle.manifest import (
     EngineInfo,
     Manifest,
     ModelFile,
-    Verification,
     encode_manifest,
     sha256,
 )
+from tsm_runtime.bundle.reports import Verification
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.commands.verify import main
 from tsm_runtime.errors import BackendError

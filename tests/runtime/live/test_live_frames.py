@@ -14,7 +14,7 @@ from streams import FakeConnection, FakeSource, Level, even, grey_frames, offlin
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.errors import RunError, UsageError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.events import LiveSegment, OpenSegment, Start
 from tsm_runtime.live.frame_merging import FrameMerger
 from tsm_runtime.live.session import LiveOptions, watch

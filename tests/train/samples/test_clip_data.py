@@ -19,7 +19,8 @@ from tsm_train.data.interval_labels import interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.video_files import find_video
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE, ClipDataset, Labels, covering_labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
+from tsm_train.samples.stored_video import StoredVideo
 from tsm_train.sections.data import DataConfig
 from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.sections.training import AugmentConfig, StoreConfig, TrainConfig

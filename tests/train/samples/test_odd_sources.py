@@ -15,7 +15,8 @@ from tsm_train.config import Config, config_of
 from tsm_train.data.lengths import look_up_length
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import ClipDataset, Labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
+from tsm_train.samples.stored_video import StoredVideo
 from tsm_train.sections.training import StoreConfig
 
 SIZE = 32

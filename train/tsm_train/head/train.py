@@ -24,8 +24,9 @@ from tsm_train.head.features import FeatureCache, FrameSequence, Piece
 from tsm_train.head.fit import fit_heads
 from tsm_train.head.network import AnyHead, HeadProbabilities
 from tsm_train.samples.clips import Labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
 from tsm_train.samples.store_videos import open_stored, store_videos
+from tsm_train.samples.stored_video import StoredVideo
 from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.training.thresholds import thresholds_of_scores
 

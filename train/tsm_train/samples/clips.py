@@ -22,7 +22,7 @@ from tsm_train.config import Config
 from tsm_train.data.interval_labels import interval_coverage, interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.augment import augment_clip
-from tsm_train.samples.frame_store import StoredVideo
+from tsm_train.samples.stored_video import StoredVideo
 from tsm_train.sections.network import ModelConfig
 from tsm_train.sections.training import AugmentConfig
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.bootstrap import BootstrapIntervals
-from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching, pairwise_tiou
+from tsm_runtime.evaluation.matching import Matching
 from tsm_runtime.evaluation.protocol import score_matching
+from tsm_runtime.evaluation.segment_table import Bools, Floats, Ints, pairwise_tiou
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, PrecisionRecall, VideoReport
 from tsm_runtime.results import Result, Segment
