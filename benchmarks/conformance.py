@@ -7,6 +7,9 @@ that is read), and what the build took. Ends with an error where a graph is refu
 compute in its precision: the runtime checks that after every build. Nothing is run, and the time of a build
 says nothing of the plan's speed.
 
+`traffic`: plans for batches of one clip, and the MB of activations that their layers read and write, FP16
+with and without shift and INT8. Ends with an error where a ratio is above its budget.
+
     python benchmarks/conformance.py
     python benchmarks/conformance.py --backbones mobilenet_v2 --size 64 --frames 4 --no-store
 """
@@ -23,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from _common import machine, store
+from _plan_traffic import clip_traffic, compare, over_budget
 from shift_graph import checkpoint, noise
 
 from tsm_export.graphs.from_checkpoint import export_fp32
@@ -52,6 +56,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--batch", default="1,8,32", metavar="MIN,OPT,MAX")
+    parser.add_argument("--name", default="conformance", help="results/NAME.json")
     parser.add_argument("--no-store", action="store_true", help="print only")
     options = parser.parse_args()
     try:
@@ -61,20 +66,25 @@ def main() -> None:
         parser.error(str(error))
     pictures = build(preprocess_graph(options.size), "fp32", PICTURES)
     rows = [{"backbone": "none: preprocess.onnx", **pictures}]
-    rows += [row for backbone in options.backbones for row in measure(backbone, options)]
+    traffic: dict[str, dict[str, Any]] = {}
+    for backbone in options.backbones:
+        built, moved = measure(backbone, options)
+        rows += built
+        traffic |= {backbone: moved} if moved else {}
     settings = {name: getattr(options, name) for name in ("size", "frames", "batch")}
-    results = {"library": library, "settings": settings, "rows": rows}
+    results = {"library": library, "settings": settings, "rows": rows, "traffic": traffic}
     if options.no_store:
         print(json.dumps({"machine": machine(), **results}))
     else:
-        store("conformance", results)
+        store(options.name, results)
     refused = [f"{row['backbone']} {row['precision']}" for row in rows if row["result"] != "built"]
-    if refused:
-        sys.exit(f"not conforming: {', '.join(refused)}")
+    over = [line for name, moved in traffic.items() for line in over_budget(name, moved["ratios"])]
+    if refused or over:
+        sys.exit("\n".join([f"not conforming: {', '.join(refused)}"] * bool(refused) + over))
 
 
-def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of one network, a precision each."""
+def measure(backbone: str, options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of one network, a precision each; and what it moves, where FP16 and INT8 are both built."""
     started = time.perf_counter()
     plain = export_fp32(checkpoint(backbone, options.size, options.frames, shift=True))
     print(f"{backbone}: exported in {time.perf_counter() - started:.0f} s", flush=True)
@@ -84,10 +94,28 @@ def measure(backbone: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         "fp16": lambda: to_half(plain),
         "int8-trt": lambda: symmetric_int8(plain, clips),
     }
-    return [
-        {"backbone": backbone, **build(graphs[precision](), precision, options.build)}
-        for precision in options.precisions
+    made = {precision: graphs[precision]() for precision in options.precisions}
+    rows = [
+        {"backbone": backbone, **build(graph, precision, options.build)} for precision, graph in made.items()
     ]
+    if not {"fp16", "int8-trt"} <= made.keys() or any(row["result"] != "built" for row in rows):
+        return rows, {}
+    return rows, traffic_of(backbone, made, options)
+
+
+def traffic_of(
+    backbone: str, made: dict[Precision, bytes], options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """What plans of one network move for a clip, and the ratios that budgets limit."""
+    still = to_half(export_fp32(checkpoint(backbone, options.size, options.frames, shift=False)))
+    moved: dict[str, dict[str, Any]] = {
+        "fp16": clip_traffic(made["fp16"], "fp16"),
+        "fp16 without shift": clip_traffic(still, "fp16"),
+        "int8-trt": clip_traffic(made["int8-trt"], "int8-trt"),
+    }
+    ratios = compare(moved)
+    print(f"{backbone}: {ratios}", flush=True)
+    return {**moved, "ratios": ratios}
 
 
 def build(graph: bytes, precision: Precision, options: BuildOptions) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from tsm_runtime.errors import CheckError, RunError, TsmError, UsageError
 from tsm_runtime.files import whole_folder
 from tsm_runtime.models.sound_branch import SOUND_MODEL
 from tsm_runtime.models.view_join import VIEWS_MODEL
+from tsm_train.config import Config
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
 
@@ -138,12 +139,18 @@ def _store(folder: Path, plan: NewPlan) -> RunError | None:
     return None
 
 
+def _format_version(config: Config) -> int:
+    """Return the lowest version of a bundle that has what the run has, so that earlier programs read it."""
+    is_new = config.sound_alone is not None or config.clip.projection == "perspective"
+    return FORMAT_VERSION if is_new else PICTURES_VERSION
+
+
 def _describe(
     checkpoint: Checkpoint, path: Path, files: dict[str, ModelFile], *, frame_outputs: bool
 ) -> Manifest:
     config, labels = checkpoint.config, set(checkpoint.labels.actions)
     return Manifest(
-        format_version=FORMAT_VERSION if config.sound_alone else PICTURES_VERSION,
+        format_version=_format_version(config),
         action_labels=checkpoint.labels.actions,
         scene_labels=checkpoint.labels.scenes,
         head=checkpoint.labels.head,

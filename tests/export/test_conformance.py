@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,9 @@ from tsm_train.sections.data import DataConfig
 from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from _plan_traffic import BUDGETS, clip_traffic, compare, layer_traffic, over_budget
+
 NUM_FRAMES, SIZE = 4, 64
 NUM_CONVS = {"mobilenet_v2": 52, "efficientnet_lite0": 49, "resnet50": 53}
 """Stem, blocks, last or shortcuts: 1 + (2 + 16 * 3) + 1, 1 + (2 + 15 * 3) + 1, 1 + 16 * 3 + 4."""
@@ -42,10 +47,14 @@ def backbone(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def fp32(backbone: str) -> bytes:
+    return exported(backbone, shift=True)
+
+
+def exported(backbone: str, *, shift: bool) -> bytes:
     config = Config(
         name="random",
         data=DataConfig(annotations="truth.json", videos="videos"),
-        model=ModelConfig(backbone=backbone),
+        model=ModelConfig(backbone=backbone, shift=shift),
         clip=ClipConfig(num_frames=NUM_FRAMES, size=SIZE),
     )
     labels = Labels(("walk", "run", BACKGROUND), ("hall", "park"))
@@ -81,6 +90,46 @@ def test_a_network_is_built_in_its_precision(
     # Most convolutions give or take a tensor of the type; fusion joins some, never most of them.
     assert built.engine.layer_types[name] > NUM_CONVS[backbone] / 2
     assert built.num_layers >= NUM_CONVS[backbone]
+
+
+def test_what_a_clip_moves_is_within_its_budget(backbone: str, fp32: bytes) -> None:
+    int8 = quantize(calibrate(fp32, clips(2)), target="trt", max_noise=math.inf).data
+    moved = {
+        "fp16": clip_traffic(to_half(fp32), "fp16"),
+        "fp16 without shift": clip_traffic(to_half(exported(backbone, shift=False)), "fp16"),
+        "int8-trt": clip_traffic(int8, "int8-trt"),
+    }
+    ratios = compare(moved)
+    assert over_budget(backbone, ratios) == []
+    assert ratios["shift"] > 1.01
+    # No convolution of INT8 gives FP32: only what follows the pooling is.
+    by_type = moved["int8-trt"]["written_mb_by_type"]
+    assert by_type["Float"] < 0.02 * (by_type["Half"] + by_type["Int8"])
+
+
+def test_a_ratio_over_its_budget_is_named() -> None:
+    ratios = {"shift": 1.0, "shift_layers": 1.0, "int8": 99.0, "int8_layers": 1.0}
+    limit = BUDGETS["resnet50"].int8
+    assert over_budget("resnet50", ratios) == [f"resnet50: int8 is 99 times, the budget is {limit:g}"]
+
+
+def test_bytes_of_a_description() -> None:
+    tensor = "Name: {}, Dimensions: [{}], Strides: [1], StrideOrder: [0], Datatype: {}, Format: (Linear)"
+    read, other, made = (
+        "{ " + tensor.format(*each) + " }"
+        for each in (("a", "2,3", "Half"), ("b", "5", "Int8"), ("c", "7", "Float"))
+    )
+    line = (
+        "Name: {}, LayerType: kgen, Inputs: [{}], Constants: [{}], Outputs: [{}], TacticName: t, Metadata: "
+    )
+    text = "Layers:\n" + line.format("moving", ", ".join([read, other, read]), made, made)
+    (layer,) = layer_traffic(text + "\n" + line.format("signal", "", "", ""))
+    assert (layer.name, layer.kind, layer.read, layer.written) == ("moving", "kgen", 2 * 3 * 2 + 5, 28)
+    assert layer.output_types == ("Float",)
+    with pytest.raises(ValueError, match="sizes that are not fixed"):
+        layer_traffic(text.replace("[5]", "[-1]"))
+    with pytest.raises(ValueError, match="no layer of fixed sizes"):
+        layer_traffic("")
 
 
 def test_the_fp32_graph_is_not_taken_for_another(fp32: bytes) -> None:

@@ -46,6 +46,7 @@ def test_the_trained_rows_of_the_table_are_there() -> None:
         *heads,
         "x360-multi-32x8d-t0.5-audio",
         "x360-multi-32x8d-t0.5-views",
+        "x360-multi-t0.5-audio-only",
     }
 
 

@@ -14,7 +14,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.strict import read_toml, strict
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.panorama import WINDOWS
+from tsm_runtime.video.panorama import windows_of
 from tsm_train.sections.after_backbone import AudioConfig, HeadConfig, ViewsConfig
 from tsm_train.sections.data import DataConfig, check_data
 from tsm_train.sections.network import ClipConfig, ModelConfig, SegmentsConfig
@@ -82,7 +82,7 @@ class Config(Section, frozen=True):
     def clip_spec(self) -> ClipSpec:
         """What the model takes, as the runtime knows it."""
         sound = self.sound_alone
-        crop: Crop = WINDOWS[0] if self.clip.projection else self.data.crop
+        crop: Crop = next(iter(windows_of(self.clip.projection)), self.data.crop)
         return ClipSpec(
             interval_seconds=self.clip.interval_seconds,
             num_frames=self.clip.num_frames,

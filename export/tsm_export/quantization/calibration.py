@@ -15,7 +15,7 @@ from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.panorama import WINDOWS
+from tsm_runtime.video.panorama import windows_of
 from tsm_runtime.video.reader import VideoReader
 from tsm_runtime.wording import counted
 from tsm_train.config import Config
@@ -81,7 +81,7 @@ def looks_of(config: Config) -> tuple[ClipSpec, ...]:
     spec, data = config.clip_spec, config.data
     crops: tuple[Crop, ...] = (spec.crop,)
     if config.clip.projection:
-        crops = WINDOWS
+        crops = windows_of(config.clip.projection)
     elif data.eyes == "both" and set(data.views) == {"binocular"}:
         crops = ("left", "right")
     return tuple(replace(spec, crop=crop) for crop in crops)

@@ -20,7 +20,7 @@ from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import RESIZE_FLAG
 from tsm_runtime.video.crop import Crop
-from tsm_runtime.video.panorama import WINDOWS, Projection
+from tsm_runtime.video.panorama import Projection, windows_of
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +29,7 @@ FORMAT_VERSION = 7
 head, settings of window, stride, smoothing and shortest duration, and preprocess.onnx; 4 since there are
 outputs per frame, a temporal head and a sound branch; 5 since plans name their fp32 layers; 6 since there are
 panoramas, and labels that a mirror image exchanges, or in which they mean nothing; 7 since there are models
-of sound alone."""
+of sound alone and windows of panoramas in perspective."""
 
 
 PICTURES_VERSION = 6
@@ -193,7 +193,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             interval_seconds=self.interval_seconds,
             num_frames=self.num_frames,
             size=self.size,
-            crop=WINDOWS[0] if self.projection else self.crop,
+            crop=next(iter(windows_of(self.projection)), self.crop),
             window_seconds=self.window_seconds,
             stride_seconds=self.stride_seconds,
             sound=self.sound_input,

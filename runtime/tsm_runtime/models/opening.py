@@ -23,7 +23,7 @@ from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
-from tsm_runtime.video.panorama import WINDOWS
+from tsm_runtime.video.panorama import windows_of
 
 OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 """Same signature as `open_member`."""
@@ -99,7 +99,7 @@ def member_of(bundle: Bundle, backend: Backend, overrides: Overrides | None = No
         sound=None if manifest.sound is None else SoundBranch(bundle),
         decoding=decoding_of(bundle, overrides),
         joint=None if manifest.views is None else ViewJoin(bundle),
-        windows=WINDOWS if manifest.projection else (),
+        windows=windows_of(manifest.projection),
     )
 
 

@@ -37,7 +37,7 @@ class FrameConverter:
         self.size = size
         self.crop = crop
         self._cropper = HalfCropper()
-        self._window = WindowCropper(crop) if is_window(crop) else None
+        self._window = WindowCropper(crop, size) if is_window(crop) else None
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Picture:

@@ -8,12 +8,12 @@ from av import VideoFrame
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.filter_graph import FrameFilter
-from tsm_runtime.video.panorama import WINDOWS, Window
+from tsm_runtime.video.panorama import ALL_WINDOWS, Window
 
 Crop = Literal["", "left", "right"] | Window
 """Half of the upright picture, or window of a panorama, that is kept; empty: the whole picture."""
 
-CROPS: tuple[str, ...] = ("", "left", "right", *WINDOWS)
+CROPS: tuple[str, ...] = ("", "left", "right", *ALL_WINDOWS)
 
 _Half = Literal["left", "right", "top", "bottom"]
 

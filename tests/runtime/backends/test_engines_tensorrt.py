@@ -253,9 +253,21 @@ def test_a_plan_is_described(state: State, module: ContractModule) -> None:
     )
     flag = int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # 1 in TensorRT 10, 0 in 11
     assert state.called("create_network") == [(1 << flag,)]
-    assert state.called("set_shape") == [("frames", (1, 8, 64, 64, 3), (4, 8, 64, 64, 3), (16, 8, 64, 64, 3))]
+    clips = (8, 64, 64, 3)
+    assert state.called("set_shape") == [
+        ("frames", (1, *clips), (4, *clips), (16, *clips)),
+        ("frames", (1, *clips), (1, *clips), (1, *clips)),  # a profile of its own
+    ]
     assert state.called("deserialize") == [(b"plan", False)]
     assert state.config.double.set_profiling_verbosity.name == "DETAILED"
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 16), (2, 4, 16), (4, 4, 4)])
+def test_one_clip_has_no_profile_where_it_is_the_best_or_not_allowed(
+    state: State, batch: tuple[int, int, int]
+) -> None:
+    build_one(BuildOptions(batch=batch))
+    assert [[shape[0] for shape in shapes] for _, *shapes in state.called("set_shape")] == [[*batch]]
 
 
 def test_networks_are_typed_where_that_is_no_choice_any_more(state: State, module: ContractModule) -> None:

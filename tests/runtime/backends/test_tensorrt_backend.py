@@ -262,7 +262,7 @@ def test_every_name_of_tensorrt_in_the_source_went_through_the_contract(
     machine = make_machine(contract)
     version = machine.double.version
     weights = machine.bundle.manifest.files["model.fp32.onnx"].sha256
-    plain = plan_for(version)
+    plain = plan_for(version, has_single=True)
     stripped = plan_for(version, stripped=True, weights=weights)
     compatible = plan_for(version, version_compatible=True)
     for plan in (plain, stripped, compatible):
@@ -272,7 +272,12 @@ def test_every_name_of_tensorrt_in_the_source_went_through_the_contract(
             assert_scores(backend.infer(clips(2)), clips(2))
     written = set(source_uses(Path(plan_module.__file__).read_text()))
     assert len(written) >= 15
-    assert written - machine.double.module.used == {"Runtime"}  # called: Runtime.__init__
+    strategy = "ExecutionContextAllocationStrategy"  # an enum: read, not called
+    assert written - machine.double.module.used == {
+        "Runtime",  # called: Runtime.__init__
+        strategy,
+        f"{strategy}.ON_PROFILE_CHANGE",
+    }
 
 
 # --- two in flight, and the end -------------------------------------------------------------------
@@ -486,6 +491,44 @@ def test_a_plan_that_does_not_fit_the_manifest_is_refused(
 ) -> None:
     machine.put_plan(plan_for(machine.double.version, **changes).encode())
     assert words in machine.refused()
+
+
+# --- the profile of one clip ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_one_clip_runs_in_its_own_profile(make_machine: Callable[..., Machine], contract: str) -> None:
+    machine = make_machine(contract)
+    machine.put_plan(plan_for(machine.double.version, has_single=True).encode())
+    with machine.open() as backend:
+        for number in (1, 3, 1, 9):
+            frames = clips(number, seed=number)
+            assert_scores(backend.infer(frames), frames)
+    assert machine.double.runs == [1, 3, 1, 8, 1]
+    assert machine.double.profiles == [1, 0, 1, 0, 1]
+    assert machine.double.alive == []
+
+
+def test_an_older_plan_of_one_profile_runs_one_clip_too(machine: Machine) -> None:
+    with machine.open() as backend:
+        assert_scores(backend.infer(clips(1)), clips(1))
+    assert machine.double.profiles == [0]
+
+
+def test_without_a_context_for_one_clip_that_of_batches_runs_it(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.put_plan(plan_for(machine.double.version, has_single=True).encode())
+    machine.double.refuse["IExecutionContext.set_optimization_profile_async"] = "no memory for it"
+    with machine.open() as backend:
+        assert_scores(backend.infer(clips(1)), clips(1))
+    assert machine.double.profiles == [0]
+    assert machine.double.alive == []
+    (message,) = caplog.messages
+    assert message.endswith(
+        f"{PLAN}: single clips run as small batches: tensorrt 11.4.0.106 has no context for one clip:"
+        " no memory for it"
+    )
 
 
 # --- faults ---------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ def open_kernel(
         double = KernelDouble(contract, WATCHED[gpu](), **options)
         monkeypatch.setitem(sys.modules, double.module.__name__, double.module)
         opened.append(double)
-        bundle = kernel_bundle(tmp_path, double)
+        bundle = kernel_bundle(tmp_path, double, has_single=True)
         return TensorrtBackend(bundle, PLAN, memory=double.memory), double
 
     yield open_backend
@@ -230,6 +230,7 @@ def test_a_kernel_scores_as_the_host_does(open_kernel: Callable[..., Any], contr
         for number in (1, 8, 3, 50, 7):
             assert_scores(backend.infer(clips(number, seed=number)), clips(number, seed=number))
     assert double.runs == [1, 8, 3, *[8] * 6, 2, 7]
+    assert double.profiles == [int(number == 1) for number in double.runs]
     assert current_context() == before
 
 

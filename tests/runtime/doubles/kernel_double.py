@@ -153,13 +153,16 @@ class KernelDouble(TensorrtDouble):
         self.device.require_active("create_execution_context")
         self.load_kernel()
         self.alive.append("IExecutionContext")
-        return self.module.make("IExecutionContext", engine=this, shape=None, addresses={}, running=[])
+        return self.module.make(
+            "IExecutionContext", engine=this, shape=None, addresses={}, running=[], profile=0
+        )
 
     def IExecutionContext__execute_async_v3(self, this: Any, stream_handle: int) -> bool:  # noqa: N802
         self.device.require_active("execute_async_v3")
         shape, addresses = this.double.shape, this.double.addresses
         self.launch(stream_handle, shape, addresses)
         self.runs.append(shape[0])
+        self.profiles.append(this.double.profile)
         return True
 
     def load_kernel(self) -> None:
@@ -199,9 +202,11 @@ def kernel_bundle(
     num_frames: int = NUM_FRAMES,
     size: int = SIZE,
     batch: tuple[int, int, int] = (1, 4, 8),
+    has_single: bool = False,
 ) -> Bundle:
     """Return a bundle in a folder with a plan of the double."""
-    data = plan_for(double.version, frames=(num_frames, size, size, 3), batch=batch).encode()
+    frames = (num_frames, size, size, 3)
+    data = plan_for(double.version, frames=frames, batch=batch, has_single=has_single).encode()
     (folder / PLAN).write_bytes(data)
     engine = EngineInfo(
         library=double.module.__name__,  # type: ignore[arg-type]

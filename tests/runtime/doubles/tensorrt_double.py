@@ -36,6 +36,8 @@ class PlanText:
     outputs: tuple[tuple[str, int], ...] = (("scene_scores", len(SCENES)), ("action_scores", len(ACTIONS)))
     version_compatible: bool = False
     stripped: bool = False
+    has_single: bool = False
+    """Whether a second profile is for exactly one clip."""
     pictures: int = 0
     """Edge of what a plan of preprocess.onnx gives; 0: a plan of clips. See `picture_double`."""
     weights: str = ""
@@ -78,6 +80,8 @@ class TensorrtDouble:
         self.deserialized: list[bytes] = []
         self.runs: list[int] = []
         """Clips of each call of the engine."""
+        self.profiles: list[int] = []
+        """Profile of the context of each call."""
         self.stream_of_context: dict[int, int] = {}
         add_values(self.module)
         for kind in ("Runtime", "ICudaEngine", "IExecutionContext"):
@@ -137,10 +141,14 @@ class TensorrtDouble:
     def ICudaEngine__get_tensor_profile_shape(  # noqa: N802
         self, this: Any, name: str, profile_index: int
     ) -> list[object]:
-        if profile_index != 0 or name != "frames":  # of an output there is none
-            return [self.module.Dims()] * 3
         plan = this.double.plan
-        return [self.module.Dims(self._shape(plan, name, number)) for number in plan.batch]
+        if profile_index > plan.has_single or name != "frames":  # of an output there is none
+            return [self.module.Dims()] * 3
+        batch = (1, 1, 1) if profile_index else plan.batch
+        return [self.module.Dims(self._shape(plan, name, number)) for number in batch]
+
+    def ICudaEngine__num_optimization_profiles(self, this: Any) -> int:  # noqa: N802
+        return 1 + this.double.plan.has_single  # type: ignore[no-any-return]
 
     def ICudaEngine__create_execution_context(self, this: Any, **options: object) -> Any:  # noqa: N802
         self.device.require_active("create_execution_context")
@@ -148,12 +156,16 @@ class TensorrtDouble:
         if self._refused("ICudaEngine.create_execution_context", logger):
             return None
         plan = this.double.plan
-        scratch = WEIGHT_BYTES + SCRATCH_BYTES_PER_CLIP * plan.batch[-1]
+        on_change = self.module.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
+        clips = 1 if options.get("strategy") is on_change else plan.batch[-1]
+        scratch = WEIGHT_BYTES + SCRATCH_BYTES_PER_CLIP * clips
         if self.device.used_bytes + scratch > self.device.capacity:
             words = f"[defaultAllocator.cpp] Requested amount of GPU memory ({scratch} bytes): out of memory"
             return self._say(logger, words)
         self.alive.append("IExecutionContext")
-        return self.module.make("IExecutionContext", engine=this, shape=None, addresses={}, running=[])
+        return self.module.make(
+            "IExecutionContext", engine=this, shape=None, addresses={}, running=[], profile=0
+        )
 
     # --- IExecutionContext ----------------------------------------------------------------------------
 
@@ -161,11 +173,21 @@ class TensorrtDouble:
         plan, shape = this.double.engine.double.plan, tuple(shape)
         if self._refused("IExecutionContext.set_input_shape", self._logger(this)):
             return False
-        least, _, most = plan.batch
+        least, _, most = (1, 1, 1) if this.double.profile else plan.batch
         if name != "frames" or shape[1:] != plan.frames or not least <= shape[0] <= most:
             self._say(self._logger(this), f"setInputShape: {name} {shape} is outside the profile")
             return False
         this.double.shape = shape
+        return True
+
+    def IExecutionContext__set_optimization_profile_async(  # noqa: N802
+        self, this: Any, profile_index: int, stream_handle: int
+    ) -> bool:
+        self.device.require_active("set_optimization_profile_async")
+        if self._refused("IExecutionContext.set_optimization_profile_async", self._logger(this)):
+            return False
+        self.device.require(self.stream_of_context.setdefault(id(this), stream_handle) == stream_handle, "")
+        this.double.profile = profile_index
         return True
 
     def IExecutionContext__infer_shapes(self, this: Any) -> list[str]:  # noqa: N802
@@ -209,11 +231,12 @@ class TensorrtDouble:
             for name in plan.names
         }
         # Held by its number: a reference would keep alive what must be kept alive by its owner.
-        running = this.double.running
+        running, profile = this.double.running, this.double.profile
 
         def run() -> None:
             running.remove(token)
             self.runs.append(shape[0])
+            self.profiles.append(profile)
             frames = buffers["frames"].data.reshape(shape)
             action, scene, *_ = BrightnessBackend().infer(frames)
             for name, values in (("action_scores", action), ("scene_scores", scene)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ from tsm_runtime.errors import VideoError
 from tsm_runtime.live.session import watch
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.convert import FrameConverter
-from tsm_runtime.video.panorama import WINDOWS, Window
+from tsm_runtime.video.panorama import PERSPECTIVES, WINDOWS, Window, WindowCropper
 from tsm_runtime.video.sources import find_source
 
 WIDTH, HEIGHT = 240, 120
@@ -78,6 +79,32 @@ def test_what_is_no_panorama_is_refused() -> None:
         FrameConverter(60, "window_front")(square)
 
 
+@pytest.mark.parametrize("degrees", [0, 30, 90, 140, 179, -170, -90, -30])
+@pytest.mark.parametrize(("window", "yaw"), [*zip(PERSPECTIVES, (0, 90, 180, -90), strict=True)])
+def test_a_perspective_window_is_what_a_camera_would_see(window: Window, yaw: int, degrees: int) -> None:
+    angle = (degrees - yaw + 180) % 360 - 180
+    found = bar(FrameConverter(60, window)(frame_of(marked(degrees))))
+    if abs(angle) < 45:
+        place = math.tan(math.radians(angle)) / math.tan(math.radians(55))
+        assert found == pytest.approx(60 * place, abs=3)
+    elif abs(angle) > 62:
+        assert found is None
+
+
+def test_an_upside_down_panorama_has_the_same_windows() -> None:
+    panorama = np.random.default_rng(0).integers(0, 255, (6, 12, 3)).repeat(10, 0).repeat(10, 1)
+    for window in (*WINDOWS, *PERSPECTIVES):
+        cropper = WindowCropper(window, 30)
+        upright, turned = (
+            cropper(frame_of(picture.astype(np.uint8)), matrix).to_ndarray(format="rgb24").astype(int)
+            for picture, matrix in (
+                (panorama, (1.0, 0.0, 0.0, 1.0)),
+                (panorama[::-1, ::-1], (-1.0, 0.0, 0.0, -1.0)),
+            )
+        )
+        assert np.abs(upright - turned[::-1, ::-1]).mean() < 6
+
+
 @pytest.fixture
 def panorama(tmp_path: Path) -> Path:
     """Bright behind for the first second, dark all around for the second one."""
@@ -87,12 +114,13 @@ def panorama(tmp_path: Path) -> Path:
     return write_video(tmp_path / "panorama.mp4", [bright] * 25 + [dark] * 25)
 
 
-def test_what_one_window_finds_is_found_in_the_panorama(panorama: Path) -> None:
+@pytest.mark.parametrize("windows", [WINDOWS, PERSPECTIVES])
+def test_what_one_window_finds_is_found_in_the_panorama(panorama: Path, windows: tuple[Window, ...]) -> None:
     """Live gives what a file gives."""
     member = brightness_member()
     whole = run(panorama, member)
     assert "bright" not in {segment.label for segment in whole.segments}
-    seen = replace(member, windows=WINDOWS)
+    seen = replace(member, windows=windows)
     found = run(panorama, seen)
     bright = [s for s in found.segments if s.label == "bright"]
     assert [(s.start_seconds, s.end_seconds) for s in bright] == [(0.0, 1.0)]

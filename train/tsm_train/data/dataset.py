@@ -14,7 +14,7 @@ from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import Segment
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.finding import EGOCENTRIC, PANORAMIC
-from tsm_runtime.video.panorama import WINDOWS, Projection
+from tsm_runtime.video.panorama import Projection, windows_of
 from tsm_train.data.annotated import Source, read_sources
 from tsm_train.data.checks import check_sources, check_subsets
 from tsm_train.data.label_rules import apply_label_rules, order_labels
@@ -274,7 +274,7 @@ def _on_the_clip(
 
 def _crops(view: str, data: DataConfig, projection: Projection) -> Sequence[tuple[Crop, str]]:
     if projection and view in ("", PANORAMIC):
-        return tuple((window, f"@{window.removeprefix('window_')}") for window in WINDOWS)
+        return tuple((window, f"@{window.rpartition('_')[2]}") for window in windows_of(projection))
     if view != "binocular":
         return (("", ""),)
     eyes: dict[str, tuple[tuple[Crop, str], ...]] = {

@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -21,12 +22,14 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from tsm_runtime.audio.sound_reader import PixelsOfSound
+from tsm_runtime.audio.sound_reader import PixelsOfSound, SoundReader
 from tsm_runtime.audio.spec import SoundSpec
 from tsm_runtime.clips.joined import open_reader
 from tsm_runtime.errors import RunError, VideoError
+from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import RESIZE_FLAG, FrameConverter
 from tsm_runtime.video.crop import Crop
+from tsm_runtime.video.reader import VideoReader
 from tsm_train.config import Config
 from tsm_train.samples.stored_video import (
     LENGTH,

@@ -53,7 +53,8 @@ class ClipConfig(Section, frozen=True):
     """Frames are taken from so many seconds around the interval's middle; 0: from the interval."""
     projection: Projection = ""
     """`equirectangular`: panoramas are seen as windows of 120 degrees in front, right, back, left, each
-    a view of its own; empty: whole pictures."""
+    a view of its own; `perspective`: the same, 110 degrees as a usual camera sees them; empty: whole
+    pictures."""
 
 
 class SegmentsConfig(Section, frozen=True):

@@ -197,7 +197,7 @@ class TensorrtBackend:
                 self._work = hold(self._held, self._memory.stream())
                 self._slots = [make_slot(self._memory, shapes, self._held) for _ in range(_NUM_SLOTS)]
                 self._free = list(self._slots)
-                self._plan = load_plan(bundle, name, data, info, self._trt, heard)
+                self._plan = load_plan(bundle, name, data, info, self._trt, heard, self._work.handle)
                 self._held.callback(self._plan.release)
                 self._held.callback(self._work.synchronize)
                 self._held.callback(self._copies.synchronize)

@@ -29,7 +29,7 @@ from tsm_runtime.backends.tensorrt.inspector import (
     require_precision,
 )
 from tsm_runtime.backends.tensorrt.library import Heard, Library, import_library, listening
-from tsm_runtime.backends.tensorrt.network import new_builder, optimization_profile, parse_network
+from tsm_runtime.backends.tensorrt.network import new_builder, optimization_profiles, parse_network
 from tsm_runtime.backends.tensorrt.progress import BuildProgress, BuildWatch, progress_monitor
 from tsm_runtime.backends.tensorrt.timing_cache import (
     attach_timing_cache,
@@ -57,6 +57,7 @@ class BuiltPlan:
             neither could be read, only the graph before it was built.
         num_layers: of the graph after the parser.
         warnings: one line each.
+        description: the builder's own description of the engine's layers, one per line; empty: it gave none.
     """
 
     plan: bytes
@@ -64,6 +65,7 @@ class BuiltPlan:
     evidence: Evidence
     num_layers: int
     warnings: tuple[str, ...] = ()
+    description: str = ""
 
 
 def build_plan(
@@ -124,6 +126,7 @@ def build_plan(
         evidence=evidence,
         num_layers=len(built.graph),
         warnings=tuple(built.warnings),
+        description=heard.engine_layers,
     )
 
 
@@ -192,9 +195,9 @@ class _Build:
         groups = convolution_groups(self.trt, network) if self.precision == "fp16" else {}
         changed, weights = compute_in_float(self.trt, network, fp32_layers)
         config = builder_config(self.trt, builder, self.options, self.precision)
-        profile = optimization_profile(builder, network, self.options)
-        if config.add_optimization_profile(profile) < 0:
-            raise self.heard.error(f"does not take batches {self.options.batch}")
+        for profile in optimization_profiles(builder, network, self.options):
+            if config.add_optimization_profile(profile) < 0:
+                raise self.heard.error(f"does not take batches {self.options.batch}")
         config.progress_monitor = monitor = progress_monitor(self.trt, self.watch)
         warnings = attach_timing_cache(config, self.cache) if self.cache else []
         self.watch.raise_stop()

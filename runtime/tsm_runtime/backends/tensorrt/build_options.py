@@ -22,7 +22,7 @@ class BuildOptions:
     """What a plan is to be.
 
     Args:
-        batch: least, best and most clips of one call; the plan is tuned for the second.
+        batch: least, best and most clips of one call; the plan is tuned for the second, and for one clip.
         workspace_mib: most memory in MiB that one layer may take for its work; None: the library's limit,
             which is all of the GPU's.
         optimization_level: 0 (fastest build) to 5 (longest search).
@@ -66,6 +66,15 @@ class BuildOptions:
         for capability in self.compute_capabilities:
             if not re.fullmatch(r"[0-9]+\.[0-9]", capability):
                 raise UsageError(f"compute capability {capability!r}: expected a number like 8.9")
+
+    @property
+    def has_single(self) -> bool:
+        """Whether the plan gets a second profile, tuned for exactly one clip, as live streams give them.
+
+        It does where one clip is allowed, but the plan is tuned for more.
+        """
+        least, best, _ = self.batch
+        return least == 1 < best and not self.shapes
 
     def require_fit(self, library: Library) -> None:
         """Check that a library supports these options.

@@ -50,8 +50,15 @@ def parse_network(trt: Any, builder: Any, onnx: bytes, heard: Heard) -> tuple[An
     return network, parser
 
 
-def optimization_profile(builder: Any, network: Any, options: BuildOptions) -> Any:
+SINGLE = (1, 1, 1)
+SINGLE_PROFILE = 1
+"""Number of the profile for exactly one clip, in a plan that has it."""
+
+
+def optimization_profiles(builder: Any, network: Any, options: BuildOptions) -> list[Any]:
     """Return the profile with the number of clips as first axis of every input, or with the requested shapes.
+
+    A second one is for exactly one clip, see `BuildOptions.has_single`.
 
     Args:
         builder: of the network.
@@ -62,6 +69,11 @@ def optimization_profile(builder: Any, network: Any, options: BuildOptions) -> A
         BackendError: another axis is free, or a shape is not one of that input.
         UsageError: the first axis is not, and the number of clips is more than its value.
     """
+    batches = [options.batch, SINGLE] if options.has_single else [options.batch]
+    return [_profile(builder, network, options, batch) for batch in batches]
+
+
+def _profile(builder: Any, network: Any, options: BuildOptions, batch: tuple[int, int, int]) -> Any:
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
@@ -69,7 +81,7 @@ def optimization_profile(builder: Any, network: Any, options: BuildOptions) -> A
         if tensor.name in options.shapes:
             profile.set_shape(tensor.name, *_fitting(tensor.name, shape, options.shapes[tensor.name]))
         elif not options.shapes:
-            profile.set_shape(tensor.name, *_of_batches(tensor.name, shape, options.batch))
+            profile.set_shape(tensor.name, *_of_batches(tensor.name, shape, batch))
     return profile
 
 

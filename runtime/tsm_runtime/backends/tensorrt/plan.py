@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from typing import Any
 
 from tsm_runtime.backends.base import output_shapes
 from tsm_runtime.backends.tensorrt.library import Heard, library_logger
+from tsm_runtime.backends.tensorrt.network import SINGLE, SINGLE_PROFILE
 from tsm_runtime.backends.tensorrt.plan_fit import REBUILD
 from tsm_runtime.backends.tensorrt.rebuild import refit_engine, source_graph
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import EngineInfo, Manifest
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
+
+_log = logging.getLogger("tsm_runtime")
 
 Tensor = tuple[str, str, tuple[int, ...]]
 """Mode, data type and shape of a tensor of a plan; -1: a free axis."""
@@ -51,13 +55,21 @@ def tensor_shapes(manifest: Manifest, info: EngineInfo) -> TensorShapes:
 
 
 class Plan:
-    """An execution context with the engine and runtime that it lives on; in use by one thread at a time."""
+    """Execution contexts with the engine and runtime that they live on; in use by one thread at a time.
 
-    def __init__(self, runtime: Any, engine: Any, context: Any, shapes: TensorShapes) -> None:
+    Args:
+        runtime, engine: what the contexts live on.
+        context: of any batch.
+        single: of exactly one clip; None: there is none, and `context` runs these too.
+        shapes: of the tensors.
+    """
+
+    def __init__(self, runtime: Any, engine: Any, context: Any, single: Any, shapes: TensorShapes) -> None:
         self.shapes = shapes
         self._runtime = runtime
         self._engine = engine
         self._context = context
+        self._single = single
 
     def enqueue(self, num_clips: int, addresses: Mapping[str, int], stream: int, heard: Heard) -> None:
         """Submit one call of the engine.
@@ -71,7 +83,7 @@ class Plan:
         Raises:
             RunError: the library refuses, with its own words.
         """
-        context = self._context
+        context = self._single if num_clips == 1 and self._single is not None else self._context
         if not context.set_input_shape(INPUT, (num_clips, *self.shapes.frames)):
             raise _refused(heard, num_clips)
         if lacking := context.infer_shapes():
@@ -87,13 +99,16 @@ class Plan:
             raise _refused(heard, num_clips)
 
     def release(self) -> None:
-        """Release context, engine and runtime, in this order, once the stream is idle."""
+        """Release contexts, engine and runtime, in this order, once the stream is idle."""
+        self._single = None
         self._context = None
         self._engine = None
         self._runtime = None
 
 
-def load_plan(bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any, heard: Heard) -> Plan:
+def load_plan(
+    bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any, heard: Heard, stream: int
+) -> Plan:
     """Deserialise a plan whose bytes and fit were checked, on the GPU that is active.
 
     Args:
@@ -103,6 +118,7 @@ def load_plan(bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any
         info: its entry in the manifest.
         trt: the library's module.
         heard: listens to the library.
+        stream: handle of the stream that all calls will be submitted to.
 
     Raises:
         BundleError: the library does not load it, or it does not fit the manifest.
@@ -115,7 +131,21 @@ def load_plan(bundle: Bundle, name: str, data: bytes, info: EngineInfo, trt: Any
     context = engine.create_execution_context()
     if context is None:
         raise not_loaded(heard, what)
-    return Plan(runtime, engine, context, shapes)
+    return Plan(runtime, engine, context, _single_context(trt, engine, heard, stream, what), shapes)
+
+
+def _single_context(trt: Any, engine: Any, heard: Heard, stream: int, what: str) -> Any:
+    """Return a context of the profile for one clip, with memory for one only; None: the plan has none."""
+    if engine.num_optimization_profiles <= SINGLE_PROFILE:
+        return None
+    limits = engine.get_tensor_profile_shape(INPUT, SINGLE_PROFILE)
+    if tuple(shape[0] for shape in limits) != SINGLE:
+        return None
+    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE)
+    if context is not None and context.set_optimization_profile_async(SINGLE_PROFILE, stream):
+        return context
+    _log.warning(f"{what}: single clips run as small batches: {heard.error('has no context for one clip')}")
+    return None
 
 
 def deserialize(
