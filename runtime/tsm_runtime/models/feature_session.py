@@ -23,14 +23,14 @@ Shapes = Mapping[str, Sequence[int | str]]
 """Shapes of inputs and outputs by name; axes without a fixed size have a name."""
 
 
-def open_call(bundle: Bundle, name: str, *, num_threads: int = 1) -> tuple[Call, Shapes]:
-    """Open a file of a bundle on onnxruntime's CPU provider.
+def open_call(bundle: Bundle, name: str) -> tuple[Call, Shapes]:
+    """Open a file of a bundle on onnxruntime's CPU provider, on one thread: it gains from no second one.
 
     Raises:
         BackendError: onnxruntime is not installed.
         BundleError: the file is missing, altered, or not loadable.
     """
-    session: Any = open_session(bundle, name, num_threads=num_threads)
+    session: Any = open_session(bundle, name, num_threads=1)
     names = [node.name for node in session.get_outputs()]
 
     def call(inputs: Mapping[str, Floats]) -> dict[str, Floats]:

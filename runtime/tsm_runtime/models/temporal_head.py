@@ -26,7 +26,6 @@ class TemporalHead:
     Args:
         bundle: bundle with a temporal head.
         name: name of the file; None: the first existing file of `HEAD_MODELS`.
-        num_threads: threads per call; a head is too small to gain from more than one.
 
     Raises:
         BackendError: neither onnxruntime nor openvino is installed.
@@ -34,7 +33,7 @@ class TemporalHead:
             of another backbone.
     """
 
-    def __init__(self, bundle: Bundle, name: str | None = None, *, num_threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, name: str | None = None) -> None:
         manifest = bundle.manifest
         info = manifest.temporal_head
         names = [each for each in HEAD_MODELS if each in manifest.files]
@@ -44,7 +43,7 @@ class TemporalHead:
         self.with_sound = info.with_sound
         self._sound_dim = manifest.sound.embedding_dim if info.with_sound and manifest.sound else 0
         self._picture_dim = manifest.feature_dim
-        self._call, shapes = _open(bundle, name or names[0], num_threads)
+        self._call, shapes = _open(bundle, name or names[0])
         expected = {
             "features": [self._picture_dim + self._sound_dim],
             "frame_scores": [len(manifest.action_labels)],
@@ -76,13 +75,13 @@ class TemporalHead:
 _OUTPUTS = ("frame_scores", "actionness", "distances")
 
 
-def _open(bundle: Bundle, name: str, num_threads: int) -> tuple[Call, Shapes]:
+def _open(bundle: Bundle, name: str) -> tuple[Call, Shapes]:
     """Open the file on onnxruntime, or on OpenVINO if only that is installed."""
     if find_spec("onnxruntime") is None and find_spec("openvino") is not None:
         from tsm_runtime.backends.openvino import open_graph
 
-        return open_graph(bundle, name, num_threads=num_threads)
-    return open_call(bundle, name, num_threads=num_threads)
+        return open_graph(bundle, name, num_threads=1)
+    return open_call(bundle, name)
 
 
 @dataclass(slots=True)
