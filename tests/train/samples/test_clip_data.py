@@ -43,14 +43,13 @@ class Clock(StoredVideo):
     """A video whose frame number n is a picture of the value n."""
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        return np.repeat(indices.astype(np.uint8), self.size * self.size * 3).reshape(
-            len(indices), self.size, self.size, 3
-        )
+        return np.repeat(indices.astype(np.uint8), np.prod(self.shape)).reshape(len(indices), *self.shape)
 
 
 def clock(seconds: float, size: int = 32, rate: float = 25.0) -> StoredVideo:
     count = round(seconds * rate)
-    return Clock(Path("clock"), size, False, np.zeros(count + 1, np.int64), np.arange(count) / rate, seconds)
+    times = np.arange(count) / rate
+    return Clock(Path("clock"), (size, size, 3), False, np.zeros(count + 1, np.int64), times, seconds)
 
 
 def annotated(*segments: tuple[str, float, float], scene: str | None = "park") -> TrainingVideo:
