@@ -15,6 +15,7 @@ import pytest
 from browser import DESKTOP, PHONE, Browser
 from fakes import result_of, seg
 from media import counted, write_video
+from sounds import scene, write_sound
 
 from tsm_runtime.evaluation.matching import match_segments
 from tsm_runtime.formats.ground_truth import VideoAnnotation
@@ -340,6 +341,23 @@ def test_an_embedded_video_plays_and_seeks(browser: ReportBrowser, tmp_path: Pat
     browser.until("document.getElementById('video').currentTime === 2.5")
     assert {url[:5] for url in browser.requests()} <= {"file:", "data:"}
     assert browser.errors() == []
+
+
+def test_a_recording_without_pictures_plays_and_seeks(browser: ReportBrowser, tmp_path: Path) -> None:
+    sound = write_sound(tmp_path / "talk.wav", scene(SECONDS), codec="pcm_s16le", picture_seconds=0)
+    result = result_of(seg("speaking", 1.0, 2.0), video_id="talk")
+    report = Report(
+        title="talk", videos=(VideoReport(result=replace(result, duration_seconds=4.0), video=sound),)
+    )
+    write_report(tmp_path / "page.html", report)
+    browser.open(tmp_path / "page.html")
+    browser.until("document.getElementById('video').readyState > 0")
+    assert browser.run("return document.getElementById('screen-message').hidden")
+    assert browser.run("return document.querySelector('.sound svg path').getBBox().width") > 500
+    assert browser.run("return document.getElementById('facts').innerText").startswith("Recording")
+    browser.run("document.querySelector('.segment').click()")
+    browser.until("!document.getElementById('video').seeking")
+    assert browser.seconds() == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_video_that_cannot_be_played_is_reported_and_the_rest_works(

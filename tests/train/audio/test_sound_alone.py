@@ -33,6 +33,21 @@ from tsm_train.training.train import train
 
 PITCHES = {"high": 3000.0, "low": 300.0}
 SECONDS = 8.0
+HEARD = {
+    "ExoPlayer__sample.avi",
+    "ExoPlayer__sample_fragmented.mp4",
+    "ExoPlayer__sample_opus.mp4",
+    "ExoPlayer__sample_with_htc_rotation_track_name.mkv",
+    "ExoPlayer__sample_with_increasing_timestamps.mp4",
+    "ExoPlayer__testvid_1022ms.mp4",
+    "moviepy__no_duration.webm",
+    "moviepy__video_with_failing_audio.mp4",
+    "mp4parser__MOV00006.3gp",
+    "tika__testWEBM.webm",
+    "tika__testWMV.wmv",
+    "torchcodec__nasa_13013.mp4",
+}
+"""Hard files with half a second of sound or more."""
 T = 0.5
 
 
@@ -191,3 +206,23 @@ def test_the_command_takes_folders_of_recordings(
     assert done.code == 0, done.err
     assert len(json.loads(out.read_text())["results"]) == 6
     assert '"waveforms":["' in page.read_text()
+
+
+def test_hard_files_give_a_result_or_one_error(heard_bundle: Path, shared_data: Path) -> None:
+    """All media of the hard set: those with sound are heard, the others are refused in words."""
+    member = open_member(load_bundle(heard_bundle))
+    heard, refused = set(), {}
+    for file in sorted((shared_data / "hard").iterdir()):
+        if not file.is_file() or file.suffix in (".md", ".json", ".txt", ".csv"):
+            continue
+        try:
+            result = run(file, member)
+        except VideoError as error:
+            refused[file.name] = str(error)
+            continue
+        heard.add(file.name)
+        assert result.num_intervals > 0
+        assert all(np.isfinite(segment.score) for segment in result.segments)
+    assert heard == HEARD
+    assert all(why.count("\n") == 0 for why in refused.values())
+    assert heard.isdisjoint(name for name, why in refused.items() if "no audio track" in why)

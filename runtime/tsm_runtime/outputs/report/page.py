@@ -17,6 +17,7 @@ from tsm_runtime.outputs.report.content import Report, VideoReport
 from tsm_runtime.outputs.report.page_data import drawn_seconds, page_data
 from tsm_runtime.outputs.report.thumbnails import thumbnail
 from tsm_runtime.outputs.report.waveform import waveform
+from tsm_runtime.video.finding import AUDIO_SUFFIXES, is_named
 
 _SCRIPTS = (
     *("dom.js", "theme.js", "player.js", "strip.js", "timeline.js", "preview.js"),
@@ -154,7 +155,8 @@ def _media(video: Path | None, page: Path, embed: bool) -> dict[str, str] | None
     if page.resolve() == video.resolve():
         raise UsageError(f"{page}: the report would replace the video; choose another name")
     source = _embedded(video) if embed else _address(video, page)
-    return {"src": source, "name": video.name}
+    kind = {"kind": "audio"} if is_named(video, AUDIO_SUFFIXES) else {}
+    return {"src": source, "name": video.name, **kind}
 
 
 def _address(video: Path, page: Path) -> str:

@@ -28,7 +28,8 @@ def page_data(
 
     Args:
         report: content of the page.
-        media: address and display name per video, {"src": ..., "name": ...}, or None.
+        media: address and display name per video, {"src": ..., "name": ...}, of sound without pictures also
+            {"kind": "audio"}, or None.
         thumbnails: data address of a picture per video, or None.
         waveforms: see `waveform`, per video, or None.
 

@@ -4,7 +4,7 @@ const SCENES_SHOWN = 5;
 
 function showFacts(video) {
   const parts = [];
-  if (video.facts) parts.push(make("div", {}, make("h3", {}, "Video"), factList(video)));
+  if (video.facts) parts.push(make("div", {}, make("h3", {}, video.media?.kind === "audio" ? "Recording" : "Video"), factList(video)));
   if (video.scenes.length || video.truth?.scene) parts.push(sceneList(video));
   byId("facts").replaceChildren(...parts);
   byId("facts").hidden = parts.length === 0;

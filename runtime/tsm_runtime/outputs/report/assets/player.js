@@ -18,7 +18,7 @@ class Player {
     byId("screen-file").addEventListener("change", (event) => this.#openFile(event.target.files[0]));
   }
 
-  /** Show a video: media is {src, name} or null. */
+  /** Show a video: media is {src, name}, of a recording without pictures also {kind: "audio"}, or null. */
   open(media, duration) {
     this.media = media;
     this.duration = duration;
@@ -26,7 +26,9 @@ class Player {
     this.playable = false;
     this.#say(null);
     byId("screen").hidden = media === null;
-    byId("stage").classList.toggle("no-video", media === null);
+    const isSound = media?.kind === "audio";
+    byId("stage").classList.toggle("no-video", media === null || isSound);
+    byId("screen").classList.toggle("audio", isSound);
     if (media === null) this.element.removeAttribute("src");
     else this.element.src = media.src;
     this.element.load();
@@ -50,7 +52,7 @@ class Player {
 
   #ready() {
     // A browser without the picture's codec may still play the sound.
-    if (this.element.videoWidth === 0) { this.#refuse(); return; }
+    if (this.element.videoWidth === 0 && this.media.kind !== "audio") { this.#refuse(); return; }
     this.playable = true;
     this.#say(null);
     if (this.position > 0) this.element.currentTime = this.position;
@@ -76,7 +78,7 @@ class Player {
     if (this.url) URL.revokeObjectURL(this.url);
     this.url = URL.createObjectURL(file);
     this.position = this.seconds;
-    this.media = { src: this.url, name: file.name };
+    this.media = { src: this.url, name: file.name, kind: this.media?.kind };
     this.element.src = this.url;
     this.element.load();
   }

@@ -23,7 +23,8 @@ class Preview {
 
   #move(event) {
     const over = event.target.closest(".lanes, .ruler-track");
-    if (event.pointerType !== "mouse" || event.buttons || !over || !this.player.playable) { this.hide(); return; }
+    const pictures = this.player.playable && this.player.media.kind !== "audio";
+    if (event.pointerType !== "mouse" || event.buttons || !over || !pictures) { this.hide(); return; }
     const source = this.player.element.getAttribute("src");
     if (this.video.getAttribute("src") !== source) this.video.setAttribute("src", source);
     this.wanted = this.timeline.secondsAt(event.clientX);

@@ -109,7 +109,7 @@ class Timeline {
     const track = make("div", { class: "lanes sound" }, drawing);
     this.#scrubWith(track);
     return make("div", { class: "row" },
-      make("div", { class: "row-name" }, make("span", {}, "sound")), make("div", { class: "tags" }), track);
+      make("div", { class: "row-name whole" }, make("span", {}, "sound")), make("div", { class: "tags" }), track);
   }
 
   #makeSegment(segment, lane) {
