@@ -40,9 +40,25 @@ PAUSE_SECONDS = 0.2
 """Before each turn: threads of the other side may still be waiting for work, awake."""
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--backend", default="auto", help="of tsm-run, as its option")
+    parser.add_argument("--precision", help="of tsm-run, as its option")
+    parser.add_argument("--batch", type=int, help="of tsm-run, as its option")
+    parser.add_argument("--name", default="baseline_torch", help="results/NAME.json")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Choose the baseline's fastest variant, then measure pairs."""
-    options = parsed_options()
+    options = _options()
     torch.set_num_threads(options.threads)
     checkpoint = load_checkpoint(options.checkpoint)
     clip = checkpoint.config.clip
@@ -82,23 +98,6 @@ def main() -> None:
             "scene_score_difference": round(difference, 7),
         },
     )
-
-
-def parsed_options() -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("video", type=Path)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--backend", default="auto", help="of tsm-run, as its option")
-    parser.add_argument("--precision", help="of tsm-run, as its option")
-    parser.add_argument("--batch", type=int, help="of tsm-run, as its option")
-    parser.add_argument("--name", default="baseline_torch", help="results/NAME.json")
-    return parser.parse_args()
 
 
 def baseline_variants(checkpoint: Checkpoint, video: Path) -> dict[str, tuple[float, Probabilities, int]]:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import resource
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,8 @@ def measure_row(
         [factor * sum(seconds) for seconds in zip(*(model.wall for model in models), strict=True)],
         [factor * sum(seconds) for seconds in zip(*(model.cpu for model in models), strict=True)],
     )
+    walls = list(zip(*(times[name].wall for name in ("whole", "clips", "model")), strict=True))
+    shares_cores = any(member.backend.device == "cpu" for member in members)
     row = {
         "backend": [member.backend.name for member in members],
         "jobs": jobs,
@@ -128,19 +130,9 @@ def measure_row(
         "intervals": sum(result.num_intervals for result in results),
         "seconds": {name: times[name].summary() for name in ("decode", "clips", "model", "whole")},
         "hours_per_hour": round(seconds / times["whole"].wall_median, 2),
-    }
-    return row | ratios_to_stages(times, members, jobs)
-
-
-def ratios_to_stages(times: Mapping[str, Times], members: Sequence[Member], jobs: int) -> dict[str, Any]:
-    """Return how the whole compares with its stages, round by round."""
-    shares_cores = any(member.backend.device == "cpu" for member in members)
-    row = {
         "against_slower_stage": _quartiles(
             slower_stage_seconds(decoding=clips, scoring=model, jobs=jobs, shares_cores=shares_cores) / whole
-            for whole, clips, model in zip(
-                times["whole"].wall, times["clips"].wall, times["model"].wall, strict=True
-            )
+            for whole, clips, model in walls
         ),
         "overlap": _quartiles(
             whole / ((clips + model) / num_cores())
@@ -150,12 +142,7 @@ def ratios_to_stages(times: Mapping[str, Times], members: Sequence[Member], jobs
         ),
     }
     if len(members) > 1:
-        row["against_separate"] = _quartiles(
-            whole / (clips + model)
-            for whole, clips, model in zip(
-                times["whole"].wall, times["clips"].wall, times["model"].wall, strict=True
-            )
-        )
+        row["against_separate"] = _quartiles(whole / (clips + model) for whole, clips, model in walls)
     return row
 
 

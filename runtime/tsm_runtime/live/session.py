@@ -15,7 +15,7 @@ from tsm_runtime.audio.patches import Patches
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.backlog import Clip, StreamEnded
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.inputs import LiveInput
@@ -105,7 +105,7 @@ def watch(
 
     The first event is a `Start`, the last an `End`. If the run fails, the `End` comes before the exception. A
     source that cannot be opened gives no event. The segments equal those of `pipeline.run` on the same
-    frames; where the decoding of the model is `viterbi` or `durations`, those of `decode_with_lookahead`, and
+    frames; where the decoding of the model is `viterbi` or `durations`, those of `FrameDecoder`, and
     where it is `proposals`, those of `merge`.
 
     A segment is reported at most an interval, a batch and the decoding of a frame after its end, plus the

@@ -6,7 +6,6 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -17,6 +16,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from tsm_runtime.closing import Closing
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.clock import NEW_CLOCK_SECONDS, Clock, TimedFrame
 from tsm_runtime.video.contents import describe_contents
@@ -49,7 +49,7 @@ _PIXELS_FOR_THREADS = 640 * 360
 (benchmarks/decode.py); more threads would take a tenth more processor time from a model on the same cores."""
 
 
-class VideoReader:
+class VideoReader(Closing):
     """Frames of the best video stream of a file, in order of presentation.
 
     `claimed_seconds` is the length stated by the header or estimated by FFmpeg, or None; it serves progress
@@ -104,14 +104,6 @@ class VideoReader:
     def assumed_rate(self) -> float | None:
         """Assumed frames per second on which all times so far depend; None if a rate is stated."""
         return self._clock.assumed_rate
-
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the container; calling it again does nothing."""
