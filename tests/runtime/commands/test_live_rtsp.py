@@ -22,7 +22,8 @@ from streams import segments_in
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live.events import Discontinuity, End, Event, LiveSegment, OpenSegment, Resumption, Start
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.sources import find_source
 

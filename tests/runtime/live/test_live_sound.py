@@ -21,7 +21,8 @@ from tsm_runtime.audio.spec import SoundSpec
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.pipeline.run import run
