@@ -17,13 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.backends.base import Backend, Scores
+from tsm_runtime.backends.cuda.device_numbers import device_numbers
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.finding import find_bundle
 from tsm_runtime.fusion.fuse import checked_weights
-from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_model, open_requested
+from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_model
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import member_of, settings_of
+from tsm_runtime.models.several_gpus import open_on_devices
 from tsm_runtime.pipeline import run as pipeline
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.results import Result
@@ -126,7 +128,7 @@ def load(
     num_threads: int | None = None,
     online: bool = False,
     overrides: Overrides | None = None,
-    device: int = 0,
+    device: int | str | Sequence[int] = 0,
 ) -> Model:
     """Open the model of a bundle.
 
@@ -136,21 +138,22 @@ def load(
         backend: inference library; `auto` selects one, any other value is used or raises an error.
         num_threads: CPU threads of the network; None: all cores.
         overrides: values that replace settings of the bundle, such as smoothing, window and stride.
-        device: number of the GPU, if the model runs on one.
+        device: number of the GPU, if the model runs on one; several, as "0,1", [0, 1] or "all", share the
+            batches.
         online: use the online model, which processes one frame per call, as `tsm-live` does if there is one.
 
     Raises:
         BundleError: the bundle cannot be used, or has no such model.
         BackendError: the inference library is not installed or finds no GPU.
-        UsageError: the overrides do not fit this model.
+        UsageError: the overrides do not fit this model, or `device` is no list of different numbers.
         ValueError: precision or backend is given together with `online`.
     """
     path, _ = find_bundle(None if bundle is None else Path(bundle))
     found = load_bundle(path)
     settings_of(found, overrides)
     if not online:
-        request = BackendRequest(backend=backend, precision=precision, num_threads=num_threads, device=device)
-        return Model(found, open_requested(found, request), overrides)
+        request = BackendRequest(backend=backend, precision=precision, num_threads=num_threads)
+        return Model(found, open_on_devices(found, request, device_numbers(device)), overrides)
     if (backend, precision) != ("auto", None):
         raise ValueError("an online model has one precision and one backend; leave them out")
     return Model(found, open_model(found, ONLINE_MODEL, num_threads=num_threads), overrides)

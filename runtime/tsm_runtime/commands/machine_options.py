@@ -83,7 +83,7 @@ class MachineFlags:
         Raises:
             UsageError, BackendError: see `device_numbers`.
         """
-        from tsm_runtime.commands.device_numbers import device_numbers
+        from tsm_runtime.backends.cuda.device_numbers import device_numbers
 
         return device_numbers(self.device)
 

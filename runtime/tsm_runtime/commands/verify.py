@@ -70,13 +70,16 @@ def tsm_verify(
     threads: Annotated[
         int | None, typer.Option(help="threads on the CPU [default: all cores]", min=1)
     ] = None,
-    device: Annotated[int, typer.Option(help="number of the GPU, as nvidia-smi lists it", min=0)] = 0,
+    device: Annotated[
+        str, typer.Option(help="GPU by its number, as nvidia-smi lists it; each of several, as 0,1 or all")
+    ] = "0",
     json_: Annotated[bool, typer.Option("--json", help="one JSON object, agreement 0 to 1")] = False,
     no_write: Annotated[bool, typer.Option("--no-write", help="leave the manifest as it is")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")] = False,
     version: Annotated[bool, version_option()] = False,
 ) -> None:
     """Verify a bundle (its help is `_HELP`)."""
+    from tsm_runtime.backends.cuda.device_numbers import device_numbers
     from tsm_runtime.bundle.bundle import load_bundle
     from tsm_runtime.bundle.finding import demo_folder
     from tsm_runtime.verification.clip_sets import DEMO_VIDEO, noise_clips, video_clips
@@ -85,7 +88,7 @@ def tsm_verify(
     from tsm_runtime.verification.variants import CHOICES
     from tsm_runtime.verification.verify import verify
 
-    opened = load_bundle(bundle)
+    devices, opened = device_numbers(device), load_bundle(bundle)
     spec = opened.manifest.clip_spec
     if video is None:
         footage = video_clips(demo_folder() / "video.mp4", spec, clips, name=DEMO_VIDEO)
@@ -99,7 +102,7 @@ def tsm_verify(
             max_abs_error=tolerance,
             num_threads=threads,
             progress=progress,
-            device=device,
+            devices=devices,
         )
     warnings = list(footage.warnings)
     result = to_verification(report, opened, tolerance)

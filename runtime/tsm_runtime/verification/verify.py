@@ -81,7 +81,7 @@ def verify(
     max_abs_error: float | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
-    device: int = 0,
+    devices: Sequence[int] = (0,),
 ) -> VerificationReport:
     """Compare every model file of a bundle that this machine can run with the reference.
 
@@ -92,7 +92,7 @@ def verify(
         max_abs_error: replaces every precision's own tolerance.
         num_threads: threads on the CPU; default: all cores.
         progress: called with the progress of each file.
-        device: number of the GPU.
+        devices: numbers of the GPUs; with several, what runs on a GPU is compared on each.
 
     Raises:
         BundleError: the reference is missing, altered, or does not return probabilities.
@@ -102,14 +102,15 @@ def verify(
     """
     files = bundle.manifest.files
     tolerance_for("fp32", max_abs_error)  # before any work is done
-    run = _Run(bundle, clip_sets, num_threads, progress, device)
+    run = _Run(bundle, clip_sets, num_threads, progress, devices[0])
     comparisons: list[Comparison] = []
     failed: dict[Variant, str] = {}
     not_run: dict[str, str] = {}
     for name in sorted(files, key=lambda name: (name != REFERENCE, name)):
-        for variant in variants_of(name, files[name], choices):
+        for variant in variants_of(name, files[name], choices, devices):
             try:
                 bundle.model_bytes(name)
+                device = devices[0] if variant.device is None else variant.device
                 _require_this_machine(name, files[name], device)
                 tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
                 compare = {"preprocess": run.compare_pictures, **run.of_features}.get(

@@ -503,6 +503,30 @@ def test_an_engine_within_its_profile(
     assert [f.passed for f in kept] == [code == 0] * 2
 
 
+def test_an_engine_on_each_of_several_gpus(
+    tsm_verify: Command, tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line for each; the one on GPU 2 computes something else."""
+    info = EngineInfo(library="tensorrt", version="10.16.1", batch=(1, 4, 8), onnx_sha256="")
+    folder = write_plan(tmp_path / "b", info, monkeypatch)
+    devices: list[int] = []
+
+    def open_here(bundle: Bundle, name: str, *, num_threads: int | None = None, device: int = 0) -> Backend:
+        if not name.endswith(".plan"):
+            return open_really(bundle, name, num_threads=num_threads)
+        devices.append(device)
+        return Engine(open_really(bundle, "model.fp32.onnx", num_threads=1), 0.3 if device == 2 else 0.01)
+
+    monkeypatch.setattr(variants, "open_model", open_here)
+    outcome = tsm_verify("b", "--video", video, "--device", "0,2")
+    assert outcome.code == 6
+    assert devices == [0, 2]
+    assert "model.fp16.plan on GPU 0" in outcome.out
+    assert "failed: model.fp16.plan on GPU 2;" in outcome.err
+    kept = load_bundle(folder).manifest.verifications[0].files[1:]
+    assert [each.passed for each in kept] == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("version", "capability", "reason"),
     [

@@ -12,8 +12,8 @@ from fakes import BrightnessBackend, brightness_member
 from media import write_levels
 
 from tsm_runtime.backends.base import Scores
+from tsm_runtime.backends.cuda.device_numbers import device_numbers
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
-from tsm_runtime.commands.device_numbers import device_numbers
 from tsm_runtime.errors import BackendError, RunError, UsageError
 from tsm_runtime.pipeline.devices import Lane, run_shared
 from tsm_runtime.pipeline.meter import Meter
