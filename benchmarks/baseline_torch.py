@@ -40,8 +40,7 @@ PAUSE_SECONDS = 0.2
 """Before each turn: threads of the other side may still be waiting for work, awake."""
 
 
-def main() -> None:
-    """Choose the baseline's fastest variant, then measure pairs."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,7 +53,12 @@ def main() -> None:
     parser.add_argument("--precision", help="of tsm-run, as its option")
     parser.add_argument("--batch", type=int, help="of tsm-run, as its option")
     parser.add_argument("--name", default="baseline_torch", help="results/NAME.json")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Choose the baseline's fastest variant, then measure pairs."""
+    options = _options()
     torch.set_num_threads(options.threads)
     checkpoint = load_checkpoint(options.checkpoint)
     clip = checkpoint.config.clip

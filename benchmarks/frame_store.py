@@ -30,11 +30,15 @@ from tsm_runtime.clips.spec import ClipSpec, frame_indices
 from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import ClipConfig, Config, DataConfig, StoreConfig, TrainConfig
+from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import ClipDataset, Labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
 from tsm_train.samples.sampling import EpochSampler
+from tsm_train.samples.stored_video import StoredVideo
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig
+from tsm_train.sections.training import StoreConfig, TrainConfig
 
 WAYS = {
     "raw": StoreConfig(),

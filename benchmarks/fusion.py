@@ -29,7 +29,8 @@ from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.fusion.fit import fit_ensemble
 from tsm_runtime.fusion.fit_table import gather_fit_table
-from tsm_runtime.fusion.fuse import FusionOptions, Method, fuse_segments
+from tsm_runtime.fusion.fuse import fuse_segments
+from tsm_runtime.fusion.options import FusionOptions, Method
 from tsm_runtime.results import Segment
 
 Videos = dict[str, list[Segment]]

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
-from tsm_train.config import DataConfig, load_config
+from tsm_train.config import load_config
 from tsm_train.model.pretrained import DEMO_FILE
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
 from tsm_train.synthetic import draw_dataset
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 

@@ -35,8 +35,10 @@ from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import MANIFEST, Manifest, ModelFile, encode_manifest, sha256
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.config import Config
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model
 
 CLIP_MODEL = "model.fp32.onnx"

@@ -34,8 +34,8 @@ from tsm_train.ablation.config import load_ablation
 from tsm_train.ablation.members import Member, check_members, members_of, train_member
 from tsm_train.ablation.stored_scores import score_videos
 from tsm_train.ablation.videos import Footage, open_footage, truth_of
-from tsm_train.config import ModelConfig
 from tsm_train.samples.clips import Labels, covering_labels
+from tsm_train.sections.network import ModelConfig
 from tsm_train.training.validation import TorchBackend
 
 CONFIG = Path(__file__).parent / "configs" / "ablation_overlaps.toml"

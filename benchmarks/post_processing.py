@@ -36,8 +36,7 @@ STRIDES = (1, 2, 4)
 WINDOWS = (1.0, 1.5, 2.0)
 
 
-def main() -> None:
-    """Score, judge, choose, print and store."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,7 +50,12 @@ def main() -> None:
     parser.add_argument("--strides", type=int, nargs="+", default=STRIDES, help="parts of the interval")
     parser.add_argument("--windows", type=float, nargs="+", default=WINDOWS, help="times the interval")
     parser.add_argument("--name", default="post_processing", help="results/NAME.json")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Score, judge, choose, print and store."""
+    options = _options()
 
     bundle = load_bundle(options.bundle)
     member = open_member(bundle)

@@ -33,11 +33,13 @@ from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.graphs.half import to_half
 from tsm_export.graphs.moved_channels import separate_moved_channels
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.config import Config
 from tsm_train.model import shift as shift_module
 from tsm_train.model.shift import ShiftedConv2d, temporal_shift
 from tsm_train.model.tsm import TSM, Probabilities
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model
 
 NO_SHIFT = "no shift"

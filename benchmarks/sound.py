@@ -38,10 +38,11 @@ from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.audio.intervals import Intervals, VideoIntervals, read_intervals
 from tsm_train.audio.network import SoundProbabilities
 from tsm_train.audio.run import JudgedBranch, train_sound
-from tsm_train.config import AudioConfig, Config, load_config
+from tsm_train.config import Config, load_config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import FeatureCache
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import AudioConfig
 from tsm_train.synthetic.sounds import HEARD, SILENT_CLAPS
 from tsm_train.training.losses import action_loss
 from tsm_train.training.thresholds import thresholds_of_scores

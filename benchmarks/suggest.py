@@ -46,7 +46,6 @@ from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_serve.suggest.evidence import Evidence
 from tsm_serve.suggest.ranking import MOMENT_SECONDS, Weights, suggest
-from tsm_train.config import HeadConfig
 from tsm_train.head.features import FrameSequence, Piece
 from tsm_train.head.fit import fit_head
 from tsm_train.head.network import TemporalHead
@@ -55,6 +54,7 @@ from tsm_train.head.train import score_pieces
 from tsm_train.model.pretrained import load_pretrained
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import HeadConfig
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=128)
 FRAME_SECONDS = 0.125

@@ -121,6 +121,7 @@ def measure_row(
         [factor * sum(seconds) for seconds in zip(*(model.wall for model in models), strict=True)],
         [factor * sum(seconds) for seconds in zip(*(model.cpu for model in models), strict=True)],
     )
+    walls = list(zip(*(times[name].wall for name in ("whole", "clips", "model")), strict=True))
     shares_cores = any(member.backend.device == "cpu" for member in members)
     row = {
         "backend": [member.backend.name for member in members],
@@ -131,9 +132,7 @@ def measure_row(
         "hours_per_hour": round(seconds / times["whole"].wall_median, 2),
         "against_slower_stage": _quartiles(
             slower_stage_seconds(decoding=clips, scoring=model, jobs=jobs, shares_cores=shares_cores) / whole
-            for whole, clips, model in zip(
-                times["whole"].wall, times["clips"].wall, times["model"].wall, strict=True
-            )
+            for whole, clips, model in walls
         ),
         "overlap": _quartiles(
             whole / ((clips + model) / num_cores())
@@ -143,12 +142,7 @@ def measure_row(
         ),
     }
     if len(members) > 1:
-        row["against_separate"] = _quartiles(
-            whole / (clips + model)
-            for whole, clips, model in zip(
-                times["whole"].wall, times["clips"].wall, times["model"].wall, strict=True
-            )
-        )
+        row["against_separate"] = _quartiles(whole / (clips + model) for whole, clips, model in walls)
     return row
 
 

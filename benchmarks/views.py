@@ -32,13 +32,15 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.evaluation.protocol import evaluate
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
+from tsm_runtime.fusion.fuse import fuse_segments
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.segments.rules import SegmentRules
-from tsm_train.config import Config, ViewsConfig, load_config
+from tsm_train.config import Config, load_config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import FeatureCache
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.synthetic.dataset import draw_dataset
 from tsm_train.training.validation import TIOU_THRESHOLDS
 from tsm_train.views.moments import CaptureMoments, Moments, read_moments

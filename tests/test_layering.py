@@ -49,7 +49,7 @@ LAYERS = (
     "audio",
     "video strict plain_table",
     "files terminal",
-    "results errors machine wording signatures _version",
+    "results errors machine wording signatures closing _version",
 )
 """Folders and modules of the runtime's root, top first: each imports only from lines below its own."""
 LEVELS = {name: level for level, line in enumerate(LAYERS) for name in line.split()}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tsm_export.footage import Validation
 from tsm_export.graphs.session import open_session
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
-from tsm_runtime.bundle.manifest import AccuracyReport
+from tsm_runtime.bundle.reports import AccuracyReport
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, VideoError
 from tsm_runtime.models.member import Member

@@ -10,11 +10,11 @@ from tsm_runtime.files import is_folder
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 from tsm_runtime.video.finding import list_inputs
-from tsm_train.config import DataConfig
 from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.video_files import find_video
+from tsm_train.sections.data import DataConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,10 @@ from tsm_export.quantization.ranges import Target as QuantizeTarget
 from tsm_export.request import ExportRequest
 from tsm_runtime.backends.online import ONLINE_MODEL
 from tsm_runtime.bundle.bundle import CLIP_MODEL, GPU_MODEL
-from tsm_runtime.bundle.manifest import ModelFile, QuantizationReport, sha256
+from tsm_runtime.bundle.manifest import ModelFile, sha256
+from tsm_runtime.bundle.reports import QuantizationReport
 from tsm_runtime.errors import CheckError, UsageError
+from tsm_runtime.verification.clip_sets import noise_clips
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 from tsm_train.training.checkpoint import Checkpoint
@@ -45,7 +47,6 @@ HALF_MODEL = "model.fp16.onnx"
 
 Precision = Literal["fp32", "fp16", "int8", "int8-trt"]
 
-_NOISE_SEED = 0
 
 INT8_TOLERANCE = 0.6
 """Largest difference of a probability on real clips. Near a decision eight bits move it by 0.1 to 0.3 in good
@@ -75,7 +76,7 @@ def onnx_files(
     calibration = _calibration_videos(checkpoint, request)
     validation = _validation(checkpoint, request)
     plain = export_fp32(checkpoint, opset=request.opset)
-    noise = noise_clips(checkpoint)
+    noise = noise_clips(checkpoint.config.clip_spec, sum(PARITY_BATCH_SIZES)).frames
     finished = _Finisher(checkpoint, frame_outputs=request.frame_outputs)
     files = _fp32_files(finished, plain, noise, request, for_gpus=for_plans)
     warnings = []
@@ -195,11 +196,3 @@ def _with_accuracy(files: OnnxFiles, checkpoint: Checkpoint, validation: Validat
         name: (data, msgspec.structs.replace(file, accuracy=reports.get(name)))
         for name, (data, file) in files.items()
     }
-
-
-def noise_clips(checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
-    """Return seeded clips, all different and none flat: noise over a random plain colour per frame."""
-    rng = np.random.default_rng(_NOISE_SEED)
-    shape = (sum(PARITY_BATCH_SIZES), *checkpoint.config.clip_spec.clip_shape)
-    plain = rng.integers(0, 192, (*shape[:2], 1, 1, shape[-1]))
-    return (plain + rng.integers(0, 64, shape)).astype(np.uint8)

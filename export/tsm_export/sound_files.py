@@ -21,7 +21,8 @@ from tsm_export.graphs.parity import (
 )
 from tsm_export.graphs.session import open_session
 from tsm_export.request import DEFAULT_OPSET, ExportRequest
-from tsm_runtime.bundle.manifest import Manifest, ModelFile, ParityReport, SoundInfo, sha256
+from tsm_runtime.bundle.manifest import Manifest, ModelFile, SoundInfo, sha256
+from tsm_runtime.bundle.reports import ParityReport
 from tsm_runtime.errors import UsageError
 from tsm_train.audio.checkpoint import SOUND_FILE, SoundCheckpoint, load_sound
 from tsm_train.audio.network import SoundProbabilities

@@ -14,7 +14,8 @@ from tsm_export.graphs.from_checkpoint import PARITY_TOLERANCE, export_graph
 from tsm_export.graphs.parity import PARITY_BATCH_SIZES, Outputs, name_outputs, report_parity
 from tsm_export.graphs.session import open_session
 from tsm_export.request import ExportRequest
-from tsm_runtime.bundle.manifest import Manifest, ModelFile, ParityReport, ViewsInfo, sha256
+from tsm_runtime.bundle.manifest import Manifest, ModelFile, ViewsInfo, sha256
+from tsm_runtime.bundle.reports import ParityReport
 from tsm_runtime.errors import UsageError
 from tsm_train.head.checkpoint import weights_sha256
 from tsm_train.training.checkpoint import Checkpoint

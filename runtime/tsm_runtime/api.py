@@ -10,8 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,8 @@ from tsm_runtime.backends.cuda.device_numbers import device_numbers
 from tsm_runtime.backends.online import ONLINE_MODEL, OnlineBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.finding import find_bundle
-from tsm_runtime.fusion.fuse import checked_weights
+from tsm_runtime.closing import Closing
+from tsm_runtime.fusion.options import checked_weights
 from tsm_runtime.models.choice import BackendName, BackendRequest, Precision, open_model
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import member_of, settings_of
@@ -61,7 +61,7 @@ class _Shared:
             self._backend.close()
 
 
-class Model:
+class Model(Closing):
     """Open model of a bundle, created by `load`. Close it, or use it as a context manager."""
 
     def __init__(self, bundle: Bundle, backend: Backend, overrides: Overrides | None = None) -> None:
@@ -110,14 +110,6 @@ class Model:
         if not self._closed and isinstance(self._backend, _Shared):
             self._backend.close()
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def load(

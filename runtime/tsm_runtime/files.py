@@ -111,6 +111,28 @@ def _pairs_hook(path: Path, faults: list[str]) -> Callable[[list[tuple[str, obje
     return unique
 
 
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Raise errors of the system in the block as a `RunError` that names what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write {what}: {error.strerror or error}") from error
+
+
+def made_folder(path: Path, *, shown: Path | None = None) -> Path:
+    """Make a folder, where it is not there, and return it; messages name `shown` in its place.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write to {shown or path}: {error.strerror}") from error
+    return path
+
+
 def write_whole(path: Path, data: bytes | str | IO[bytes]) -> None:
     """Write a file atomically: `path` holds either all of `data` or its previous content.
 
@@ -123,10 +145,8 @@ def write_whole(path: Path, data: bytes | str | IO[bytes]) -> None:
     """
     # File names that are not UTF-8 contain lone surrogates; escaping them keeps the output valid UTF-8.
     content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
-    try:
+    with writing(path):
         _write(Path(os.path.realpath(path)), content)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _write(target: Path, content: bytes | IO[bytes]) -> None:

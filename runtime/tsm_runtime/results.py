@@ -38,6 +38,11 @@ class Segment:
             )
 
 
+def by_time(segments: Iterable[Segment]) -> list[Segment]:
+    """Return segments in order of start and end."""
+    return sorted(segments, key=lambda segment: (segment.start_seconds, segment.end_seconds))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalScores:
     """Class probabilities of the classified intervals of one video, or of cells computed from them.

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Return the first few names, separated by commas.
+
+    >>> first_of(["a", "b", "c"], 2), first_of(["a"], 2)
+    ('a, b, ...', 'a')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun in the right form.

@@ -20,11 +20,12 @@ from tsm_export.accuracy import OnnxBackend, accuracy_reports, compare_results, 
 from tsm_export.footage import Validation
 from tsm_export.summary import accuracy_text
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
-from tsm_runtime.bundle.manifest import AccuracyReport, ModelFile
+from tsm_runtime.bundle.manifest import ModelFile
+from tsm_runtime.bundle.reports import AccuracyReport
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, RunError
 from tsm_runtime.formats.ground_truth import VideoAnnotation
-from tsm_runtime.pipeline import scheduler as videos
+from tsm_runtime.pipeline import reading as videos
 from tsm_runtime.results import Segment
 from tsm_train.samples.clips import Labels
 

@@ -21,8 +21,10 @@ from tsm_runtime.backends.tensorrt.inspector import Precision
 from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.errors import CheckError
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.config import Config
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))

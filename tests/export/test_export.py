@@ -34,15 +34,18 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.manifest import EngineInfo, sha256
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import CheckError, UsageError
-from tsm_runtime.models.choice import open_backend
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.verification.tolerances import TOLERANCES, Tolerance
-from tsm_train.config import AugmentConfig, ClipConfig, Config, DataConfig, ModelConfig, SegmentsConfig
+from tsm_train.config import Config
 from tsm_train.model.tsm import Probabilities
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig, SegmentsConfig
+from tsm_train.sections.training import AugmentConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 from tsm_train.training.validation import predict
 
@@ -339,7 +342,7 @@ def test_a_sigmoid_head_and_the_settings_after_the_scores(tmp_path: Path) -> Non
     clips = noise(made, 3)
     with torch.inference_mode():
         logits, scenes = made.model()(torch.from_numpy(clips))
-    scores = open_backend(bundle).infer(clips)
+    scores = open_model(bundle, "model.fp32.onnx").infer(clips)
     np.testing.assert_allclose(scores.action, torch.sigmoid(logits).numpy(), atol=1e-4)
     assert scenes is not None
     np.testing.assert_allclose(scores.scene, torch.softmax(scenes, 1).numpy(), atol=1e-4)

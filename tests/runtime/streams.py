@@ -14,8 +14,8 @@ from av import VideoFrame
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live.events import Event, LiveSegment
 from tsm_runtime.models.member import Member
+from tsm_runtime.pipeline import reading as videos
 from tsm_runtime.pipeline import run as pipeline
-from tsm_runtime.pipeline import scheduler as videos
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.results import Result
 from tsm_runtime.video.clock import TimedFrame

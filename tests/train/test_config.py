@@ -8,7 +8,8 @@ import pytest
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.ablation.config import load_ablation
-from tsm_train.config import ClipConfig, Config, load_config
+from tsm_train.config import Config, load_config
+from tsm_train.sections.network import ClipConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = 'name = "run"\ndata = {annotations = "truth.json", videos = "videos"}\n'

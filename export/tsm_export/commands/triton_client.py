@@ -69,8 +69,10 @@ def client(
     from tsm_export.triton.backend import open_member, served_bundle
     from tsm_export.triton.server import TritonServer
     from tsm_runtime.captures.selection import plan_of_video
-    from tsm_runtime.commands.run_all import DeviceModels, run_all
-    from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
+    from tsm_runtime.commands.run_all import run_all
+    from tsm_runtime.models.device_models import DeviceModels
+    from tsm_runtime.outputs.output_names import check_output, choose_format, label_ids_for
+    from tsm_runtime.outputs.sinks import Encoding, open_sink
     from tsm_runtime.pipeline.description import describe_run
     from tsm_runtime.pipeline.options import Options
     from tsm_runtime.video.finding import list_inputs

@@ -29,7 +29,7 @@ from tsm_export.graphs.parity import (
 )
 from tsm_export.graphs.session import open_session
 from tsm_export.request import DEFAULT_OPSET
-from tsm_runtime.bundle.manifest import ParityReport
+from tsm_runtime.bundle.reports import ParityReport
 from tsm_runtime.errors import CheckError, UsageError
 from tsm_runtime.verification.tolerances import TOLERANCES
 from tsm_train.model.tsm import Probabilities

@@ -14,7 +14,7 @@ from tsm_export.graphs.from_checkpoint import export_graph
 from tsm_export.graphs.parity import Outputs, Signature, name_outputs, require_signature
 from tsm_export.graphs.session import open_session
 from tsm_export.request import DEFAULT_OPSET
-from tsm_runtime.bundle.manifest import ParityReport
+from tsm_runtime.bundle.reports import ParityReport
 from tsm_runtime.errors import CheckError
 from tsm_train.head.checkpoint import HeadCheckpoint
 from tsm_train.head.network import HeadGroup, HeadProbabilities

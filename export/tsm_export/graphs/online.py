@@ -21,7 +21,7 @@ from tsm_export.graphs.parity import (
 from tsm_export.graphs.session import open_session
 from tsm_export.request import DEFAULT_OPSET
 from tsm_runtime.backends.online import FRAME, next_name
-from tsm_runtime.bundle.manifest import ParityReport
+from tsm_runtime.bundle.reports import ParityReport
 from tsm_runtime.errors import UsageError
 from tsm_train.model.online import OnlineTSM
 from tsm_train.model.tsm import Probabilities

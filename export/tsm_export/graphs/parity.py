@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.bundle.manifest import ParityReport
+from tsm_runtime.bundle.reports import ParityReport
 from tsm_runtime.errors import CheckError
 
 PARITY_BATCH_SIZES = (2, 3)

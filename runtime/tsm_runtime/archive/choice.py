@@ -12,6 +12,7 @@ from tsm_runtime.archive.settings import Settings, describe_change
 from tsm_runtime.archive.shard import Shard
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.errors import UsageError
+from tsm_runtime.wording import counted, first_of
 
 _MOST_NAMES = 3
 
@@ -158,8 +159,7 @@ def _notes(
 
 
 def _counted(ids: Sequence[str]) -> str:
-    names = ", ".join(ids[:_MOST_NAMES]) + (", ..." if len(ids) > _MOST_NAMES else "")
-    return f"{len(ids)} video{'s' * (len(ids) > 1)} ({names})"
+    return f"{counted(len(ids), 'video')} ({first_of(ids, _MOST_NAMES)})"
 
 
 def check_options(options: ArchiveOptions, *, has_folder: bool) -> None:

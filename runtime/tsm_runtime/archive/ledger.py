@@ -27,9 +27,10 @@ from tsm_runtime.archive.records import (
 from tsm_runtime.archive.settings import Settings, store_settings
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.errors import RunError
-from tsm_runtime.files import write_whole
+from tsm_runtime.files import made_folder, write_whole
 from tsm_runtime.formats.names import Format
-from tsm_runtime.outputs.sinks import Sink, result_path
+from tsm_runtime.outputs.base import Sink
+from tsm_runtime.outputs.output_names import result_path
 from tsm_runtime.pipeline.run import CaptureOutcome
 from tsm_runtime.wording import counted
 
@@ -184,10 +185,7 @@ def open_ledger(
         RunError: the folder cannot be written to.
     """
     held = folder / RECORDS_FOLDER
-    try:
-        held.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}") from error
+    made_folder(held, shown=folder)
     with locked(held, options.shard):
         own = [plan for plan in plans if options.shard.holds(plan.capture_id)]
         name = store_settings(held, settings)

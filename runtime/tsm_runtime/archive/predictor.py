@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,15 @@ from tsm_runtime.errors import BundleError, TsmError
 from tsm_runtime.formats.parquet import require_pyarrow
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember
 from tsm_runtime.models.choice import BackendRequest
-from tsm_runtime.models.member import Member, Overrides
-from tsm_runtime.models.nvdec import Hwdec, open_nvdec
-from tsm_runtime.models.opening import load_bundles, open_members
+from tsm_runtime.models.device_models import DeviceModels, open_device_models
+from tsm_runtime.models.member import Overrides
+from tsm_runtime.models.nvdec import Hwdec
+from tsm_runtime.models.opening import load_bundles
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation, Limits
 from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.reading import Reading, is_there
 from tsm_runtime.pipeline.run import CaptureOutcome, run_captures
-from tsm_runtime.pipeline.scheduler import is_there
 
 
 class Predictor:
@@ -79,7 +80,7 @@ class Predictor:
         self._scratch_bytes = int(scratch_gibibytes * 2**30)
         self._scratch: Scratch | None = None
         self._held = ExitStack()  # for as long as the actor lives
-        self._opened: tuple[list[Bundle], list[Member], Any] | None = None
+        self._opened: tuple[list[Bundle], DeviceModels] | None = None
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Yield a table of one row for each row of the batch.
@@ -113,27 +114,30 @@ class Predictor:
         return replace(plan, named=named, begins=begins)
 
     def _outcomes(self, plans: Sequence[CapturePlan]) -> Iterator[CaptureOutcome]:
-        _, members, nvdec = self._models()
+        _, models = self._models()
         fetched = is_there
         if self._scratch is not None:
             self._scratch.begin([video.path for plan in plans for video, _ in plan.begins])
             fetched = self._scratch.local
-        yield from run_captures(
-            plans, members, self._options, nvdec=nvdec, isolation=self._isolation, fetched=fetched
-        )
+        reading = Reading(nvdec=models.nvdec, isolation=self._isolation, fetched=fetched)
+        yield from run_captures(plans, models.members, self._options, reading)
 
-    def _models(self) -> tuple[list[Bundle], list[Member], Any]:
+    def _models(self) -> tuple[list[Bundle], DeviceModels]:
         if self._opened is None:
             bundles = load_bundles(self._ensemble)
             for bundle, expected in zip(bundles, self._expected, strict=False):
                 if bundle.manifest_sha256 != expected:
                     raise BundleError(f"{bundle.path}: another bundle than the one that the run began with")
-            opened = open_members(self._ensemble, bundles, self._backend, self._overrides)
-            views = self._views or [("",)] * len(bundles)
-            members = [replace(m, view=view) for m, seen in zip(opened, views, strict=True) for view in seen]
-            decoder = open_nvdec(self._hwdec, bundles, opened, self._backend.device, rebuild=False)
-            nvdec = self._held.enter_context(decoder or nullcontext())
-            self._opened = bundles, members, nvdec
+            models = open_device_models(
+                self._ensemble,
+                bundles,
+                self._views or [("",)] * len(bundles),
+                self._backend,
+                self._overrides,
+                self._hwdec,
+                self._held,
+            )
+            self._opened = bundles, models
         return self._opened
 
     def _table(self, outcome: CaptureOutcome) -> Any:
@@ -147,10 +151,10 @@ class Predictor:
     def _described(self) -> Mapping[str, object]:
         if self._opened is None:
             return {}
-        bundles, members, _ = self._opened
+        bundles, models = self._opened
         views = self._views or [("",)] * len(bundles)
         repeated = [bundle for bundle, seen in zip(bundles, views, strict=True) for _ in seen]
-        return describe_run(repeated, members, self._options)
+        return describe_run(repeated, models.members, self._options)
 
 
 def _ensemble_of(bundle: str | Path) -> Ensemble:

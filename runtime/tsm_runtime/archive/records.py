@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from tsm_runtime.archive.shard import Shard
-from tsm_runtime.errors import RunError
+from tsm_runtime.files import writing
 
 RECORDS_FOLDER = ".tsm-run"
 
@@ -120,24 +120,20 @@ class RecordWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
+        with writing(path):
             self._number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             size = os.fstat(self._number).st_size
             if size and os.pread(self._number, 1, size - 1) != b"\n":
                 os.write(self._number, b"\n")  # after a line that a crash cut off
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror}") from error
 
     def write(self, line: msgspec.Struct | dict[str, object]) -> None:
         """Append one line."""
         data = msgspec.json.encode(line) + b"\n"
-        try:
+        with writing(self._path):
             written = os.write(self._number, data)
             if written < len(data):  # a full disk takes a part
                 raise OSError(28, "No space left on device")
             os.fsync(self._number)
-        except OSError as error:
-            raise RunError(f"cannot write {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""

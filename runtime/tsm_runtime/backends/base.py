@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.bundle.manifest import Manifest
 from tsm_runtime.clips.pool import FramePool
+from tsm_runtime.closing import Closing
 from tsm_runtime.errors import OutOfMemoryError, RunError
 
 Device = Literal["cpu", "gpu"]
@@ -119,7 +120,28 @@ class Backend(Protocol):
         ...
 
 
-class BlockingBackend(ABC):
+class SubmittingBackend(Closing):
+    """Base of backends with batches in flight."""
+
+    @abstractmethod
+    def submit(self, frames: npt.NDArray[np.uint8]) -> Any:
+        """Begin to score a batch, see `Backend`."""
+
+    @abstractmethod
+    def result(self, batch: Any) -> Scores:
+        """Wait for the scores of a batch, see `Backend`."""
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
+        """Score a (N, T, size, size, 3) uint8 batch, and wait for it.
+
+        Raises:
+            OutOfMemoryError: a smaller batch may fit.
+            RunError: the engine failed.
+        """
+        return self.result(self.submit(frames))
+
+
+class BlockingBackend(Closing):
     """Base of backends that score within the call: they have `name` and `infer`, and get the rest here."""
 
     name: str
@@ -146,14 +168,8 @@ class BlockingBackend(ABC):
         """Return what `submit` found."""
         return batch
 
-    def close(self) -> None:  # noqa: B027  most backends hold nothing
+    def close(self) -> None:  # most backends hold nothing
         """Do nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 _NO_MEMORY = (

@@ -7,12 +7,19 @@ import io
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Device, Scores, is_out_of_memory, one_line, run_failure
+from tsm_runtime.backends.base import (
+    Device,
+    Scores,
+    SubmittingBackend,
+    is_out_of_memory,
+    one_line,
+    run_failure,
+)
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.cuda.gpu import find_gpu
@@ -51,7 +58,7 @@ class SubmittedBatch:
     scores: Future[Scores]
 
 
-class OnnxruntimeCudaBackend:
+class OnnxruntimeCudaBackend(SubmittingBackend):
     """A session over one ONNX model of a bundle on one GPU.
 
     The copy of a batch to the GPU happens in `submit`, the model runs in a thread: so the copy of one batch
@@ -86,14 +93,6 @@ class OnnxruntimeCudaBackend:
         self.frame_pool = _pinned_pool(device, self._held)
         precision = bundle.manifest.files[name].precision
         self.name = f"onnxruntime {self._ort.__version__} CUDA on {find_gpu(device).name}, {precision}"
-
-    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
-        """Score a (N, T, size, size, 3) uint8 batch, and wait for it.
-
-        Raises:
-            RunError: onnxruntime failed.
-        """
-        return self.result(self.submit(frames))
 
     def submit(self, frames: npt.NDArray[np.uint8]) -> SubmittedBatch:
         """Begin to score a batch; it may be overwritten when this returns.
@@ -148,12 +147,6 @@ class OnnxruntimeCudaBackend:
         self._slots.clear()
         self._session = None
         self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def _upload(self, slot: _Slot, frames: npt.NDArray[np.uint8] | DeviceClips) -> None:
         if isinstance(frames, DeviceClips):  # they are there

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Device, Scores, one_line, run_failure
+from tsm_runtime.backends.base import Device, Scores, SubmittingBackend, one_line, run_failure
 from tsm_runtime.backends.onnxruntime import check_tensors
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
@@ -43,7 +43,7 @@ class SubmittedBatch:
     scores: Scores | None = None
 
 
-class OpenvinoBackend:
+class OpenvinoBackend(SubmittingBackend):
     """A compiled model over one ONNX file of a bundle, as fp32 or INT8 file in their own precision.
 
     Args:
@@ -83,14 +83,6 @@ class OpenvinoBackend:
         self.frame_pool = FramePool()
         precision = "bf16" if bf16 else bundle.manifest.files[name].precision
         self.name = f"openvino {_version()} CPU, {precision}"
-
-    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
-        """Score a (N, T, size, size, 3) uint8 batch, and wait for it.
-
-        Raises:
-            RunError: OpenVINO failed.
-        """
-        return self.result(self.submit(frames))
 
     def submit(self, frames: npt.NDArray[np.uint8]) -> SubmittedBatch:
         """Begin to score a batch, which must stay as it is until `result`.
@@ -133,12 +125,6 @@ class OpenvinoBackend:
         self._free.clear()
         self._compiled = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
     def _require_open(self) -> None:
         if self._compiled is None:
             raise ValueError(f"{self.name}: closed")
@@ -154,14 +140,6 @@ class OpenvinoBackend:
             raise run_failure(self.name, len(batch.frames), error) from error
         found = {name: slot.request.get_tensor(name).data.copy() for name in self._outputs}
         batch.scores = Scores.of(found)
-
-
-def has_bf16() -> bool:
-    """Whether OpenVINO is installed and this CPU computes in bfloat16."""
-    try:
-        return _has_bf16(_core())
-    except BackendError:
-        return False
 
 
 def _has_bf16(core: Any) -> bool:

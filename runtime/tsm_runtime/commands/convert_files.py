@@ -16,7 +16,8 @@ from tsm_runtime.formats.names import Format
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.read_write import read_results
 from tsm_runtime.formats.result_file import result_of_segments
-from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, means_folder, open_sink
+from tsm_runtime.outputs.output_names import check_output, choose_format, means_folder
+from tsm_runtime.outputs.sinks import Encoding, open_sink
 from tsm_runtime.results import Result
 from tsm_runtime.terminal import warn, write_stdout
 from tsm_runtime.video.finding import VideoInput, list_inputs

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tsm_runtime.commands.checked_run import CheckedRun
-from tsm_runtime.outputs.sinks import Encoding, label_ids_for
+from tsm_runtime.outputs.output_names import label_ids_for
+from tsm_runtime.outputs.sinks import Encoding
 from tsm_runtime.results import BACKGROUND
 
 

@@ -24,9 +24,9 @@ from tsm_runtime.fusion.calibration import calibrated_result
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
 from tsm_runtime.fusion.fit import IOUS, MIN_SCORES, Fit, fit_ensemble
 from tsm_runtime.fusion.fit_table import MapGain, gather_fit_table
-from tsm_runtime.fusion.fuse import describe_fusion
 from tsm_runtime.fusion.member_file import check_members, describe_members, fuse_files, read_member
 from tsm_runtime.fusion.member_labels import check_member_labels, read_labels, rename_labels
+from tsm_runtime.fusion.options import describe_fusion
 from tsm_runtime.terminal import warn, write_stdout
 from tsm_runtime.wording import counted
 

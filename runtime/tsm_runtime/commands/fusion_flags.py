@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.fuse import FusionOptions, checked_weights
+from tsm_runtime.fusion.options import FusionOptions, checked_weights
 
 
 def given_options(given: Mapping[str, Any]) -> FusionOptions:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from tsm_runtime.errors import RunError
+from tsm_runtime.files import made_folder
 from tsm_runtime.live.events import (
     Discontinuity,
     Drop,
@@ -59,20 +59,12 @@ def open_outputs(output: str | None, names: Sequence[str], *, as_json: bool = Fa
         return
     with ExitStack() as held:
         if output is not None and (output.endswith("/") or Path(output).is_dir()):
-            folder = _made_folder(Path(output))
+            folder = made_folder(Path(output))
             files = {name: f"{name or 'stream'}.jsonl" for name in names}
             yield _Lines({n: held.enter_context(LineWriter(str(folder / files[n]))) for n in names}, False)
         else:
             writer = held.enter_context(LineWriter(output))
             yield _Lines(dict.fromkeys(names, writer), several)
-
-
-def _made_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}") from error
-    return folder
 
 
 class _Lines:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tsm_runtime.commands.file_request import FileRequest
 from tsm_runtime.errors import UsageError
+from tsm_runtime.outputs.output_names import result_path
 from tsm_runtime.outputs.overlay import overlay_path
-from tsm_runtime.outputs.sinks import result_path
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.wording import counted
 

@@ -77,14 +77,14 @@ class OutputFlags:
     @property
     def chosen_format(self) -> Format:
         """The requested format, or that of the output's name."""
-        from tsm_runtime.outputs.sinks import choose_format
+        from tsm_runtime.outputs.output_names import choose_format
 
         return choose_format(self.output, self.format)
 
     @property
     def into_folder(self) -> bool:
         """Whether the output is a folder, with a file for each video."""
-        from tsm_runtime.outputs.sinks import means_folder
+        from tsm_runtime.outputs.output_names import means_folder
 
         return self.output not in (None, "", "-") and means_folder(str(self.output))
 

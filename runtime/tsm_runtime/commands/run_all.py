@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from pathlib import Path
 
 from tsm_runtime.archive.ledger import Ledger
 from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.commands.progress import progress_bars
 from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
 from tsm_runtime.machine import num_cores
-from tsm_runtime.models.member import Member
-from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.models.device_models import DeviceModels
+from tsm_runtime.outputs.base import Sink
 from tsm_runtime.outputs.metrics import RunMetrics
-from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.pipeline.devices import run_shared
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.jobs import decoding_jobs
 from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.reading import Reading, is_there
 from tsm_runtime.pipeline.run import run_captures
-from tsm_runtime.pipeline.scheduler import Fetched, is_there
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceModels:
-    """The models of a run on one device, and what decodes there."""
-
-    members: Sequence[Member]
-    nvdec: Nvdec | None = None
 
 
 def run_all(
@@ -43,7 +34,7 @@ def run_all(
     isolation: Isolation | None = None,
     ledger: Ledger | None = None,
     metrics: RunMetrics | None = None,
-    fetched: Fetched = is_there,
+    fetched: Callable[[Path], AbstractContextManager[None]] = is_there,
 ) -> Losses:
     """Run videos or captures, each video decoded once for all members, and pass the results to the sink.
 
@@ -57,7 +48,7 @@ def run_all(
         isolation: decodes in other processes.
         ledger: keeps the books of an archive; there a result that cannot be written costs this video alone.
         metrics: count what is done.
-        fetched: see `scheduler.scored_videos`.
+        fetched: see `pipeline.reading.Reading`.
 
     Returns:
         How many gave no result; each is reported on standard error.
@@ -69,10 +60,12 @@ def run_all(
                 run_captures,
                 members=device.members,
                 options=options,
-                jobs=jobs or default_jobs(device.members, device.nvdec),
-                nvdec=device.nvdec,
-                isolation=isolation,
-                fetched=fetched,
+                reading=Reading(
+                    jobs=jobs or default_jobs(device),
+                    nvdec=device.nvdec,
+                    isolation=isolation,
+                    fetched=fetched,
+                ),
             )
             for device in devices
         ]
@@ -85,11 +78,11 @@ def run_all(
         return write_outcomes(outcomes, sink, ledger=ledger, bars=bars, metrics=metrics, quiet=quiet)
 
 
-def default_jobs(members: Sequence[Member], nvdec: Nvdec | None = None) -> int:
+def default_jobs(device: DeviceModels) -> int:
     """Return how many videos to decode at a time on this machine."""
     return decoding_jobs(
-        on_gpu=all(member.backend.device != "cpu" for member in members),
+        on_gpu=not device.on_cpu,
         cores=num_cores(),
-        nvdec=nvdec is not None,
-        engines=None if nvdec is None else nvdec.num_engines,
+        nvdec=device.nvdec is not None,
+        engines=None if device.nvdec is None else device.nvdec.num_engines,
     )

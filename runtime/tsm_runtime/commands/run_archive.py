@@ -16,7 +16,7 @@ from tsm_runtime.archive.choice import ArchiveOptions
 from tsm_runtime.archive.settings import Settings
 from tsm_runtime.commands.checked_run import CheckedRun
 from tsm_runtime.commands.file_request import AUTO, FileRequest
-from tsm_runtime.fusion.fuse import describe_fusion
+from tsm_runtime.fusion.options import describe_fusion
 
 
 def is_archive(request: FileRequest) -> bool:

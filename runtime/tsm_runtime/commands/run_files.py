@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,23 +21,25 @@ from tsm_runtime.commands.checked_run import CheckedRun
 from tsm_runtime.commands.choose_models import check_one_view, choose_models
 from tsm_runtime.commands.encoding import encoding_for
 from tsm_runtime.commands.file_request import FileRequest
-from tsm_runtime.commands.run_all import DeviceModels, run_all
+from tsm_runtime.commands.run_all import run_all
 from tsm_runtime.commands.run_archive import interrupted_by_sigterm, is_archive, run_settings
 from tsm_runtime.commands.run_inputs import check_outputs, find_inputs
 from tsm_runtime.commands.run_ray import run_on_ray
 from tsm_runtime.commands.write_outcomes import Losses
 from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.models.device_models import DeviceModels, open_device_models
 from tsm_runtime.models.member import Member
-from tsm_runtime.models.nvdec import open_nvdec
-from tsm_runtime.models.opening import closing_members, load_bundles, open_members
-from tsm_runtime.outputs.cuts.sink import with_cuts
+from tsm_runtime.models.opening import load_bundles
+from tsm_runtime.outputs.base import Sink
+from tsm_runtime.outputs.cuts.sink import CutSink
 from tsm_runtime.outputs.metrics import serving_if
-from tsm_runtime.outputs.overlay import with_overlay
+from tsm_runtime.outputs.output_names import check_writable
+from tsm_runtime.outputs.overlay import OverlaySink
 from tsm_runtime.outputs.report.about import describe_run_for_page
-from tsm_runtime.outputs.report.sink import with_report
+from tsm_runtime.outputs.report.sink import ReportSink
 from tsm_runtime.outputs.score_file import with_features, with_scores
-from tsm_runtime.outputs.sinks import Encoding, Sink, check_writable, open_sink
-from tsm_runtime.outputs.summary.sink import with_summary
+from tsm_runtime.outputs.sinks import Encoding, open_sink
+from tsm_runtime.outputs.summary.sink import SummarySink
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.terminal import is_terminal, log_event, printable, warn
@@ -159,20 +161,13 @@ def _open(run: CheckedRun, held: ExitStack) -> list[DeviceModels]:
     """Open the models, and the decoder of the GPU, on each device."""
     found: list[DeviceModels] = []
     machine, overrides = run.request.machine, run.request.overrides()
-    for device in machine.devices:
-        backend = replace(run.backend, device=device)
-        opened = held.enter_context(
-            closing_members(open_members(run.ensemble, run.bundles, backend, overrides))
+    for number in machine.devices:
+        backend = replace(run.backend, device=number)
+        opened = open_device_models(
+            run.ensemble, run.bundles, run.inputs.views, backend, overrides, machine.hwdec, held
         )
-        decoder = open_nvdec(machine.hwdec, run.bundles, opened, device, rebuild=backend.rebuild)
-        nvdec = held.enter_context(decoder or nullcontext())
-        members = [
-            replace(member, view=view)
-            for member, views in zip(opened, run.inputs.views, strict=True)
-            for view in views
-        ]
-        found.append(DeviceModels(members, nvdec))
-        if any(member.backend.device == "cpu" for member in members):
+        found.append(opened)
+        if opened.on_cpu:
             break  # a second copy would share the same cores
     return found
 
@@ -182,11 +177,11 @@ def _sink(run: CheckedRun, encoding: Encoding, members: Sequence[Member]) -> Sin
     sink = open_sink(outputs.output, outputs.format, encoding)
     if outputs.overlay is not None:
         videos = {plan.capture_id: plan.named.path for plan in plans}
-        sink = with_overlay(sink, videos, outputs.overlay, quiet=request.quiet)
+        sink = OverlaySink(sink, videos, outputs.overlay, quiet=request.quiet)
     if outputs.summary:
-        sink = with_summary(sink, outputs.summary, encoding.labels)
+        sink = SummarySink(sink, outputs.summary, encoding.labels)
     if (cuts := outputs.cuts()) is not None:
-        sink = with_cuts(sink, cuts, [plan.named for plan in plans])
+        sink = CutSink(sink, cuts, [plan.named for plan in plans])
     if request.scores is not None:
         sink = with_scores(sink, request.scores, members)
     if request.features is not None:
@@ -194,7 +189,7 @@ def _sink(run: CheckedRun, encoding: Encoding, members: Sequence[Member]) -> Sin
     if run.page is None:
         return sink
     about = describe_run_for_page(encoding.external_data, [str(bundle.path) for bundle in run.bundles])
-    return with_report(sink, run.page, members, about, _caveats(run.bundles))
+    return ReportSink(sink, run.page, members, about, _caveats(run.bundles))
 
 
 def _caveats(bundles: Sequence[Bundle]) -> list[str]:

@@ -17,10 +17,10 @@ from tsm_runtime.commands.run_captures import capture_plans, views_of_members
 from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.outputs.cuts.sink import check_cuts
+from tsm_runtime.outputs.output_names import check_output
 from tsm_runtime.outputs.overlay import check_overlay
 from tsm_runtime.outputs.report.sink import ReportRequest, report_request
 from tsm_runtime.outputs.score_file import check_array_file
-from tsm_runtime.outputs.sinks import check_output
 from tsm_runtime.outputs.summary.sink import check_summary
 from tsm_runtime.video.finding import MEDIA_SUFFIXES, VIDEO_SUFFIXES, list_inputs, read_list
 

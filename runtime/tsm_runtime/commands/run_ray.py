@@ -14,7 +14,8 @@ from tsm_runtime.captures.selection import CapturePlan
 from tsm_runtime.commands.checked_run import CheckedRun
 from tsm_runtime.commands.encoding import encoding_for
 from tsm_runtime.commands.write_outcomes import Losses, write_outcomes
-from tsm_runtime.outputs.sinks import Sink, open_sink
+from tsm_runtime.outputs.base import Sink
+from tsm_runtime.outputs.sinks import open_sink
 from tsm_runtime.pipeline.run import CaptureOutcome
 from tsm_runtime.results import Result
 
@@ -90,7 +91,7 @@ def _described(
 
 
 @dataclass(slots=True)
-class _LateSink:
+class _LateSink(Sink):
     """A sink that opens when the first actor has said what runs the models, which results name."""
 
     run: CheckedRun

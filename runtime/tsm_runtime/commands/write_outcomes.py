@@ -10,8 +10,8 @@ from tsm_runtime.archive.addresses import as_address
 from tsm_runtime.archive.ledger import Ledger, failure_reason
 from tsm_runtime.commands.progress import ProgressBars
 from tsm_runtime.errors import TsmError, VideoError
+from tsm_runtime.outputs.base import Sink
 from tsm_runtime.outputs.metrics import RunMetrics
-from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.pipeline.run import CaptureOutcome
 from tsm_runtime.terminal import log_event, printable, warn
 from tsm_runtime.wording import counted

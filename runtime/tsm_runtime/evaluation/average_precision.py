@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tsm_runtime.evaluation.matching import Bools, Floats, Matching
+from tsm_runtime.evaluation.matching import Matching
+from tsm_runtime.evaluation.segment_table import Bools, Floats
 
 
 def average_precision(hits: Bools, num_truth: int, *, normal_num_truth: float | None = None) -> Floats:

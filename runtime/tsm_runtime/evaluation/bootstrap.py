@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.matching import Floats, Ints, Matching
+from tsm_runtime.evaluation.matching import Matching
+from tsm_runtime.evaluation.segment_table import Floats, Ints
 
 _BATCH = 128
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,29 +48,21 @@ class BootstrapIntervals:
     tiou: tuple[Interval, ...]
 
 
-def bootstrap_map(
-    matching: Matching, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> BootstrapIntervals:
-    """Return percentile intervals of mAP over replicates, which draw V of the V videos with replacement.
+def bootstrap_map(matching: Matching, *, replicates: int = 1000, seed: int = 0) -> BootstrapIntervals:
+    """Return 95 % percentile intervals of mAP over replicates, which draw V of the V videos with replacement.
 
     The mean over classes covers those that have an instance in the replicate, as in the protocol.
 
     Raises:
-        UsageError: fewer than two replicates, a confidence outside (0, 1), or fewer than two videos.
+        UsageError: fewer than two replicates, or fewer than two videos.
     """
-    values = _replicate_maps(matching, replicates, seed, confidence)
-    return _percentiles(values, replicates, seed, confidence)
+    return _percentiles(_replicate_maps(matching, replicates, seed), seed)
 
 
 def bootstrap_difference(
-    matching: Matching,
-    baseline: Matching,
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    matching: Matching, baseline: Matching, *, replicates: int = 1000, seed: int = 0
 ) -> BootstrapIntervals:
-    """Return percentile intervals of the difference in mAP to a baseline on the same videos.
+    """Return 95 % percentile intervals of the difference in mAP to a baseline on the same videos.
 
     Both are evaluated on the same replicates, so that the difficulty of a replicate cancels out.
 
@@ -80,16 +74,14 @@ def bootstrap_difference(
         matching.thresholds, baseline.thresholds
     ):
         raise ValueError("a difference of mAP on different videos, labels or thresholds")
-    ours, theirs = (_replicate_maps(each, replicates, seed, confidence) for each in (matching, baseline))
-    return _percentiles(ours - theirs, replicates, seed, confidence)
+    ours, theirs = (_replicate_maps(each, replicates, seed) for each in (matching, baseline))
+    return _percentiles(ours - theirs, seed)
 
 
-def _replicate_maps(matching: Matching, replicates: int, seed: int, confidence: float) -> Floats:
+def _replicate_maps(matching: Matching, replicates: int, seed: int) -> Floats:
     """Return the mAP of each replicate at each threshold, (replicates, K)."""
     if replicates < 2:
         raise UsageError(f"the bootstrap needs at least 2 replicates, got {replicates}")
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence must be between 0 and 1, got {confidence:g}")
     if len(matching.videos) < 2:
         raise UsageError("the bootstrap needs at least 2 videos")
     return np.concatenate(
@@ -97,14 +89,14 @@ def _replicate_maps(matching: Matching, replicates: int, seed: int, confidence: 
     )
 
 
-def _percentiles(values: Floats, replicates: int, seed: int, confidence: float) -> BootstrapIntervals:
-    tail = 50 * (1 - confidence)
+def _percentiles(values: Floats, seed: int) -> BootstrapIntervals:
+    tail = 50 * (1 - _CONFIDENCE)
     low, high = np.percentile(np.c_[values, values.mean(axis=1)], [tail, 100 - tail], axis=0)
     intervals = [Interval(low=a, high=b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     return BootstrapIntervals(
-        replicates=replicates,
+        replicates=len(values),
         seed=seed,
-        confidence=confidence,
+        confidence=_CONFIDENCE,
         average=intervals[-1],
         tiou=tuple(intervals[:-1]),
     )

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.average_precision import average_precision, precision_at_ranks
 from tsm_runtime.evaluation.instance_traits import DEFAULT_NUM_BINS, Trait
-from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching, blocks, pairwise_tiou
+from tsm_runtime.evaluation.matching import Matching, blocks
+from tsm_runtime.evaluation.segment_table import Bools, Floats, Ints, pairwise_tiou
 
 KINDS = (
     "true positive",

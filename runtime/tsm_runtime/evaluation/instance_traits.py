@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.matching import Ints, Matching
+from tsm_runtime.evaluation.matching import Matching
+from tsm_runtime.evaluation.segment_table import Ints
 from tsm_runtime.files import is_folder, read_json
 from tsm_runtime.formats.ground_truth import GroundTruth, VideoAnnotation
 

@@ -18,40 +18,23 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.modes import CutGrid, MatchRules
+from tsm_runtime.evaluation.modes import MatchRules
+from tsm_runtime.evaluation.segment_table import (
+    Bools,
+    Floats,
+    Ints,
+    SegmentTable,
+    cut_predictions,
+    cut_truth,
+    pairwise_tiou,
+    to_table,
+    truth_order,
+    visiting_order,
+)
 from tsm_runtime.results import Segment
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 _BLOCK_PAIRS = 1 << 20
 """Pairs of prediction and instance compared at a time, which bounds the memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentTable:
-    """Segments as columns, each (N,): numbers of label and video, seconds, score."""
-
-    label: Ints
-    video: Ints
-    start: Floats
-    end: Floats
-    score: Floats
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def take(self, rows: Ints | slice) -> SegmentTable:
-        """Return the selected rows."""
-        return SegmentTable(
-            self.label[rows], self.video[rows], self.start[rows], self.end[rows], self.score[rows]
-        )
-
-    def rows_of(self, label: int) -> slice:
-        """Return the rows of one label, which are adjacent."""
-        start, stop = np.searchsorted(self.label, [label, label + 1])
-        return slice(int(start), int(stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +127,10 @@ def match_segments(
     labels = {name: index for index, name in enumerate(names)}
     judged = sorted(set(truth) | (set(predictions) if unknown_videos else set()))
     videos = {name: index for index, name in enumerate(judged)}
-    true = _truth_order(to_table(truth, labels, videos), chosen)
-    predicted = _visiting_order(to_table(predictions, labels, videos), chosen)
+    true = truth_order(to_table(truth, labels, videos), chosen)
+    predicted = visiting_order(to_table(predictions, labels, videos), chosen)
     if chosen.cut is not None:
-        true, predicted = _cut_truth(true, chosen.cut, judged), _cut_predictions(predicted, chosen.cut)
+        true, predicted = cut_truth(true, chosen.cut, judged), cut_predictions(predicted, chosen.cut)
     pairs = _find_pairs(true, predicted, float(levels.min()) - chosen.tiou_tolerance, chosen)
     return Matching(
         labels=tuple(names),
@@ -175,82 +158,10 @@ def checked_thresholds(thresholds: Sequence[float]) -> Floats:
     return values
 
 
-def pairwise_tiou(first_start: Floats, first_end: Floats, second_start: Floats, second_end: Floats) -> Floats:
-    """Return the temporal intersection over union, elementwise; arrays broadcast; 0 if the union is empty."""
-    overlap = np.minimum(first_end, second_end) - np.maximum(first_start, second_start)
-    intersection = np.maximum(overlap, 0.0)
-    union = (first_end - first_start) + (second_end - second_start) - intersection
-    none = union <= 0  # both have length 0, or one has its bounds in the wrong order
-    return np.asarray(np.where(none, 0.0, intersection / np.where(none, 1.0, union)), dtype=np.float64)
-
-
 # --- tables and their order -----------------------------------------------------------------------
 
 
-def to_table(
-    segments: Mapping[str, Sequence[Segment]], labels: Mapping[str, int], videos: Mapping[str, int]
-) -> SegmentTable:
-    """Return the segments whose label and video are known as columns, in the order of listing.
-
-    Args:
-        segments: per video id.
-        labels: number of each label.
-        videos: number of each video id.
-    """
-    known = [
-        (labels[s.label], videos[video_id], s.start_seconds, s.end_seconds, s.score)
-        for video_id, listed in segments.items()
-        if video_id in videos
-        for s in listed
-        if s.label in labels
-    ]
-    columns = np.array(known, dtype=np.float64).reshape(-1, 5).T
-    return SegmentTable(
-        columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2], columns[3], columns[4]
-    )
-
-
-def listing_order(table: SegmentTable, rules: MatchRules) -> tuple[npt.NDArray[np.generic], ...]:
-    """Return keys for `numpy.lexsort`, least important first, that order equal scores."""
-    listed = np.arange(len(table))
-    if rules.ties == "time":
-        return table.end, table.start, table.video
-    return (listed if rules.ties == "first_listed" else -listed,)
-
-
-def _truth_order(table: SegmentTable, rules: MatchRules) -> SegmentTable:
-    """Sort by label and video; within these, the instance preferred on equal tIoU comes first."""
-    keys = (table.end, table.start) if rules.ties == "time" else (-np.arange(len(table)),)
-    return table.take(np.lexsort((*keys, table.video, table.label)))
-
-
-def _visiting_order(table: SegmentTable, rules: MatchRules) -> SegmentTable:
-    return table.take(np.lexsort((*listing_order(table, rules), -table.score, table.label)))
-
-
 # --- bounds inside a cut --------------------------------------------------------------------------
-
-
-def _cut_truth(table: SegmentTable, cut: CutGrid, videos: Sequence[str]) -> SegmentTable:
-    start = np.clip(np.round(table.start, cut.decimals), 0.0, cut.seconds)
-    end = np.clip(np.round(table.end, cut.decimals), 0.0, cut.seconds)
-    empty = np.flatnonzero(end <= start)
-    if empty.size:
-        row = empty[0]
-        bounds = f"[{table.start[row]:g}, {table.end[row]:g}]"
-        raise UsageError(
-            f"video {videos[table.video[row]]!r}: nothing of instance {bounds} is in [0, {cut.seconds:g}] s\n"
-            f"this mode is for videos cut to {cut.seconds:g} s; cut them, or use another mode"
-        )
-    return SegmentTable(table.label, table.video, start, end, table.score)
-
-
-def _cut_predictions(table: SegmentTable, cut: CutGrid) -> SegmentTable:
-    start = np.clip(np.round(table.start, cut.decimals), 0.0, cut.seconds)
-    end = np.clip(np.round(table.end, cut.decimals), 0.0, cut.seconds)
-    start = np.where(start < cut.snap_seconds, 0.0, start)
-    end = np.where(end > cut.seconds - cut.snap_seconds, cut.seconds, end)
-    return SegmentTable(table.label, table.video, start, end, table.score)
 
 
 # --- matching -------------------------------------------------------------------------------------

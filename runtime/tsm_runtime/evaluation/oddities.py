@@ -9,7 +9,7 @@ from pathlib import Path
 from tsm_runtime.evaluation.modes import Mode
 from tsm_runtime.formats.ground_truth import GroundTruth
 from tsm_runtime.results import Segment
-from tsm_runtime.wording import counted
+from tsm_runtime.wording import counted, first_of
 
 SHOWN = 5
 
@@ -114,7 +114,7 @@ def spelling(label: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Return the first names in quotes."""
-    return ", ".join(map(repr, sorted(names)[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
+    return first_of(list(map(repr, sorted(names))), SHOWN)
 
 
 def brief(lines: Iterable[str]) -> list[str]:

@@ -25,10 +25,11 @@ import numpy as np
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.average_precision import class_average_precision
-from tsm_runtime.evaluation.matching import Matching, match_segments, pairwise_tiou
+from tsm_runtime.evaluation.matching import Matching, match_segments
 from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
+from tsm_runtime.evaluation.segment_table import pairwise_tiou
 from tsm_runtime.results import Segment
-from tsm_runtime.wording import counted
+from tsm_runtime.wording import counted, first_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +68,9 @@ class Evaluation:
 
 
 def _ignored_line(kind: str, counts: Mapping[str, int]) -> str:
-    names = sorted(counts)
-    shown = ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
     return (
-        f"{counted(sum(counts.values()), 'prediction')} ignored, {counted(len(names), kind)}"
-        f" not in the ground truth: {shown}"
+        f"{counted(sum(counts.values()), 'prediction')} ignored, {counted(len(counts), kind)}"
+        f" not in the ground truth: {first_of(list(map(repr, sorted(counts))), 5)}"
     )
 
 

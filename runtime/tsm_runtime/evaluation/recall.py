@@ -14,17 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.matching import (
+from tsm_runtime.evaluation.matching import blocks, checked_thresholds
+from tsm_runtime.evaluation.modes import MatchRules
+from tsm_runtime.evaluation.segment_table import (
     Floats,
     Ints,
     SegmentTable,
-    blocks,
-    checked_thresholds,
     listing_order,
     pairwise_tiou,
     to_table,
 )
-from tsm_runtime.evaluation.modes import MatchRules
 from tsm_runtime.results import Segment
 
 REPORTED_NUMBERS = (1, 5, 10, 50, 100)

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsm_runtime.evaluation.average_precision import average_precision
-from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching
+from tsm_runtime.evaluation.matching import Matching
+from tsm_runtime.evaluation.segment_table import Bools, Floats, Ints
 
 _Cell = tuple[int, list[list[int]]]
 """A score's number, and the instances that each prediction of that score reaches, best first."""

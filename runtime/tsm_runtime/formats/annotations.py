@@ -25,7 +25,7 @@ from tsm_runtime.formats.read_write import read_source
 from tsm_runtime.formats.recognise import json_format, recognise_format
 from tsm_runtime.formats.via import read_via
 from tsm_runtime.results import Segment
-from tsm_runtime.wording import counted
+from tsm_runtime.wording import counted, first_of
 
 AnnotationFormat = Literal["activitynet", "csv", "via", "mmaction2", "segments"]
 """`segments`: any other format that `read_write.read_segments` reads; scores are ignored."""
@@ -138,10 +138,9 @@ def read_annotations(
 def _unannotated_warning(path: Path, names: Sequence[str], num_others: int) -> tuple[str, ...]:
     if not names:
         return ()
-    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    total = len(names) + num_others
+    total = counted(len(names) + num_others, "video")
     return (
-        f"{path}: no entry for {len(names)} of {counted(total, 'video')}: not annotated, left out: {shown}",
+        f"{path}: no entry for {len(names)} of {total}: not annotated, left out: {first_of(names, _SHOWN)}",
     )
 
 

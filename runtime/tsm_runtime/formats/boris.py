@@ -6,7 +6,6 @@ time offset. Further players show other files at the same time, each from its ow
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +18,9 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import noting
-from tsm_runtime.formats.text import check_ids, rounded, segment_at
+from tsm_runtime.formats.text import check_ids, json_bytes, rounded, segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
-from tsm_runtime.results import Result, Segment
+from tsm_runtime.results import Result, Segment, by_time
 from tsm_runtime.strict import convert
 
 _SCORE = re.compile(r"(?:^|\s)score=([0-9.]+)(?:\s|$)")
@@ -114,11 +113,7 @@ def _annotated(
         video for video, names in observed_in.items() if not any(raw[name].get("events") for name in names)
     ]
     file.unannotated.extend(idle)
-    return {
-        video: sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds))
-        for video, segments in found.items()
-        if video not in idle
-    }
+    return {video: by_time(segments) for video, segments in found.items() if video not in idle}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +233,7 @@ def results_to_boris(results: Sequence[Result], media: Mapping[str, Path] | None
         "behaviors_coding_map": [],
         "converters": {},
     }
-    text = json.dumps(project, ensure_ascii=False, allow_nan=False, indent=1)
-    return f"{text}\n".encode("utf-8", "backslashreplace")
+    return json_bytes(project)
 
 
 def _behaviour(label: str) -> dict[str, str]:
@@ -274,7 +268,7 @@ def _events(segments: Sequence[Segment]) -> list[list[object]]:
     """Return the starts and stops in order of time; a stop comes before a start at the same time."""
     open_until: dict[tuple[str, str], float] = {}
     events: list[tuple[float, int, list[object]]] = []
-    for segment in sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds)):
+    for segment in by_time(segments):
         start, end = rounded(segment.start_seconds), rounded(segment.end_seconds)
         number = 1
         while open_until.get((segment.label, modifier := "" if number == 1 else str(number)), 0.0) > start:

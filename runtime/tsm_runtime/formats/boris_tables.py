@@ -13,6 +13,7 @@ from tsm_runtime.files import noting
 from tsm_runtime.formats.numbers import parse_number, parse_seconds
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
+from tsm_runtime.results import by_time
 
 _BEHAVIOUR, _START, _STOP, _TIME = "Behavior", "Start (s)", "Stop (s)", "Time"
 _MEDIA = ("Media file name", "Media file path", "Media file")
@@ -58,9 +59,7 @@ def read_boris_table(file: ToolFile) -> Segments:
         with noting(file.faults):
             raise UsageError(f"{where}: a START at {at:g} s has no STOP")
     file.note_points(points)
-    for segments in found.values():
-        segments.sort(key=lambda s: (s.start_seconds, s.end_seconds))
-    return found
+    return {video: by_time(segments) for video, segments in found.items()}
 
 
 def _time_column(cells: Cells) -> str:

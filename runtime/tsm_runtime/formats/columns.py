@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import noting
 from tsm_runtime.formats.csv_table import csv_rows, without_apostrophe
-from tsm_runtime.formats.numbers import parse_number, parse_seconds
+from tsm_runtime.formats.numbers import number_in, parse_seconds
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
 from tsm_runtime.results import Segment
@@ -144,7 +144,7 @@ def _segment(
         end = _time(file, where, cells, columns.end or columns.last, columns.unit)
     if columns.last:
         end += 1 / file.frame_rate()
-    score = _number(where, columns.score, cells[columns.score]) if columns.score else 1.0
+    score = number_in(where, columns.score, cells[columns.score]) if columns.score else 1.0
     return segment_at(where, label, start, end, score)
 
 
@@ -156,17 +156,10 @@ def _time(
             return parse_seconds(cells[column], decimal_comma=True)
         except ValueError:
             raise UsageError(f"{where}: {column} is {cells[column]!r}; expected seconds") from None
-    value = _number(where, column, cells[column])
+    value = number_in(where, column, cells[column])
     if unit == "ms":
         return value / 1000
     return (value - (0 if is_length else file.options.first_frame)) / file.frame_rate()
-
-
-def _number(where: str, column: str, cell: str) -> float:
-    try:
-        return parse_number(cell, decimal_comma=True)
-    except ValueError:
-        raise UsageError(f"{where}: {column} is {cell!r}; expected a number") from None
 
 
 # --- EPIC-KITCHENS --------------------------------------------------------------------------------

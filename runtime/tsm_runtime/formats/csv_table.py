@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, noting
-from tsm_runtime.formats.numbers import parse_number
+from tsm_runtime.formats.numbers import number_in
 from tsm_runtime.formats.text import check_ids, rounded, segment_at
 from tsm_runtime.results import Result, Segment, ranked_scenes
 
@@ -134,10 +134,5 @@ def read_csv(path: Path, text: str) -> dict[str, list[Segment]]:
 
 
 def _read_row(where: str, cells: Mapping[str, str]) -> Segment:
-    numbers = []
-    for name in ("start", "end", "score"):
-        try:
-            numbers.append(parse_number(cells[name], decimal_comma=True))
-        except ValueError:
-            raise UsageError(f"{where}: {name} is {cells[name]!r}; expected a number") from None
+    numbers = [number_in(where, name, cells[name]) for name in ("start", "end", "score")]
     return segment_at(where, without_apostrophe(cells["label"]), *numbers)

@@ -12,7 +12,7 @@ from tsm_runtime.formats.frame_runs import runs_of_frames
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
 from tsm_runtime.formats.xml_text import parse_xml
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Segment, by_time
 
 _NO_VALUE = "__undefined__"
 _MOST_DIGITS = 12
@@ -58,9 +58,7 @@ def read_cvat(file: ToolFile) -> Segments:
     for video_id, frames in images.items():
         where = f"{file.path}: video {video_id!r}"
         found[video_id] += runs_of_frames(where, frames, file.frame_rate())
-    return {
-        name: sorted(each, key=lambda s: (s.start_seconds, s.end_seconds)) for name, each in found.items()
-    }
+    return {name: by_time(segments) for name, segments in found.items()}
 
 
 def _tasks(file: ToolFile, root: Element) -> Mapping[str, _Task]:

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.numbers import parse_number
+from tsm_runtime.formats.numbers import number_in, parse_number
 from tsm_runtime.formats.text import hide, lanes, milliseconds, one_result, reveal, segment_at
 from tsm_runtime.formats.xml_text import parse_xml
-from tsm_runtime.results import Result, Segment, ranked_scenes
+from tsm_runtime.results import Result, Segment, by_time, ranked_scenes
 
 _TIER = "actions"
 _ACTION_TYPE = "action"
@@ -181,8 +181,7 @@ def read_eaf(path: Path, text: str, tiers: Collection[str] = ()) -> dict[str, li
         for tier in _chosen_tiers(path, root, tiers)
         for annotation in tier.iter("ALIGNABLE_ANNOTATION")
     ]
-    segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
-    return {reveal(named) if named else path.stem: segments}
+    return {reveal(named) if named else path.stem: by_time(segments)}
 
 
 def _chosen_tiers(path: Path, root: Element, names: Collection[str]) -> list[Element]:
@@ -225,10 +224,7 @@ def _segment(path: Path, document: _Document, tier: Element, annotation: Element
             bounds.append((parse_number(value or "") + document.origin) / 1000)
         except ValueError:
             raise UsageError(f"{where}: its {end} has no time in milliseconds") from None
-    try:
-        score = float(document.scores.get(identity, "1"))
-    except ValueError:
-        raise UsageError(f"{where}: score is {document.scores[identity]!r}; expected a number") from None
+    score = number_in(where, "score", document.scores.get(identity, "1"))
     text = annotation.findtext("ANNOTATION_VALUE") or ""
     label = reveal(text if text.strip() else tier.get("TIER_ID", ""))
     return segment_at(where, label, bounds[0], bounds[1], score)

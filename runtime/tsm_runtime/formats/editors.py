@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.formats.text import check_ids, one_result
-from tsm_runtime.results import Result, Segment
+from tsm_runtime.results import Result, Segment, by_time
 from tsm_runtime.wording import counted
 
 _COLORS = ("RED", "GREEN", "BLUE", "CYAN", "MAGENTA", "YELLOW")
@@ -36,10 +36,6 @@ def exact_rate(rate: float) -> Fraction:
 def _frames(segment: Segment, rate: float) -> tuple[int, int]:
     start = round(segment.start_seconds * rate)
     return start, max(round(segment.end_seconds * rate), start + 1)
-
-
-def _by_time(result: Result) -> list[Segment]:
-    return sorted(result.segments, key=lambda s: (s.start_seconds, s.end_seconds))
 
 
 def _name(result: Result, media: Mapping[str, Path]) -> str:
@@ -74,7 +70,7 @@ def results_to_edl(
     for result in results:
         name, rate = _one_line(_name(result, media or {})), rates[result.video_id]
         base = math.ceil(rate - 1e-6)
-        for segment in _by_time(result):
+        for segment in by_time(result.segments):
             start, stop = _frames(segment, rate)
             number += 1
             times = " ".join(_timecode(n, base) for n in (start, stop, at, at + stop - start))
@@ -130,7 +126,7 @@ def results_to_fcpxml(
         clip = SubElement(
             spine, "asset-clip", ref=asset, name=path.name, offset="0s", start="0s", duration=length
         )
-        for segment in _by_time(result):
+        for segment in by_time(result.segments):
             start, stop = _frames(segment, float(rate))
             times = {"start": _rational(start, rate), "duration": _rational(stop - start, rate)}
             SubElement(clip, "marker", {**times, "value": segment.label, "note": f"{segment.score:.6f}"})
@@ -189,7 +185,7 @@ def results_to_otio(
 
 
 def _markers(otio: Any, result: Result, rate: float) -> Iterator[Any]:
-    for segment in _by_time(result):
+    for segment in by_time(result.segments):
         start, stop = _frames(segment, rate)
         marker = otio.schema.Marker(segment.label, _time_range(otio, start, stop - start, rate))
         marker.metadata["tsm-tal"] = {"score": round(segment.score, 6)}
@@ -228,7 +224,7 @@ def results_to_chapters(results: Sequence[Result]) -> str:
         UsageError: there is not exactly one video, or fewer than the three chapters that are needed.
     """
     chosen: list[Segment] = []
-    for segment in _by_time(one_result(results, "chapters")):
+    for segment in by_time(one_result(results, "chapters").segments):
         if chosen and segment.start_seconds - chosen[-1].start_seconds < _SHORTEST_CHAPTER_SECONDS:
             if segment.score <= chosen[-1].score:
                 continue

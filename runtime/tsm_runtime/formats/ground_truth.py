@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +89,6 @@ class GroundTruth:
     def scenes(self) -> dict[str, str]:
         """Scene per video id, of the videos that have one."""
         return {video.video_id: video.scene for video in self.videos if video.scene is not None}
-
-    @property
-    def empty_instances(self) -> dict[str, int]:
-        """Number of zero-length instances per label, as `evaluation.evaluate` takes them."""
-        return dict(Counter(label for video in self.videos for label in video.empty_labels))
 
 
 class _Video(msgspec.Struct):

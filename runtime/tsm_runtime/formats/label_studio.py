@@ -6,7 +6,6 @@ the `Video` tag, 24 unless the tag states another.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +16,9 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import noting
-from tsm_runtime.formats.text import check_ids, rounded, segment_at
+from tsm_runtime.formats.text import check_ids, json_bytes, rounded, segment_at
 from tsm_runtime.formats.tool_file import Segments, ToolFile, video_id_of
-from tsm_runtime.results import Result, Segment
+from tsm_runtime.results import Result, Segment, by_time
 from tsm_runtime.strict import convert
 from tsm_runtime.video.finding import MEDIA_SUFFIXES
 
@@ -115,9 +114,7 @@ def read_label_studio(file: ToolFile) -> Segments:
             chosen = next((each for each in done if each.ground_truth), done[0])
             found[video_id] = list(_segments(file, where, task, chosen))
     file.note("task", "with several annotations, of which one is read", several)
-    return {
-        name: sorted(each, key=lambda s: (s.start_seconds, s.end_seconds)) for name, each in found.items()
-    }
+    return {name: by_time(segments) for name, segments in found.items()}
 
 
 def _minimal(raw: Mapping[str, Any]) -> _Task:
@@ -214,9 +211,7 @@ def results_to_label_studio(
         }
         for r in results
     ]
-    return (json.dumps(tasks, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode(
-        "utf-8", "backslashreplace"
-    )
+    return json_bytes(tasks)
 
 
 def _regions(result: Result, rate: float) -> list[dict[str, object]]:

@@ -72,9 +72,6 @@ PER_VIDEO: frozenset[Format] = frozenset(
 )
 """Formats whose file belongs to one video: several videos need a folder."""
 
-EDITORS: frozenset[Format] = frozenset({"edl", "fcpxml", "otio", "chapters"})
-"""Formats for video editors and players, which are written and not read."""
-
 IN_FRAMES: frozenset[Format] = frozenset({"label-studio", "frame-labels", "one-hot", "edl", "fcpxml", "otio"})
 """Formats whose times are numbers of frames, or depend on the frame rate."""
 

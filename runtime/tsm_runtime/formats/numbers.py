@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tsm_runtime.errors import UsageError
+
 _NUMBER = re.compile(
     r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*|\s*[+-]?(?:nan|inf(?:inity)?)\s*", re.I
 )
@@ -28,6 +30,23 @@ def parse_number(text: str, *, decimal_comma: bool = False) -> float:
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"{text!r} is no number")
     return float(text)
+
+
+def number_in(where: str, name: str, text: str) -> float:
+    """Return the number in a cell or an attribute; a decimal comma is accepted.
+
+    Args:
+        where: place, for messages.
+        name: name of the cell or attribute.
+        text: its content.
+
+    Raises:
+        UsageError: the text is not a number.
+    """
+    try:
+        return parse_number(text, decimal_comma=True)
+    except ValueError:
+        raise UsageError(f"{where}: {name} is {text!r}; expected a number") from None
 
 
 def parse_seconds(text: str, *, decimal_comma: bool = False) -> float:

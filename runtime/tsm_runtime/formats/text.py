@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -36,6 +37,12 @@ def one_result(results: Sequence[Result], format_name: str) -> Result:
             " choose a folder: --output FOLDER/"
         )
     return results[0]
+
+
+def json_bytes(value: object) -> bytes:
+    """Return a value as indented JSON; half surrogate pairs are escaped."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def rounded(value: float) -> float:

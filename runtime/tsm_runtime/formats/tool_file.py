@@ -12,7 +12,7 @@ from tsm_runtime.files import Faults
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.text import segment_at
 from tsm_runtime.results import Segment
-from tsm_runtime.wording import counted
+from tsm_runtime.wording import counted, first_of
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -77,7 +77,7 @@ class ToolFile:
     def note(self, noun: str, what: str, names: Sequence[str]) -> None:
         """Report entries that were left out, by name; `noun` is one of them, `what` happened to them."""
         if names:
-            shown = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+            shown = first_of(list(map(repr, names)), _SHOWN)
             _log.warning(f"{self.path}: {counted(len(names), noun)} {what}: {shown}")
 
 

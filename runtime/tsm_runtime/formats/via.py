@@ -15,8 +15,8 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import Faults, noting
-from tsm_runtime.formats.text import check_ids, rounded, segment_at
-from tsm_runtime.results import Result, Segment, ranked_scenes
+from tsm_runtime.formats.text import check_ids, json_bytes, rounded, segment_at
+from tsm_runtime.results import Result, Segment, by_time, ranked_scenes
 from tsm_runtime.strict import convert
 from tsm_runtime.video.finding import MEDIA_SUFFIXES
 
@@ -82,8 +82,7 @@ def results_to_via(
         },
         "view": {vid: {"fid_list": [vid]} for vid in numbered},
     }
-    text = json.dumps(project, ensure_ascii=False, allow_nan=False, indent=1)
-    return f"{text}\n".encode("utf-8", "backslashreplace")
+    return json_bytes(project)
 
 
 def _header(name: str, views: Sequence[str]) -> dict[str, object]:
@@ -188,8 +187,7 @@ def read_via(
         if segment is not None:
             name = names.get(vid, next(iter(found)) if len(found) == 1 else path.stem)
             found.setdefault(name, []).append(segment)
-    for segments in found.values():
-        segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
+    found = {name: by_time(segments) for name, segments in found.items()}
     if unannotated is None:
         return found
     idle = {name for vid, name in names.items() if vid not in begun and len(names) > 1}

@@ -14,7 +14,7 @@ import msgspec
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.candidates import Denominator
-from tsm_runtime.fusion.fuse import FusionOptions, Method
+from tsm_runtime.fusion.options import FusionOptions, Method
 from tsm_runtime.strict import read_toml, strict
 
 

@@ -31,7 +31,8 @@ from tsm_runtime.fusion.fit_table import (
     mean_ap,
     resampled_maps,
 )
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_candidates
+from tsm_runtime.fusion.fuse import fuse_candidates
+from tsm_runtime.fusion.options import FusionOptions
 
 IOUS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_SCORES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.matching import pairwise_tiou
 from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
+from tsm_runtime.evaluation.segment_table import pairwise_tiou
 from tsm_runtime.fusion.calibration import calibrated
 from tsm_runtime.fusion.candidates import MICROSECONDS, Candidates, Fused, gather_candidates
 from tsm_runtime.results import Segment

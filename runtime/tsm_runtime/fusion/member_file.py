@@ -12,7 +12,8 @@ from tsm_runtime.formats.kaggle import ACTION_IDS
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.formats.read_write import read_results
 from tsm_runtime.formats.result_file import ResultFile
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_members
+from tsm_runtime.fusion.fuse import fuse_members
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.results import Result
 from tsm_runtime.wording import counted
 

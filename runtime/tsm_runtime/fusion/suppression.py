@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.evaluation.matching import pairwise_tiou
+from tsm_runtime.evaluation.segment_table import pairwise_tiou
 from tsm_runtime.fusion.candidates import Denominator
 
 _Floats = npt.NDArray[np.float64]

@@ -10,7 +10,8 @@ import numpy as np
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.fusion.calibration import calibrate_segments
 from tsm_runtime.fusion.candidates import MICROSECONDS
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_scenes, fuse_segments
+from tsm_runtime.fusion.fuse import fuse_scenes, fuse_segments
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.frame_merging import FrameMerger, merges_frames
 from tsm_runtime.models.member import Member
 from tsm_runtime.results import SceneScore, Segment

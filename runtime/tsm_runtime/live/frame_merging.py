@@ -40,7 +40,7 @@ def delay_seconds(member: Member, lag: Lag) -> float:
 class FrameMerger:
     """Decodes the frames of one model in a live run, in memory that does not grow. As `IntervalMerger`.
 
-    The segments are those of `decode_with_lookahead` on all frames at once.
+    The segments are those of a `FrameDecoder` that gets all frames at once.
 
     Args:
         member: for which `merges_frames` holds.

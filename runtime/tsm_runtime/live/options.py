@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.stream_run import DropPolicy, StreamSettings
 
 _LONGEST_LOOKAHEAD_SECONDS = 600.0

@@ -42,7 +42,7 @@ def watch(
 
     The first event is a `Start`, the last an `End`. If the run fails, the `End` comes before the exception. A
     source that cannot be opened gives no event. The segments equal those of `pipeline.run` on the same
-    frames; where the decoding of the model is `viterbi` or `durations`, those of `decode_with_lookahead`, and
+    frames; where the decoding of the model is `viterbi` or `durations`, those of `FrameDecoder`, and
     where it is `proposals`, those of `merge`.
 
     A segment is reported at most an interval, a batch and the decoding of a frame after its end, plus the

@@ -12,7 +12,7 @@ import numpy as np
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.online import OnlineBackend
 from tsm_runtime.errors import RunError, VideoError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.backlog import (
     Backlog,
     Break,

@@ -206,16 +206,6 @@ Engine = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
 """Libraries that run ONNX files; a plan runs on the library that built it."""
 
 
-def open_backend(bundle: Bundle, precision: str = "fp32", *, num_threads: int | None = None) -> Backend:
-    """Open the bundle's model of a precision on this machine's CPU with onnxruntime.
-
-    Raises:
-        BundleError: the model is missing or altered.
-        BackendError: onnxruntime is not installed.
-    """
-    return open_model(bundle, f"model.{precision}.onnx", num_threads=num_threads)
-
-
 def open_model(
     bundle: Bundle,
     name: str,

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tsm_runtime.audio.patches import Patches, SoundTrack
 from tsm_runtime.audio.whole_track import read_track
-from tsm_runtime.backends.base import Scores, one_line
-from tsm_runtime.backends.onnxruntime import open_session
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, RunError
-from tsm_runtime.wording import counted
+from tsm_runtime.models.feature_session import check_sizes, open_call, run_call
 
 SOUND_MODEL = "audio.fp32.onnx"
 """Name of the branch's file in a bundle."""
@@ -39,19 +36,17 @@ class SoundBranch:
         if manifest.sound is None or SOUND_MODEL not in manifest.files:
             raise BundleError(f"{bundle.path}: has no {SOUND_MODEL}; train one with an [audio] section")
         self.spec = manifest.sound.spec
-        self._session = open_session(bundle, SOUND_MODEL, num_threads=1)
-        scenes = ["scene_scores"] if manifest.scene_labels else []
-        self._embedding_dim = manifest.sound.embedding_dim
-        self._outputs = ["action_scores", *scenes, *(["embedding"] if self._embedding_dim else [])]
+        self._call, shapes = open_call(bundle, SOUND_MODEL)
+        embedding_dim = manifest.sound.embedding_dim
         expected = {
             "features": [manifest.feature_dim],
             "log_mel": list(self.spec.patch_shape),
             "is_heard": [],
             "action_scores": [len(manifest.action_labels)],
             **({"scene_scores": [len(manifest.scene_labels)]} if manifest.scene_labels else {}),
-            **({"embedding": [self._embedding_dim]} if self._embedding_dim else {}),
+            **({"embedding": [embedding_dim]} if embedding_dim else {}),
         }
-        _check_tensors(self._session, expected, f"{bundle.path}: {SOUND_MODEL}")
+        check_sizes(shapes, expected, f"{bundle.path}: {SOUND_MODEL}")
 
     def infer(self, features: npt.NDArray[np.float32], patches: Patches) -> Scores:
         """Score intervals; where the branch has an embedding, it is returned as `features` (N, 1, E).
@@ -64,13 +59,7 @@ class SoundBranch:
             RunError: onnxruntime failed.
         """
         inputs = {"features": features, "log_mel": patches.log_mel, "is_heard": patches.is_heard}
-        try:
-            values = self._session.run(self._outputs, inputs)
-        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise RunError(
-                f"sound branch: failed on {counted(len(features), 'interval')}: {one_line(error)}"
-            ) from error
-        found = dict(zip(self._outputs, values, strict=True))
+        found = run_call(self._call, inputs, "sound branch", len(features), "interval")
         embedding = found.pop("embedding", None)
         scores = Scores.of(found)
         return scores if embedding is None else scores._replace(features=embedding[:, None])
@@ -95,13 +84,6 @@ class SoundBranch:
             repeated = np.repeat(heard.features, features.shape[1], axis=1)
             features = np.concatenate([features, repeated], axis=2)
         return scores._replace(action=heard.action, scene=heard.scene, features=features)
-
-
-def _check_tensors(session: Any, expected: Mapping[str, list[int]], what: str) -> None:
-    nodes = [*session.get_inputs(), *session.get_outputs()]
-    got = {node.name: list(node.shape[1:]) for node in nodes}
-    if got != expected:
-        raise BundleError(f"{what} does not fit the manifest: expected sizes {expected}, got {got}")
 
 
 @dataclass(slots=True)

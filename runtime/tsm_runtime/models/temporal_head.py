@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import numpy as np
-import numpy.typing as npt
 
-from tsm_runtime.backends.base import one_line
-from tsm_runtime.backends.onnxruntime import open_session
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.bundle.manifest import Manifest
-from tsm_runtime.errors import BundleError, RunError
+from tsm_runtime.errors import BundleError
+from tsm_runtime.models.feature_session import Call, Floats, Shapes, check_sizes, open_call, run_call
 from tsm_runtime.results import FrameScores
-from tsm_runtime.wording import counted
-
-Floats = npt.NDArray[np.float32]
 
 HEAD_MODELS = ("head.fp32.onnx", "head.fp16.onnx")
 """File names of a head in a bundle; the first existing file is used."""
@@ -32,7 +26,6 @@ class TemporalHead:
     Args:
         bundle: bundle with a temporal head.
         name: name of the file; None: the first existing file of `HEAD_MODELS`.
-        num_threads: threads per call; a head is too small to gain from more than one.
 
     Raises:
         BackendError: neither onnxruntime nor openvino is installed.
@@ -40,7 +33,7 @@ class TemporalHead:
             of another backbone.
     """
 
-    def __init__(self, bundle: Bundle, name: str | None = None, *, num_threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, name: str | None = None) -> None:
         manifest = bundle.manifest
         info = manifest.temporal_head
         names = [each for each in HEAD_MODELS if each in manifest.files]
@@ -50,9 +43,15 @@ class TemporalHead:
         self.with_sound = info.with_sound
         self._sound_dim = manifest.sound.embedding_dim if info.with_sound and manifest.sound else 0
         self._picture_dim = manifest.feature_dim
-        self._call, shapes = _open(bundle, name or names[0], num_threads)
-        width = self._picture_dim + self._sound_dim
-        _check_shapes(shapes, width, manifest, f"{bundle.path}: {name or names[0]}")
+        self._call, shapes = _open(bundle, name or names[0])
+        expected = {
+            "features": [self._picture_dim + self._sound_dim],
+            "frame_scores": [len(manifest.action_labels)],
+            "actionness": [],
+            "distances": [2],
+        }
+        hint = "; it is a head for other features or labels"
+        check_sizes(shapes, expected, f"{bundle.path}: {name or names[0]}", from_axis=2, hint=hint)
 
     def infer(self, features: Floats) -> tuple[Floats, Floats, Floats]:
         """Score consecutive frames.
@@ -68,51 +67,21 @@ class TemporalHead:
         """
         if features.shape[1] == self._picture_dim and self._sound_dim:
             features = np.pad(features, ((0, 0), (0, self._sound_dim)))
-        try:
-            outputs = self._call({"features": features[None]})
-        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise RunError(
-                f"temporal head: failed on {counted(len(features), 'frame')}: {one_line(error)}"
-            ) from error
+        outputs = run_call(self._call, {"features": features[None]}, "temporal head", len(features), "frame")
         scores, actionness, distances = (outputs[name][0] for name in _OUTPUTS)
         return scores, actionness, distances
 
 
 _OUTPUTS = ("frame_scores", "actionness", "distances")
 
-_Call = Callable[[Mapping[str, Floats]], dict[str, Floats]]
 
-
-def _open(bundle: Bundle, name: str, num_threads: int) -> tuple[_Call, Mapping[str, Sequence[int | str]]]:
+def _open(bundle: Bundle, name: str) -> tuple[Call, Shapes]:
     """Open the file on onnxruntime, or on OpenVINO if only that is installed."""
     if find_spec("onnxruntime") is None and find_spec("openvino") is not None:
         from tsm_runtime.backends.openvino import open_graph
 
-        return open_graph(bundle, name, num_threads=num_threads)
-    session = open_session(bundle, name, num_threads=num_threads)
-    names = [node.name for node in session.get_outputs()]
-
-    def call(inputs: Mapping[str, Floats]) -> dict[str, Floats]:
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-    return call, {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
-
-
-def _check_shapes(
-    shapes: Mapping[str, Sequence[int | str]], width: int, manifest: Manifest, what: str
-) -> None:
-    expected = {
-        "features": [width],
-        "frame_scores": [len(manifest.action_labels)],
-        "actionness": [],
-        "distances": [2],
-    }
-    got = {name: list(shape[2:]) for name, shape in shapes.items()}
-    if got != expected:
-        raise BundleError(
-            f"{what} does not fit the manifest: expected sizes of a frame {expected}, got {got}; it is a head"
-            " for other features or labels"
-        )
+        return open_graph(bundle, name, num_threads=1)
+    return open_call(bundle, name)
 
 
 @dataclass(slots=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.base import Scores, one_line
-from tsm_runtime.backends.onnxruntime import open_session
+from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.errors import BundleError, RunError
-from tsm_runtime.wording import counted
+from tsm_runtime.errors import BundleError
+from tsm_runtime.models.feature_session import check_sizes, open_call, run_call
 
 VIEWS_MODEL = "views.fp32.onnx"
 """Name of the file in a bundle."""
@@ -33,20 +32,14 @@ class ViewJoin:
         manifest = bundle.manifest
         if manifest.views is None or VIEWS_MODEL not in manifest.files:
             raise BundleError(f"{bundle.path}: has no {VIEWS_MODEL}; train one with a [views] section")
-        self._session = open_session(bundle, VIEWS_MODEL, num_threads=1)
-        self._outputs = ["action_scores", *(["scene_scores"] if manifest.scene_labels else [])]
+        self._call, shapes = open_call(bundle, VIEWS_MODEL)
         expected = {
-            "features": manifest.feature_dim,
-            "action_scores": len(manifest.action_labels),
-            **({"scene_scores": len(manifest.scene_labels)} if manifest.scene_labels else {}),
+            "features": [manifest.feature_dim],
+            "action_scores": [len(manifest.action_labels)],
+            **({"scene_scores": [len(manifest.scene_labels)]} if manifest.scene_labels else {}),
         }
-        nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
-        got = {node.name: node.shape[-1] for node in nodes if node.name != "present"}
-        if got != expected:
-            raise BundleError(
-                f"{bundle.path}: {VIEWS_MODEL} does not fit the manifest: expected sizes {expected}, got"
-                f" {got}"
-            )
+        sizes = {name: shape[-1:] for name, shape in shapes.items() if name != "present"}
+        check_sizes(sizes, expected, f"{bundle.path}: {VIEWS_MODEL}", from_axis=0)
 
     def infer(self, features: npt.NDArray[np.float32], present: npt.NDArray[np.float32]) -> Scores:
         """Score moments.
@@ -58,22 +51,10 @@ class ViewJoin:
         Raises:
             RunError: onnxruntime failed.
         """
-        parts = [
-            self._infer(features[begin : begin + _MOMENTS_AT_ONCE], present[begin : begin + _MOMENTS_AT_ONCE])
-            for begin in range(0, len(features), _MOMENTS_AT_ONCE)
-        ]
-        columns = map(np.concatenate, zip(*parts, strict=True))
-        return Scores.of(dict(zip(self._outputs, columns, strict=True)))
-
-    def _infer(
-        self, features: npt.NDArray[np.float32], present: npt.NDArray[np.float32]
-    ) -> list[npt.NDArray[np.float32]]:
-        try:
-            found: list[npt.NDArray[np.float32]] = self._session.run(
-                self._outputs, {"features": features, "present": present}
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
-            raise RunError(
-                f"joint model of views: failed on {counted(len(features), 'moment')}: {one_line(error)}"
-            ) from error
-        return found
+        parts = []
+        for begin in range(0, len(features), _MOMENTS_AT_ONCE):
+            rows = slice(begin, begin + _MOMENTS_AT_ONCE)
+            inputs = {"features": features[rows], "present": present[rows]}
+            num = len(inputs["present"])
+            parts.append(run_call(self._call, inputs, "joint model of views", num, "moment"))
+        return Scores.of({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

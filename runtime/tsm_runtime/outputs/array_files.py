@@ -15,8 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tsm_runtime.errors import RunError
-from tsm_runtime.files import write_whole
+from tsm_runtime.files import write_whole, writing
 from tsm_runtime.formats.parquet import require_pyarrow
 from tsm_runtime.outputs.array_content import ArrayContent, Arrays
 from tsm_runtime.results import Result
@@ -35,11 +34,9 @@ class ArrayFile(ABC):
 
     def __init__(self, path: Path, content: ArrayContent) -> None:
         self._path, self._content = path, content
-        try:
+        with writing(path):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
             self._begin()
-        except OSError as error:
-            raise self._failure(error) from error
 
     def add(self, result: Result) -> None:
         """Append the arrays or rows of one video.
@@ -47,10 +44,8 @@ class ArrayFile(ABC):
         Raises:
             RunError: they cannot be written.
         """
-        try:
+        with writing(self._path):
             self._append(result)
-        except OSError as error:
-            raise self._failure(error) from error
 
     def close(self) -> None:
         """Complete the file and copy it to its path.
@@ -58,16 +53,11 @@ class ArrayFile(ABC):
         Raises:
             RunError: it cannot be written.
         """
-        try:
+        with writing(self._path):
             self._finish()
             self._file.seek(0)
-        except OSError as error:
-            raise self._failure(error) from error
         with self._file:
             write_whole(self._path, self._file)
-
-    def _failure(self, error: OSError) -> RunError:
-        return RunError(f"cannot write {self._path}: {error.strerror or error}")
 
     @abstractmethod
     def _begin(self) -> None:

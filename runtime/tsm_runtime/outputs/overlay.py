@@ -14,9 +14,10 @@ import av
 
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.files import is_folder
+from tsm_runtime.outputs.base import Sink, SinkAround, without_arrays
 from tsm_runtime.outputs.class_colors import color_slots
+from tsm_runtime.outputs.output_names import check_second_output
 from tsm_runtime.outputs.painter import Painter, require_font
-from tsm_runtime.outputs.sinks import Sink, check_second_output, without_arrays
 from tsm_runtime.outputs.video_writer import (
     SoundCopy,
     add_h264_stream,
@@ -79,8 +80,8 @@ def _check_folder(path: Path, inputs: Sequence[VideoInput]) -> None:
             raise UsageError(f"--overlay {path}: video id {video.video_id!r} leads out of the folder")
 
 
-def with_overlay(sink: Sink, videos: Mapping[str, Path], path: Path, *, quiet: bool = False) -> Sink:
-    """Return a sink that passes results to `sink` and, after that has written, writes the overlays.
+class OverlaySink(SinkAround):
+    """Writes overlays at the end, when all labels are known: each has one colour in all files.
 
     Args:
         sink: receives the results first.
@@ -88,26 +89,25 @@ def with_overlay(sink: Sink, videos: Mapping[str, Path], path: Path, *, quiet: b
         path: a file, or a folder for a file per video.
         quiet: log no warnings.
     """
-    return _OverlaySink(sink, videos, path, quiet)
 
-
-class _OverlaySink:
-    """Writes at the end, when the labels of all videos are known: each has one colour in all files."""
-
-    def __init__(self, sink: Sink, videos: Mapping[str, Path], path: Path, quiet: bool) -> None:
-        self._sink, self._videos, self._path, self._quiet = sink, videos, path, quiet
+    def __init__(self, sink: Sink, videos: Mapping[str, Path], path: Path, *, quiet: bool = False) -> None:
+        super().__init__(sink)
+        self._videos, self._path, self._quiet = videos, path, quiet
         self._results: list[Result] = []
         self._failed: list[str] = []
 
     def add(self, result: Result) -> None:
+        """Keep the result, and pass it on."""
         self._results.append(without_arrays(result))
-        self._sink.add(result)
-
-    def fail(self, video_id: str, reason: str) -> None:
-        self._sink.fail(video_id, reason)
+        super().add(result)
 
     def close(self) -> None:
-        self._sink.close()
+        """Close the other sink, then write the overlays.
+
+        Raises:
+            RunError: an overlay cannot be written; in a folder the others are.
+        """
+        super().close()
         slots = color_slots(s.label for result in self._results for s in result.segments)
         for result in self._results:
             self._write(result, overlay_path(self._path, result.video_id), slots)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from tsm_runtime.errors import RunError
-from tsm_runtime.files import temporary_sibling
+from tsm_runtime.files import temporary_sibling, writing
 from tsm_runtime.formats.csv_table import ExtraColumn, csv_cell, results_to_csv
 from tsm_runtime.formats.json_lines import results_to_json_lines
 from tsm_runtime.formats.names import Format
 from tsm_runtime.formats.parquet import bundle_of, failure_row, require_pyarrow, rows_to_table, segment_rows
 from tsm_runtime.formats.text import rounded
+from tsm_runtime.outputs.base import Sink
 from tsm_runtime.results import Result, ranked_scenes
 
 _ROWS_IN_GROUP = 10_000
@@ -23,7 +23,7 @@ VIDEO_COLUMNS = ("video", "status", "segments", "scene", "scene_score", "duratio
 """Columns of the table beside a CSV, which has a row for each video, also for one without segments."""
 
 
-class LineFile:
+class LineFile(Sink):
     """CSV or JSON lines that grow with each result; the file is always readable up to its last row.
 
     The first result replaces an earlier file.
@@ -111,12 +111,10 @@ class _Lines:
         Raises:
             RunError: the bytes cannot be written.
         """
-        try:
+        with writing(self._path):
             if self._file is None:
                 self._file = self._path.open("wb", buffering=0)
             self._write(self._file, data)
-        except OSError as error:
-            raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
 
     def _write(self, file: IO[bytes], data: bytes) -> None:
         start = file.tell() if file.seekable() else None
@@ -135,7 +133,7 @@ class _Lines:
             self._file.close()
 
 
-class ParquetFile:
+class ParquetFile(Sink):
     """A Parquet table, which is written on close, as its index is at its end.
 
     Raises:
@@ -161,21 +159,19 @@ class ParquetFile:
     def close(self) -> None:
         """Write the remaining rows, and move the file to its path."""
         try:
-            self._flush()
-            if self._writer is not None:
-                self._writer.close()
-                self._temporary.replace(os.path.realpath(self._path))
-        except OSError as error:
+            with writing(self._path):
+                self._flush()
+                if self._writer is not None:
+                    self._writer.close()
+                    self._temporary.replace(os.path.realpath(self._path))
+        finally:
             self._temporary.unlink(missing_ok=True)
-            raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
 
     def _take(self, rows: Sequence[Mapping[str, object]]) -> None:
         self._rows += rows
         if len(self._rows) >= _ROWS_IN_GROUP:
-            try:
+            with writing(self._path):
                 self._flush()
-            except OSError as error:
-                raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
 
     def _flush(self) -> None:
         if not self._rows:

@@ -11,7 +11,7 @@ from tsm_runtime.formats.parquet import require_pyarrow
 from tsm_runtime.models.member import Member
 from tsm_runtime.outputs.array_content import FeatureContent, ScoreContent
 from tsm_runtime.outputs.array_files import KINDS, ArrayFile
-from tsm_runtime.outputs.sinks import Sink
+from tsm_runtime.outputs.base import Sink, SinkAround
 from tsm_runtime.results import Result
 
 
@@ -75,17 +75,15 @@ def _single(members: Sequence[Member], flag: str) -> Member:
     return members[0]
 
 
-class _ArraySink:
+class _ArraySink(SinkAround):
     def __init__(self, sink: Sink, file: ArrayFile) -> None:
-        self._sink, self._file = sink, file
+        super().__init__(sink)
+        self._file = file
 
     def add(self, result: Result) -> None:
         self._file.add(result)
-        self._sink.add(result)
-
-    def fail(self, video_id: str, reason: str) -> None:
-        self._sink.fail(video_id, reason)
+        super().add(result)
 
     def close(self) -> None:
-        self._sink.close()
+        super().close()
         self._file.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tsm_runtime.evaluation.protocol import Evaluation, tiou
@@ -15,23 +15,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def print_table(
-    results: Sequence[Result],
-    console: Console | None = None,
-    *,
-    truth: Mapping[str, Sequence[Segment]] | None = None,
-) -> None:
+def print_table(results: Sequence[Result], console: Console | None = None) -> None:
     """Print one table of segments per video, with its scene and warnings.
 
     Args:
         results: videos in the order of printing.
         console: where to print; standard output by default.
-        truth: true segments per video id; adds the tIoU with the best true segment of the same label.
     """
     out = _console(console)
     for result in results:
-        true = None if truth is None else truth.get(result.video_id, ())
-        out.print(_segment_table(result, true, out))
+        out.print(_segment_table(result, out))
         _print_scene(result, out)
         for warning in result.warnings:
             out.print(_plain(f"warning: {warning}", out, style="yellow"))
@@ -113,19 +106,14 @@ def _row_time(row: tuple[Segment | None, Segment | None]) -> tuple[float, float]
     return min(s.start_seconds for s in present), min(s.end_seconds for s in present)
 
 
-def _segment_table(result: Result, true: Sequence[Segment] | None, console: Console) -> Table:
+def _segment_table(result: Result, console: Console) -> Table:
     table = _new_table(result.video_id, console)
-    names = ["label", "from", "to", "seconds", "score"] + ([] if true is None else ["tIoU"])
+    names = ("label", "from", "to", "seconds", "score")
     for name in names:
         table.add_column(name, justify="left" if name == "label" else "right", overflow="fold")
     for segment in result.segments:
         length = f"{segment.end_seconds - segment.start_seconds:.2f}"
-        cells: list[Text | str] = [_plain(segment.label, console), *_bounds(segment)]
-        cells += [length, f"{segment.score:.2f}"]
-        if true is not None:
-            best = max((tiou(segment, other) for other in true if other.label == segment.label), default=0.0)
-            cells.append(f"{best:.2f}")
-        table.add_row(*cells)
+        table.add_row(_plain(segment.label, console), *_bounds(segment), length, f"{segment.score:.2f}")
     if not result.segments:
         table.add_row("(no action)", *[""] * (len(names) - 1))
     return table

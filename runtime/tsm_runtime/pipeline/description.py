@@ -10,7 +10,7 @@ import numpy as np
 
 from tsm_runtime._version import __version__
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.fusion.fuse import describe_fusion
+from tsm_runtime.fusion.options import describe_fusion
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
 

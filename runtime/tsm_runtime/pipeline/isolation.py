@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 import numpy as np
@@ -31,6 +29,7 @@ from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
+from tsm_runtime.closing import Closing
 from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.pipeline.worker_messages import (
     NUM_SLOTS,
@@ -67,7 +66,7 @@ class Limits:
             raise UsageError(f"time-limit {self.seconds:g}: expected seconds, more than 0")
 
 
-class Isolation:
+class Isolation(Closing):
     """Worker processes, started on demand and reused for further videos; must be closed.
 
     Args:
@@ -100,14 +99,6 @@ class Isolation:
         """End all workers."""
         for worker in self._all:
             worker.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Worker:

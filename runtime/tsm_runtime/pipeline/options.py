@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

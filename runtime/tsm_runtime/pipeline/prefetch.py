@@ -6,9 +6,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
+from tsm_runtime.closing import Closing
 from tsm_runtime.errors import RunError
 
 _Key = TypeVar("_Key")
@@ -22,7 +22,7 @@ class Ended:
     error: BaseException | None = None
 
 
-class Prefetcher(Generic[_Key, _Item]):
+class Prefetcher(Closing, Generic[_Key, _Item]):
     """Iterables that each run in a thread and share a queue. `close` ends all threads.
 
     Args:
@@ -70,14 +70,6 @@ class Prefetcher(Generic[_Key, _Item]):
         self.cancelled.set()
         for thread in self._threads:
             thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _work(self, key: _Key, items: Callable[[], Iterable[_Item]]) -> None:
         try:

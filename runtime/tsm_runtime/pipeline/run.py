@@ -14,12 +14,12 @@ from tsm_runtime.errors import VideoError
 from tsm_runtime.fusion.fuse import fuse_members, fuse_results
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.nvdec import Nvdec
-from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.joining import joint_result
 from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.reading import Reading
 from tsm_runtime.pipeline.result import VideoOutcome, outcome_of
-from tsm_runtime.pipeline.scheduler import Fetched, VideoProgress, is_there, scored_videos
+from tsm_runtime.pipeline.scheduler import VideoProgress, scored_videos
 from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
 
@@ -67,7 +67,7 @@ def run_videos(
 ) -> Generator[tuple[VideoInput, Result | VideoError]]:
     """Run models on plain videos as `run_captures` does, and yield the result or the error of each."""
     plans = [plan_of_video(video) for video in videos]
-    outcomes = run_captures(plans, members, options, jobs=jobs, progress=progress, nvdec=nvdec)
+    outcomes = run_captures(plans, members, options, Reading(jobs=jobs, nvdec=nvdec), progress=progress)
     with closing(outcomes):
         for outcome in outcomes:
             (video,) = outcome.videos
@@ -92,13 +92,10 @@ def run_captures(
     plans: Iterable[CapturePlan],
     members: Sequence[Member],
     options: Options,
+    reading: Reading | None = None,
     *,
-    jobs: int = 1,
     progress: VideoProgress | None = None,
-    nvdec: Nvdec | None = None,
-    isolation: Isolation | None = None,
     meter: Meter | None = None,
-    fetched: Fetched = is_there,
 ) -> Generator[CaptureOutcome]:
     """Run models on captures, and yield the outcome of each, in their order.
 
@@ -119,15 +116,7 @@ def run_captures(
     seeing, groups = _windows_of(members)
     # Read, cut, score: videos share batches.
     all_scored = scored_videos(
-        videos(),
-        seeing,
-        options,
-        jobs=jobs,
-        progress=progress,
-        nvdec=nvdec,
-        isolation=isolation,
-        meter=meter,
-        fetched=fetched,
+        videos(), seeing, options, reading or Reading(), progress=progress, meter=meter
     )
     with closing(all_scored):
         for first in all_scored:

@@ -5,49 +5,34 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from tsm_runtime.audio.sound_reader import SoundReader
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.runner import BatchRunner, calling_in_parallel
 from tsm_runtime.clips.builder import ClipBatch
-from tsm_runtime.clips.joined import JoinedClips, by_input, clips_of
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
-from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import VideoError
 from tsm_runtime.models.member import Member
-from tsm_runtime.models.nvdec import Nvdec
-from tsm_runtime.pipeline.isolation import IsolatedClips, Isolation
 from tsm_runtime.pipeline.meter import Meter
 from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.parts import Part, RunningVideo, SharedBatch
 from tsm_runtime.pipeline.prefetch import Ended, Prefetcher
+from tsm_runtime.pipeline.reading import Reading
 from tsm_runtime.pipeline.scored import MemberScores, ScoredVideo
-from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.finding import VideoInput
-from tsm_runtime.video.reader import VideoReader
 
 VideoProgress = Callable[[VideoInput, float, float | None], None]
 """Called with a video, the second of it that is scored, and the length that the container claims, or None."""
 
 _Lane = tuple[str, ClipSpec]
 """A view and a spec: clips that have both in common share batches."""
-
-Fetched = Callable[[Path], AbstractContextManager[None]]
-
-
-def is_there(path: Path) -> AbstractContextManager[None]:
-    """Return a context that does nothing: the `fetched` for files on this machine."""
-    return nullcontext()
-
 
 _BATCHES_AHEAD = 2
 """Decoded batches that wait for the model, so that a short delay of one side does not stop the other."""
@@ -57,13 +42,10 @@ def scored_videos(
     videos: Iterable[VideoInput],
     members: Sequence[Member],
     options: Options,
+    reading: Reading,
     *,
-    jobs: int = 1,
     progress: VideoProgress | None = None,
-    nvdec: Nvdec | None = None,
-    isolation: Isolation | None = None,
     meter: Meter | None = None,
-    fetched: Fetched = is_there,
 ) -> Generator[ScoredVideo | VideoError]:
     """Decode and score videos, several at a time, and yield them in their order.
 
@@ -76,12 +58,9 @@ def scored_videos(
             there is at least one.
         members: models, which share decoding.
         options: which part of the videos is scored, and clips per batch.
-        jobs: number of videos decoded at a time.
+        reading: how videos are read, and how many at a time.
         progress: called after each batch of a video.
-        nvdec: decoder on a GPU.
-        isolation: worker processes that decode on the CPU.
         meter: updated during the run.
-        fetched: returns a context in which a video's file exists; entered by the decoding thread.
 
     Yields:
         The scores of each video, or the error that occurred when reading it.
@@ -93,55 +72,10 @@ def scored_videos(
     if not members:
         raise ValueError("no model to run: expected one or more")
     batch_size = options.batch_size or max(member.backend.best_batch for member in members)
-    yield from _Run(
-        members,
-        options.clips(batch_size),
-        jobs,
-        progress,
-        nvdec,
-        isolation,
-        meter,
-        fetched,
-        keep_features=options.keep_features,
-    ).outcomes(videos)
-
-
-@dataclass(eq=False, slots=True)
-class _Video:
-    """A video that is being decoded and scored."""
-
-    given: VideoInput
-    scores: dict[int, MemberScores]
-    """Scores by number of the member, for the members that see the video."""
-    clips: ClipStream | JoinedClips | None = None
-    """Created by the decoding thread."""
-    is_read: bool = False
-    num_missing: int = 0
-    """Parts whose scores are pending, counted for each member."""
-    reached_seconds: float = 0.0
-    outcome: ScoredVideo | VideoError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Clips of one video, in a batch or waiting for one."""
-
-    video: _Video
-    clips: ClipBatch
-
-    def __len__(self) -> int:
-        return len(self.clips.indices)
-
-
-@dataclass(eq=False, slots=True)
-class _Batch:
-    """Clips that the models of one spec score together, and the array that holds them."""
-
-    parts: list[_Part]
-    frames: npt.NDArray[np.uint8]
-    memory: npt.NDArray[np.uint8] | None
-    num_missing: int = 0
-    """Members whose scores are pending."""
+    run = _Run(
+        members, options.clips(batch_size), reading, progress, meter, keep_features=options.keep_features
+    )
+    yield from run.outcomes(videos)
 
 
 class _Run:
@@ -151,43 +85,37 @@ class _Run:
         self,
         members: Sequence[Member],
         options: ClipOptions,
-        jobs: int,
+        reading: Reading,
         progress: VideoProgress | None,
-        nvdec: Nvdec | None,
-        isolation: Isolation | None,
         meter: Meter | None,
-        fetched: Fetched,
         *,
         keep_features: bool,
     ) -> None:
         self._members = members
         self._progress = progress
-        self._nvdec = nvdec
-        self._isolation = isolation
         self._meter = meter or Meter()
-        self._fetched = fetched
         self._keep_features = keep_features
-        self._jobs = jobs
+        self._reading, self._jobs = reading, reading.jobs
         self._batch_size = options.batch_size
         self._memory = {member.spec: member.backend.frame_pool for member in reversed(members)}
         apart = {spec: FramePool() for spec in self._memory}
-        if nvdec is not None:
-            self._memory, apart = (nvdec.memory(tuple(self._memory)) for _ in range(2))
-        self._waiting: dict[_Lane, list[_Part]] = {(m.view, m.spec): [] for m in members}
+        if reading.nvdec is not None:
+            self._memory, apart = (reading.nvdec.memory(tuple(self._memory)) for _ in range(2))
+        self._waiting: dict[_Lane, list[Part]] = {(m.view, m.spec): [] for m in members}
         self._runners: dict[int, BatchRunner] = {}
         """Runners by id of the backend: a model for several views is several members."""
         # With several jobs clips arrive one by one and are copied into a batch with those of other videos.
         # With one job they are written directly into the input of the model.
-        self._options = options if jobs == 1 else replace(options, batch_size=1)
-        self._read_into = self._memory if jobs == 1 else apart
-        ahead = _BATCHES_AHEAD if jobs == 1 else max(_BATCHES_AHEAD * self._batch_size, jobs)
-        self._decoding: Prefetcher[_Video, ClipBatch] = Prefetcher(ahead)
+        self._options = options if self._jobs == 1 else replace(options, batch_size=1)
+        self._read_into = self._memory if self._jobs == 1 else apart
+        ahead = _BATCHES_AHEAD if self._jobs == 1 else max(_BATCHES_AHEAD * self._batch_size, self._jobs)
+        self._decoding: Prefetcher[RunningVideo, ClipBatch] = Prefetcher(ahead)
         self._meter.queue_depth = lambda: self._decoding.num_waiting
 
     def outcomes(self, videos: Iterable[VideoInput]) -> Generator[ScoredVideo | VideoError]:
         """Yield the outcome of each video, in their order."""
         to_begin: Iterator[VideoInput] | None = iter(videos)
-        begun: deque[_Video] = deque()  # not yielded yet
+        begun: deque[RunningVideo] = deque()  # not yielded yet
         backends = list({id(member.backend): member.backend for member in self._members}.values())
         with calling_in_parallel(backends) as calls, self._resting_after(), self._decoding:
             self._runners = {
@@ -221,7 +149,7 @@ class _Run:
 
     # --- decoding -----------------------------------------------------------------------------------
 
-    def _begin(self, given: VideoInput) -> _Video:
+    def _begin(self, given: VideoInput) -> RunningVideo:
         seeing = [number for number, member in enumerate(self._members) if member.view == given.view]
         members = {number: self._members[number] for number in seeing}
         scores = {
@@ -232,40 +160,17 @@ class _Run:
             )
             for number, member in members.items()
         }
-        video = _Video(given, scores)
+        video = RunningVideo(given, scores)
         self._decoding.start(video, lambda: self._read(video))
         return video
 
-    def _read(self, video: _Video) -> Iterator[ClipBatch]:
+    def _read(self, video: RunningVideo) -> Iterator[ClipBatch]:
         """Decode one video, in its own thread."""
-        with self._fetched(video.given.path):
-            yield from self._clips(video)
-
-    def _clips(self, video: _Video) -> Iterator[ClipBatch]:
-        path, specs = video.given.path, self._specs(video.given.view)
-        if len(by_input(specs)) > 1:
-            video.clips = JoinedClips(path, specs, self._options, partial(self._opened, path))
+        specs, cancelled = self._specs(video.given.view), self._decoding.cancelled
+        with self._reading.clips(
+            video.given.path, specs, self._options, cancelled, self._read_into
+        ) as video.clips:
             yield from video.clips
-            return
-        with self._opened(path, specs) as video.clips:
-            yield from video.clips
-
-    @contextmanager
-    def _opened(self, path: Path, specs: Sequence[ClipSpec]) -> Iterator[ClipStream]:
-        """Open a file for models with one kind of input."""
-        options, cancelled, memory = self._options, self._decoding.cancelled, self._read_into
-        if self._isolation is not None:
-            yield IsolatedClips(path, specs, options, self._isolation, cancelled=cancelled, memory=memory)
-        elif specs[0].sound is not None:
-            with SoundReader(path, specs[0].sound) as sound:
-                yield clips_of(sound, specs, options=options, cancelled=cancelled, memory=memory)
-        else:
-            rate, playlists, nvdec = options.rate, options.allow_playlists, self._nvdec
-            with VideoReader(path, nvdec, rate=rate, allow_playlists=playlists) as reader:
-                converter = FrameConverter if nvdec is None else partial(nvdec.converter, reader.decoder)
-                yield ClipStream(
-                    reader, specs, options, cancelled=cancelled, memory=memory, converter=converter
-                )
 
     def _take_one(self) -> None:
         """Wait for the next clips or the end of a video, and pass them on."""
@@ -273,7 +178,7 @@ class _Run:
         video, item = self._decoding.get()
         self._meter.decoding_wait_seconds += time.perf_counter() - begun
         if not isinstance(item, Ended):
-            self._add(_Part(video, item))
+            self._add(Part(video, item))
         elif isinstance(item.error, VideoError):
             video.outcome = item.error
             self._forget(video)
@@ -284,20 +189,20 @@ class _Run:
             self._meter.num_frames += 0 if video.clips is None else video.clips.num_frames
             self._conclude(video)
 
-    def _forget(self, video: _Video) -> None:
+    def _forget(self, video: RunningVideo) -> None:
         for lane, parts in self._waiting.items():
             self._waiting[lane] = [part for part in parts if part.video is not video]
 
     # --- batches ------------------------------------------------------------------------------------
 
-    def _add(self, part: _Part) -> None:
+    def _add(self, part: Part) -> None:
         lane = (part.video.given.view, part.clips.spec)
         self._waiting[lane].append(part)
         part.video.num_missing += len(self._numbers(lane))
         if sum(map(len, self._waiting[lane])) >= self._batch_size:
             self._submit(lane)
 
-    def _is_last_of_batch(self, begun: Iterable[_Video]) -> bool:
+    def _is_last_of_batch(self, begun: Iterable[RunningVideo]) -> bool:
         """Return whether no further clips can fill the current incomplete batches."""
         alone = self._jobs == 1 and any(video.is_read and video.outcome is None for video in begun)
         return alone or not self._decoding.num_running
@@ -323,10 +228,10 @@ class _Run:
             runner.submit(batch.frames, partial(self._take, batch, number))
         self._meter.scoring_wait_seconds += time.perf_counter() - begun
 
-    def _gathered(self, parts: list[_Part], spec: ClipSpec) -> _Batch:
+    def _gathered(self, parts: list[Part], spec: ClipSpec) -> SharedBatch:
         """Return a batch: the array of a single part, else a copy of all parts."""
         if len(parts) == 1 and self._jobs == 1:
-            return _Batch(parts, parts[0].clips.frames, parts[0].clips.memory)
+            return SharedBatch(parts, parts[0].clips.frames, parts[0].clips.memory)
         memory = self._memory[spec].take((self._batch_size, *parts[0].clips.frames.shape[1:]))
         frames = memory[: sum(map(len, parts))]
         clips = [part.clips.frames for part in parts]
@@ -337,9 +242,9 @@ class _Run:
         for part in parts:
             if part.clips.memory is not None:
                 self._read_into[spec].give(part.clips.memory)
-        return _Batch(parts, frames, memory)
+        return SharedBatch(parts, frames, memory)
 
-    def _take(self, batch: _Batch, number: int, scores: Scores) -> None:
+    def _take(self, batch: SharedBatch, number: int, scores: Scores) -> None:
         """Distribute a member's scores of a batch to the videos."""
         start = 0
         for part in batch.parts:
@@ -350,7 +255,7 @@ class _Run:
         if not batch.num_missing and batch.memory is not None:
             self._memory[batch.parts[0].clips.spec].give(batch.memory)
 
-    def _take_part(self, part: _Part, number: int, scores: Scores) -> None:
+    def _take_part(self, part: Part, number: int, scores: Scores) -> None:
         video = part.video
         breaks = () if video.clips is None else video.clips.builders[part.clips.spec].breaks
         video.scores[number].add(part.clips.indices, scores, video.given.path, breaks)
@@ -359,14 +264,14 @@ class _Run:
         self._report(video, part.clips.end_seconds)
         self._conclude(video)
 
-    def _report(self, video: _Video, end_seconds: float) -> None:
+    def _report(self, video: RunningVideo, end_seconds: float) -> None:
         if end_seconds <= video.reached_seconds:  # grids and members alternate
             return
         video.reached_seconds = end_seconds
         if self._progress is not None and video.clips is not None:
             self._progress(video.given, end_seconds, video.clips.reader.claimed_seconds)
 
-    def _conclude(self, video: _Video) -> None:
+    def _conclude(self, video: RunningVideo) -> None:
         """Set the outcome of a completely read and scored video."""
         if video.is_read and not video.num_missing and video.clips is not None:
             video.outcome = ScoredVideo(video=video.given, scores=video.scores, clips=video.clips)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.evaluation.matching import pairwise_tiou
+from tsm_runtime.evaluation.segment_table import pairwise_tiou
 from tsm_runtime.results import Segment
 
 RELATIVE_FLOOR = 0.01

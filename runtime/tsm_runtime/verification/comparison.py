@@ -33,8 +33,8 @@ class Comparison:
     num_clips: int
     batch_sizes: tuple[int, ...]
     heads: Mapping[str, HeadDifference]
-    segments: SegmentAgreement | None
     tolerance: Tolerance
+    segments: SegmentAgreement | None = None
     pictures: PictureDifference | None = None
 
     @property

@@ -51,7 +51,6 @@ def compare_temporal_head(
         num_clips=len(clips.frames),
         batch_sizes=(_CHUNK_FRAMES,),
         heads=heads,
-        segments=None,
         tolerance=tolerance,
     )
 
@@ -89,7 +88,6 @@ def compare_sound(
         num_clips=num,
         batch_sizes=(1, num),
         heads=heads,
-        segments=None,
         tolerance=tolerance,
     )
 
@@ -120,7 +118,6 @@ def compare_views(
         num_clips=len(features),
         batch_sizes=(len(features),),
         heads=heads,
-        segments=None,
         tolerance=tolerance,
     )
 

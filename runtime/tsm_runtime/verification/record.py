@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
-from tsm_runtime.bundle.manifest import MANIFEST, FileVerification, Verification, encode_manifest
+from tsm_runtime.bundle.manifest import MANIFEST, encode_manifest
+from tsm_runtime.bundle.reports import FileVerification, Verification
 from tsm_runtime.errors import RunError
 from tsm_runtime.files import write_whole
 from tsm_runtime.verification.compare import HeadDifference

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tsm_runtime.bundle.bundle import Bundle
-from tsm_runtime.bundle.manifest import Verification
-from tsm_runtime.terminal import is_terminal, printable
+from tsm_runtime.bundle.reports import Verification
+from tsm_runtime.plain_table import console_text
+from tsm_runtime.terminal import printable
 from tsm_runtime.verification.compare import RELATIVE_FLOOR, SegmentAgreement
 from tsm_runtime.verification.comparison import Comparison
 from tsm_runtime.verification.pictures import PictureDifference
@@ -73,16 +72,7 @@ def verification_to_json(report: VerificationReport, bundle: Bundle, verificatio
 
 def verification_to_text(report: VerificationReport, bundle: Bundle) -> bytes:
     """Return the table, the failed and skipped files with reasons, and the verdict, for standard output."""
-    from rich.console import Console
-
-    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
-    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else _PLAIN_WIDTH
-    buffer = io.BytesIO()
-    with io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace", newline="\n") as file:
-        console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
-        _print_report(report, bundle, console)
-        file.flush()
-        return buffer.getvalue()
+    return console_text(partial(_print_report, report, bundle), plain_width=_PLAIN_WIDTH)
 
 
 def _print_report(report: VerificationReport, bundle: Bundle, console: Console) -> None:

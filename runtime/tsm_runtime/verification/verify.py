@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -203,16 +203,7 @@ class _Run:
             sizes = batch_sizes(self._bundle.manifest.files[variant.file])
             for clips, heads in expected:
                 got = scorer.score(clips, sizes)
-                yield Comparison(
-                    variant=variant,
-                    backend=backend.name,
-                    clips=clips.name,
-                    num_clips=len(clips.frames),
-                    batch_sizes=sizes,
-                    heads={head: compare_head(values, got[head]) for head, values in heads.items()},
-                    segments=self._compare_segments(clips, heads, got),
-                    tolerance=tolerance,
-                )
+                yield self._comparison(variant, tolerance, backend.name, clips, heads, got, sizes)
 
     def compare_pictures(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
         """Yield, for each video, the comparison of the reference's scores on pictures of `--hwdec`.
@@ -247,16 +238,29 @@ class _Run:
         if not graph.num_drawn:
             raise BackendError(f"{clips.name} has pictures that --hwdec converts on the CPU too")
         got = scorer.score(drawn, (1,))
+        found = self._comparison(variant, tolerance, graph.name, clips, heads, got, (1,))
+        pictures = PictureDifference.of(clips.frames, drawn.frames, graph.num_drawn, graph.num_others)
+        return replace(found, pictures=pictures)
+
+    def _comparison(
+        self,
+        variant: Variant,
+        tolerance: Tolerance,
+        backend: str,
+        clips: ClipSet,
+        expected: Heads,
+        got: Heads,
+        batch_sizes: tuple[int, ...],
+    ) -> Comparison:
         return Comparison(
             variant=variant,
-            backend=graph.name,
+            backend=backend,
             clips=clips.name,
-            num_clips=num_clips,
-            batch_sizes=(1,),
-            heads={head: compare_head(values, got[head]) for head, values in heads.items()},
-            segments=self._compare_segments(clips, heads, got),
+            num_clips=len(clips.frames),
+            batch_sizes=batch_sizes,
+            heads={head: compare_head(values, got[head]) for head, values in expected.items()},
             tolerance=tolerance,
-            pictures=PictureDifference.of(clips.frames, drawn.frames, graph.num_drawn, graph.num_others),
+            segments=self._compare_segments(clips, expected, got),
         )
 
     def _compare_segments(self, clips: ClipSet, expected: Heads, got: Heads) -> SegmentAgreement | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -14,6 +13,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from tsm_runtime.closing import Closing
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.checking import check_file, describe_media
 from tsm_runtime.video.choosing import choose_stream
@@ -32,7 +32,7 @@ _LENGTH_TOLERANCE_SECONDS = 1.0
 """A video that ends this much before its stated length, or loses this much to wrong times, is incomplete."""
 
 
-class VideoReader:
+class VideoReader(Closing):
     """Frames of the best video stream of a file, in order of presentation.
 
     `claimed_seconds` is the length stated by the header or estimated by FFmpeg, or None; it serves progress
@@ -87,14 +87,6 @@ class VideoReader:
     def assumed_rate(self) -> float | None:
         """Assumed frames per second on which all times so far depend; None if a rate is stated."""
         return self._clock.assumed_rate
-
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the container; calling it again does nothing."""

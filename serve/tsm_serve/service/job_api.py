@@ -83,6 +83,22 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
             await run_in_threadpool(service.jobs.wait, job, job.changes, min(left, 1.0))
         return describe_job(job)
 
+    @app.delete("/v1/jobs/{job_id}")
+    async def cancel(job_id: str) -> dict[str, Any]:
+        """End a job."""
+        job = _job(service, job_id)
+        await run_in_threadpool(service.jobs.cancel, job)
+        return describe_job(job)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """List the models."""
+        return {"models": service.describe_models()}
+
+    _add_outcome_routes(app, service)
+
+
+def _add_outcome_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs/{job_id}/result", responses={200: {"content": {kind: {} for kind in MEDIA_TYPES}}})
     async def result(job_id: str, accept: Annotated[str, Header()] = "*/*") -> Response:
         """Return the segments, in the format that Accept names."""
@@ -104,18 +120,6 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
     async def events(job_id: str) -> Response:
         """Progress as server-sent events, the last of which is the ended job."""
         return event_stream(_events_of(service, _job(service, job_id)))
-
-    @app.delete("/v1/jobs/{job_id}")
-    async def cancel(job_id: str) -> dict[str, Any]:
-        """End a job."""
-        job = _job(service, job_id)
-        await run_in_threadpool(service.jobs.cancel, job)
-        return describe_job(job)
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        """List the models."""
-        return {"models": service.describe_models()}
 
 
 def _job(service: Service, job_id: str) -> Job:

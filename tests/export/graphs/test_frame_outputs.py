@@ -21,7 +21,7 @@ from tsm_export.request import ExportRequest
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import CheckError
-from tsm_runtime.models.choice import open_backend
+from tsm_runtime.models.choice import open_model
 from tsm_train.training.checkpoint import Checkpoint, load_checkpoint
 
 
@@ -132,7 +132,7 @@ def test_a_bundle_says_whether_its_models_give_outputs_per_frame(
     export_bundle(learnt_run / "best.safetensors", tmp_path / "b", request)
     bundle = load_bundle(tmp_path / "b")
     assert bundle.manifest.feature_dim == (checkpoint.model().feature_dim if wanted else 0)
-    with open_backend(bundle) as backend:
+    with open_model(bundle, "model.fp32.onnx") as backend:
         scores = backend.infer(noise(checkpoint, 2))
     assert (scores.features is not None) is wanted
     assert (scores.frame_action is not None) is wanted

@@ -27,13 +27,14 @@ from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.verification.clip_sets import noise_clips
 from tsm_runtime.verification.verify import verify
 from tsm_runtime.video.finding import VideoInput
-from tsm_train.config import HeadConfig, load_config
+from tsm_train.config import load_config
 from tsm_train.data.dataset import open_data
 from tsm_train.head.checkpoint import HEAD_FILE, HeadCheckpoint, load_head, save_head, weights_sha256
 from tsm_train.head.features import FeatureCache
 from tsm_train.head.network import HeadGroup, TemporalHead
 from tsm_train.head.run import train_run_head
 from tsm_train.head.train import score_pieces
+from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.validation import TorchBackend
 

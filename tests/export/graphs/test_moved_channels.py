@@ -15,8 +15,10 @@ from tsm_export.graphs.from_checkpoint import export_fp32
 from tsm_export.graphs.moved_channels import separate_moved_channels
 from tsm_runtime.bundle.manifest import ShiftDirection
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.config import Config
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model
 
 T, SIZE = 3, 64

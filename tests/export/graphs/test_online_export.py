@@ -28,10 +28,12 @@ from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import BACKGROUND
 from tsm_runtime.verification.clip_sets import ClipSet
 from tsm_runtime.verification.verify import REFERENCE, verify
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.config import Config
 from tsm_train.model.online import OnlineTSM
 from tsm_train.model.tsm import Probabilities
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model
 from tsm_train.training.validation import TorchBackend
 

@@ -23,7 +23,7 @@ from tsm_runtime.backends.tensorrt.network import new_builder, optimization_prof
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.clips.stream import ClipStream
-from tsm_runtime.models.choice import open_backend
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.convert import FrameConverter
@@ -272,4 +272,4 @@ def test_a_backend_does_not_take_it_for_a_model(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "b", files={"preprocess.onnx": entry}, format_version=3)
     (folder / "preprocess.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"has no model\.fp32\.onnx"):
-        open_backend(load_bundle(folder))
+        open_model(load_bundle(folder), "model.fp32.onnx")

@@ -22,7 +22,9 @@ from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
 from tsm_runtime.video.panorama import WINDOWS
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import ClipConfig, Config, DataConfig
+from tsm_train.config import Config
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig
 
 SPEC = ClipSpec(interval_seconds=0.5, num_frames=4, size=32)
 

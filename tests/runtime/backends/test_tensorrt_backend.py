@@ -31,7 +31,7 @@ from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, sha256
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError, TsmError
-from tsm_runtime.models.choice import open_backend, open_model
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run, run_videos
 from tsm_runtime.video.finding import VideoInput
@@ -140,7 +140,7 @@ def test_every_version_scores_as_onnxruntime_does(
     frames = clips(19)
     with machine.open() as backend:
         found = backend.infer(frames)
-    reference = open_backend(machine.bundle, num_threads=1).infer(frames)
+    reference = open_model(machine.bundle, "model.fp32.onnx", num_threads=1).infer(frames)
     np.testing.assert_allclose(found.action, reference.action, atol=1e-5)
     assert found.scene is not None
     assert reference.scene is not None

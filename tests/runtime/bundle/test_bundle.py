@@ -17,9 +17,10 @@ from tiny_bundle import write_tiny_bundle
 
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
-from tsm_runtime.bundle.manifest import FORMAT_VERSION, Verification, encode_manifest, sha256
+from tsm_runtime.bundle.manifest import FORMAT_VERSION, encode_manifest, sha256
+from tsm_runtime.bundle.reports import Verification
 from tsm_runtime.errors import BackendError, BundleError
-from tsm_runtime.models.choice import open_backend
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.segments.rules import SegmentRules
 
 MANIFEST: dict[str, Any] = {
@@ -204,7 +205,7 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(
         BackendError, match=r"no backend is installed: pip install 'tsm-tal\[cpu\]'"
     ) as caught:
-        open_backend(bundle)
+        open_model(bundle, "model.fp32.onnx")
     assert caught.value.exit_code == 5
 
 
@@ -212,7 +213,7 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_tiny_model_scores_as_its_stand_in(tiny_bundle: Path) -> None:
-    backend = open_backend(load_bundle(tiny_bundle), num_threads=1)
+    backend = open_model(load_bundle(tiny_bundle), "model.fp32.onnx", num_threads=1)
     clips = np.random.default_rng(0).integers(0, 255, (5, 4, 32, 32, 3), dtype=np.uint8)
     clips[0], clips[1] = 0, 255
     for batch in (clips, clips[:1], clips[:3]):
@@ -238,7 +239,7 @@ def test_a_model_that_does_not_fit_the_manifest_is_refused(
     tiny_bundle: Path, tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
     folder = changed_copy(tiny_bundle, tmp_path, changes)
-    message = refused(lambda: open_backend(load_bundle(folder)))
+    message = refused(lambda: open_model(load_bundle(folder), "model.fp32.onnx"))
     assert "model.fp32.onnx does not fit the manifest: expected" in message
     assert words in message
 
@@ -257,7 +258,9 @@ def test_a_fixed_number_of_clips_is_refused(tmp_path: Path) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
     folder = write_tiny_bundle(tmp_path / "bundle", model)
-    assert "takes one number of clips only" in refused(lambda: open_backend(load_bundle(folder)))
+    assert "takes one number of clips only" in refused(
+        lambda: open_model(load_bundle(folder), "model.fp32.onnx")
+    )
 
 
 def test_what_is_no_onnx_is_refused(tmp_path: Path) -> None:
@@ -269,7 +272,7 @@ def test_what_is_no_onnx_is_refused(tmp_path: Path) -> None:
     folder = write_manifest(tmp_path / "bundle", MANIFEST | {"files": {"model.fp32.onnx": entry}})
     (folder / "model.fp32.onnx").write_bytes(data)
     assert "model.fp32.onnx does not load in onnxruntime" in refused(
-        lambda: open_backend(load_bundle(folder))
+        lambda: open_model(load_bundle(folder), "model.fp32.onnx")
     )
 
 
@@ -290,7 +293,7 @@ def test_weights_outside_the_model_are_refused(tmp_path: Path, monkeypatch: pyte
     write_manifest(folder, tiny_manifest((folder / "model.fp32.onnx").read_bytes()))
     monkeypatch.chdir(folder)
     assert (folder / "w.bin").exists()
-    message = refused(lambda: open_backend(load_bundle(folder)))
+    message = refused(lambda: open_model(load_bundle(folder), "model.fp32.onnx"))
     assert "does not load" in message
     assert "External data" in message or "external" in message
 

@@ -180,7 +180,7 @@ def test_all_captures_of_a_folder(run: Command) -> None:
 
 
 def test_members_of_one_view_share_its_decoding(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tsm_runtime.pipeline import scheduler as videos
+    from tsm_runtime.pipeline import reading as videos
 
     opened: list[Path] = []
     original = videos.VideoReader

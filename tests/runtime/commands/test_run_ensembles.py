@@ -24,7 +24,8 @@ from tsm_runtime.commands import fuse as fuse_cli
 from tsm_runtime.commands import run as cli
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.formats.read_write import read_segments
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_results
+from tsm_runtime.fusion.fuse import fuse_results
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_equals_the_official_code(shared_data: Path, case: str) -> None:
             predictions,
             thresholds,
             unknown_videos="count",
-            empty_truth=truth.empty_instances,
+            empty_truth=Counter(label for video in truth.videos for label in video.empty_labels),
         )
 
     result = run(expected["thresholds"])

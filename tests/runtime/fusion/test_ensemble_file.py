@@ -8,7 +8,7 @@ import pytest
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember, ensemble_to_toml, read_ensemble
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 
 WHOLE = """
 method = "soft-nms-gaussian"

@@ -16,14 +16,8 @@ from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.protocol import tiou
-from tsm_runtime.fusion.fuse import (
-    FusionOptions,
-    Method,
-    fuse_results,
-    fuse_scenes,
-    fuse_segments,
-    union_gaps,
-)
+from tsm_runtime.fusion.fuse import fuse_results, fuse_scenes, fuse_segments, union_gaps
+from tsm_runtime.fusion.options import FusionOptions, Method
 from tsm_runtime.results import SceneScore, Segment
 
 METHODS: list[Method] = ["paper", "wbf", "nms", "soft-nms-linear", "soft-nms-gaussian"]

@@ -22,7 +22,8 @@ from tsm_runtime.fusion.calibration import (
 )
 from tsm_runtime.fusion.fit import Setting, Trials, fit_ensemble, search
 from tsm_runtime.fusion.fit_table import FitTable, gain_over, gather_fit_table, judge, mean_ap, resampled_maps
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
+from tsm_runtime.fusion.fuse import fuse_segments
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.results import Segment
 
 Videos = dict[str, list[Segment]]

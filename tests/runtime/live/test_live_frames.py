@@ -10,18 +10,18 @@ import pytest
 from fakes import BrightnessBackend, brightness_member
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lookahead import decode_with_lookahead
 from streams import FakeConnection, FakeSource, Level, even, grey_frames, offline, source_of
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.errors import RunError, UsageError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.events import LiveSegment, OpenSegment, Start
 from tsm_runtime.live.frame_merging import FrameMerger
 from tsm_runtime.live.options import LiveOptions
 from tsm_runtime.live.session import watch
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
-from tsm_runtime.segments.decoding.lookahead import decode_with_lookahead
 from tsm_runtime.segments.decoding.settings import Decoding, LengthPrior
 
 DARK, GREY, BRIGHT = 20, 128, 235

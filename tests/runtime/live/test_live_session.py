@@ -31,7 +31,7 @@ from streams import (
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import RunError, UsageError, VideoError
-from tsm_runtime.fusion.fuse import FusionOptions
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live import capture
 from tsm_runtime.live.events import (
     Discontinuity,

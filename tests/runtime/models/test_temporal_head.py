@@ -122,7 +122,7 @@ def test_the_head_runs_on_openvino_where_that_alone_is_installed(monkeypatch: py
     features = np.random.default_rng(0).normal(size=(50, bundle.manifest.feature_dim)).astype(np.float32)
     expected = TemporalHead(bundle).infer(features)
     monkeypatch.setattr(temporal_head, "find_spec", lambda name: None if name == "onnxruntime" else True)
-    monkeypatch.setattr(temporal_head, "open_session", None)
+    monkeypatch.setattr(temporal_head, "open_call", None)
     found = TemporalHead(bundle).infer(features)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)

@@ -15,7 +15,7 @@ from media import counted, write_video
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.formats.result_file import result_of_segments
 from tsm_runtime.outputs.cuts.names import FileNames, safe_name
-from tsm_runtime.outputs.cuts.sink import check_cuts, with_cuts
+from tsm_runtime.outputs.cuts.sink import CutSink, check_cuts
 from tsm_runtime.outputs.cuts.spans import CutRequest, spans_of
 from tsm_runtime.results import Result, Segment
 from tsm_runtime.video.finding import VideoInput
@@ -46,7 +46,7 @@ def cut(
     video: Path, segments: Sequence[Segment], request: CutRequest, video_id: str = "v"
 ) -> list[dict[str, str]]:
     kept = Kept()
-    sink = with_cuts(kept, request, [VideoInput(video, video_id)])
+    sink = CutSink(kept, request, [VideoInput(video, video_id)])
     sink.add(replace(result_of_segments(video_id, segments), duration_seconds=4.0))
     sink.close()
     assert kept.is_closed
@@ -182,7 +182,7 @@ def test_names_that_differ_only_in_case_are_told_apart() -> None:
 
 
 def test_a_segment_without_frames_does_not_cost_the_others(video: Path, tmp_path: Path) -> None:
-    sink = with_cuts(Kept(), CutRequest(folder=tmp_path / "out", exact=True), [VideoInput(video, "v")])
+    sink = CutSink(Kept(), CutRequest(folder=tmp_path / "out", exact=True), [VideoInput(video, "v")])
     sink.add(result_of_segments("v", [seg("run", 0, 0.2), seg("sit", 9.0, 9.5)]))
     with pytest.raises(RunError, match=r"1 clip not written; .*: v_002_sit\.mp4: .* no frame"):
         sink.close()

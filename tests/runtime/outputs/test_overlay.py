@@ -21,7 +21,7 @@ from media import corners, counted, plain, write_video
 
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.outputs import overlay
-from tsm_runtime.outputs.overlay import check_overlay, with_overlay, write_overlay
+from tsm_runtime.outputs.overlay import OverlaySink, check_overlay, write_overlay
 from tsm_runtime.outputs.painter import Painter
 from tsm_runtime.results import Result, Segment
 from tsm_runtime.video.finding import VideoInput
@@ -295,12 +295,12 @@ def test_results_are_written_before_the_overlay_and_also_without(
         def close(self) -> None:
             order.append("closed" if not (tmp_path / "out.mp4").exists() else "late")
 
-    sink = with_overlay(Inner(), {"clip": video}, tmp_path / "out.mp4")
+    sink = OverlaySink(Inner(), {"clip": video}, tmp_path / "out.mp4")
     sink.add(lasting(0.4, seg("hug", 0, 0.2)))
     sink.close()
     assert order == ["clip", "closed"]
     assert len(times(tmp_path / "out.mp4")) == 10
-    with_overlay(Inner(), {}, tmp_path / "none.mp4").close()  # the video gave no result
+    OverlaySink(Inner(), {}, tmp_path / "none.mp4").close()  # the video gave no result
     assert not (tmp_path / "none.mp4").exists()
     assert capfd.readouterr().err == ""
 
@@ -383,7 +383,7 @@ def test_a_folder_gets_a_file_per_video_with_one_colour_per_label(
     monkeypatch.setattr(overlay, "write_overlay", watched)
     inputs = [VideoInput(video, "a"), VideoInput(video, "sub/b"), VideoInput(tmp_path / "none.mp4", "c")]
     check_overlay(tmp_path / "out", inputs, None)
-    sink = with_overlay(Inner(), {each.video_id: each.path for each in inputs}, tmp_path / "out")
+    sink = OverlaySink(Inner(), {each.video_id: each.path for each in inputs}, tmp_path / "out")
     for name, label in (("a", "hug"), ("sub/b", "wave"), ("c", "hug")):
         sink.add(replace(lasting(0.4, seg(label, 0, 0.2)), video_id=name))
     with pytest.raises(RunError, match=r"1 overlay not written; the first: .*none"):

@@ -121,12 +121,11 @@ def test_the_best_instance_of_another_class_is_taken() -> None:
     assert [row[3] for row in matrix.counts] == [1, 0, 1, 0]
 
 
-def test_confusion_leaves_out_low_scores_and_counts_empty_instances() -> None:
+def test_confusion_counts_empty_instances() -> None:
     matching = match_segments(
         {"v": [seg("a", 0, 10)]}, {"v": [seg("a", 0, 10, 0.4)]}, (0.5,), empty_truth=[("b", None)]
     )
     assert confusion_matrix(matching).counts == ((1, 0, 0), (0, 0, 1), (0, 0, 0))
-    assert confusion_matrix(matching, min_score=0.5).counts == ((0, 0, 1), (0, 0, 1), (0, 0, 0))
 
 
 def test_confusion_needs_its_threshold() -> None:
@@ -135,27 +134,24 @@ def test_confusion_needs_its_threshold() -> None:
 
 
 @settings(max_examples=50)
-@given(segment_sets(), segment_sets(), st.sampled_from([0.0, 0.5]))
-def test_confusion_counts_everything_once(truth: Segments, predictions: Segments, least: float) -> None:
+@given(segment_sets(), segment_sets())
+def test_confusion_counts_everything_once(truth: Segments, predictions: Segments) -> None:
     if not any(truth.values()):
         return
     matching = match_segments(truth, predictions, (0.5,))
-    matrix = confusion_matrix(matching, min_score=least)
+    matrix = confusion_matrix(matching)
     known = matrix.labels
     for i, label in enumerate(known):
         listed = [s for segments in predictions.values() for s in segments if s.label == label]
         assert sum(matrix.counts[i]) == sum(s.label == label for v in truth.values() for s in v)
-        assert sum(row[i] for row in matrix.counts) == sum(s.score >= least for s in listed)
-    # The diagonal is what matching the kept predictions alone finds.
-    kept = {v: [s for s in segments if s.score >= least] for v, segments in predictions.items()}
-    hits = match_segments(truth, kept, (0.5,)).hits
-    assert sum(matrix.counts[i][i] for i in range(len(known))) == hits.sum()
+        assert sum(row[i] for row in matrix.counts) == len(listed)
+    assert sum(matrix.counts[i][i] for i in range(len(known))) == matching.hits.sum()
     assert matrix.counts[-1][-1] == 0
 
 
 def test_a_matrix_checks_its_shape() -> None:
     with pytest.raises(ValueError, match="1 labels: expected 2 rows of 2 counts"):
-        Confusion(labels=("a",), counts=((1,),), tiou=0.5, min_score=0.0)
+        Confusion(labels=("a",), counts=((1,),), tiou=0.5)
 
 
 # --- the whole evaluation -------------------------------------------------------------------------

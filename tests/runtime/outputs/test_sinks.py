@@ -10,9 +10,10 @@ import pytest
 from fakes import result_of, seg
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.formats.names import EDITORS, IN_FRAMES, SUFFIXES, Format
+from tsm_runtime.formats.names import IN_FRAMES, SUFFIXES, Format
 from tsm_runtime.formats.read_write import read_segments
-from tsm_runtime.outputs.sinks import Encoding, check_output, choose_format, label_ids_for, open_sink
+from tsm_runtime.outputs.output_names import check_output, choose_format, label_ids_for
+from tsm_runtime.outputs.sinks import Encoding, open_sink
 from tsm_runtime.results import SceneScore
 from tsm_runtime.video.finding import VideoInput
 
@@ -62,7 +63,7 @@ def test_a_format_for_one_video_takes_one(
     check_output("out/", TWO, choose_format(output, requested))
 
 
-@pytest.mark.parametrize("format_", sorted(SUFFIXES.keys() - EDITORS - IN_FRAMES))
+@pytest.mark.parametrize("format_", sorted(SUFFIXES.keys() - {"chapters"} - IN_FRAMES))
 def test_a_folder_gets_a_file_per_video(tmp_path: Path, format_: Format) -> None:
     sink = open_sink(f"{tmp_path}/out/", format_, Encoding(format=format_))
     results = [

@@ -21,9 +21,10 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.captures.selection import CapturePlan, plan_of_video
 from tsm_runtime.commands import run as cli
 from tsm_runtime.commands import run_all as batch_run
-from tsm_runtime.commands.run_all import DeviceModels, run_all
+from tsm_runtime.commands.run_all import run_all
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.models.choice import BackendRequest
+from tsm_runtime.models.device_models import DeviceModels
 from tsm_runtime.models.member import Member
 from tsm_runtime.models.opening import closing_members, open_member
 from tsm_runtime.pipeline.options import Options
@@ -326,6 +327,6 @@ def test_jobs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu.backend.device = "gpu"
     for cores, wanted in ((1, 1), (4, 1), (9, 2), (16, 4), (128, 8)):
         monkeypatch.setattr(batch_run, "num_cores", lambda cores=cores: cores)
-        assert batch_run.default_jobs([on_gpu]) == wanted
-        assert batch_run.default_jobs([on_gpu, on_cpu]) == 1
-        assert batch_run.default_jobs([on_gpu], SimpleNamespace(num_engines=7)) == 7
+        assert batch_run.default_jobs(DeviceModels([on_gpu])) == wanted
+        assert batch_run.default_jobs(DeviceModels([on_gpu, on_cpu])) == 1
+        assert batch_run.default_jobs(DeviceModels([on_gpu], SimpleNamespace(num_engines=7))) == 7

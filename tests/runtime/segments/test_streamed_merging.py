@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.fusion.calibration import calibrate_segments
-from tsm_runtime.fusion.fuse import FusionOptions, fuse_segments
+from tsm_runtime.fusion.fuse import fuse_segments
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.models.member import Member
 from tsm_runtime.results import IntervalScores, Segment

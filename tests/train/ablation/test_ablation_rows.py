@@ -11,8 +11,8 @@ from entry import command
 from tsm_runtime.commands import evaluate as eval_cli
 from tsm_runtime.commands import fuse as fuse_cli
 from tsm_runtime.formats.read_write import read_segments
-from tsm_runtime.fusion.fuse import FusionOptions
 from tsm_runtime.fusion.member_file import read_member
+from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.results import Segment
 from tsm_train.ablation.config import EnsembleConfig
 from tsm_train.ablation.ensembles import Mixture, mixtures, write_fused

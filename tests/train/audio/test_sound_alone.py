@@ -25,6 +25,7 @@ from tsm_runtime.models.member import Overrides
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.isolation import Isolation
 from tsm_runtime.pipeline.options import Options
+from tsm_runtime.pipeline.reading import Reading
 from tsm_runtime.pipeline.run import run, run_captures
 from tsm_runtime.results import Segment
 from tsm_runtime.video.finding import VideoInput
@@ -161,7 +162,7 @@ def test_workers_and_ensembles_with_pictures(
     alone = run(video, heard)
     plans = [plan_of_video(VideoInput(video, "r4"))]
     with Isolation() as workers:
-        (apart,) = run_captures(plans, [heard], Options(), isolation=workers)
+        (apart,) = run_captures(plans, [heard], Options(), Reading(isolation=workers))
     assert apart.result is not None
     assert apart.result.segments == alone.segments
     seen = replace(open_member(load_bundle(tiny_bundle)), name="seen")

@@ -25,10 +25,11 @@ from tsm_runtime.verification.survey import survey_bundle
 from tsm_runtime.verification.verify import verify
 from tsm_train.audio.checkpoint import SOUND_FILE, load_sound, save_sound
 from tsm_train.audio.run import train_run_sound
-from tsm_train.config import AudioConfig, Config, HeadConfig, load_config
+from tsm_train.config import Config, load_config
 from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.head.run import train_run_head
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import AudioConfig, HeadConfig
 from tsm_train.synthetic.sounds import _mux
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 

@@ -18,11 +18,11 @@ from media import cut, plain, write_video
 
 from tsm_runtime.errors import UsageError
 from tsm_train.commands import inspect_data as inspect_cli
-from tsm_train.config import DataConfig
 from tsm_train.data.dataset import open_data
 from tsm_train.data.inspection import inspect_data
 from tsm_train.data.lengths import look_up_length
 from tsm_train.data.problems import KINDS
+from tsm_train.sections.data import DataConfig
 
 CONFIG = 'name = "own"\n[data]\nroot = "data"\n[clip]\ninterval_seconds = 0.5\n'
 SECONDS = {"a1": 4.0, "a2": 4.0, "b1": 3.0, "b2": 3.2}
@@ -127,9 +127,10 @@ def test_the_same_for_a_person(folder: Path, inspect: Command) -> None:
 
 
 def test_intervals_are_those_that_training_uses(folder: Path) -> None:
-    from tsm_train.config import AugmentConfig, load_config
+    from tsm_train.config import load_config
     from tsm_train.samples.clips import ClipDataset, Labels
     from tsm_train.samples.frame_store import FrameStore
+    from tsm_train.sections.training import AugmentConfig
 
     still = ["augment.time_jitter=0", "augment.flip=0", "augment.crop_scale=1", "augment.color=0"]
     config = load_config(folder / "own.toml", [*still, "clip.size=32", "clip.num_frames=2"])

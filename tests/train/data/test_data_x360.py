@@ -22,10 +22,12 @@ from tsm_runtime.segments.rules import SegmentRules
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.panorama import WINDOWS
 from tsm_train.commands import inspect_data as inspect_cli
-from tsm_train.config import DataConfig, StoreConfig, load_config
+from tsm_train.config import load_config
 from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.presets import preset_names, preset_path
 from tsm_train.samples.frame_store import FrameStore
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.training import StoreConfig
 
 A, B, C = (f"{letter}0000000-0000-4000-8000-000000000000" for letter in "abc")
 SEGMENTS = {

@@ -14,13 +14,13 @@ from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
 from tsm_runtime.segments.decoding.settings import Decoding
-from tsm_train.config import HeadConfig
 from tsm_train.head.features import FrameSequence, Piece
 from tsm_train.head.fit import fit_head, fit_heads
 from tsm_train.head.network import HeadGroup, TemporalHead
 from tsm_train.head.targets import frame_targets
 from tsm_train.head.train import score_pieces
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import HeadConfig
 
 STEP, DIM = 0.1, 6
 QUICK = HeadConfig(

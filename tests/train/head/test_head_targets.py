@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from tsm_runtime.results import BACKGROUND, Segment
-from tsm_train.config import HeadConfig
 from tsm_train.head.features import FrameSequence
 from tsm_train.head.losses import distance_loss, head_loss
 from tsm_train.head.targets import frame_targets
 from tsm_train.head.windows import Window, draw_windows
 from tsm_train.samples.clips import NO_FRAME, Labels
+from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.training.losses import frame_loss
 
 SOFTMAX = Labels(("walk", "wave", BACKGROUND), ())

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsm_train.config import AugmentConfig
 from tsm_train.samples.augment import augment_clip
+from tsm_train.sections.training import AugmentConfig
 
 OFF: dict[str, Any] = {"flip": 0.0, "crop_scale": 1.0, "color": 0.0, "time_jitter": 0.0}
 EVERYTHING = AugmentConfig(flip=0.5, crop_scale=0.5, color=0.4)

@@ -13,21 +13,17 @@ from tsm_runtime.clips.stream import ClipStream
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, Segment
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import (
-    AugmentConfig,
-    ClipConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    StoreConfig,
-    TrainConfig,
-)
+from tsm_train.config import Config
 from tsm_train.data.dataset import open_data
 from tsm_train.data.interval_labels import interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.video_files import find_video
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE, ClipDataset, Labels, covering_labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
+from tsm_train.samples.stored_video import StoredVideo
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
+from tsm_train.sections.training import AugmentConfig, StoreConfig, TrainConfig
 
 STILL = AugmentConfig(flip=0.0, crop_scale=1.0, color=0.0, time_jitter=0.0)
 LABELS = Labels(("walk", "wave", BACKGROUND), ("hall", "park"))
@@ -47,14 +43,13 @@ class Clock(StoredVideo):
     """A video whose frame number n is a picture of the value n."""
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        return np.repeat(indices.astype(np.uint8), self.size * self.size * 3).reshape(
-            len(indices), self.size, self.size, 3
-        )
+        return np.repeat(indices.astype(np.uint8), np.prod(self.shape)).reshape(len(indices), *self.shape)
 
 
 def clock(seconds: float, size: int = 32, rate: float = 25.0) -> StoredVideo:
     count = round(seconds * rate)
-    return Clock(Path("clock"), size, False, np.zeros(count + 1, np.int64), np.arange(count) / rate, seconds)
+    times = np.arange(count) / rate
+    return Clock(Path("clock"), (size, size, 3), False, np.zeros(count + 1, np.int64), times, seconds)
 
 
 def annotated(*segments: tuple[str, float, float], scene: str | None = "park") -> TrainingVideo:

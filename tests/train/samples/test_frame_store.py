@@ -16,10 +16,14 @@ from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import ClipConfig, Config, DataConfig, StoreConfig
+from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples import frame_store, store_videos
-from tsm_train.samples.frame_store import MAGIC, FrameStore, StoredVideo, stored_size
+from tsm_train.samples.frame_store import FrameStore, stored_size
+from tsm_train.samples.stored_video import MAGIC, StoredVideo
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig
+from tsm_train.sections.training import StoreConfig
 
 RAW, JPEG = StoreConfig(), StoreConfig(format="jpeg")
 

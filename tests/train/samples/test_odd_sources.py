@@ -11,11 +11,13 @@ from media import counted, plain, write_video
 from tsm_runtime.clips.stream import ClipOptions, ClipStream
 from tsm_runtime.results import Segment
 from tsm_runtime.video.reader import VideoReader
-from tsm_train.config import Config, StoreConfig, config_of
+from tsm_train.config import Config, config_of
 from tsm_train.data.lengths import look_up_length
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.clips import ClipDataset, Labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
+from tsm_train.samples.stored_video import StoredVideo
+from tsm_train.sections.training import StoreConfig
 
 SIZE = 32
 LABELS = Labels(("walk", "background"), ())

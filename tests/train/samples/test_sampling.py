@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import TrainConfig
 from tsm_train.samples.sampling import EpochSampler, balanced_counts
+from tsm_train.sections.training import TrainConfig
 
 MIXED = ["walk"] * 60 + ["wave"] * 6 + [BACKGROUND] * 200
 

@@ -30,15 +30,12 @@ from tsm_train.synthetic.poses import (
     ACTIONS,
     GRASP,
     REVERSED_PAIRS,
-    BodySetting,
-    State,
     holding_at,
     pose_at,
-    random_manner,
-    random_setting,
     rest_pose,
     thing_place,
 )
+from tsm_train.synthetic.settings import BodySetting, State, random_manner, random_setting
 from tsm_train.synthetic.video import draw_frames, draw_video
 
 SMALL: dict[str, Any] = {"width": 64, "height": 48}

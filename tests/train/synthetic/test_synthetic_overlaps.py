@@ -31,7 +31,8 @@ from tsm_train.synthetic.plan import (
     random_plan,
     true_segments,
 )
-from tsm_train.synthetic.poses import ACTIONS, State, pose_at, random_manner, random_setting, rest_pose
+from tsm_train.synthetic.poses import ACTIONS, pose_at, rest_pose
+from tsm_train.synthetic.settings import State, random_manner, random_setting
 from tsm_train.synthetic.video import draw_frames, draw_video
 
 DEMO_SEED = 20_000  # of benchmarks/make_demo.py

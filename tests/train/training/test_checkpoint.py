@@ -9,8 +9,10 @@ import torch
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig
+from tsm_train.config import Config
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 
 

@@ -10,12 +10,14 @@ import torch
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import UsageError
-from tsm_runtime.models.choice import open_backend
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import ClipConfig, Config, DataConfig, ModelConfig, load_config
+from tsm_train.config import Config, load_config
 from tsm_train.model.pretrained import DEMO_FILE
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.data import DataConfig
+from tsm_train.sections.network import ClipConfig, ModelConfig
 from tsm_train.training import train as training
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from tsm_train.training.fine_tuning import start_from
@@ -144,7 +146,7 @@ def test_a_run_that_starts_from_another(
 
 def test_the_demo_model_is_a_start(caplog: pytest.LogCaptureFixture) -> None:
     """Its checkpoint gives the bundle's scores, and hands over the outputs of labels that both have."""
-    backend = open_backend(load_bundle(demo_folder() / "bundle"))
+    backend = open_model(load_bundle(demo_folder() / "bundle"), "model.fp32.onnx")
     clips = np.random.default_rng(0).integers(0, 256, (3, 4, 96, 96, 3), dtype=np.uint8)
     expected = backend.infer(clips).action
     model = load_checkpoint(DEMO_FILE).model()

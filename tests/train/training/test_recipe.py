@@ -16,16 +16,19 @@ from torch import nn
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, IntervalScores, Result, Segment
 from tsm_runtime.segments.rules import SegmentRules
-from tsm_train.config import Config, TrainConfig, load_config
+from tsm_train.config import Config, load_config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.batch_norm import freeze_batch_norm
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import NO_FRAME, NO_SCENE, Labels
+from tsm_train.sections.training import TrainConfig
+from tsm_train.training import loss_parts
 from tsm_train.training import module as training_run
 from tsm_train.training import train as training
 from tsm_train.training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from tsm_train.training.losses import action_loss, frame_loss, scene_loss
-from tsm_train.training.module import TrainingRun, _rate
+from tsm_train.training.module import TrainingRun
+from tsm_train.training.optimizer import rate_at
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.thresholds import UNKNOWN_THRESHOLD, apply_rules, best_threshold, choose_thresholds
 from tsm_train.training.validation import predict, score_results
@@ -149,17 +152,19 @@ def test_logit_adjustment_adds_the_log_shares_of_the_classes(config_file: Path, 
     run = run_of(load_config(config_file), labels, tmp_path)
     run.model.eval()
     frames = torch.zeros(2, 8, 32, 32, 3)
-    plain, _, _ = run._logits(frames, per_frame=False)
-    run._adjustment = torch.tensor([0.25, 0.75]).log()
-    adjusted, _, of_frames = run._logits(frames, per_frame=True)
+    plain, _, _ = loss_parts._logits(run.model, frames, None, per_frame=False)
+    adjustment = torch.tensor([0.25, 0.75]).log()
+    adjusted, _, of_frames = loss_parts._logits(run.model, frames, adjustment, per_frame=True)
     assert of_frames is not None
-    torch.testing.assert_close(adjusted - plain, run._adjustment.expand(2, 2))
+    torch.testing.assert_close(adjusted - plain, adjustment.expand(2, 2))
     torch.testing.assert_close(of_frames.mean(1), adjusted)
     with pytest.raises(UsageError, match="logit_adjustment is for a softmax head"):
         load_config(config_file, ["train.logit_adjustment=1.0", 'model.head="sigmoid"'])
 
 
-def test_mixup_mixes_clips_and_losses(config_file: Path, tmp_path: Path) -> None:
+def test_mixup_mixes_clips_and_losses(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = Labels(("walk", BACKGROUND), ())
     run = run_of(load_config(config_file, ["train.mixup=0.4"]), labels, tmp_path)
     run.model.eval()
@@ -167,14 +172,17 @@ def test_mixup_mixes_clips_and_losses(config_file: Path, tmp_path: Path) -> None
     frames = torch.stack([torch.full((8, 32, 32, 3), value) for value in (0, 255)]).to(torch.uint8)
     targets = (torch.tensor([0, 1]), torch.tensor([0, 0]))
     seen = []
-    forward = run._logits
-    run._logits = lambda f, **k: (seen.append(f), forward(f, **k))[1]  # type: ignore[method-assign,func-returns-value]
+    forward = loss_parts._logits
+    monkeypatch.setattr(
+        loss_parts, "_logits", lambda m, f, *a, **k: (seen.append(f), forward(m, f, *a, **k))[1]
+    )
     shares = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        value = run._loss_parts((frames, *targets))["action_loss"][1]
+        parts = loss_parts.loss_parts(run.model, run.config.train, (frames, *targets))
+        value = parts["action_loss"][1]
         shares.add(round(float(seen[-1][0].mean()) / 255, 3))
-        logits = forward(seen[-1], per_frame=False)[0]
+        logits = forward(run.model, seen[-1], None, per_frame=False)[0]
         low, high = action_loss(logits, targets[0]), action_loss(logits, targets[0].flip(0))
         assert min(low, high) - 1e-5 <= value <= max(low, high) + 1e-5
     assert len(shares) > 3
@@ -223,7 +231,7 @@ def test_the_weight_of_the_scene_loss(config_file: Path, tmp_path: Path) -> None
 def test_learning_rate(step: int, warmup: float, name: Any) -> None:
     borders = (12.0, 16.0) if name == "step" else ()
     config = TrainConfig(epochs=20, warmup_epochs=warmup, schedule=name, step_epochs=borders, step_factor=0.2)
-    rate, epoch = _rate(step, 1000, config), step / 50
+    rate, epoch = rate_at(step, 1000, config), step / 50
     if epoch < warmup:
         assert 0 < rate <= 1
         assert rate == pytest.approx((step + 1) / (warmup * 50 + 1))

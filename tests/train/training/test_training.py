@@ -16,7 +16,7 @@ import torch
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
 from tsm_runtime.formats.ground_truth import read_ground_truth
-from tsm_runtime.models.choice import open_backend
+from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run
@@ -204,7 +204,7 @@ def test_training_and_deployment_see_the_same(drawn_data: Path, learnt_run: Path
     export_bundle(learnt_run / "best.safetensors", tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
     member = Member(
-        backend=open_backend(bundle, num_threads=1),
+        backend=open_model(bundle, "model.fp32.onnx", num_threads=1),
         spec=bundle.manifest.clip_spec,
         action_labels=bundle.manifest.action_labels,
         scene_labels=bundle.manifest.scene_labels,

@@ -30,7 +30,8 @@ from tsm_runtime.verification.clip_sets import noise_clips
 from tsm_runtime.verification.survey import survey_bundle
 from tsm_runtime.verification.verify import verify
 from tsm_runtime.video.finding import VideoInput
-from tsm_train.config import Config, ViewsConfig, load_config
+from tsm_train.config import Config, load_config
+from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import Piece

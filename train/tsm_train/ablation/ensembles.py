@@ -11,8 +11,8 @@ from tsm_runtime.formats.detection_json import results_to_json
 from tsm_runtime.formats.result_file import ResultFile
 from tsm_runtime.fusion.fit import fit_ensemble
 from tsm_runtime.fusion.fit_table import gather_fit_table
-from tsm_runtime.fusion.fuse import FusionOptions, describe_fusion
 from tsm_runtime.fusion.member_file import describe_members, fuse_files
+from tsm_runtime.fusion.options import FusionOptions, describe_fusion
 from tsm_runtime.results import Segment
 from tsm_train.ablation.config import EnsembleConfig
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from tsm_train.audio.network import SoundBranchNet
-from tsm_train.config import AudioConfig
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import AudioConfig
 from tsm_train.tensor_files import FieldsFile
 
 SOUND_FILE = "audio.safetensors"

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from tsm_runtime.errors import UsageError
 from tsm_train.audio.intervals import Intervals
 from tsm_train.audio.network import SoundBranchNet, new_branch
-from tsm_train.config import AudioConfig
 from tsm_train.fitting import Progress, fit_one_cycle
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import AudioConfig
 from tsm_train.training.losses import action_loss, scene_loss
 
 _GAIN = 1.0  # largest change of loudness, in nats

@@ -21,7 +21,8 @@ from tsm_train.head.checkpoint import weights_sha256
 from tsm_train.head.features import FeatureCache, FrameSequence, Piece
 from tsm_train.head.train import FEATURES
 from tsm_train.samples.clips import Labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
+from tsm_train.samples.stored_video import StoredVideo
 
 _INTERVALS_AT_ONCE = 64
 

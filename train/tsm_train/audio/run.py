@@ -19,13 +19,14 @@ from tsm_train.audio.checkpoint import SOUND_FILE, SoundCheckpoint, load_sound, 
 from tsm_train.audio.fit import fit_branch
 from tsm_train.audio.intervals import Intervals, VideoIntervals, read_intervals
 from tsm_train.audio.network import SoundBranchNet, SoundProbabilities
-from tsm_train.config import AudioConfig, Config
+from tsm_train.config import Config
 from tsm_train.data.dataset import TrainingData
 from tsm_train.head.checkpoint import weights_sha256
 from tsm_train.head.features import FeatureCache
 from tsm_train.head.train import FEATURES
 from tsm_train.samples.clips import Labels
 from tsm_train.samples.frame_store import FrameStore
+from tsm_train.sections.after_backbone import AudioConfig
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.thresholds import thresholds_of_scores
 from tsm_train.training.validation import TIOU_THRESHOLDS, TorchBackend

@@ -15,9 +15,9 @@ from tsm_runtime.terminal import terminal_bars, warn, write_stdout
 from tsm_runtime.wording import counted
 
 if TYPE_CHECKING:
-    from tsm_train.config import DataConfig
     from tsm_train.data.problems import Problems
     from tsm_train.data.split import Split
+    from tsm_train.sections.data import DataConfig
 
 app = new_app()
 

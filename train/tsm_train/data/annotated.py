@@ -13,9 +13,9 @@ from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.formats.options import ReadOptions
 from tsm_runtime.results import Segment
 from tsm_runtime.video.finding import is_video
-from tsm_train.config import DataConfig
 from tsm_train.data.problems import Problems
 from tsm_train.data.video_files import find_video
+from tsm_train.sections.data import DataConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

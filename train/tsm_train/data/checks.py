@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tsm_runtime.clips.spec import count_intervals
 from tsm_runtime.wording import counted
-from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source
 from tsm_train.data.interval_labels import interval_labels
 from tsm_train.data.problems import Problems
 from tsm_train.data.video import TrainingVideo
+from tsm_train.sections.data import DataConfig
 
 _HEAD_BYTES = 2**20
 

@@ -15,7 +15,6 @@ from tsm_runtime.results import Segment
 from tsm_runtime.video.crop import Crop
 from tsm_runtime.video.finding import EGOCENTRIC, PANORAMIC
 from tsm_runtime.video.panorama import Projection, windows_of
-from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source, read_sources
 from tsm_train.data.checks import check_sources, check_subsets
 from tsm_train.data.label_rules import apply_label_rules, order_labels
@@ -25,6 +24,7 @@ from tsm_train.data.problems import Problems
 from tsm_train.data.split import Split, read_split
 from tsm_train.data.video import TrainingVideo
 from tsm_train.data.x360 import read_x360
+from tsm_train.sections.data import DataConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, Segment
-from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source
 from tsm_train.data.problems import Problems
 from tsm_train.data.video import TrainingVideo
+from tsm_train.sections.data import DataConfig
 
 
 def apply_label_rules(sources: Sequence[Source], data: DataConfig, problems: Problems) -> list[Source]:

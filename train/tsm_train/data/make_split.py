@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.video.finding import EGOCENTRIC
-from tsm_train.config import DataConfig
 from tsm_train.data.allocation import allocate
 from tsm_train.data.annotated import Source
 from tsm_train.data.dataset import read_labelled_sources
 from tsm_train.data.split import Split, read_split
+from tsm_train.sections.data import DataConfig
 
 
 def make_split(

@@ -10,7 +10,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.files import is_folder
 from tsm_runtime.formats.annotations import annotation_format
 from tsm_runtime.video.finding import VIEWS
-from tsm_train.config import DataConfig
+from tsm_train.sections.data import DataConfig
 
 TAL_FOLDER = "TAL_annotations"
 

@@ -24,10 +24,10 @@ from tsm_runtime.formats.kaggle import SCENE_LABELS
 from tsm_runtime.results import Segment
 from tsm_runtime.strict import convert
 from tsm_runtime.video.finding import EGOCENTRIC
-from tsm_train.config import DataConfig
 from tsm_train.data.annotated import Source
 from tsm_train.data.places import TAL_FOLDER
 from tsm_train.data.problems import Problems
+from tsm_train.sections.data import DataConfig
 
 _INDEX = "index.json"
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.segments.decoding.settings import Decoding
-from tsm_train.config import HeadConfig
 from tsm_train.head.network import AnyHead, HeadGroup, TemporalHead, dilations_for
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.tensor_files import FieldsFile
 
 HEAD_FILE = "head.safetensors"

@@ -25,7 +25,7 @@ from tsm_train.data.video import TrainingVideo
 from tsm_train.head.targets import FrameTargets, frame_targets
 from tsm_train.samples.augment import augment_clip
 from tsm_train.samples.clips import Labels
-from tsm_train.samples.frame_store import StoredVideo
+from tsm_train.samples.stored_video import StoredVideo
 
 _BATCH_SIZE = 8
 

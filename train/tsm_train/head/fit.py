@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tsm_runtime.errors import UsageError
-from tsm_train.config import HeadConfig
 from tsm_train.fitting import Progress, fit_one_cycle
 from tsm_train.head.features import FrameSequence
 from tsm_train.head.losses import head_loss
 from tsm_train.head.network import AnyHead, HeadGroup, TemporalHead, dilations_for
 from tsm_train.head.windows import draw_windows
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import HeadConfig
 
 _STD_FLOOR = 0.05
 """Added to the spread of a feature, so that one that hardly varies is not blown up."""

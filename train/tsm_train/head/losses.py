@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from tsm_train.config import HeadConfig
 from tsm_train.head.windows import Window
+from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.training.losses import frame_loss
 
 _NEAR_SECONDS = 8.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from tsm_runtime.backends.base import Backend
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.results import FrameScores, IntervalScores, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
-from tsm_train.config import Config, HeadConfig
+from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.checkpoint import HeadCheckpoint
 from tsm_train.head.decoding_fit import fit_decoding, length_priors, map_of
@@ -24,8 +24,10 @@ from tsm_train.head.features import FeatureCache, FrameSequence, Piece
 from tsm_train.head.fit import fit_heads
 from tsm_train.head.network import AnyHead, HeadProbabilities
 from tsm_train.samples.clips import Labels
-from tsm_train.samples.frame_store import FrameStore, StoredVideo
+from tsm_train.samples.frame_store import FrameStore
 from tsm_train.samples.store_videos import open_stored, store_videos
+from tsm_train.samples.stored_video import StoredVideo
+from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.training.thresholds import thresholds_of_scores
 
 _log = logging.getLogger("tsm_runtime")
@@ -95,10 +97,8 @@ def train_head(
         judged = validation or training
         frames = _frame_scores(head, cache, labels, judged, bars)
         held_out: dict[str, FrameScores] = {}
-        for fold in _folds(training, config.head.folds):
-            without = [sequence for sequence in sequences if sequence.video_id not in fold]
-            own = [video for video in training if video.video_id in fold]
-            held_out |= _frame_scores(fit(without), cache, labels, own, bars)
+        for own, others in _held_out(training, sequences, config.head.folds):
+            held_out |= _frame_scores(fit(others), cache, labels, own, bars)
     chosen_on = _Scored(training, held_out) if held_out else _Scored(judged, frames)
     tested = _Scored(judged, frames) if held_out and validation else None
     feature_dim = sequences[0].features.shape[1]
@@ -115,6 +115,15 @@ class _Scored:
     @property
     def truth(self) -> dict[str, Sequence[Segment]]:
         return {video.video_id: video.segments for video in self.videos}
+
+
+def _held_out(
+    videos: Sequence[TrainingVideo], sequences: Sequence[FrameSequence], count: int
+) -> Iterator[tuple[list[TrainingVideo], list[FrameSequence]]]:
+    """Yield the videos of each fold, and the passes over all others."""
+    for fold in _folds(videos, count):
+        own = [video for video in videos if video.video_id in fold]
+        yield own, [sequence for sequence in sequences if sequence.video_id not in fold]
 
 
 def _folds(videos: Sequence[TrainingVideo], count: int) -> list[frozenset[str]]:

@@ -11,8 +11,9 @@ from typing import Any, get_args
 from torch import nn
 
 from tsm_runtime.errors import UsageError
-from tsm_train.config import AudioConfig, BackboneName
 from tsm_train.model.sound_features import SoundFeatures, sound_scale
+from tsm_train.sections.after_backbone import AudioConfig
+from tsm_train.sections.network import BackboneName
 
 BACKBONES: tuple[str, ...] = get_args(BackboneName)
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from tsm_runtime.bundle.manifest import ShiftDirection
-from tsm_train.config import AudioConfig
 from tsm_train.model.backbones import build_backbone
 from tsm_train.model.shift import FOLD_DIV, ShiftedConv2d
+from tsm_train.sections.after_backbone import AudioConfig
 
 
 class TSM(nn.Module):

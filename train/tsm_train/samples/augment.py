@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tsm_train.config import AugmentConfig
+from tsm_train.sections.training import AugmentConfig
 
 
 def augment_clip(

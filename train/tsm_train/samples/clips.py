@@ -18,11 +18,13 @@ from torch.utils.data import Dataset
 from tsm_runtime.clips.spec import TIME_TOLERANCE_SECONDS, count_intervals
 from tsm_runtime.errors import UsageError
 from tsm_runtime.results import BACKGROUND, Segment
-from tsm_train.config import AugmentConfig, Config, ModelConfig
+from tsm_train.config import Config
 from tsm_train.data.interval_labels import interval_coverage, interval_label
 from tsm_train.data.video import TrainingVideo
 from tsm_train.samples.augment import augment_clip
-from tsm_train.samples.frame_store import StoredVideo
+from tsm_train.samples.stored_video import StoredVideo
+from tsm_train.sections.network import ModelConfig
+from tsm_train.sections.training import AugmentConfig
 
 NO_SCENE = -1
 """Target of a video without scene: left out of the scene loss."""

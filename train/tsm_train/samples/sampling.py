@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from tsm_runtime.results import BACKGROUND
-from tsm_train.config import TrainConfig
+from tsm_train.sections.training import TrainConfig
 
 Indices = npt.NDArray[np.int64]
 

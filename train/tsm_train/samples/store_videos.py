@@ -20,7 +20,8 @@ from tsm_runtime.clips.joined import open_reader
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.wording import counted
 from tsm_train.data.video import TrainingVideo
-from tsm_train.samples.frame_store import PART, FrameStore, StoredVideo, encode_picture
+from tsm_train.samples.frame_store import PART, FrameStore, encode_picture
+from tsm_train.samples.stored_video import StoredVideo
 
 _log = logging.getLogger("tsm_runtime")
 

@@ -21,16 +21,8 @@ from tsm_train.synthetic.figure import (
 from tsm_train.synthetic.pen import Pen
 from tsm_train.synthetic.places import Stage
 from tsm_train.synthetic.plan import FRAMES_PER_SECOND, IDLE_FRAMES, Step, random_plan
-from tsm_train.synthetic.poses import (
-    BodySetting,
-    Sway,
-    holding_at,
-    pose_at,
-    random_setting,
-    rest_pose,
-    stillness_at,
-    thing_place,
-)
+from tsm_train.synthetic.poses import Sway, holding_at, pose_at, rest_pose, stillness_at, thing_place
+from tsm_train.synthetic.settings import BodySetting, random_setting
 
 MOST_FIGURES = 2
 _SHARED_HEIGHT = 0.75

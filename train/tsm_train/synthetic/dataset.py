@@ -6,8 +6,9 @@ import json
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -21,17 +22,31 @@ _SUBSETS = ("training", "validation", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    video_id: str
-    subset: str
+    """One video, or what all have in common: its path is the folder then."""
+
+    video_id: str = ""
+    subset: str = ""
     path: Path
     seed: int
-    scene: str
+    scene: str = ""
     seconds: float
     width: int
     height: int
     crf: int
     figures: int
     short: float
+
+    def numbered(self, part: int, number: int) -> Self:
+        """Return one video of a subset."""
+        video_id = f"{_SUBSETS[part]}_{number:04d}"
+        return replace(
+            self,
+            video_id=video_id,
+            subset=_SUBSETS[part],
+            path=self.path / f"{video_id}.mp4",
+            seed=_video_seed(self.seed, part, number),
+            scene=SCENES[number % len(SCENES)],
+        )
 
     def draw(self) -> VideoTruth:
         return draw_video(
@@ -143,23 +158,17 @@ def draw_dataset(
     count_frames(seconds, width, height)
     videos = folder / "videos"
     videos.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        _Job(
-            video_id=f"{subset}_{number:04d}",
-            subset=subset,
-            path=videos / f"{subset}_{number:04d}.mp4",
-            seed=_video_seed(seed, part, number),
-            scene=SCENES[number % len(SCENES)],
-            seconds=seconds,
-            width=width,
-            height=height,
-            crf=crf,
-            figures=figures,
-            short=short,
-        )
-        for part, (subset, count) in enumerate(zip(_SUBSETS, counts, strict=True))
-        for number in range(count)
-    ]
+    alike = _Job(
+        path=videos,
+        seed=seed,
+        seconds=seconds,
+        width=width,
+        height=height,
+        crf=crf,
+        figures=figures,
+        short=short,
+    )
+    jobs = [alike.numbered(part, number) for part, count in enumerate(counts) for number in range(count)]
     truths = _draw_all(jobs, processes, on_video)
     database = {job.video_id: _entry(job, truth) for job, truth in zip(jobs, truths, strict=True)}
     path = folder / "ground_truth.json"

@@ -10,7 +10,8 @@ import numpy as np
 from tsm_train.synthetic.figure import Body, Pose, View, draw_figure, random_body
 from tsm_train.synthetic.pen import Colour, Pen, random_colour, shade
 from tsm_train.synthetic.places import Stage
-from tsm_train.synthetic.poses import BodySetting, State, Sway, random_setting, rest_pose
+from tsm_train.synthetic.poses import Sway, rest_pose
+from tsm_train.synthetic.settings import BodySetting, State, random_setting
 
 _KINDS = {
     "room": ("ball", "cat", "butterfly", "bystander"),

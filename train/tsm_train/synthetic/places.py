@@ -8,7 +8,8 @@ import numpy as np
 
 from tsm_train.synthetic.figure import Array, View
 from tsm_train.synthetic.pen import Colour, Pen, random_colour, shade
-from tsm_train.synthetic.poses import BodySetting, thing_place
+from tsm_train.synthetic.poses import thing_place
+from tsm_train.synthetic.settings import BodySetting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsm_runtime.results import Segment
-from tsm_train.synthetic.poses import ACTIONS, REVERSED_PAIRS, Manner, State, random_manner
+from tsm_train.synthetic.poses import ACTIONS, REVERSED_PAIRS
+from tsm_train.synthetic.settings import Manner, State, random_manner
 
 FRAMES_PER_SECOND = 25
 ACTION_FRAMES = (30, 80)

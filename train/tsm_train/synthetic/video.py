@@ -20,10 +20,10 @@ from tsm_train.synthetic.passers import Passer, draw_passer, random_passers
 from tsm_train.synthetic.pen import Pen
 from tsm_train.synthetic.places import SCENES, Stage, draw_place, draw_seat, draw_stand
 from tsm_train.synthetic.plan import FRAMES_PER_SECOND, Step, true_segments
+from tsm_train.synthetic.recording import MARGIN, Camera, Light, random_camera, random_light
 
 SUPERSAMPLING = 3
 """The picture is drawn this many times larger and then reduced, which smooths its edges."""
-MARGIN = 0.12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,46 +33,6 @@ class VideoTruth:
     scene: str
     duration_seconds: float
     segments: list[Segment]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Camera:
-    """Tilt, slow drift and shake in stage pixels.
-
-    Args:
-        tilt_radians: turn of the whole picture.
-        sizes: (K, 2) amplitude of each movement along x and y.
-        rates_hertz: (K,).
-        phases: (K, 2) radians.
-    """
-
-    tilt_radians: float
-    sizes: Array
-    rates_hertz: Array
-    phases: Array
-
-    def shift_at(self, seconds: float) -> tuple[int, int]:
-        """Return the movement of the picture at a time, in whole stage pixels."""
-        angles = 2 * math.pi * self.rates_hertz[:, None] * seconds + self.phases
-        x, y = (self.sizes * np.sin(angles)).sum(axis=0)
-        return round(float(x)), round(float(y))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Light:
-    """Brightness and noise of the finished picture.
-
-    Args:
-        gain: (H, W, 3) factor per pixel.
-        flicker: relative amplitude of a slow change of brightness.
-        flicker_hertz: its rate.
-        noise: (2 H, 2 W, 3) to add, read at a random place for every frame.
-    """
-
-    gain: npt.NDArray[np.float32]
-    flicker: float
-    flicker_hertz: float
-    noise: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,32 +46,6 @@ class Production:
     camera: Camera
     light: Light
     layer: Image.Image
-
-
-def _random_camera(rng: np.random.Generator, stage: Stage) -> Camera:
-    drift, shake = rng.uniform(0, 0.02, 2), rng.choice([0.0, 1.0]) * rng.uniform(0, 0.004, 2)
-    return Camera(
-        tilt_radians=math.radians(rng.uniform(-2.5, 2.5)),
-        sizes=np.stack([drift, shake]) * stage.height,
-        rates_hertz=np.array([rng.uniform(0.03, 0.12), rng.uniform(0.8, 2.0)]),
-        phases=rng.uniform(0, 2 * math.pi, (2, 2)),
-    )
-
-
-def _random_light(rng: np.random.Generator, width: int, height: int) -> Light:
-    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
-    direction = rng.uniform(0, 2 * math.pi)
-    gain = 1 + rng.uniform(0, 0.22) * (math.cos(direction) * x + math.sin(direction) * y)
-    gain -= rng.uniform(0, 0.12) * (x * x + y * y)
-    warmth = rng.uniform(-0.08, 0.08)
-    tint = np.array([1 + warmth, 1.0, 1 - warmth])
-    noise = rng.normal(0, rng.uniform(1.0, 6.0), (2 * height, 2 * width, 3))
-    return Light(
-        gain=(rng.uniform(0.7, 1.15) * gain[:, :, None] * tint).astype(np.float32),
-        flicker=rng.uniform(0, 0.05),
-        flicker_hertz=rng.uniform(0.1, 0.6),
-        noise=noise.astype(np.float32),
-    )
 
 
 def _random_layer(
@@ -152,7 +86,7 @@ def _produce(
         for number, (plan, figure) in enumerate(streams)
     ]
     actors.sort(key=lambda actor: actor.view.y)  # who stands nearer is drawn later
-    camera = _random_camera(light_rng, stage)
+    camera = random_camera(light_rng, stage)
     return Production(
         scene=scene,
         stage=stage,
@@ -160,7 +94,7 @@ def _produce(
         layer=_random_layer(place_rng, scene, stage, actors, camera),
         passers=random_passers(place_rng, scene, stage),
         camera=camera,
-        light=_random_light(light_rng, width, height),
+        light=random_light(light_rng, width, height),
     )
 
 

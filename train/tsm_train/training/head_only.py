@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import torch
 
-from tsm_train.config import Config, HeadConfig
+from tsm_train.config import Config
 from tsm_train.data.dataset import resolve_section
 from tsm_train.head.run import train_run_head
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import HeadConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 from tsm_train.training.failures import failures_as_errors
 from tsm_train.training.fine_tuning import start_from

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,13 +18,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tsm_runtime.errors import RunError, VideoError
 from tsm_runtime.results import Result
 from tsm_runtime.wording import counted
-from tsm_train.config import Config, TrainConfig
+from tsm_train.config import Config
 from tsm_train.data.video import TrainingVideo
 from tsm_train.model.batch_norm import freeze_batch_norm
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.training.checkpoint import Checkpoint
-from tsm_train.training.losses import action_loss, frame_loss, scene_loss
+from tsm_train.training.loss_parts import Batch, loss_parts
+from tsm_train.training.optimizer import rate_schedule, sgd
 from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.thresholds import UNKNOWN_THRESHOLD, apply_rules, choose_thresholds
 from tsm_train.training.validation import predict, score_results
@@ -34,9 +34,6 @@ _log = logging.getLogger("tsm_runtime")
 
 NO_VIDEO = -1
 """In place of the number of a validation video: none."""
-
-Batch = tuple[Tensor, ...]
-"""Frames, action targets, scene targets and, for a per-frame loss, action targets of the frames."""
 
 _STEPS_BETWEEN_CHECKS = 20
 """On a GPU: looking at a loss means to wait for all that was started."""
@@ -114,7 +111,7 @@ class TrainingRun(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of both heads."""
-        parts = self._loss_parts(batch)
+        parts = loss_parts(self.model, self.config.train, batch, self._adjustment)
         loss = torch.stack([weight * part for weight, part in parts.values()]).sum()
         self._losses.append(torch.stack([loss, *(part for _, part in parts.values())]).detach())
         self._loss_names = ("loss", *parts)
@@ -122,53 +119,6 @@ class TrainingRun(lightning.LightningModule):
             self._check_losses()
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
-
-    def _loss_parts(self, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        """Return weight and value of each part of the loss, by its name in metrics.csv."""
-        frames, *targets = batch
-        if not self.config.train.mixup:
-            return self._losses_of(self._logits(frames, per_frame=len(targets) > 2), targets)
-        alpha = torch.tensor(self.config.train.mixup)
-        share = float(torch.distributions.Beta(alpha, alpha).sample())
-        order = torch.randperm(len(frames), device=frames.device)
-        mixed = share * frames.float() + (1 - share) * frames[order].float()
-        logits = self._logits(mixed, per_frame=len(targets) > 2)
-        first = self._losses_of(logits, targets)
-        second = self._losses_of(logits, [target[order] for target in targets])
-        return {
-            name: (weight, share * value + (1 - share) * second[name][1])
-            for name, (weight, value) in first.items()
-        }
-
-    def _logits(self, frames: Tensor, *, per_frame: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return action logits (N, A), scene logits (N, S) and action logits of frames (N, T, A)."""
-        of_frames = None
-        if per_frame:
-            features = self.model.dropout(self.model.frame_features(frames))
-            action, scene = self.model.classify(features.mean(1))
-            of_frames = self.model.action_head(features)
-        else:
-            action, scene = self.model(frames)
-        if self._adjustment is not None:
-            action = action + self._adjustment.to(action)
-            of_frames = None if of_frames is None else of_frames + self._adjustment.to(of_frames)
-        return action, scene, of_frames
-
-    def _losses_of(
-        self, logits: tuple[Tensor, Tensor | None, Tensor | None], targets: Sequence[Tensor]
-    ) -> dict[str, tuple[float, Tensor]]:
-        t, (action, scene, of_frames) = self.config.train, logits
-        how = {
-            "smoothing": t.label_smoothing,
-            "focal_gamma": t.focal_gamma,
-            "hard_background": t.hard_background,
-        }
-        parts = {"action_loss": (1.0, action_loss(action, targets[0], **how))}
-        if scene is not None:
-            parts["scene_loss"] = (t.scene_loss_weight, scene_loss(scene, targets[1]))
-        if of_frames is not None:
-            parts["frame_loss"] = (t.frame_loss, frame_loss(of_frames, targets[2], **how))
-        return parts
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, then follow it with the average."""
@@ -240,18 +190,8 @@ class TrainingRun(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with Nesterov momentum; weight decay on the matrices only, not on biases and norms."""
-        t = self.config.train
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        matrices = [p for p in trained if p.ndim > 1]
-        others = [p for p in trained if p.ndim <= 1]
-        optimizer = torch.optim.SGD(
-            [{"params": matrices, "weight_decay": t.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=t.learning_rate,
-            momentum=t.momentum,
-            nesterov=t.momentum > 0,
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, t))
+        optimizer = sgd(self.model, self.config.train)
+        schedule = rate_schedule(optimizer, self.config.train, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _score(self) -> tuple[dict[str, float], tuple[float, ...]]:
@@ -331,14 +271,3 @@ def _average_of(model: TSM, decay: float) -> AveragedModel | None:
         return None
     follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True).requires_grad_(False)
-
-
-def _rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Share of the learning rate at a step: linear warm-up, then cosine to zero, steps, or constant."""
-    warmup = config.warmup_epochs / config.epochs * steps
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
-    epoch = step / steps * config.epochs
-    return float(config.step_factor ** sum(epoch >= border for border in config.step_epochs))

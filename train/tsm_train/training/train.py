@@ -100,15 +100,14 @@ def train(
     output = RunFolder(folder, writes=trainer.is_global_zero)
     if resume:
         output.check_same(config, labels)
-    run = TrainingRun(config, labels, model, data.validation, output)
-    clips = ClipModule(config, labels, data.training, len(data.validation), show_progress)
-    with failures_as_errors(config, output), _quiet_lightning():
-        trainer.fit(
-            run, datamodule=clips, ckpt_path=str(folder / RESUME) if resume else None, weights_only=True
-        )
-    if not trainer.is_global_zero:
-        return output.best_metrics
     with failures_as_errors(config, output):
+        run = TrainingRun(config, labels, model, data.validation, output)
+        clips = ClipModule(config, labels, data.training, len(data.validation), show_progress)
+        with _quiet_lightning():
+            goes_on = str(folder / RESUME) if resume else None
+            trainer.fit(run, datamodule=clips, ckpt_path=goes_on, weights_only=True)
+        if not trainer.is_global_zero:
+            return output.best_metrics
         return output.best_metrics | _train_more(config, folder, data, show_progress)
 
 

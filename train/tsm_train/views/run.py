@@ -15,7 +15,8 @@ from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.results import IntervalScores, Segment
 from tsm_runtime.segments.find import find_segments
 from tsm_runtime.segments.rules import SegmentRules
-from tsm_train.config import Config, ViewsConfig
+from tsm_train.config import Config
+from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.data.dataset import TrainingData
 from tsm_train.fitting import fit_one_cycle
 from tsm_train.head.checkpoint import weights_sha256

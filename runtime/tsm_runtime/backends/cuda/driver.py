@@ -6,7 +6,6 @@ No release ran this on a GPU: tests call it with a double of the library.
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsm_runtime.backends.cuda.gpu import driver_error
+from tsm_runtime.backends.cuda.gpu import driver_error, open_driver
 from tsm_runtime.errors import BackendError, OutOfMemoryError
 
-_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _OUT_OF_MEMORY = 2
 """CUDA_ERROR_OUT_OF_MEMORY of cuda.h."""
 
@@ -35,10 +33,7 @@ class PrimaryContext:
 
     def __init__(self, device: int = 0, *, library: Any = None) -> None:
         self.device = device
-        try:
-            self._cuda = library or ctypes.CDLL(_DRIVER)
-        except OSError as error:
-            raise BackendError(f"no GPU: the NVIDIA driver is not installed ({error})") from error
+        self._cuda = library or open_driver()
         self._handle, self._context = ctypes.c_int(), ctypes.c_void_p()
         self._call("cuInit", 0)
         self._call("cuDeviceGet", ctypes.byref(self._handle), device)

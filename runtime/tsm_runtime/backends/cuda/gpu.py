@@ -36,16 +36,25 @@ class Gpu:
     """As "9.0"."""
 
 
+def open_driver() -> Any:
+    """Return the library of the NVIDIA driver.
+
+    Raises:
+        BackendError: it is not installed.
+    """
+    try:
+        return ctypes.CDLL(_DRIVER)
+    except OSError as error:
+        raise BackendError(f"no GPU: the NVIDIA driver is not installed ({error})") from error
+
+
 def find_gpu(device: int = 0) -> Gpu:
     """Return the properties of a GPU.
 
     Raises:
         BackendError: there is no driver or no such GPU.
     """
-    try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError as error:
-        raise BackendError(f"no GPU: the NVIDIA driver is not installed ({error})") from error
+    driver = open_driver()
     handle = ctypes.c_int()
     _call(driver, "cuInit", 0)
     _call(driver, "cuDeviceGet", ctypes.byref(handle), device)
@@ -61,10 +70,7 @@ def num_gpus() -> int:
     Raises:
         BackendError: there is no driver or no GPU.
     """
-    try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError as error:
-        raise BackendError(f"no GPU: the NVIDIA driver is not installed ({error})") from error
+    driver = open_driver()
     count = ctypes.c_int()
     _call(driver, "cuInit", 0)
     _call(driver, "cuDeviceGetCount", ctypes.byref(count))

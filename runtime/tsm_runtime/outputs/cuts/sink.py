@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -13,11 +13,11 @@ from tsm_runtime.errors import RunError, UsageError, VideoError
 from tsm_runtime.files import write_whole
 from tsm_runtime.formats.csv_table import csv_cell
 from tsm_runtime.formats.text import rounded
+from tsm_runtime.outputs.base import Sink, SinkAround
 from tsm_runtime.outputs.cuts.exact import encode_spans
 from tsm_runtime.outputs.cuts.names import FileNames, safe_name
 from tsm_runtime.outputs.cuts.spans import CutRequest, Span, spans_of
 from tsm_runtime.outputs.cuts.stream_copy import can_copy, copy_spans
-from tsm_runtime.outputs.sinks import Sink
 from tsm_runtime.results import Result, Segment
 from tsm_runtime.video.finding import VideoInput
 from tsm_runtime.wording import counted
@@ -42,22 +42,20 @@ def check_cuts(request: CutRequest, inputs: Sequence[VideoInput]) -> None:
         raise UsageError(f"--clips {request.folder}: the videos lie there; choose another folder")
 
 
-def with_cuts(sink: Sink, request: CutRequest, inputs: Sequence[VideoInput]) -> Sink:
-    """Return a sink that passes results to `sink`, and then writes their segments as video files."""
-    return _CutSink(sink, request, {video.video_id: video.path for video in inputs})
-
-
-class _CutSink:
+class CutSink(SinkAround):
     """Cuts a video's segments when its result comes; `clips.csv` is written at the end."""
 
-    def __init__(self, sink: Sink, request: CutRequest, videos: Mapping[str, Path]) -> None:
-        self._sink, self._request, self._videos = sink, request, videos
+    def __init__(self, sink: Sink, request: CutRequest, inputs: Sequence[VideoInput]) -> None:
+        super().__init__(sink)
+        self._request = request
+        self._videos = {video.video_id: video.path for video in inputs}
         self._names = FileNames()
         self._rows: list[str] = []
         self._failed: list[str] = []
 
     def add(self, result: Result) -> None:
-        self._sink.add(result)
+        """Pass the result on, then write its segments as video files."""
+        super().add(result)
         video = self._videos.get(result.video_id)
         if video is None or not result.segments:
             return
@@ -70,11 +68,13 @@ class _CutSink:
             stem = _stem(result.video_id, number, group, is_reel=self._request.reel)
             self._cut(video, result.video_id, group, stem, exact=exact)
 
-    def fail(self, video_id: str, reason: str) -> None:
-        self._sink.fail(video_id, reason)
-
     def close(self) -> None:
-        self._sink.close()
+        """Close the other sink, then write the list of files.
+
+        Raises:
+            RunError: a file of video was not written.
+        """
+        super().close()
         if self._rows or self._request.folder.is_dir():
             self._request.folder.mkdir(parents=True, exist_ok=True)
             lines = [",".join(_COLUMNS), *self._rows]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsm_runtime.results import Segment
+from tsm_runtime.results import Segment, by_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def spans_of(segments: Sequence[Segment], request: CutRequest, duration: float) 
     pad = request.padding_seconds
     spans = [
         Span(max(s.start_seconds - pad, 0.0), max(min(s.end_seconds + pad, end), s.end_seconds), (s,))
-        for s in sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds))
+        for s in by_time(segments)
     ]
     return _union(spans) if request.reel else spans
 

@@ -109,13 +109,11 @@ class Confusion:
         counts: (C + 1) rows of C + 1: row = true label, last "nothing is there"; column = predicted label,
             last "missed". The last cell is 0, as true negatives cannot be counted.
         tiou: threshold from which a prediction and an instance are matched.
-        min_score: predictions with lower scores were left out.
     """
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
     tiou: float
-    min_score: float
 
     def __post_init__(self) -> None:
         size = len(self.labels) + 1

@@ -8,8 +8,9 @@ import numpy as np
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.evaluation.bootstrap import BootstrapIntervals
-from tsm_runtime.evaluation.matching import Bools, Floats, Ints, Matching, pairwise_tiou
+from tsm_runtime.evaluation.matching import Matching
 from tsm_runtime.evaluation.protocol import score_matching
+from tsm_runtime.evaluation.segment_table import Bools, Floats, Ints, pairwise_tiou
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.outputs.report.content import Confusion, EvaluationCharts, PrecisionRecall, VideoReport
 from tsm_runtime.results import Result, Segment
@@ -40,7 +41,7 @@ def _steps(hits: Bools, num_truth: int) -> tuple[tuple[float, ...], tuple[float,
     return tuple(recall[last_of_step].tolist()), tuple(envelope[last_of_step].tolist())
 
 
-def confusion_matrix(matching: Matching, tiou: float = 0.5, *, min_score: float = 0.0) -> Confusion:
+def confusion_matrix(matching: Matching, tiou: float = 0.5) -> Confusion:
     """Count predicted labels against true ones at one threshold.
 
     The matches of the evaluation form the diagonal, its true positives. Then each remaining prediction, by
@@ -50,8 +51,6 @@ def confusion_matrix(matching: Matching, tiou: float = 0.5, *, min_score: float 
     Args:
         matching: made with `tiou` among its thresholds.
         tiou: the threshold.
-        min_score: leave out predictions below. In the protocol a prediction never changes the matches of
-            those with a higher score, so this equals matching without them.
 
     Raises:
         UsageError: `tiou` is not among the thresholds.
@@ -61,16 +60,15 @@ def confusion_matrix(matching: Matching, tiou: float = 0.5, *, min_score: float 
         there = ", ".join(f"{value:g}" for value in matching.thresholds)
         raise UsageError(f"confusion matrix at tIoU {tiou:g}: the evaluation was done at {there}")
     true, predicted = matching.truth, matching.predictions
-    kept = np.flatnonzero(predicted.score >= min_score)
-    instance = matching.instance[kept, column[0]].astype(np.int64)
+    instance = matching.instance[:, column[0]].astype(np.int64)
     free = np.ones(len(true), dtype=np.bool_)
     free[instance[instance >= 0]] = False
-    wrong = kept[instance < 0]
+    wrong = np.flatnonzero(instance < 0)
     wrong = wrong[np.argsort(-predicted.score[wrong], kind="stable")]
     taken = _take_other_labels(matching, wrong, free, tiou)
     free[taken[taken >= 0]] = False
     nothing = len(matching.labels)  # the last row and column
-    right = predicted.label[kept[instance >= 0]]
+    right = predicted.label[instance >= 0]
     missed = np.concatenate([true.label[free], matching.empty_label])
     confused = taken >= 0
     counts = _count_pairs(
@@ -83,7 +81,7 @@ def confusion_matrix(matching: Matching, tiou: float = 0.5, *, min_score: float 
         ],
         nothing + 1,
     )
-    return Confusion(labels=matching.labels, counts=counts, tiou=tiou, min_score=min_score)
+    return Confusion(labels=matching.labels, counts=counts, tiou=tiou)
 
 
 def _count_pairs(rows: Sequence[Ints], columns: Sequence[Ints], size: int) -> tuple[tuple[int, ...], ...]:
@@ -128,7 +126,6 @@ def chart_evaluation(
     bootstrap: BootstrapIntervals | None = None,
     diagnosis: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     scene_accuracy: float | None = None,
-    confusion_min_score: float = 0.0,
     mode: str = "tsm",
     notes: Sequence[str] = (),
 ) -> EvaluationCharts:
@@ -142,7 +139,6 @@ def chart_evaluation(
         bootstrap: confidence intervals of the same matching.
         diagnosis: see `EvaluationCharts`; `diagnosis_charts` makes it.
         scene_accuracy: share of videos whose scene was right.
-        confusion_min_score: predictions below it are left out of the confusion matrix.
         mode: name of the rules of evaluation.
         notes: lines for display, such as `Evaluation.warnings`.
     """
@@ -154,9 +150,7 @@ def chart_evaluation(
     return EvaluationCharts(
         evaluation=evaluation,
         curves=precision_recall(matching) if one_to_one else (),
-        confusion=confusion_matrix(matching, confusion_tiou, min_score=confusion_min_score)
-        if one_to_one
-        else None,
+        confusion=confusion_matrix(matching, confusion_tiou) if one_to_one else None,
         bootstrap=bootstrap,
         diagnosis=diagnosis or {},
         scene_accuracy=scene_accuracy,

@@ -194,7 +194,6 @@ def _confusion(confusion: Confusion) -> dict[str, Any]:
         "labels": list(confusion.labels),
         "counts": [list(row) for row in confusion.counts],
         "tiou": confusion.tiou,
-        "minScore": confusion.min_score,
     }
 
 

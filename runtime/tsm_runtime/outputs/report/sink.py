@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.formats.annotations import read_annotations
 from tsm_runtime.formats.ground_truth import VideoAnnotation
 from tsm_runtime.models.member import Member
+from tsm_runtime.outputs.base import Sink, SinkAround
+from tsm_runtime.outputs.output_names import check_second_output
 from tsm_runtime.outputs.report.content import MemberSegments, Report, ScoreStrip, VideoReport
 from tsm_runtime.outputs.report.page import write_report
-from tsm_runtime.outputs.sinks import Sink, check_second_output
 from tsm_runtime.results import Result
 from tsm_runtime.video.finding import VideoInput
 
@@ -62,14 +63,8 @@ def report_request(
     return ReportRequest(path=path, embed=embed, videos=videos, truth=known)
 
 
-def with_report(
-    sink: Sink,
-    request: ReportRequest,
-    members: Sequence[Member],
-    about: Mapping[str, str] | None = None,
-    caveats: Sequence[str] = (),
-) -> Sink:
-    """Return a sink that passes results to `sink` and, after that has written, writes the page.
+class ReportSink(SinkAround):
+    """Writes the page at the end.
 
     Args:
         sink: receives the results first.
@@ -78,44 +73,44 @@ def with_report(
         about: how the results were made, by name.
         caveats: lines that a reader must know first.
     """
-    return _ReportSink(sink, request, tuple(members), about or {}, tuple(caveats))
 
-
-@dataclass(slots=True)
-class _ReportSink:
-    sink: Sink
-    request: ReportRequest
-    members: tuple[Member, ...]
-    about: Mapping[str, str]
-    caveats: tuple[str, ...]
-    videos: list[VideoReport] = field(default_factory=list)
+    def __init__(
+        self,
+        sink: Sink,
+        request: ReportRequest,
+        members: Sequence[Member],
+        about: Mapping[str, str],
+        caveats: Sequence[str] = (),
+    ) -> None:
+        super().__init__(sink)
+        self._request, self._members = request, members
+        self._about, self._caveats = about, tuple(caveats)
+        self._videos: list[VideoReport] = []
 
     def add(self, result: Result) -> None:
-        self.videos.append(
+        """Keep the result, and pass it on."""
+        self._videos.append(
             VideoReport(
                 result=result,
-                video=self.request.videos[result.video_id],
+                video=self._request.videos[result.video_id],
                 members=self._beside(result),
-                truth=self.request.truth.get(result.video_id),
+                truth=self._request.truth.get(result.video_id),
                 strip=self._strip(result),
             )
         )
-        self.sink.add(result)
-
-    def fail(self, video_id: str, reason: str) -> None:
-        self.sink.fail(video_id, reason)
+        super().add(result)
 
     def close(self) -> None:
-        self.sink.close()
-        if self.videos:
-            count = len(self.videos)
-            title = self.videos[0].result.video_id if count == 1 else f"{count} videos"
-            report = Report(title=title, videos=tuple(self.videos), about=self.about, caveats=self.caveats)
-            write_report(self.request.path, report, embed=self.request.embed)
+        """Close the other sink, then write the page."""
+        super().close()
+        if videos := tuple(self._videos):
+            title = videos[0].result.video_id if len(videos) == 1 else f"{len(videos)} videos"
+            report = Report(title=title, videos=videos, about=self._about, caveats=self._caveats)
+            write_report(self._request.path, report, embed=self._request.embed)
 
     def _beside(self, result: Result) -> tuple[MemberSegments, ...]:
         """Return the segments of each member; empty for a single model."""
-        pairs = zip(self.members, result.members, strict=True) if result.members else ()
+        pairs = zip(self._members, result.members, strict=True) if result.members else ()
         return tuple(MemberSegments(name=m.name, segments=own.segments) for m, own in pairs if own)
 
     def _strip(self, result: Result) -> ScoreStrip | None:
@@ -123,6 +118,6 @@ class _ReportSink:
             return None
         return ScoreStrip(
             scores=result.scores,
-            labels=self.members[0].action_labels,
+            labels=self._members[0].action_labels,
             interval_seconds=result.cell_seconds,
         )

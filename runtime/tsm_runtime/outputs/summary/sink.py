@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tsm_runtime.errors import UsageError
 from tsm_runtime.files import write_whole
+from tsm_runtime.outputs.base import Sink, SinkAround, without_arrays
+from tsm_runtime.outputs.output_names import check_second_output
 from tsm_runtime.outputs.painter import require_font
-from tsm_runtime.outputs.sinks import Sink, check_second_output, without_arrays
 from tsm_runtime.outputs.summary.bouts import class_times, times_to_csv
 from tsm_runtime.outputs.summary.picture import draw_time_budget, drawing_to_png, drawing_to_svg
 from tsm_runtime.results import Result
@@ -32,31 +33,28 @@ def check_summary(paths: Sequence[Path], inputs: Sequence[VideoInput], output: s
         raise UsageError("--summary names a file twice")
 
 
-def with_summary(sink: Sink, paths: Sequence[Path], labels: Sequence[str]) -> Sink:
-    """Return a sink that passes results to `sink` and, after that has written, writes a summary of them.
+class SummarySink(SinkAround):
+    """Writes a summary of the results at the end.
 
     Args:
         sink: receives the results first.
         paths: a table (.csv) or a picture (.svg, .png) each.
         labels: classes of the models.
     """
-    return _SummarySink(sink, paths, labels)
 
-
-class _SummarySink:
     def __init__(self, sink: Sink, paths: Sequence[Path], labels: Sequence[str]) -> None:
-        self._sink, self._paths, self._labels = sink, paths, labels
+        super().__init__(sink)
+        self._paths, self._labels = paths, labels
         self._results: list[Result] = []
 
     def add(self, result: Result) -> None:
+        """Keep the result, and pass it on."""
         self._results.append(without_arrays(result))
-        self._sink.add(result)
-
-    def fail(self, video_id: str, reason: str) -> None:
-        self._sink.fail(video_id, reason)
+        super().add(result)
 
     def close(self) -> None:
-        self._sink.close()
+        """Close the other sink, then write the summary."""
+        super().close()
         if not self._results:
             return
         rows = class_times(self._results, self._labels)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsm_runtime.results import FrameScores, Segment
+from tsm_runtime.results import FrameScores
 from tsm_runtime.segments.decoding.decode import check_decoding
 from tsm_runtime.segments.decoding.open_runs import FrameWindow, OpenRuns
 from tsm_runtime.segments.decoding.runs import FrameLabeller, Rows
@@ -234,38 +234,6 @@ class FrameDecoder:
         self._raw = self._raw.rows(slice(num, None))
         self._scenes = None if self._scenes is None else self._scenes[num:]
         self._smoothed = self._smoothed[num:]
-
-
-def decode_with_lookahead(
-    frames: FrameScores,
-    labels: Sequence[str],
-    decoding: Decoding,
-    lookahead_seconds: float,
-    thresholds: Sequence[float] = (),
-) -> list[Segment]:
-    """Return the segments that a stream with these frames gives, in order of time.
-
-    With a look-ahead as long as the longest piece they are those of `decode_frames`; so they are with `merge`
-    and any look-ahead.
-
-    Args:
-        frames: scores of all frames of a video.
-        labels: see `FrameDecoder`.
-        decoding: method and settings.
-        lookahead_seconds: see `Lag`.
-        thresholds: see `FrameDecoder`.
-
-    Raises:
-        ValueError: as `decode_frames` and `Lag`.
-    """
-    decoder = FrameDecoder(labels, frames.step_seconds, decoding, lookahead_seconds, thresholds)
-    found: list[MergedSegment] = []
-    for piece in frames.pieces:
-        found += decoder.push(frames.rows(piece))
-        found += decoder.close()
-    order = {label: number for number, label in enumerate(labels)}
-    segments = [each.segment for each in found]
-    return sorted(segments, key=lambda s: (s.start_seconds, s.end_seconds, order[s.label]))
 
 
 def _joined(before: Rows | None, after: Rows | None) -> Rows | None:

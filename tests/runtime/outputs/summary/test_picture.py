@@ -16,7 +16,7 @@ from tsm_runtime.errors import UsageError
 from tsm_runtime.outputs.class_colors import LIGHT, color_slots
 from tsm_runtime.outputs.summary.bouts import class_times
 from tsm_runtime.outputs.summary.picture import draw_time_budget, drawing_to_png, drawing_to_svg
-from tsm_runtime.outputs.summary.sink import check_summary, with_summary
+from tsm_runtime.outputs.summary.sink import SummarySink, check_summary
 from tsm_runtime.results import Result
 
 RESULT = replace(result_of(seg("run & hide", 0, 5), seg("sit", 8, 10)), duration_seconds=20.0)
@@ -58,7 +58,7 @@ def test_every_file_is_written_after_the_results(tmp_path: Path) -> None:
             assert not list(tmp_path.iterdir())
 
     files = [tmp_path / name for name in ("s.csv", "s.svg", "s.PNG")]
-    sink = with_summary(Inner(), files, ["jump"])
+    sink = SummarySink(Inner(), files, ["jump"])
     sink.add(RESULT)
     sink.close()
     assert "jump" in files[0].read_text()

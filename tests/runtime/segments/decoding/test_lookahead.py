@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lookahead import decode_with_lookahead
 
 from tsm_runtime.results import BACKGROUND, FrameScores, Segment
 from tsm_runtime.segments.decoding.decode import decode_frames
-from tsm_runtime.segments.decoding.lookahead import FrameDecoder, Lag, decode_with_lookahead
+from tsm_runtime.segments.decoding.lookahead import FrameDecoder, Lag
 from tsm_runtime.segments.decoding.settings import Decoding, LengthPrior
 
 LABELS = ("walk", "wave", BACKGROUND)

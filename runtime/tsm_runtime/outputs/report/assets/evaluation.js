@@ -124,7 +124,6 @@ function confusionPanel(evaluation) {
   const left = confusion.labels.length - kept.length;
   const words = [`Who was taken for whom at tIoU ${confusion.tiou}: right ones first, then each remaining prediction ` +
     "takes the best free instance of another class. Shading: share of the row."];
-  if (confusion.minScore) words.push(`Predictions below ${confusion.minScore} are left out.`);
   if (left) words.push(`The ${kept.length} most frequent classes; ${left} others are left out.`);
   const whole = panel("Confusion", [],
     make("div", { class: "scroll tall-scroll", tabindex: "0" }, confusionTable(confusion, kept)), make("p", { class: "muted" }, words.join(" ")));
