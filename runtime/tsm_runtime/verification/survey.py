@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from av.codec.hwaccel import hwdevices_available
 from tsm_runtime._version import __version__
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.onnxruntime_cuda import has_cuda_provider
+from tsm_runtime.backends.onnxruntime_module import installed_version
 from tsm_runtime.backends.tensorrt.library import import_library
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, TsmError
@@ -128,15 +128,8 @@ def _package(topic: Topic, module: str, distributions: tuple[str, ...], extra: s
             detail="not installed",
             remedy=f"pip install 'tsm-tal[{extra}]'",
         )
-    versions = [version for name in distributions if (version := _version(name))]
+    versions = [version for name in distributions if (version := installed_version(name))]
     return Finding(topic=topic, name=module, detail=versions[0] if versions else "version not known")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _gpu() -> Finding:
