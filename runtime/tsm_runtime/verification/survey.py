@@ -25,7 +25,7 @@ from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.verification.host import cpu_name
-from tsm_runtime.wording import counted
+from tsm_runtime.wording import counted, first_line
 
 Topic = Literal["machine", "backend", "gpu", "decoder", "extra", "bundle"]
 State = Literal["ok", "missing", "unusable"]
@@ -112,7 +112,7 @@ def _tensorrt() -> Finding:
             topic="backend",
             name="tensorrt",
             state=state,
-            detail=_first_line(error),
+            detail=first_line(error),
             remedy="pip install 'tsm-tal[tensorrt]'",
         )
     return Finding(topic="backend", name="tensorrt", detail=str(module.__version__))
@@ -136,7 +136,7 @@ def _gpu() -> Finding:
     try:
         gpu = find_gpu()
     except BackendError as error:
-        return Finding(topic="gpu", name="NVIDIA", state="missing", detail=_first_line(error))
+        return Finding(topic="gpu", name="NVIDIA", state="missing", detail=first_line(error))
     capability = f"compute capability {gpu.compute_capability}"
     return Finding(topic="gpu", name=gpu.name, detail=capability)
 
@@ -215,7 +215,7 @@ def _file_finding(bundle: Bundle, name: str) -> Finding:
         try:
             backend = open_model(bundle, name, engine=engine, num_threads=1)
         except TsmError as error:
-            why = _first_line(error)
+            why = first_line(error)
             if name.endswith(".plan"):
                 remedy = f"tsm-run --model {bundle.path} --backend tensorrt --rebuild VIDEO"
                 break
@@ -241,7 +241,7 @@ def _feature_model_finding(bundle: Bundle, name: str) -> Finding:
     try:
         open_model_of(bundle)
     except TsmError as error:
-        return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
+        return Finding(topic="bundle", name=name, state="unusable", detail=first_line(error))
     return Finding(topic="bundle", name=name, detail=f"{what}, runs on the CPU beside the model")
 
 
@@ -249,10 +249,5 @@ def _preprocess_finding(bundle: Bundle, name: str) -> Finding:
     try:
         bundle.model_bytes(name)
     except TsmError as error:
-        return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
+        return Finding(topic="bundle", name=name, state="unusable", detail=first_line(error))
     return Finding(topic="bundle", name=name, detail="draws pictures for --hwdec, on a GPU")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
