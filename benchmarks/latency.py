@@ -27,7 +27,7 @@ from _common import store
 from tsm_runtime import load, stream
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.live.events import End, LiveSegment, OpenSegment
-from tsm_runtime.live.session import LiveOptions
+from tsm_runtime.live.options import LiveOptions
 from tsm_runtime.models.member import Overrides
 from tsm_runtime.segments.cells import wait_seconds
 

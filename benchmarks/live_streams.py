@@ -20,7 +20,8 @@ from _common import store
 from tsm_runtime import load
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.live.events import End, LiveSegment
-from tsm_runtime.live.session import LiveOptions, watch_streams
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch_streams
 from tsm_runtime.video.sources import find_source
 
 

@@ -32,7 +32,7 @@ from tsm_runtime.results import Result
 
 if TYPE_CHECKING:
     from tsm_runtime.live.events import Event
-    from tsm_runtime.live.session import LiveOptions
+    from tsm_runtime.live.options import LiveOptions
 
 
 class _Shared:
@@ -215,7 +215,8 @@ def stream(
         UsageError: the weights do not match the models, the kind of address is unknown, or the smoothing is
             too wide for a stream.
     """
-    from tsm_runtime.live.session import LiveOptions, watch
+    from tsm_runtime.live.options import LiveOptions
+    from tsm_runtime.live.session import watch
     from tsm_runtime.video.sources import find_source
 
     models = (model,) if isinstance(model, Model) else tuple(model)

@@ -38,6 +38,7 @@ def write_sound(
     gap: tuple[float, float] | None = None,
     loudness: tuple[float, ...] = (1.0,),
     interleaved: bool = True,
+    picture_codec: str = "mpeg4",
 ) -> Path:
     """Write sound, with plain pictures unless `picture_seconds` is 0.
 
@@ -53,11 +54,12 @@ def write_sound(
         gap: [start, end) in seconds of the sound that is left out, as if packets were lost.
         loudness: of each track.
         interleaved: else all pictures come before the sound.
+        picture_codec: of the pictures.
     """
     seconds = samples.shape[-1] / rate if picture_seconds is None else picture_seconds
     options = {} if interleaved else {"max_interleave_delta": "1"}
     with av.open(str(path), "w", options=options) as out:
-        video = out.add_stream("mpeg4", rate=25) if seconds else None
+        video = out.add_stream(picture_codec, rate=25) if seconds else None
         if video is not None:
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         tracks = [out.add_stream(codec, rate=rate, layout=layout) for _ in languages]

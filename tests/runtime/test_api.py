@@ -27,7 +27,7 @@ from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.live.events import End, LiveSegment, Start
-from tsm_runtime.live.session import LiveOptions
+from tsm_runtime.live.options import LiveOptions
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.results import Result
 from tsm_runtime.segments.find import merge_intervals

@@ -16,8 +16,9 @@ from tsm_runtime.audio.placing import Placing
 from tsm_runtime.audio.spec import SAMPLE_RATE, Samples, Span
 from tsm_runtime.audio.track import choose_track, describe_tracks
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.video.opening import SOUND_FORMATS, open_file
-from tsm_runtime.video.reader import VideoReader, check_file, reason_of
+from tsm_runtime.video.checking import check_file
+from tsm_runtime.video.opening import SOUND_FORMATS, open_file, reason_of
+from tsm_runtime.video.reader import VideoReader
 
 _SILENT = 1e-4
 """Peak below -80 dBFS."""

@@ -20,9 +20,9 @@ from tsm_runtime.audio.sound_reader import timed_picture
 from tsm_runtime.audio.spec import SAMPLE_RATE, SoundSpec
 from tsm_runtime.audio.track import choose_track
 from tsm_runtime.errors import UsageError, VideoError
+from tsm_runtime.video.choosing import is_cover_picture
 from tsm_runtime.video.clock import TimedFrame
 from tsm_runtime.video.opening import SOUND_FORMATS
-from tsm_runtime.video.reader import is_cover_picture
 from tsm_runtime.video.stream_reader import StreamSource, describe_failure, open_stream
 
 _LONGEST_WAIT_SECONDS = 2.0

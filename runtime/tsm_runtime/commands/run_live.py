@@ -23,7 +23,8 @@ from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.live.events import Discontinuity, Drop, End, Event, Resumption, Start
 from tsm_runtime.live.frame_merging import merges_frames
 from tsm_runtime.live.metrics import LiveMetrics
-from tsm_runtime.live.session import LiveOptions, require_live, watch_streams
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import require_live, watch_streams
 from tsm_runtime.models.choice import BackendRequest, open_model
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
+from tsm_runtime.backends.online import OnlineBackend
 from tsm_runtime.clips.builder import ClipBuilder
 from tsm_runtime.clips.spec import ClipSpec, count_intervals
 from tsm_runtime.live.backlog import Clip, Gap, Item, Moment, Passed, Picture
+from tsm_runtime.models.member import Member
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -93,3 +95,22 @@ class Feed:
         breaks = self._builder.breaks
         breaks.difference_update({number for number in breaks if number < index})
         return index in breaks
+
+
+def feeds_of(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]:
+    """Return one feed for each kind of input, and the numbers of its members."""
+    numbers: dict[tuple[object, bool], int] = {}
+    feeds: list[Feed] = []
+    members_of: dict[int, list[int]] = {}
+    for member, each in enumerate(members):
+        single = by_frame(each)
+        number = numbers.setdefault((each.spec, single), len(feeds))
+        if number == len(feeds):
+            feeds.append(Feed(number, each.spec, by_frame=single))
+        members_of.setdefault(number, []).append(member)
+    return feeds, members_of
+
+
+def by_frame(member: Member) -> bool:
+    """Whether a member gets single frames: its model is online, and no frame is in several intervals."""
+    return isinstance(member.backend, OnlineBackend) and member.spec.num_open == 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -15,11 +14,11 @@ from tsm_runtime.audio.patches import Patches
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError
-from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.backlog import Clip, StreamEnded
 from tsm_runtime.live.events import Event
 from tsm_runtime.live.inputs import LiveInput
-from tsm_runtime.live.stream_run import DropPolicy, StreamRun, StreamSettings, checked_scores
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.stream_run import StreamRun, checked_scores
 from tsm_runtime.models.member import Member
 from tsm_runtime.segments.decoding.settings import Decoding
 from tsm_runtime.segments.rules import SegmentRules
@@ -30,68 +29,6 @@ _POLL_SECONDS = 0.1
 
 _MOST_SMOOTHED_CELLS = 4096
 """The widest moving average of a live run: each cell costs that many additions, some 20 ms."""
-
-_LONGEST_LOOKAHEAD_SECONDS = 600.0
-"""Frames within the look-ahead are held in memory and decoded again and again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveOptions:
-    """How to run on a stream.
-
-    Args:
-        show_open: also report segments that are not over.
-        drop: what happens when scoring is too slow: the `oldest` waiting intervals are dropped, or `none` and
-            the source waits. None: oldest for sources in real time, else none.
-        batch_size: clips per call of a model at most; fewer while fewer wait.
-        reconnect_seconds: how long to try to reconnect to a lost stream; 0: the run ends there.
-        min_score: segments of a model below it are dropped; in an ensemble before they are fused.
-        fusion: of several members.
-        lookahead_seconds: how many seconds of later frames the label of a frame may depend on, where segments
-            are made of the scores of frames by `viterbi` or `durations`, see `decoding.lookahead`.
-        bundles: SHA-256 of each member's bundle, for the `Start` event; empty: not known.
-        video_id: name of the stream in the events; empty: that of the source.
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-
-    show_open: bool = False
-    drop: DropPolicy | None = None
-    batch_size: int = 8
-    reconnect_seconds: float = math.inf
-    min_score: float = 0.0
-    fusion: FusionOptions = field(default_factory=FusionOptions)
-    lookahead_seconds: float = 2.0
-    bundles: tuple[str, ...] = ()
-    video_id: str = ""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UsageError(f"batch {self.batch_size}: expected 1 or more")
-        if not self.reconnect_seconds >= 0:
-            raise UsageError(f"reconnect {self.reconnect_seconds:g}: expected seconds, 0 or more")
-        if not 0 <= self.min_score <= 1:
-            raise UsageError(f"min-score {self.min_score:g}: expected 0 to 1")
-        if not 0 <= self.lookahead_seconds <= _LONGEST_LOOKAHEAD_SECONDS:
-            raise UsageError(
-                f"lookahead {self.lookahead_seconds:g}: expected 0 to {_LONGEST_LOOKAHEAD_SECONDS:g} seconds"
-            )
-
-    def settings(self, video_id: str, *, waits_for_source: bool) -> StreamSettings:
-        """Return the settings of one stream."""
-        return StreamSettings(
-            video_id=video_id,
-            drop=self.drop,
-            show_open=self.show_open,
-            batch_size=self.batch_size,
-            reconnect_seconds=self.reconnect_seconds,
-            min_score=self.min_score,
-            fusion=self.fusion,
-            bundles=self.bundles,
-            lookahead_seconds=self.lookahead_seconds,
-            waits_for_source=waits_for_source,
-        )
 
 
 def watch(

@@ -29,7 +29,7 @@ from tsm_runtime.live.backlog import (
 from tsm_runtime.live.capture import STOPPED, StreamCapture
 from tsm_runtime.live.ensemble import Tracks
 from tsm_runtime.live.events import Event
-from tsm_runtime.live.feeds import Feed
+from tsm_runtime.live.feeds import by_frame, feeds_of
 from tsm_runtime.live.frame_scorer import IntervalScorer
 from tsm_runtime.live.inputs import LiveInput
 from tsm_runtime.live.reporter import EventReporter
@@ -134,7 +134,7 @@ class StreamRun:
         self._scorers = {
             number: IntervalScorer(member.backend.model.scorer(), member.spec)
             for number, member in enumerate(members)
-            if isinstance(member.backend, OnlineBackend) and _by_frame(member)
+            if isinstance(member.backend, OnlineBackend) and by_frame(member)
         }
         self._broken: set[tuple[int, int]] = set()
         """(member, interval) after a gap, of members that get single pictures."""
@@ -271,25 +271,6 @@ class StreamRun:
         if not frames:
             return f"no frame of the video stream could be decoded ({ended.reason})"
         return f"no whole interval of {t:g} s in {self._reporter.at.seconds:.3f} s ({ended.reason})"
-
-
-def feeds_of(members: Sequence[Member]) -> tuple[list[Feed], dict[int, list[int]]]:
-    """Return one feed for each kind of input, and the numbers of its members."""
-    numbers: dict[tuple[object, bool], int] = {}
-    feeds: list[Feed] = []
-    members_of: dict[int, list[int]] = {}
-    for member, each in enumerate(members):
-        by_frame = _by_frame(each)
-        number = numbers.setdefault((each.spec, by_frame), len(feeds))
-        if number == len(feeds):
-            feeds.append(Feed(number, each.spec, by_frame=by_frame))
-        members_of.setdefault(number, []).append(member)
-    return feeds, members_of
-
-
-def _by_frame(member: Member) -> bool:
-    """Whether a member gets single frames: its model is online, and no frame is in several intervals."""
-    return isinstance(member.backend, OnlineBackend) and member.spec.num_open == 1
 
 
 def checked_scores(scores: Scores, name: str) -> Scores:

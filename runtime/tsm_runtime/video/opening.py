@@ -114,3 +114,8 @@ class _ClosingFile(FileIO):
 
     def __del__(self) -> None:
         self.close()
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an error of FFmpeg or the system, without the file name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

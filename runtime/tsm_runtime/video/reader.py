@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
-from av.codec.context import Flags
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tsm_runtime.closing import Closing
 from tsm_runtime.errors import VideoError
-from tsm_runtime.video.clock import NEW_CLOCK_SECONDS, Clock, TimedFrame
-from tsm_runtime.video.contents import describe_contents
+from tsm_runtime.video.checking import check_file, describe_media
+from tsm_runtime.video.choosing import choose_stream
+from tsm_runtime.video.clock import Clock, TimedFrame
 from tsm_runtime.video.decoding import PacketDecoder
-from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted, is_encrypted_stream, is_scrambled_file
+from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted, is_scrambled_file
 from tsm_runtime.video.hardware import HardwareDecoder
-from tsm_runtime.video.opening import open_file
+from tsm_runtime.video.opening import open_file, reason_of
+from tsm_runtime.video.stated_times import claimed_seconds, has_one_clock, stated_seconds
 from tsm_runtime.video.timing import timing_of
 
 _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
@@ -31,22 +30,6 @@ _SEEK_MARGINS_SECONDS = (2.0, 10.0, 60.0)
 
 _LENGTH_TOLERANCE_SECONDS = 1.0
 """A video that ends this much before its stated length, or loses this much to wrong times, is incomplete."""
-
-_HEADER_STATES_LENGTH = frozenset({"asf", "avi", "flv", "matroska", "mov"})
-"""Formats whose header states the length; for others FFmpeg estimates it from the data."""
-
-_MAX_PIXELS = 100_000_000
-"""Maximum pixels: a decoded picture of 12288 x 8192 takes 150 to 300 MB; larger ones are refused."""
-
-_PIXELS_IN_THREADS = 64_000_000
-"""Every decoding thread holds a picture of its own: large pictures get fewer threads."""
-
-_SMALL_STEP_SECONDS = 0.1
-"""A decoding time that steps back by more indicates a restart of the clock."""
-
-_PIXELS_FOR_THREADS = 640 * 360
-"""Smaller pictures are decoded in one thread, which gives some 2,000 pictures a second
-(benchmarks/decode.py); more threads would take a tenth more processor time from a model on the same cores."""
 
 
 class VideoReader(Closing):
@@ -160,7 +143,7 @@ class VideoReader(Closing):
         timing = self._clock.timing
         if timing.by_dts and self._stream.codec_context.has_b_frames:
             return False  # the delay of the decoder varies with the position
-        return not timing.clock_may_restart or _has_one_clock(self.path, self._allow_playlists)
+        return not timing.clock_may_restart or has_one_clock(self.path, self._allow_playlists)
 
     def _reopen(self) -> None:
         self._container.close()
@@ -178,7 +161,7 @@ class VideoReader(Closing):
         except VideoError:
             self._container.close()
             raise
-        self.claimed_seconds = _claimed_seconds(self._container, self._stream)
+        self.claimed_seconds = claimed_seconds(self._container, self._stream)
         self.claimed_rate = float(self._stream.average_rate or 0) or None
 
     def _forget_counts(self) -> None:
@@ -267,7 +250,7 @@ class VideoReader(Closing):
         last = index[len(index) - 1].timestamp if len(index) else None
         if last is not None and (self._last_ticks is None or last > self._last_ticks):
             return "its index names pictures that are not in the file"
-        stated = _stated_seconds(self._container, self._stream)
+        stated = stated_seconds(self._container, self._stream)
         if stated - self._reached_seconds > _LENGTH_TOLERANCE_SECONDS:
             return "the file ends early"
         return None
@@ -288,111 +271,6 @@ def _open_container(
             # Raises an error if the file itself is at fault.
             return open_file(path, allow_playlists=allow_playlists), reason_of(error)
     except (av.error.FFmpegError, OSError) as error:
-        what = describe_contents(path)
+        what = describe_media(path)
         reason = f": {what}" if what else f" ({reason_of(error)})"
         raise VideoError(f"{path}: not a readable video{reason}") from error
-
-
-def check_file(path: Path) -> None:
-    """Check that a path is a file that is not empty.
-
-    Raises:
-        VideoError: it is not; the message names what was found.
-    """
-    if not path.exists():
-        raise VideoError(f"{path}: no such file")
-    if path.is_dir():
-        raise VideoError(f"{path}: is a folder, not a video")
-    if not path.is_file():
-        raise VideoError(f"{path}: a pipe or device, not a file; run it with: tsm-live {path}")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path}: empty file")
-    if _is_animated_webp(path):
-        raise VideoError(f"{path}: animated WebP is not supported; convert it to MP4 or GIF first")
-
-
-def _is_animated_webp(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(21)
-    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
-
-
-def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
-    """Choose the video stream of an open container and configure its decoding.
-
-    Raises:
-        VideoError: there is no video, it cannot be decoded, or its pictures are too large; names `path`.
-    """
-    streams = [stream for stream in container.streams.video if not is_cover_picture(stream)]
-    if not streams:
-        kinds = sorted({stream.type for stream in container.streams})
-        raise VideoError(f"{path}: no video stream (the file holds {', '.join(kinds) or 'nothing'})")
-    usable = [stream for stream in streams if stream.codec_context is not None]
-    if not usable:
-        raise VideoError(f"{path}: its video has a coding that this FFmpeg cannot decode")
-    if all(is_encrypted_stream(stream) for stream in usable):
-        raise VideoError(f"{path}: {ENCRYPTED}")
-    best = container.streams.best("video")
-    stream = best if isinstance(best, VideoStream) and best in usable else usable[0]
-    _limit_memory(stream, path)
-    return stream
-
-
-def _limit_memory(stream: VideoStream, path: Path | str) -> None:
-    context = stream.codec_context
-    num_pixels = context.width * context.height
-    if num_pixels > _MAX_PIXELS:
-        raise VideoError(f"{path}: pictures of {context.width} x {context.height} are too large to decode")
-    # The size may grow in the middle of a stream, so the limit is also set on the decoder.
-    context.options = {**context.options, "max_pixels": str(_MAX_PIXELS)}
-    context.flags |= Flags.unaligned  # else FFmpeg shows up to 63 columns of a border that is to be cut off
-    context.thread_type = "AUTO"
-    threads = _PIXELS_IN_THREADS // max(1, num_pixels)
-    if num_pixels < _PIXELS_FOR_THREADS:
-        context.thread_count = 1
-    elif threads < 16:  # FFmpeg's default is one more than the cores, at most 16
-        context.thread_count = max(1, min(threads, os.cpu_count() or 1))
-
-
-def _has_one_clock(path: Path, allow_playlists: bool) -> bool:
-    """Return whether decoding times have no jump; reads the file without decoding."""
-    last: dict[int, float] = {}
-    try:
-        with open_file(path, allow_playlists=allow_playlists) as container:
-            for packet in container.demux():
-                if packet.dts is None or not packet.time_base:
-                    continue
-                now = float(packet.dts * packet.time_base)
-                step = now - last.get(packet.stream_index, now)
-                if not -_SMALL_STEP_SECONDS < step < NEW_CLOCK_SECONDS:
-                    return False
-                last[packet.stream_index] = now
-    except av.error.FFmpegError:
-        return False
-    return True
-
-
-def _claimed_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration is not None and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base
-
-
-def _stated_seconds(container: InputContainer, stream: VideoStream) -> float:
-    """Return the length in seconds stated by the header; 0 if it states none."""
-    kind = container.format.name.split(",")[0]
-    if kind not in _HEADER_STATES_LENGTH or (kind == "mov" and stream.frames):
-        return 0.0  # a movie that is not fragmented has an exact index
-    if kind == "avi" and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # FFmpeg shortens the length of a truncated AVI
-    return (container.duration or 0) / av.time_base
-
-
-def is_cover_picture(stream: VideoStream) -> bool:
-    """Return whether a stream is the cover of a recording, no video."""
-    return bool(stream.disposition & Disposition.attached_pic)
-
-
-def reason_of(error: Exception) -> str:
-    """Return the message of an error of FFmpeg or the system, without the file name."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

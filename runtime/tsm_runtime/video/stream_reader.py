@@ -16,9 +16,10 @@ from av.video.stream import VideoStream
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.video.arrival import spread_arrivals
+from tsm_runtime.video.choosing import choose_stream
 from tsm_runtime.video.clock import Clock, TimedFrame
 from tsm_runtime.video.encryption import ENCRYPTED, is_encrypted
-from tsm_runtime.video.reader import choose_stream, reason_of
+from tsm_runtime.video.opening import reason_of
 from tsm_runtime.video.timing import timing_of
 
 

@@ -17,12 +17,16 @@ from pathlib import Path
 
 import pytest
 from fakes import brightness_member
+from hearing import bursts, hearing_member, sound_member
 from media import write_levels
+from sounds import write_sound
 from streams import segments_in
 
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live.events import Discontinuity, End, Event, LiveSegment, OpenSegment, Resumption, Start
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
+from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.sources import find_source
 
@@ -50,8 +54,8 @@ def server_python() -> str | None:
 class Server:
     """GStreamer's RTSP server in a process of its own."""
 
-    def __init__(self, video: Path) -> None:
-        self.video, self.port = video, "0"
+    def __init__(self, video: Path, *, sound: bool = False) -> None:
+        self.video, self.port, self.sound = video, "0", sound
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -60,7 +64,8 @@ class Server:
         return f"rtsp://127.0.0.1:{self.port}/cam"
 
     def start(self) -> None:
-        command = [str(server_python()), str(SERVER), str(self.video), self.port]
+        more = ["sound"] if self.sound else []
+        command = [str(server_python()), str(SERVER), str(self.video), self.port, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.process.stdout is not None
         self.port = self.process.stdout.readline().strip()
@@ -84,12 +89,16 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_levels(tmp_path_factory.mktemp("media") / "scene.mp4", scene)
 
 
-@pytest.fixture
-def server(video: Path) -> Iterator[Server]:
+def require_server() -> None:
     if server_python() is None:
         if os.environ.get("TSM_REQUIRE_RTSP"):
             pytest.fail("TSM_REQUIRE_RTSP is set, but there is no GStreamer RTSP server")
         pytest.skip("no GStreamer RTSP server")
+
+
+@pytest.fixture
+def server(video: Path) -> Iterator[Server]:
+    require_server()
     server = Server(video)
     yield server
     server.kill()
@@ -116,6 +125,21 @@ def test_a_stream_is_its_file(server: Server, video: Path) -> None:
     assert (first.end_wall - first.start_wall).total_seconds() == pytest.approx(1.0, abs=0.01)
     # Half a second of grey had to be over before it could be reported.
     assert (first.wall - first.end_wall).total_seconds() > 0.4
+
+
+@pytest.mark.parametrize("member", [hearing_member(), sound_member()])
+def test_the_sound_of_a_stream_is_that_of_its_file(member: Member, tmp_path: Path) -> None:
+    require_server()
+    file = write_sound(tmp_path / "a.mp4", bursts(5.0), picture_codec="libx264")
+    server = Server(file, sound=True)
+    try:
+        source = find_source(server.url, timeout_seconds=10)
+        found = segments_in(list(watch(source, member, LiveOptions(reconnect_seconds=0))))
+    finally:
+        server.kill()
+    expected = [(s.label, s.start_seconds, s.end_seconds) for s in run(file, member).segments]
+    assert len(expected) > 2
+    assert found[:-1] == expected[:-1]  # the last samples may get lost at the end
 
 
 def test_a_server_that_dies_and_comes_back(server: Server) -> None:

@@ -18,7 +18,8 @@ from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.live.events import LiveSegment, OpenSegment, Start
 from tsm_runtime.live.frame_merging import FrameMerger
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.segments.decoding.settings import Decoding, LengthPrior

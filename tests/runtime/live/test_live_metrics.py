@@ -21,7 +21,8 @@ from tsm_runtime.commands.live import main
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live import capture
 from tsm_runtime.live.metrics import LiveMetrics
-from tsm_runtime.live.session import LiveOptions, watch_streams
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch_streams
 from tsm_runtime.live.stream_run import StreamRun, StreamState
 from tsm_runtime.outputs.metrics import serving
 

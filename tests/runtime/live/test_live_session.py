@@ -44,7 +44,8 @@ from tsm_runtime.live.events import (
     Resumption,
     Start,
 )
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.video.clock import TimedFrame

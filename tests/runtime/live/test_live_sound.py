@@ -10,68 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from fakes import BrightnessBackend, brightness_member, member_of
+from fakes import brightness_member, member_of
+from hearing import ALONE, SEEN, FeaturesBackend, bursts, hearing_member, sound_member
 from sounds import RATE, write_sound
 from streams import segments_in
 
-from tsm_runtime.audio.patches import Patches
 from tsm_runtime.audio.spec import SoundSpec
-from tsm_runtime.backends.base import Scores
-from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError, VideoError
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
 from tsm_runtime.models.member import Member
-from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.sources import FileSource, find_source
-
-SPEC = SoundSpec(window_seconds=0.6)
-ALONE = ClipSpec(interval_seconds=0.5, num_frames=4, size=0, sound=SPEC)
-SEEN = ClipSpec(interval_seconds=0.5, num_frames=4, size=16)
-
-
-class FeaturesBackend(BrightnessBackend):
-    """Also gives features."""
-
-    def infer(self, frames: npt.NDArray[np.uint8]) -> Scores:
-        scores = super().infer(frames)
-        return scores._replace(features=np.repeat(scores.action[:, None], frames.shape[1], axis=1))
-
-
-class LoudBranch(SoundBranch):
-    """Scores an interval by how loud it is, where it is heard; else as its pictures."""
-
-    def __init__(self) -> None:
-        self.spec = SPEC
-
-    def infer(self, features: npt.NDArray[np.float32], patches: Patches) -> Scores:
-        share = np.clip((patches.log_mel[:, 0].mean((1, 2)) + 4.6) / 6, 0, 1)
-        loud = np.stack([1 - share, share, 0 * share], axis=1).astype(np.float32)
-        heard = patches.is_heard[:, None]
-        action = heard * loud + (1 - heard) * features
-        return Scores(action, np.repeat([[0.5, 0.5]], len(features), axis=0).astype(np.float32))
-
-
-def alone() -> Member:
-    return member_of(ALONE)
-
-
-def both() -> Member:
-    return replace(member_of(SEEN), backend=FeaturesBackend(), sound=LoudBranch())
-
-
-def bursts(seconds: float = 8.0, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Noise that begins and ends at any time, between silences."""
-    rng = np.random.default_rng(seed)
-    samples = np.zeros(round(seconds * RATE), np.float32)
-    for begin in np.arange(0.3, seconds - 1.5, 1.7):
-        begin += rng.uniform(0, 0.4)
-        part = samples[round(begin * RATE) : round((begin + rng.uniform(0.5, 1.2)) * RATE)]
-        part += (0.5 * rng.normal(size=len(part))).clip(-1, 1).astype(np.float32)
-    return samples
-
 
 Found = list[tuple[str, float, float]]
 
@@ -103,7 +54,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("kind", [alone, both])
+@pytest.mark.parametrize("kind", [sound_member, hearing_member])
 def test_live_finds_what_a_file_gives(
     tmp_path: Path, name: str, kind: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,32 +74,32 @@ def test_live_finds_what_a_file_gives(
 
 def test_several_members_that_hear(tmp_path: Path) -> None:
     file = write_sound(tmp_path / "a.mkv", bursts())
-    members = [both(), replace(brightness_member(1.0, 2, 16), weight=0.5)]
+    members = [hearing_member(), replace(brightness_member(1.0, 2, 16), weight=0.5)]
     found = segments_in(list(watch(FileSource(path=file), members)))
     assert sorted(found) == sorted(in_file(file, members))
     paced = FileSource(path=write_sound(tmp_path / "b.mkv", bursts(3.0)), pace=True)
-    assert segments_in(list(watch(paced, alone()))) == in_file(paced.path, alone())
+    assert segments_in(list(watch(paced, sound_member()))) == in_file(paced.path, sound_member())
 
 
 def test_pictures_without_sound_are_scored_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write_sound(tmp_path / "a.mkv", bursts(), languages=())
     seen = replace(member_of(SEEN), backend=FeaturesBackend())
-    assert segments_in(list(watch(FileSource(path=file), both()))) == in_file(file, seen)
-    assert through_a_pipe(file, tmp_path / "pipe", both()) == in_file(file, seen)
+    assert segments_in(list(watch(FileSource(path=file), hearing_member()))) == in_file(file, seen)
+    assert through_a_pipe(file, tmp_path / "pipe", hearing_member()) == in_file(file, seen)
     assert [line.split(": ")[1] for line in caplog.messages] == [
         "no audio track; scored by its pictures alone"
     ] * 2
     with pytest.raises(VideoError, match="no audio track, and this model takes sound alone"):
-        list(watch(FileSource(path=file), alone()))
+        list(watch(FileSource(path=file), sound_member()))
     with pytest.raises(VideoError, match="no audio track, and this model takes sound alone"):
-        through_a_pipe(file, tmp_path / "pipe2", alone())
+        through_a_pipe(file, tmp_path / "pipe2", sound_member())
 
 
 def test_late_sound_does_not_hold_pictures_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """All sound lies behind the pictures in the file: they go on after a second without it."""
     caplog.set_level(logging.WARNING)
     file = write_sound(tmp_path / "a.mkv", bursts(12.0), interleaved=False)
-    found = through_a_pipe(file, tmp_path / "pipe", both())
+    found = through_a_pipe(file, tmp_path / "pipe", hearing_member())
     assert any("no sound within 1 s of its pictures" in line for line in caplog.messages)
     assert found
     assert found[-1][2] > 10
@@ -157,10 +108,10 @@ def test_late_sound_does_not_hold_pictures_back(tmp_path: Path, caplog: pytest.L
 def test_mixed_inputs_are_refused(tmp_path: Path) -> None:
     source = FileSource(path=tmp_path / "a.mkv")
     with pytest.raises(UsageError, match="a stream is run by models of pictures or by models of sound alone"):
-        watch(source, [alone(), both()])
+        watch(source, [sound_member(), hearing_member()])
     other = member_of(replace(ALONE, sound=SoundSpec(window_seconds=1.0)))
     with pytest.raises(UsageError, match="cut sound in different ways"):
-        watch(source, [alone(), other], LiveOptions())
+        watch(source, [sound_member(), other], LiveOptions())
 
 
 def test_a_microphone_is_a_source() -> None:

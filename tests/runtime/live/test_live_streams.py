@@ -16,7 +16,8 @@ from tsm_runtime.backends.base import Scores
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live import capture
 from tsm_runtime.live.events import End, Event, Resumption, Start
-from tsm_runtime.live.session import LiveOptions, watch, watch_streams
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch, watch_streams
 from tsm_runtime.models.member import Member
 
 DARK, GREY, BRIGHT = 20, 128, 235

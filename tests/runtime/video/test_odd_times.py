@@ -100,7 +100,7 @@ def test_packed_b_frames_are_all_there(
     tmp_path: Path, times_of: partial[list[float]], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: threads)
-    monkeypatch.setattr("tsm_runtime.video.reader._PIXELS_FOR_THREADS", 1 if threads > 1 else 10**9)
+    monkeypatch.setattr("tsm_runtime.video.choosing._PIXELS_FOR_THREADS", 1 if threads > 1 else 10**9)
     assert times_of(write_packed(tmp_path / "v.avi", counted(50, step=4))) == EVEN
 
 
@@ -255,7 +255,7 @@ def with_bad_packet(path: Path, number: int) -> Path:
 def test_a_bad_packet_costs_no_good_frame_whatever_the_threads(
     tmp_path: Path, number: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tsm_runtime.video.reader._PIXELS_FOR_THREADS", 1 if threads > 1 else 10**9)
+    monkeypatch.setattr("tsm_runtime.video.choosing._PIXELS_FOR_THREADS", 1 if threads > 1 else 10**9)
     options = {"preset": "ultrafast", "x264-params": "keyint=10:bframes=0:slices=1"}
     path = with_bad_packet(write_video(tmp_path / "v.mp4", counted(75), options=options), number)
     with VideoReader(path) as reader:

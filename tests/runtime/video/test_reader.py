@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from media import SMOOTH, corners, counted, cut, plain, write_levels, write_video
 
 from tsm_runtime.errors import VideoError
-from tsm_runtime.video import reader as decode
+from tsm_runtime.video import choosing
 from tsm_runtime.video.clock import Clock
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.reader import VideoReader
@@ -302,7 +302,7 @@ def test_large_and_small_pictures_get_few_threads(
 ) -> None:
     path = write_video(tmp_path / "v.mkv", counted(2))
     for limit in ("_PIXELS_IN_THREADS", "_PIXELS_FOR_THREADS"):
-        monkeypatch.setattr(decode, limit, getattr(decode, limit) * 64 * 48 // pixels)
+        monkeypatch.setattr(choosing, limit, getattr(choosing, limit) * 64 * 48 // pixels)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     with VideoReader(path) as reader:
         assert reader._stream.codec_context.thread_count == threads

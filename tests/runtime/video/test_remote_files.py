@@ -20,7 +20,8 @@ from media import SMOOTH, write_levels, write_video
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.errors import VideoError
 from tsm_runtime.live.events import End
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
 from tsm_runtime.video.sources import find_source
 
 FASTSTART = {"movflags": "+faststart"}

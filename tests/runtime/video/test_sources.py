@@ -24,7 +24,8 @@ from tsm_runtime.live.events import (
     decode_event,
     encode_event,
 )
-from tsm_runtime.live.session import LiveOptions, watch
+from tsm_runtime.live.options import LiveOptions
+from tsm_runtime.live.session import watch
 from tsm_runtime.models.member import Member
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.video.sources import FileSource, find_source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,9 @@ from tsm_runtime.pipeline.reading import Reading
 from tsm_runtime.pipeline.run import run, run_captures
 from tsm_runtime.results import Segment
 from tsm_runtime.video.finding import VideoInput
-from tsm_train.config import Config, config_of, load_config
-from tsm_train.training.train import train
+from tsm_train.config import Config, HeadConfig, config_of, load_config
+from tsm_train.head.run import train_run_head
+from tsm_train.training.train import open_run_data, train
 
 PITCHES = {"high": 3000.0, "low": 300.0}
 SECONDS = 8.0
@@ -226,3 +228,23 @@ def test_hard_files_give_a_result_or_one_error(heard_bundle: Path, shared_data: 
     assert heard == HEARD
     assert all(why.count("\n") == 0 for why in refused.values())
     assert heard.isdisjoint(name for name, why in refused.items() if "no audio track" in why)
+
+
+def test_a_temporal_head_hears_too(heard_run: Path, config: Config, recordings: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(heard_run, folder)
+    head = HeadConfig(epochs=20, passes=2, window_seconds=4.0, receptive_seconds=1.0, width=16)
+    with_head = msgspec.structs.replace(config, head=head)
+    metrics = train_run_head(with_head, folder, open_run_data(with_head))
+    assert metrics["head_cv_map"] > 0.3
+    exported = export_bundle(folder / "best.safetensors", tmp_path / "bundle")
+    assert exported.manifest.temporal_head is not None
+    assert not exported.manifest.temporal_head.with_sound
+    member = open_member(load_bundle(tmp_path / "bundle"))
+    assert member.decoding is not None
+    file = recordings / "videos" / "r0.wav"
+    result = run(file, member, Options(keep_features=True))
+    assert result.features is not None
+    assert result.features.values.shape == (32, 64)
+    found = evaluate({"r": recording(0)[1]}, {"r": result.segments}, (0.5,))
+    assert found.average_map > 0.4

@@ -15,8 +15,9 @@ from av.packet import Packet
 from tsm_runtime.errors import VideoError
 from tsm_runtime.outputs.cuts.spans import Span
 from tsm_runtime.outputs.video_writer import PacketTargets, container_takes
+from tsm_runtime.video.choosing import choose_stream
 from tsm_runtime.video.opening import open_file
-from tsm_runtime.video.reader import VideoReader, choose_stream
+from tsm_runtime.video.reader import VideoReader
 
 _MARGINS_SECONDS = (0, 2, 10, 60)
 """Steps back until a seek lands at or before the beginning: containers without index land near it."""
