@@ -205,17 +205,12 @@ def _weights(
     middle = graph.add("Mul", [step, graph.real(places[:, None] + 0.5)])
     centre = graph.add("Sub", [middle, graph.real(0.5)])
 
-    def triangle(positions: str) -> str:
-        distance = graph.add("Abs", [graph.add("Sub", [positions, centre])])
-        return graph.add("Relu", [graph.add("Sub", [graph.real(1.0), graph.add("Div", [distance, width])])])
-
-    def outside(positions: str) -> str:
-        return graph.add("ReduceSum", [triangle(positions), *graph.numbers([1])], keepdims=1)
-
+    triangle = _Triangle(graph, centre, width)
     positions = graph.add("Sub", [count, start])
     last = graph.add("Sub", [extent, graph.real(1.0)])
     beyond = np.arange(1.0, _MOST_OUTSIDE + 1)
-    left, right = outside(graph.real(-beyond)), outside(graph.add("Add", [last, graph.real(beyond)]))
+    left = triangle.total(graph.real(-beyond))
+    right = triangle.total(graph.add("Add", [last, graph.real(beyond)]))
     none = graph.real(0.0)
     shown = graph.add(
         "And",
@@ -224,13 +219,32 @@ def _weights(
             graph.add("LessOrEqual", [positions, last]),
         ],
     )
-    weights = graph.add("Where", [shown, triangle(positions), none])
+    weights = graph.add("Where", [shown, triangle.at(positions), none])
     for border, weight in ((none, left), (last, right)):
         at = graph.add("Equal", [positions, border])
         weights = graph.add("Add", [weights, graph.add("Where", [at, weight, none])])
     counting = graph.add("Where", [is_high, weights, none]) if is_high else weights
     total = graph.add("ReduceSum", [counting, *graph.numbers([1])], keepdims=1)
     return graph.add("Div", [graph.add("Mul", [weights, level]) if level else weights, total])
+
+
+@dataclass(frozen=True, slots=True)
+class _Triangle:
+    """swscale's bilinear filter: 1 at the centre, 0 from a width away."""
+
+    graph: _Graph
+    centre: str
+    width: str
+
+    def at(self, positions: str) -> str:
+        """Return the filter's values at positions."""
+        add = self.graph.add
+        distance = add("Abs", [add("Sub", [positions, self.centre])])
+        return add("Relu", [add("Sub", [self.graph.real(1.0), add("Div", [distance, self.width])])])
+
+    def total(self, positions: str) -> str:
+        """Return the sum of the values at positions."""
+        return self.graph.add("ReduceSum", [self.at(positions), *self.graph.numbers([1])], keepdims=1)
 
 
 def _rgb(graph: _Graph, planes: Sequence[str]) -> str:

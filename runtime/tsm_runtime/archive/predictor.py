@@ -33,7 +33,7 @@ from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.device_models import DeviceModels, open_device_models
 from tsm_runtime.models.member import Overrides
-from tsm_runtime.models.nvdec import Hwdec
+from tsm_runtime.models.nvdec_opening import Hwdec
 from tsm_runtime.models.opening import load_bundles
 from tsm_runtime.pipeline.description import describe_run
 from tsm_runtime.pipeline.isolation import Isolation, Limits

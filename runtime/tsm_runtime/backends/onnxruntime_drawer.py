@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,17 +39,24 @@ class OnnxruntimeDrawer:
             return f"the bundle's {PREPROCESS_MODEL} is of a time when it took 8 bits only; export it again"
         return None
 
-    def draw(self, planes: Planes, view: PictureView, address: int) -> None:
-        """Write the pictures of planes on the GPU to an address there, and wait until they are there.
+    def draw(self, pictures: Sequence[Planes], view: PictureView, address: int) -> None:
+        """Write pictures one after another to an address on the GPU, and wait until they are there.
 
         A run of onnxruntime ends with waiting for its own stream, so nothing waits for the whole device.
+
+        Args:
+            pictures: planes on the GPU; of several pictures side by side where `takes_several`.
+            view: of all.
+            address: of the first.
 
         Raises:
             RunError: onnxruntime failed.
         """
         with self._lock:
             try:
-                self._draw(planes, view, address)
+                for planes in pictures:
+                    self._draw(planes, view, address)
+                    address += planes.num_pictures * math.prod(self._shape)
             except Exception as error:  # onnxruntime's exceptions share no base class below Exception
                 raise run_failure(self._name, 1, error) from error
 

@@ -10,7 +10,8 @@ from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.fusion.ensemble_file import Ensemble
 from tsm_runtime.models.choice import BackendRequest
 from tsm_runtime.models.member import Member, Overrides
-from tsm_runtime.models.nvdec import Hwdec, Nvdec, open_nvdec
+from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.models.nvdec_opening import Hwdec, open_nvdec
 from tsm_runtime.models.opening import closing_members, open_members
 
 

@@ -11,12 +11,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from av import VideoFrame
-from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -24,11 +24,9 @@ from tsm_runtime.backends.cuda.device_clips import DeviceClips, new_clips
 from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.cuda.nvdec_engines import num_engines
 from tsm_runtime.backends.cuda.planes import Planes, copies_into
-from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
-from tsm_runtime.errors import BackendError, TsmError, UsageError, VideoError
-from tsm_runtime.models.member import Member
+from tsm_runtime.errors import VideoError
 from tsm_runtime.models.native_decoder import NATIVE, native_decoder, why_not_native
 from tsm_runtime.video.convert import FrameConverter
 from tsm_runtime.video.crop import Crop
@@ -36,8 +34,6 @@ from tsm_runtime.video.hardware import hidden_border
 from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PictureView, sample_bytes, view_of
 
 _log = logging.getLogger("tsm_runtime")
-
-Hwdec = Literal["none", "auto", "cuda"]
 
 
 class Drawer(Protocol):
@@ -48,10 +44,10 @@ class Drawer(Protocol):
         ...
 
     takes_several: bool
-    """Whether a call takes the planes of several pictures."""
+    """Whether the planes of several pictures that lie side by side are drawn at once."""
 
-    def draw(self, planes: Planes, view: PictureView, address: int) -> None:
-        """Write the pictures of planes to an address on the GPU, one after another, and wait for them."""
+    def draw(self, pictures: Sequence[Planes], view: PictureView, address: int) -> None:
+        """Write pictures to an address on the GPU, one after another, and wait for all of them."""
         ...
 
 
@@ -194,8 +190,7 @@ class Nvdec:
         drawer, step = self.drawers[size], size * size * 3
         if len(pictures) == 1 or not drawer.takes_several:
             self.context.wait_for_decoder()
-            for place, planes in enumerate(pictures):
-                drawer.draw(planes, view, address + place * step)
+            drawer.draw(pictures, view, address)
             return
         for start in range(0, len(pictures), _MOST_TOGETHER):
             part = pictures[start : start + _MOST_TOGETHER]
@@ -203,7 +198,7 @@ class Nvdec:
             held: dict[str, Any] = {name: self._side_by_side.take(shape) for name, shape in shapes.items()}
             addresses = {name: memory.address for name, memory in held.items()}
             self.context.copy(copies_into(addresses, part))
-            drawer.draw(Planes(len(part), part[0].shapes, addresses), view, address + start * step)
+            drawer.draw([Planes(len(part), part[0].shapes, addresses)], view, address + start * step)
             for memory in held.values():
                 self._side_by_side.give(memory)
 
@@ -246,68 +241,3 @@ def _why_not(frame: VideoFrame) -> str | None:
         return None
     kind = frame.sw_format.name if frame.sw_format is not None else "unknown"
     return f"{PREPROCESS_MODEL} takes 4:2:0 of 8, 10 or 12 bits (NV12, P010, P016), not {kind}"
-
-
-def open_nvdec(
-    hwdec: Hwdec,
-    bundles: Sequence[Bundle],
-    members: Sequence[Member],
-    device: int = 0,
-    *,
-    rebuild: bool = False,
-) -> Nvdec | None:
-    """Open the decoder requested by `--hwdec`; return None for decoding on the CPU.
-
-    Args:
-        hwdec: `cuda` is used or is an error; `auto` says why it decodes on the CPU.
-        bundles: of the members, in their order; each has a `preprocess.onnx`.
-        members: open, on this GPU.
-        device: number of the GPU.
-        rebuild: build plans of `preprocess.onnx` that are missing or do not fit this machine, and keep them.
-
-    Raises:
-        BackendError: `cuda` is requested and not available.
-    """
-    if hwdec == "none":
-        return None
-    try:
-        for bundle in bundles:
-            if bundle.manifest.sound_input is not None:
-                raise BackendError(f"{bundle.path}: takes sound alone, which a CPU decodes; leave it out")
-        return _opened(bundles, members, device, rebuild=rebuild, may_fall_back=hwdec == "auto")
-    except (TsmError, OSError) as error:
-        if hwdec == "auto":
-            _log.warning(f"--hwdec auto: decodes on the CPU: {error}")
-            return None
-        if isinstance(error, UsageError):
-            raise
-        raise BackendError(f"--hwdec cuda: {error}") from error
-
-
-def _opened(
-    bundles: Sequence[Bundle], members: Sequence[Member], device: int, *, rebuild: bool, may_fall_back: bool
-) -> Nvdec:
-    if any(member.windows for member in members):
-        raise BackendError("windows of panoramas are cut out on the CPU")
-    if "cuda" not in hwdevices_available():
-        raise BackendError("this PyAV was built without CUDA")
-    context = PrimaryContext(device)
-    try:
-        drawers: dict[int, Drawer] = {}
-        for bundle, member in zip(bundles, members, strict=True):
-            open_drawer = getattr(member.backend, "open_drawer", None)
-            if open_drawer is None:
-                raise BackendError(
-                    f"{member.backend.name} takes clips from the host's memory only; choose --backend"
-                    " tensorrt or onnxruntime-cuda"
-                )
-            if PREPROCESS_MODEL not in bundle.manifest.files:
-                raise BackendError(
-                    f"{bundle.path}: has no {PREPROCESS_MODEL}; export it again with tsm-export"
-                )
-            size = member.spec.size
-            drawers[size] = drawers.get(size) or open_drawer(bundle, rebuild=rebuild)
-    except BaseException:
-        context.close()
-        raise
-    return Nvdec(context, drawers, may_fall_back=may_fall_back)

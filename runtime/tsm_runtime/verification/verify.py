@@ -106,22 +106,16 @@ def verify(
     comparisons: list[Comparison] = []
     failed: dict[Variant, str] = {}
     not_run: dict[str, str] = {}
-    for name in sorted(files, key=lambda name: (name != REFERENCE, name)):
-        for variant in variants_of(name, files[name], choices, devices):
-            try:
-                bundle.model_bytes(name)
-                device = devices[0] if variant.device is None else variant.device
-                _require_this_machine(name, files[name], device)
-                tolerance = tolerance_for(variant.precision(files[name]), max_abs_error)
-                compare = {"preprocess": run.compare_pictures, **run.of_features}.get(
-                    files[name].kind, run.compare
-                )
-                for comparison in compare(variant, tolerance):
-                    comparisons.append(comparison)  # appended one by one, as the next may fail
-            except BackendError as error:
-                not_run[variant.label] = _line(error)
-            except (BundleError, CheckError, RunError) as error:
-                failed[variant] = _line(error)
+    names = sorted(files, key=lambda name: (name != REFERENCE, name))
+    for variant in (each for name in names for each in variants_of(name, files[name], choices, devices)):
+        tolerance = tolerance_for(variant.precision(files[variant.file]), max_abs_error)
+        try:
+            for comparison in run.of(variant, tolerance):
+                comparisons.append(comparison)  # appended one by one, as the next may fail
+        except BackendError as error:
+            not_run[variant.label] = _line(error)
+        except (BundleError, CheckError, RunError) as error:
+            failed[variant] = _line(error)
     return VerificationReport(
         reference=run.reference, comparisons=tuple(comparisons), failed=failed, not_run=not_run
     )
@@ -171,6 +165,14 @@ class _Run:
                 raise BundleError(
                     f"{bundle.path}: the reference {error}; nothing can be compared with it, export it again"
                 ) from error
+
+    def of(self, variant: Variant, tolerance: Tolerance) -> Iterator[Comparison]:
+        """Yield the comparisons of a variant whose file is whole and for this machine."""
+        entry = self._bundle.manifest.files[variant.file]
+        self._bundle.model_bytes(variant.file)
+        _require_this_machine(variant.file, entry, self._device if variant.device is None else variant.device)
+        by_kind = {"preprocess": self.compare_pictures, **self.of_features}
+        yield from by_kind.get(entry.kind, self.compare)(variant, tolerance)
 
     @property
     def of_features(self) -> Mapping[str, Callable[[Variant, Tolerance], Iterator[Comparison]]]:

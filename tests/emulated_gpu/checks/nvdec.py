@@ -26,7 +26,8 @@ from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import sha256
 from tsm_runtime.commands.run import main
 from tsm_runtime.errors import VideoError
-from tsm_runtime.models.nvdec import Nvdec, open_nvdec
+from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.models.nvdec_opening import open_nvdec
 from tsm_runtime.models.opening import member_of
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_videos

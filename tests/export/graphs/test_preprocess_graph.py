@@ -19,7 +19,7 @@ from tsm_export.graphs.preprocess import preprocess_graph
 from tsm_runtime.backends.tensorrt.build import build_plan
 from tsm_runtime.backends.tensorrt.build_options import PICTURES
 from tsm_runtime.backends.tensorrt.library import import_library, listening
-from tsm_runtime.backends.tensorrt.network import new_builder, optimization_profile, parse_network
+from tsm_runtime.backends.tensorrt.network import new_builder, optimization_profiles, parse_network
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.clips.stream import ClipStream
@@ -251,7 +251,7 @@ def test_for_tensorrt_only_the_planes_have_a_free_shape() -> None:
         for tensor in [*inputs, network.get_output(0)]:
             assert (tensor.is_shape_tensor, tensor.is_execution_tensor) == (False, True), tensor.name
         assert tuple(network.get_output(0).shape) == (-1, 32, 32, 3)
-        profile = optimization_profile(builder, network, PICTURES)
+        (profile,) = optimization_profiles(builder, network, PICTURES)
         assert builder.create_builder_config().add_optimization_profile(profile) == 0
         del parser
 

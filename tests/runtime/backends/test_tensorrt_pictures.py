@@ -204,13 +204,36 @@ def test_a_picture_is_there_when_draw_returns(make_machine: Callable[..., Machin
             surface = Surface(device, width, height, pitch, shift, seed=number)
             assert drawer.refusal(surface.frame) is None
             start = number * PICTURE_BYTES + (16 if number == 3 else 0)
-            drawer.draw(Planes.of(surface.frame), view(number), target.address + start)
+            drawer.draw([Planes.of(surface.frame)], view(number), target.address + start)
             free(device, *surface.buffers)
             picture = target.data[start : start + PICTURE_BYTES]
             np.testing.assert_array_equal(picture, drawn(surface, number))
     assert machine.double.num_pictures == 4
     assert device.closed == 1
     assert machine.double.alive == []
+
+
+@pytest.mark.parametrize(("shift", "offset"), [(0, 0), (48, 16)])
+def test_the_pictures_of_a_clip_are_waited_for_once(machine: Machine, shift: int, offset: int) -> None:
+    """One upload of what they share; also where planes and pictures lie where no tensor may."""
+    device = machine.device
+    target = device.of_others(NUM_FRAMES * PICTURE_BYTES + offset)
+    with machine.open() as backend:
+        drawer = backend.open_drawer(machine.bundle)
+        surfaces = [Surface(device, 64, 48, 256, shift, seed=number) for number in range(NUM_FRAMES)]
+        uploads, upload = [], device.upload
+        device.upload = lambda *given: uploads.append(upload(*given))  # type: ignore[method-assign,func-returns-value]
+        for clip in range(2):
+            before = device.log.count("synchronize")
+            drawer.draw([Planes.of(each.frame) for each in surfaces], view(clip), target.address + offset)
+            assert device.log.count("synchronize") == before + 1
+            found = target.data[offset:].reshape(NUM_FRAMES, PICTURE_BYTES)
+            for picture, surface in zip(found, surfaces, strict=True):
+                np.testing.assert_array_equal(picture, drawn(surface, clip))
+        assert len(uploads) == 4 + 2  # `sample_bytes` and `turn` are those of the clip before
+        for surface in surfaces:
+            free(device, *surface.buffers)
+    assert machine.double.num_pictures == 2 * NUM_FRAMES
 
 
 def test_memory_follows_the_pictures(machine: Machine) -> None:
@@ -222,7 +245,7 @@ def test_memory_follows_the_pictures(machine: Machine) -> None:
         target = device.of_others(PICTURE_BYTES)
         for width, height, pitch in [(64, 48, 256), (1920, 1080, 2048), (64, 48, 256)]:
             surface = Surface(device, width, height, pitch)
-            drawer.draw(Planes.of(surface.frame), view(), target.address)
+            drawer.draw([Planes.of(surface.frame)], view(), target.address)
             free(device, *surface.buffers)
             used.append(device.used_bytes)
     assert used[1] - used[0] == 4 * (1080 + 540) * 2048 - 4 * (48 + 24) * 256
@@ -265,7 +288,7 @@ def test_drawing_and_scoring_go_on_at_a_time(make_machine: Callable[..., Machine
             try:
                 for _ in range(5):
                     place = target.address + number * PICTURE_BYTES
-                    drawer.draw(Planes.of(surfaces[number].frame), view(number), place)
+                    drawer.draw([Planes.of(surfaces[number].frame)], view(number), place)
             except BaseException as error:
                 failures.append(error)
 
@@ -283,7 +306,7 @@ def test_drawing_and_scoring_go_on_at_a_time(make_machine: Callable[..., Machine
             free(device, *surface.buffers)
         free(device, target, buffer)
     with pytest.raises(ValueError, match=r"preprocess\.plan: closed"):
-        drawer.draw(Planes.of(surfaces[0].frame), view(), 256)
+        drawer.draw([Planes.of(surfaces[0].frame)], view(), 256)
 
 
 @pytest.mark.parametrize(
@@ -304,9 +327,9 @@ def test_what_the_library_refuses_is_reported(machine: Machine, call: str, words
         target = device.of_others(PICTURE_BYTES)
         machine.double.refuse[call] = words
         with pytest.raises(RunError, match=rf"does not draw a picture of planes .*: {words}"):
-            drawer.draw(Planes.of(surface.frame), view(), target.address)
+            drawer.draw([Planes.of(surface.frame)], view(), target.address)
         machine.double.refuse.clear()
-        drawer.draw(Planes.of(surface.frame), view(), target.address)  # nothing is left of it
+        drawer.draw([Planes.of(surface.frame)], view(), target.address)  # nothing is left of it
         np.testing.assert_array_equal(target.data, drawn(surface, 0))
         free(device, target, *surface.buffers)
 
@@ -317,7 +340,7 @@ def test_another_output_shape_is_refused(machine: Machine) -> None:
     with machine.open() as backend:
         drawer = backend.open_drawer(machine.bundle)
         with pytest.raises(RunError, match=r"frames would have the shape \(1, 64, 64, 3\)"):
-            drawer.draw(Planes.of(surface.frame), view(), 0x7F0000000000)
+            drawer.draw([Planes.of(surface.frame)], view(), 0x7F0000000000)
 
 
 def test_no_memory_for_pictures_of_a_size(make_machine: Callable[..., Machine]) -> None:
@@ -326,7 +349,7 @@ def test_no_memory_for_pictures_of_a_size(make_machine: Callable[..., Machine]) 
     with machine.open() as backend:
         drawer = backend.open_drawer(machine.bundle)
         with pytest.raises(OutOfMemoryError, match=r"preprocess\.plan: cuMemAlloc failed: out of memory"):
-            drawer.draw(Planes.of(surface.frame), view(), surface.buffers[0].address)
+            drawer.draw([Planes.of(surface.frame)], view(), surface.buffers[0].address)
 
 
 def test_a_gpu_that_breaks_down_while_drawing_is_reported(machine: Machine) -> None:
@@ -335,7 +358,7 @@ def test_a_gpu_that_breaks_down_while_drawing_is_reported(machine: Machine) -> N
         drawer = backend.open_drawer(machine.bundle)
         machine.device.faults["upload"] = DeviceError("an illegal memory access was encountered")
         with pytest.raises(RunError, match="illegal memory access"):
-            drawer.draw(Planes.of(surface.frame), view(), surface.buffers[0].address)
+            drawer.draw([Planes.of(surface.frame)], view(), surface.buffers[0].address)
 
 
 @pytest.mark.parametrize("calls", range(12))

@@ -35,7 +35,8 @@ from tsm_runtime.bundle.manifest import ModelFile, encode_manifest, sha256
 from tsm_runtime.errors import BackendError, OutOfMemoryError, RunError, VideoError
 from tsm_runtime.models import nvdec
 from tsm_runtime.models.member import Member
-from tsm_runtime.models.nvdec import Hwdec, Nvdec, open_nvdec
+from tsm_runtime.models.nvdec import Nvdec
+from tsm_runtime.models.nvdec_opening import Hwdec, open_nvdec
 from tsm_runtime.models.opening import member_of
 from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run_videos
@@ -335,7 +336,7 @@ def test_a_bundle_of_before_ten_bits_draws_eight(names: tuple[str, ...]) -> None
     frame = av.VideoFrame(64, 48, "nv12")
     assert drawer.refusal(frame) is None
     assert not drawer.takes_several
-    drawer.draw(Planes.of(frame), view_of(frame, 8), 256)
+    drawer.draw([Planes.of(frame)], view_of(frame, 8), 256)
     pitch = frame.planes[0].line_size
     assert set(bound) == set(names)
     assert bound["y"] == (1, 48, pitch)

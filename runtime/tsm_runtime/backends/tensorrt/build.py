@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tsm_runtime.backends.cuda.driver import PrimaryContext
 from tsm_runtime.backends.cuda.gpu import Gpu, find_gpu
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
+from tsm_runtime.backends.tensorrt.builder_config import builder_config
 from tsm_runtime.backends.tensorrt.float_layers import (
     MOST_REBUILDS,
     alike,
@@ -37,7 +38,7 @@ from tsm_runtime.backends.tensorrt.timing_cache import (
     keep_timing_cache,
 )
 from tsm_runtime.bundle.manifest import EngineInfo, sha256
-from tsm_runtime.errors import BackendError, UsageError
+from tsm_runtime.errors import BackendError
 
 Evidence = Literal["engine inspector", "builder's log", "graph"]
 
@@ -97,22 +98,12 @@ def build_plan(
     """
     trt = import_library(library)
     options.require_fit(library)
-    gpu = _gpu_for(library, options.device)
-    cache = None
-    if library == "tensorrt" and gpu is not None:
-        cache = options.timing_cache or default_timing_cache(str(trt.__version__), gpu)
-    watch = BuildWatch(progress)
+    gpu, watch = _gpu_for(library, options.device), BuildWatch(progress)
     with _ONE_BUILD, listening(trt) as heard, watch.catching_interrupts(), _on_device(options.device):
-        build = _Build(
-            trt=trt,
-            onnx=onnx,
-            options=options,
-            precision=precision,
-            cache=cache,
-            watch=watch,
-            heard=heard,
-        )
-        built = build.run()
+        cache = _timing_cache(trt, options, gpu) if library == "tensorrt" else None
+        built = _Build(
+            trt=trt, onnx=onnx, options=options, precision=precision, cache=cache, watch=watch, heard=heard
+        ).run()
         layers, evidence = _layers_of(trt, built.plan, options, library, gpu, heard) or (built.graph, "graph")
     watch.raise_stop()
     require_precision(layers, precision, "the plan")
@@ -128,6 +119,12 @@ def build_plan(
         warnings=tuple(built.warnings),
         description=heard.engine_layers,
     )
+
+
+def _timing_cache(trt: Any, options: BuildOptions, gpu: Gpu | None) -> Path | None:
+    if gpu is None:
+        return None
+    return options.timing_cache or default_timing_cache(str(trt.__version__), gpu)
 
 
 @contextmanager
@@ -256,46 +253,3 @@ def _describe(
         stripped=options.stripped,
         fp32_layers=fp32_layers,
     )
-
-
-def builder_config(trt: Any, builder: Any, options: BuildOptions, precision: Precision) -> Any:
-    """Return the IBuilderConfig of a plan.
-
-    Precision is no setting of it: the graph's own types decide, but for TF32, ten bits of mantissa that
-    TensorRT by default takes for float32 in convolutions. A plan called fp32 does without.
-
-    Raises:
-        UsageError: the library does not support a requested compute capability.
-    """
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names only
-    config.builder_optimization_level = options.optimization_level
-    if options.workspace_mib is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
-    if precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.stripped:
-        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
-        config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
-    if options.hardware_compatibility != "none":
-        levels = trt.HardwareCompatibilityLevel
-        config.hardware_compatibility_level = getattr(levels, options.hardware_compatibility.upper())
-    if options.compute_capabilities:
-        _set_compute_capabilities(trt, config, options.compute_capabilities)
-    return config
-
-
-def _set_compute_capabilities(trt: Any, config: Any, requested: Sequence[str]) -> None:
-    known = {
-        f"{name[2:-1]}.{name[-1]}": value  # SM120 is 12.0
-        for name, value in trt.ComputeCapability.__members__.items()
-        if name.startswith("SM")
-    }
-    for capability in requested:
-        if capability not in known:
-            raise UsageError(f"compute capability {capability}: tensorrt-rtx builds for {', '.join(known)}")
-    config.num_compute_capabilities = len(requested)
-    for i, capability in enumerate(requested):
-        config.set_compute_capability(known[capability], i)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
@@ -31,7 +31,9 @@ _log = logging.getLogger("tsm_runtime")
 
 
 class TensorrtDrawer:
-    """Draws pictures on a stream of its own, one at a time; any thread may call `draw`.
+    """Draws pictures on a stream of its own, those of a clip without a wait between them.
+
+    Any thread may call `draw`.
 
     Args:
         bundle: where the plan is from.
@@ -76,28 +78,22 @@ class TensorrtDrawer:
                 )
         return None
 
-    def draw(self, planes: Planes, view: PictureView, address: int) -> None:
-        """Write the picture of planes on the GPU to an address there, and wait until it is there.
+    def draw(self, pictures: Sequence[Planes], view: PictureView, address: int) -> None:
+        """Write pictures one after another to an address on the GPU, and wait once until all are there.
+
+        Args:
+            pictures: their planes on the GPU, all of one shape.
+            view: of all; it is copied to the GPU where it is not that of the call before.
+            address: of the first.
 
         Raises:
             OutOfMemoryError: there is no memory for pictures of this size.
             RunError: the GPU or TensorRT broke off.
         """
         with self._working() as heard:
-            shapes = {name: (1, *shape) for name, shape in planes.shapes.items()}
-            addresses = dict(self._addresses)
-            for name, plane_address in planes.addresses.items():
-                addresses[name] = self._aligned(name, plane_address, planes.num_bytes(name))
-            for name, value in view.inputs().items():
-                if np.array_equal(self._view_inputs[name], value):
-                    continue  # it is on the GPU
-                self._view_inputs[name][...] = value
-                self._memory.upload(addresses[name], self._view_inputs[name], self._stream)
-            in_place = address % ALIGNMENT == 0
-            addresses["frames"] = address if in_place else self._picture.address
-            self._plan.enqueue(shapes, addresses, self._stream.handle, heard)
-            if not in_place:
-                self._memory.copy(address, self._picture.address, self._picture.num_bytes, self._stream)
+            self._upload(view)
+            for place, planes in enumerate(pictures):
+                self._submit(planes, address + place * self._picture.num_bytes, heard)
             self._stream.synchronize()
 
     def close(self) -> None:
@@ -123,6 +119,25 @@ class TensorrtDrawer:
         self._plan = load_picture_plan(bundle, name, data, info, self._trt, memory, heard)
         held.callback(self._plan.release)
         held.callback(self._stream.synchronize)
+
+    def _upload(self, view: PictureView) -> None:
+        for name, value in view.inputs().items():
+            if np.array_equal(self._view_inputs[name], value):
+                continue  # it is on the GPU
+            self._view_inputs[name][...] = value
+            self._memory.upload(self._addresses[name], self._view_inputs[name], self._stream)
+
+    def _submit(self, planes: Planes, address: int, heard: Heard) -> None:
+        """Submit one picture; the stream keeps the order of those that share a copy of planes or picture."""
+        shapes = {name: (1, *shape) for name, shape in planes.shapes.items()}
+        addresses = dict(self._addresses)
+        for name, plane_address in planes.addresses.items():
+            addresses[name] = self._aligned(name, plane_address, planes.num_bytes(name))
+        in_place = address % ALIGNMENT == 0
+        addresses["frames"] = address if in_place else self._picture.address
+        self._plan.enqueue(shapes, addresses, self._stream.handle, heard)
+        if not in_place:
+            self._memory.copy(address, self._picture.address, self._picture.num_bytes, self._stream)
 
     @contextmanager
     def _working(self) -> Iterator[Heard]:

@@ -42,10 +42,10 @@ class PicturePlan:
     def enqueue(
         self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int, heard: Heard
     ) -> None:
-        """Submit one picture, after the one before is finished.
+        """Submit one picture; others of the same shapes may still be on their way in the same stream.
 
         Args:
-            shapes: (1, rows, bytes) of each plane.
+            shapes: (1, rows, bytes) of each plane; others than before only while the stream is idle.
             addresses: tensor name to memory on the GPU, in use until the stream has passed this call.
             stream: handle of a stream that is not the default one.
             heard: listens to the library.
