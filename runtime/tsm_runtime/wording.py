@@ -14,6 +14,11 @@ def first_of(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun in the right form.
 

@@ -19,8 +19,6 @@ from tsm_runtime.files import writing
 
 RECORDS_FOLDER = ".tsm-run"
 
-_CHUNK_BYTES = 2**20
-
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Identity of a video file's content.
@@ -82,11 +80,8 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.errors import BundleError
 from tsm_runtime.files import whole_folder
+from tsm_runtime.wording import first_line
 
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _ARCHIVE = re.compile(r"(?P<address>https?:/+.+?)(?:#sha256=(?P<sha256>[0-9a-fA-F]{64}))?")
@@ -68,7 +69,7 @@ def _from_hub(name: str, revision: str | None, cache: Path) -> Path:
     try:  # plain files below local_dir: the hub's own cache is made of links, which a bundle must not have
         snapshot_download(name, revision=revision, local_dir=folder, endpoint=endpoint)
     except Exception as error:  # the hub's client raises its own, httpx's and the system's
-        raise BundleError(f"hf:{name}: cannot be fetched ({_first_line(error)})") from error
+        raise BundleError(f"hf:{name}: cannot be fetched ({first_line(error)})") from error
     return _with_manifest(folder, f"hf:{name}")
 
 
@@ -90,7 +91,7 @@ def _download(address: str) -> bytes:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as answer:  # the hash is checked
             data: bytes = answer.read(_MOST_BYTES + 1)
     except (OSError, urllib.error.URLError, ValueError) as error:
-        raise BundleError(f"{address}: cannot be fetched ({_first_line(error)})") from error
+        raise BundleError(f"{address}: cannot be fetched ({first_line(error)})") from error
     if len(data) > _MOST_BYTES:
         raise BundleError(f"{address}: more than {_MOST_BYTES >> 30} GiB")
     return data
@@ -111,14 +112,10 @@ def _unpack(data: bytes, folder: Path, address: str) -> None:
                     raise BundleError(f"{address}: expected one folder with {MANIFEST}, got {entry.filename}")
                 (folder / path.name).write_bytes(archive.read(entry))
     except (zipfile.BadZipFile, RuntimeError) as error:
-        raise BundleError(f"{address}: not a readable zip file ({_first_line(error)})") from error
+        raise BundleError(f"{address}: not a readable zip file ({first_line(error)})") from error
 
 
 def _with_manifest(folder: Path, address: str) -> Path:
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{address}: holds no {MANIFEST}")
     return folder
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

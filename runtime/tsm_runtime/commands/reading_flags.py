@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from tsm_runtime.commands.grouped_options import panel
 
 if TYPE_CHECKING:
     from tsm_runtime.formats.options import ReadOptions
 
-_PANEL = "Files of other tools"
+_read = panel("Files of other tools")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,53 +19,42 @@ class ReadFlags:
 
     tier: Annotated[
         list[str] | None,
-        typer.Option(
-            rich_help_panel=_PANEL, help="ELAN: a tier to read, again for more [default: all main tiers]"
-        ),
+        _read(help="ELAN: a tier to read, again for more [default: all main tiers]"),
     ] = None
     background: Annotated[
         bool,
-        typer.Option(
+        _read(
             "--empty-as-background",
-            rich_help_panel=_PANEL,
             help="videos that a project lists without any entry are background, and not left out",
         ),
     ] = False
     columns: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=_PANEL,
+        _read(
             help="CSV of any shape: video=NAME,start=NAME,end=NAME,label=NAME[,score=NAME]"
             "[,unit=seconds|ms|frames]; duration= or last= in the place of end=",
         ),
     ] = None
     frame_rate: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_PANEL,
+        _read(
             help="frames per second, where times are numbers of frames [default: the file's]",
         ),
     ] = None
-    first_frame: Annotated[
-        int, typer.Option(rich_help_panel=_PANEL, help="number of a video's first frame in names and columns")
-    ] = 0
+    first_frame: Annotated[int, _read(help="number of a video's first frame in names and columns")] = 0
     point_seconds: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_PANEL,
+        _read(
             help="length of a segment for an event at a point in time [default: left out]",
         ),
     ] = None
     attribute: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=_PANEL, help="CVAT, VIA 2, EPIC: the attribute or column that holds the label"
-        ),
+        _read(help="CVAT, VIA 2, EPIC: the attribute or column that holds the label"),
     ] = None
     background_label: Annotated[
         list[str] | None,
-        typer.Option(
-            rich_help_panel=_PANEL,
+        _read(
             help="frame labels: a name of the background, again for more [default: background]",
         ),
     ] = None

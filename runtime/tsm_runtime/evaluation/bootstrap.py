@@ -85,7 +85,7 @@ def _replicate_maps(matching: Matching, replicates: int, seed: int) -> Floats:
     if len(matching.videos) < 2:
         raise UsageError("the bootstrap needs at least 2 videos")
     return np.concatenate(
-        [_map_of_replicates(matching, weight) for weight in _draw(len(matching.videos), replicates, seed)]
+        [map_of_replicates(matching, weight) for weight in _draw(len(matching.videos), replicates, seed)]
     )
 
 
@@ -113,7 +113,7 @@ def _draw(num_videos: int, replicates: int, seed: int) -> Iterator[Ints]:
         yield np.ascontiguousarray(counts.T)
 
 
-def _map_of_replicates(matching: Matching, weight: Ints) -> Floats:
+def map_of_replicates(matching: Matching, weight: Ints) -> Floats:
     """Return the mAP of B replicates at each threshold, (B, K); a replicate without instances has 0.
 
     Args:

@@ -12,7 +12,7 @@ Average precision, its range over tie orders, bootstrap and diagnosis all start 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -131,18 +131,46 @@ def match_segments(
     predicted = visiting_order(to_table(predictions, labels, videos), chosen)
     if chosen.cut is not None:
         true, predicted = cut_truth(true, chosen.cut, judged), cut_predictions(predicted, chosen.cut)
-    pairs = _find_pairs(true, predicted, float(levels.min()) - chosen.tiou_tolerance, chosen)
+    matching = match_tables(true, predicted, levels, chosen, labels=names, videos=judged)
+    return replace(
+        matching,
+        empty_label=np.array([labels[label] for label, _ in empty_truth], dtype=np.int64),
+        empty_video=np.array([videos.get(v, -1) if v else -1 for _, v in empty_truth], dtype=np.int64),
+    )
+
+
+def match_tables(
+    true: SegmentTable,
+    predicted: SegmentTable,
+    thresholds: Floats,
+    rules: MatchRules,
+    *,
+    labels: Sequence[str],
+    videos: Sequence[str],
+) -> Matching:
+    """Match predictions with instances, none of length zero, at each threshold.
+
+    Args:
+        true: instances in `truth_order`.
+        predicted: predictions in `visiting_order`.
+        thresholds: (K,) in (0, 1].
+        rules: the rules of matching; a cut is applied before.
+        labels: C classes.
+        videos: V videos.
+    """
+    pairs = _find_pairs(true, predicted, float(thresholds.min()) - rules.tiou_tolerance, rules)
+    none = np.zeros(0, dtype=np.int64)
     return Matching(
-        labels=tuple(names),
-        videos=tuple(judged),
-        thresholds=levels,
+        labels=tuple(labels),
+        videos=tuple(videos),
+        thresholds=thresholds,
         truth=true,
         predictions=predicted,
         pairs=pairs,
-        instance=_match(pairs, len(predicted), len(true), levels, chosen),
-        empty_label=np.array([labels[label] for label, _ in empty_truth], dtype=np.int64),
-        empty_video=np.array([videos.get(v, -1) if v else -1 for _, v in empty_truth], dtype=np.int64),
-        rules=chosen,
+        instance=_match(pairs, len(predicted), len(true), thresholds, rules),
+        empty_label=none,
+        empty_video=none,
+        rules=rules,
     )
 
 
@@ -156,12 +184,6 @@ def checked_thresholds(thresholds: Sequence[float]) -> Floats:
     if values.size == 0 or not bool(np.all((values > 0) & (values <= 1))):
         raise UsageError(f"tIoU thresholds must be one or more numbers in (0, 1], got {list(thresholds)}")
     return values
-
-
-# --- tables and their order -----------------------------------------------------------------------
-
-
-# --- bounds inside a cut --------------------------------------------------------------------------
 
 
 # --- matching -------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from tsm_runtime.evaluation.oddities import (
 from tsm_runtime.evaluation.prepare import prepare_predictions, prepare_truth
 from tsm_runtime.files import read_json_or_none
 from tsm_runtime.formats.annotations import read_annotations
-from tsm_runtime.formats.detection_json import read_scene_scores
+from tsm_runtime.formats.detection_json import read_detections, read_scene_scores
 from tsm_runtime.formats.ground_truth import GroundTruth
 from tsm_runtime.formats.options import ReadOptions
-from tsm_runtime.formats.raw_segments import read_raw_detections
+from tsm_runtime.formats.raw_segments import raw_segment
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.results import Segment
 
@@ -144,7 +144,7 @@ def read_predictions(
     """
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         return read_segments(path, options=options), []
-    raw = read_raw_detections(path, content)
+    raw = read_detections(path, content, raw_segment)
     for segments in raw.values():
         for segment in segments:
             if not segment.label.strip():

@@ -90,7 +90,12 @@ def truth_order(table: SegmentTable, rules: MatchRules) -> SegmentTable:
 
 def visiting_order(table: SegmentTable, rules: MatchRules) -> SegmentTable:
     """Sort by label and falling score; equal scores by `listing_order`."""
-    return table.take(np.lexsort((*listing_order(table, rules), -table.score, table.label)))
+    return table.take(visiting_rows(table, rules))
+
+
+def visiting_rows(table: SegmentTable, rules: MatchRules) -> Ints:
+    """Return the rows in the order of `visiting_order`."""
+    return np.lexsort((*listing_order(table, rules), -table.score, table.label))
 
 
 def cut_truth(table: SegmentTable, cut: CutGrid, videos: Sequence[str]) -> SegmentTable:

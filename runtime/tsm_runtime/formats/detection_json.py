@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +16,8 @@ from tsm_runtime.results import Result, SceneScore, Segment, ranked_scenes
 
 _VERSION = "tsm-tal 1"
 _LINE_LENGTH = 110
+
+_SegmentT = TypeVar("_SegmentT", bound=Segment)
 
 
 class _Detection(msgspec.Struct):
@@ -133,8 +136,15 @@ def layout(value: object, depth: int = 0) -> str:
     return flat
 
 
-def read_detections(path: Path, content: object) -> dict[str, list[Segment]]:
+def read_detections(
+    path: Path, content: object, read: Callable[[str, object], _SegmentT]
+) -> dict[str, list[_SegmentT]]:
     """Return the segments of a detection JSON of any ActivityNet tool; a video without any has an empty list.
+
+    Args:
+        path: path for messages.
+        content: value of the JSON file.
+        read: returns the segment of an entry, as `read_detection` or `raw_segments.raw_segment`.
 
     Raises:
         UsageError: an entry is wrong; the message names file, video and entry, counted from 1.
@@ -147,9 +157,7 @@ def read_detections(path: Path, content: object) -> dict[str, list[Segment]]:
         where = f"{path}: video {video_id!r}"
         if not isinstance(entries, list):
             raise UsageError(f"{where}: expected a list of detections")
-        found[video_id] = [
-            read_detection(f"{where}, entry {n}", entry) for n, entry in enumerate(entries, start=1)
-        ]
+        found[video_id] = [read(f"{where}, entry {n}", entry) for n, entry in enumerate(entries, start=1)]
     return found
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -55,24 +52,3 @@ def raw_segment(where: str, raw: object) -> RawSegment:
 
 def _seconds(bound: float | str) -> float:
     return parse_number(bound) if isinstance(bound, str) else bound
-
-
-def read_raw_detections(path: Path, content: Mapping[str, Any]) -> dict[str, list[RawSegment]]:
-    """Return the detections in "results" of a detection JSON, in the order of the file.
-
-    Args:
-        path: path for messages.
-        content: content of the file.
-
-    Raises:
-        UsageError: an entry is wrong; the message names video and entry.
-    """
-    found: dict[str, list[RawSegment]] = {}
-    for video_id, entries in content["results"].items():
-        where = f"{path}: video {video_id!r}"
-        if not isinstance(entries, list):
-            raise UsageError(f"{where}: expected a list of detections")
-        found[video_id] = [
-            raw_segment(f"{where}, entry {number}", raw) for number, raw in enumerate(entries, start=1)
-        ]
-    return found

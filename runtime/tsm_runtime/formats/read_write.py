@@ -15,7 +15,7 @@ from tsm_runtime.formats.boris_tables import read_boris_table
 from tsm_runtime.formats.columns import read_columns, read_epic
 from tsm_runtime.formats.csv_table import ExtraColumn, csv_cell, read_csv, results_to_csv
 from tsm_runtime.formats.cvat import read_cvat
-from tsm_runtime.formats.detection_json import read_detections, results_to_json
+from tsm_runtime.formats.detection_json import read_detection, read_detections, results_to_json
 from tsm_runtime.formats.eaf import read_eaf, results_to_eaf
 from tsm_runtime.formats.editors import (
     results_to_chapters,
@@ -236,8 +236,9 @@ def read_source(
     if format_ == "eaf":
         return read_eaf(path, text, options.tiers), None
     if content is not None or format_ == "json":
-        read_json = read_via if format_ == "via" else read_detections
-        return read_json(path, content), content
+        if format_ == "via":
+            return read_via(path, content), content
+        return read_detections(path, content, read_detection), content
     if format_ not in _TEXT_READERS:
         raise UsageError(f"{path}: files of format {format_} are written for editors, and not read")
     return _TEXT_READERS[format_](path, text), None

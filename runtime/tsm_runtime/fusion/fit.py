@@ -1,8 +1,7 @@
 """Fits weights, tIoU threshold and minimum score of an ensemble on validation videos, and estimates the gain.
 
 The search maximises the average mAP of `evaluation.evaluate`. It evaluates no files: candidates are gathered
-once. The clusters of merged candidates and the true instances that they reach are cached for each (threshold,
-set of candidates), so that another set of weights costs little more than sorting its confidences.
+once, and the clusters of merged candidates are cached for each (threshold, set of candidates).
 
 The reported gain is not biased by the search: "cross-validated" fits on all folds but one, fuses the videos
 of the remaining fold, and evaluates all videos fused this way together. Its difference to the best single
@@ -21,16 +20,7 @@ import numpy.typing as npt
 from tsm_runtime.errors import UsageError
 from tsm_runtime.fusion.calibration import fit_temperature
 from tsm_runtime.fusion.candidates import Fused, merge_clusters, unite, weighted_confidence
-from tsm_runtime.fusion.fit_table import (
-    FitPairs,
-    FitTable,
-    MapGain,
-    find_pairs,
-    gain_over,
-    judge,
-    mean_ap,
-    resampled_maps,
-)
+from tsm_runtime.fusion.fit_table import FitTable, MapGain, average_map, gain_over, judge, mean_ap
 from tsm_runtime.fusion.fuse import fuse_candidates
 from tsm_runtime.fusion.options import FusionOptions
 
@@ -91,7 +81,7 @@ class Trials:
 
     def __init__(self, table: FitTable, options: FusionOptions) -> None:
         self.table, self.options = table, options
-        self._merged: dict[tuple[float, bytes], tuple[_Ints, FitPairs]] = {}
+        self._merged: dict[tuple[float, bytes], _Ints] = {}
 
     def value(self, setting: Setting) -> float:
         """Return the average mAP, 0 to 1."""
@@ -104,11 +94,8 @@ class Trials:
         kept, score = candidates.take(strong), score[strong]
         key = setting.iou, np.packbits(strong).tobytes()
         if key not in self._merged:
-            cluster = merge_clusters(kept, setting.iou)
-            self._merged[key] = cluster, find_pairs(self.table, unite(kept, score, cluster))
-        cluster, pairs = self._merged[key]
-        judged = judge(self.table, unite(kept, score, cluster), pairs)
-        return float(resampled_maps(self.table, judged, np.ones((self.table.num_videos, 1)))[0])
+            self._merged[key] = merge_clusters(kept, setting.iou)
+        return mean_ap(self.table, unite(kept, score, self._merged[key]))
 
 
 def fuse_at(table: FitTable, setting: Setting, options: FusionOptions) -> Fused:
@@ -256,20 +243,19 @@ def fit_ensemble(
         table, _held_out(table, np.array_split(rng.permutation(table.num_videos), folds), searched, options)
     )
     singles = [judge(table, table.member(number)) for number in range(table.hit.shape[1])]
-    ones = np.ones((table.num_videos, 1))
-    maps = [float(resampled_maps(table, single, ones)[0]) for single in singles]
-    even = fuse_candidates(table.candidates, np.ones(table.hit.shape[1]), options)
-    over_best = gain_over(table, crossed, singles[int(np.argmax(maps))], rng)
+    maps = [average_map(single) for single in singles]
+    even = judge(table, fuse_candidates(table.candidates, np.ones(table.hit.shape[1]), options))
+    over_best = gain_over(crossed, singles[int(np.argmax(maps))], rng)
     return Fit(
         setting=setting,
         member_maps=tuple(maps),
-        equal=mean_ap(table, even),
+        equal=average_map(even),
         in_sample=mean_ap(calibrated_table, fuse_at(calibrated_table, setting, options)),
         cross_validated=max(maps) + over_best.value,
         over_best=over_best,
-        over_equal=gain_over(table, crossed, judge(table, even), rng),
+        over_equal=gain_over(crossed, even, rng),
         num_videos=table.num_videos,
-        num_instances=len(table.truth_group),
+        num_instances=len(table.truth),
         num_folds=folds,
     )
 

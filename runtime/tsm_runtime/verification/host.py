@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 from tsm_runtime._version import __version__
 from tsm_runtime.backends.cuda.gpu import find_gpu
+from tsm_runtime.backends.onnxruntime_module import installed_version
 from tsm_runtime.errors import BackendError
 from tsm_runtime.wording import counted
 
@@ -25,7 +25,7 @@ def describe_machine() -> str:
     hardware = [cpu_name(), counted(os.cpu_count() or 1, "core"), *_gpu_names()]
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     versions = [system, f"Python {platform.python_version()}", f"tsm-tal {__version__}"]
-    versions += [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
+    versions += [f"{name} {version}" for name in _PACKAGES if (version := installed_version(name))]
     return ", ".join(hardware) + _SEPARATOR + ", ".join(versions)
 
 
@@ -49,10 +49,3 @@ def _gpu_names() -> list[str]:
         return [find_gpu().name]
     except BackendError:
         return []
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from av.codec.hwaccel import hwdevices_available
 from tsm_runtime._version import __version__
 from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.onnxruntime_cuda import has_cuda_provider
+from tsm_runtime.backends.onnxruntime_module import installed_version
 from tsm_runtime.backends.tensorrt.library import import_library
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.errors import BackendError, TsmError
@@ -25,7 +25,7 @@ from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.models.temporal_head import TemporalHead
 from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.verification.host import cpu_name
-from tsm_runtime.wording import counted
+from tsm_runtime.wording import counted, first_line
 
 Topic = Literal["machine", "backend", "gpu", "decoder", "extra", "bundle"]
 State = Literal["ok", "missing", "unusable"]
@@ -112,7 +112,7 @@ def _tensorrt() -> Finding:
             topic="backend",
             name="tensorrt",
             state=state,
-            detail=_first_line(error),
+            detail=first_line(error),
             remedy="pip install 'tsm-tal[tensorrt]'",
         )
     return Finding(topic="backend", name="tensorrt", detail=str(module.__version__))
@@ -128,22 +128,15 @@ def _package(topic: Topic, module: str, distributions: tuple[str, ...], extra: s
             detail="not installed",
             remedy=f"pip install 'tsm-tal[{extra}]'",
         )
-    versions = [version for name in distributions if (version := _version(name))]
+    versions = [version for name in distributions if (version := installed_version(name))]
     return Finding(topic=topic, name=module, detail=versions[0] if versions else "version not known")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _gpu() -> Finding:
     try:
         gpu = find_gpu()
     except BackendError as error:
-        return Finding(topic="gpu", name="NVIDIA", state="missing", detail=_first_line(error))
+        return Finding(topic="gpu", name="NVIDIA", state="missing", detail=first_line(error))
     capability = f"compute capability {gpu.compute_capability}"
     return Finding(topic="gpu", name=gpu.name, detail=capability)
 
@@ -222,7 +215,7 @@ def _file_finding(bundle: Bundle, name: str) -> Finding:
         try:
             backend = open_model(bundle, name, engine=engine, num_threads=1)
         except TsmError as error:
-            why = _first_line(error)
+            why = first_line(error)
             if name.endswith(".plan"):
                 remedy = f"tsm-run --model {bundle.path} --backend tensorrt --rebuild VIDEO"
                 break
@@ -248,7 +241,7 @@ def _feature_model_finding(bundle: Bundle, name: str) -> Finding:
     try:
         open_model_of(bundle)
     except TsmError as error:
-        return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
+        return Finding(topic="bundle", name=name, state="unusable", detail=first_line(error))
     return Finding(topic="bundle", name=name, detail=f"{what}, runs on the CPU beside the model")
 
 
@@ -256,10 +249,5 @@ def _preprocess_finding(bundle: Bundle, name: str) -> Finding:
     try:
         bundle.model_bytes(name)
     except TsmError as error:
-        return Finding(topic="bundle", name=name, state="unusable", detail=_first_line(error))
+        return Finding(topic="bundle", name=name, state="unusable", detail=first_line(error))
     return Finding(topic="bundle", name=name, detail="draws pictures for --hwdec, on a GPU")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

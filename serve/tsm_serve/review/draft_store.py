@@ -15,7 +15,12 @@ import numpy.typing as npt
 
 from tsm_runtime.errors import RunError, TsmError
 from tsm_runtime.files import write_whole
-from tsm_runtime.formats.detection_json import read_detections, read_scene_scores, results_to_json
+from tsm_runtime.formats.detection_json import (
+    read_detection,
+    read_detections,
+    read_scene_scores,
+    results_to_json,
+)
 from tsm_runtime.results import Result, SceneScore, Segment
 
 
@@ -138,7 +143,7 @@ def _read(path: Path) -> dict[str, Draft]:
             model=str(about.get("model", "")),
             duration_seconds=videos.get(video_id, {}).get("duration"),
         )
-        for video_id, segments in read_detections(path, content).items()
+        for video_id, segments in read_detections(path, content, read_detection).items()
     }
 
 

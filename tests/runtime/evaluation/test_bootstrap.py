@@ -55,7 +55,7 @@ def test_a_replicate_equals_the_evaluation_of_the_copies(
         return
     thresholds = (0.3, 0.5, 0.9)
     matching = match_segments(truth, predictions, thresholds)
-    found = bootstrap._map_of_replicates(matching, np.array(counts)[:, np.newaxis])[0]
+    found = bootstrap.map_of_replicates(matching, np.array(counts)[:, np.newaxis])[0]
     expected = evaluate(drawn, copies(predictions, weight), thresholds).map_per_tiou
     assert found == pytest.approx(expected)
 
@@ -103,9 +103,9 @@ def test_empty_instances_are_drawn_with_their_video() -> None:
     videos = {"v": [segment], "w": [segment]}
     known = match_segments(videos, videos, (0.5,), empty_truth=[("a", "w")])
     weight = np.array([[2, 0], [0, 2]])
-    assert bootstrap._map_of_replicates(known, weight)[:, 0].tolist() == [1.0, 0.5]
+    assert bootstrap.map_of_replicates(known, weight)[:, 0].tolist() == [1.0, 0.5]
     unknown = match_segments(videos, videos, (0.5,), empty_truth=[("a", None)])
-    assert bootstrap._map_of_replicates(unknown, weight)[:, 0] == pytest.approx([2 / 3, 2 / 3])
+    assert bootstrap.map_of_replicates(unknown, weight)[:, 0] == pytest.approx([2 / 3, 2 / 3])
 
 
 def test_what_cannot_be_resampled_is_refused() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
+from tsm_runtime.evaluation.bootstrap import map_of_replicates
 from tsm_runtime.evaluation.protocol import evaluate
 from tsm_runtime.fusion.calibration import (
     calibrate_segments,
@@ -21,7 +22,7 @@ from tsm_runtime.fusion.calibration import (
     negative_log_likelihood,
 )
 from tsm_runtime.fusion.fit import Setting, Trials, fit_ensemble, search
-from tsm_runtime.fusion.fit_table import FitTable, gain_over, gather_fit_table, judge, mean_ap, resampled_maps
+from tsm_runtime.fusion.fit_table import FitTable, gain_over, gather_fit_table, judge, mean_ap
 from tsm_runtime.fusion.fuse import fuse_segments
 from tsm_runtime.fusion.options import FusionOptions
 from tsm_runtime.results import Segment
@@ -93,11 +94,9 @@ def test_a_resample_is_what_evaluating_copies_of_videos_gives(
     true = {copy: truth[name] for copy, name in copies}
     found = {copy: fuse_segments([member[name]], None, FusionOptions(iou=1)) for copy, name in copies}
     judged = judge(table, table.member(0))
-    (value,) = resampled_maps(table, judged, np.array(times, dtype=np.float64)[:, np.newaxis])
-    if not any(true.values()):
-        assert math.isnan(value)
-    else:
-        assert value == pytest.approx(evaluate(true, found).average_map, abs=1e-9)
+    value = map_of_replicates(judged, np.array(times)[:, np.newaxis]).mean()
+    expected = evaluate(true, found).average_map if any(true.values()) else 0.0
+    assert value == pytest.approx(expected, abs=1e-9)
 
 
 def drawn(
@@ -163,18 +162,18 @@ def test_the_fit_estimates_its_gain(table: FitTable) -> None:
 
 def test_the_interval_is_narrow_for_equal_sides_and_clear_for_unequal_ones(table: FitTable) -> None:
     good, bad = (judge(table, table.member(number)) for number in range(2))
-    same = gain_over(table, good, good, np.random.default_rng(0))
+    same = gain_over(good, good, np.random.default_rng(0))
     assert (same.value, same.low, same.high) == (0, 0, 0)
     assert not same.is_clear
-    assert gain_over(table, good, bad, np.random.default_rng(0)).low > 0
-    assert gain_over(table, bad, good, np.random.default_rng(0)).high < 0
+    assert gain_over(good, bad, np.random.default_rng(0)).low > 0
+    assert gain_over(bad, good, np.random.default_rng(0)).high < 0
 
 
 def test_labels_and_videos_that_the_truth_lacks_are_left_out() -> None:
     truth = {"u": [seg("a", 0, 1)], "unseen": [seg("a", 0, 1), seg("z", 0, 1)]}
     member = {"u": [seg("a", 0, 1, 0.5), seg("b", 0, 1, 0.9)], "other": [seg("a", 0, 1, 0.9)]}
     table = gather_fit_table([member, {}], truth)
-    assert (table.num_videos, len(table.truth_group), len(table.candidates.start)) == (1, 1, 1)
+    assert (table.num_videos, len(table.truth), len(table.candidates.start)) == (1, 1, 1)
     assert mean_ap(table, table.member(0)) == 1
 
 
