@@ -236,6 +236,16 @@ def test_the_pictures_of_a_clip_are_waited_for_once(machine: Machine, shift: int
     assert machine.double.num_pictures == 2 * NUM_FRAMES
 
 
+def test_the_plan_of_pictures_for_this_kind_of_gpu_is_opened(machine: Machine) -> None:
+    """That of the first kind is for another card; its own is beside it."""
+    own = "preprocess.sm90.plan"
+    plan = machine.bundle.model_bytes("preprocess.plan")
+    machine.put(own, plan, batch=(1, 1, 1))
+    machine.put("preprocess.plan", plan, batch=(1, 1, 1), compute_capabilities=("8.6",))
+    with machine.open() as backend:
+        assert backend.open_drawer(machine.bundle).name.endswith(own)
+
+
 def test_memory_follows_the_pictures(machine: Machine) -> None:
     """Small pictures take little; larger ones get more, once; what is enough stays."""
     device = machine.device

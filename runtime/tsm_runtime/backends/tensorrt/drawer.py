@@ -19,13 +19,14 @@ from tsm_runtime.backends.tensorrt.library import Heard, import_library, listeni
 from tsm_runtime.backends.tensorrt.picture_plan import load_picture_plan
 from tsm_runtime.backends.tensorrt.plan import SMALLER, letting_go
 from tsm_runtime.backends.tensorrt.plan_fit import engine_info, require_fit
+from tsm_runtime.backends.tensorrt.plan_names import plan_name, plans_for_gpu
 from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import build_picture_plan, store_plan
 from tsm_runtime.backends.tensorrt.slots import hold
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
-from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES, PictureView
+from tsm_runtime.video.preprocess import VIEW_SHAPES, PictureView
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -191,7 +192,8 @@ def open_drawer(
     Raises:
         BundleError, BackendError: as `TensorrtBackend.open_drawer`.
     """
-    name = PREPROCESS_PLANS[like.library]
+    plans = plans_for_gpu(bundle.manifest.files, "preprocess", like.library, memory.gpu.compute_capability)
+    name = plans[0] if plans else plan_name("preprocess", like.library)
     try:
         drawer = _open(bundle, name, memory)
     except BundleError as error:
