@@ -178,7 +178,13 @@ class TensorrtDrawer:
 
 
 def open_drawer(
-    bundle: Bundle, like: EngineInfo, memory: DeviceMemory, held: ExitStack, *, rebuild: bool = False
+    bundle: Bundle,
+    like: EngineInfo,
+    memory: DeviceMemory,
+    held: ExitStack,
+    *,
+    rebuild: bool = False,
+    device: int = 0,
 ) -> TensorrtDrawer:
     """Open the plan of pictures beside a plan of clips.
 
@@ -188,6 +194,7 @@ def open_drawer(
         memory: of the GPU.
         held: closes the drawer.
         rebuild: see `TensorrtBackend.open_drawer`.
+        device: number of the GPU, to build on.
 
     Raises:
         BundleError, BackendError: as `TensorrtBackend.open_drawer`.
@@ -201,7 +208,7 @@ def open_drawer(
             raise
         _log.warning(f"building {name} again: {error}")
         with build_bar(name) as progress:
-            built = build_picture_plan(bundle, like, progress=progress)
+            built = build_picture_plan(bundle, like, progress=progress, device=device)
         # The plan of clips may have been stored since this bundle was read.
         drawer = _open(store_plan(load_bundle(bundle.path), name, built), name, memory)
     held.callback(drawer.close)
