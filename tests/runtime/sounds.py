@@ -39,6 +39,7 @@ def write_sound(
     loudness: tuple[float, ...] = (1.0,),
     interleaved: bool = True,
     picture_codec: str = "mpeg4",
+    speed: float = 1.0,
 ) -> Path:
     """Write sound, with plain pictures unless `picture_seconds` is 0.
 
@@ -55,6 +56,7 @@ def write_sound(
         loudness: of each track.
         interleaved: else all pictures come before the sound.
         picture_codec: of the pictures.
+        speed: of the samples, by the timestamps.
     """
     seconds = samples.shape[-1] / rate if picture_seconds is None else picture_seconds
     options = {} if interleaved else {"max_interleave_delta": "1"}
@@ -74,7 +76,7 @@ def write_sound(
         if video is not None:
             out.mux(video.encode())
         for track, gain in zip(tracks, loudness * len(tracks), strict=False):
-            for frame in _frames(gain * samples, track, rate, layout, begin_seconds, gap):
+            for frame in _frames(gain * samples, track, rate, layout, begin_seconds, gap, speed):
                 out.mux(track.encode(frame))
             out.mux(track.encode())
     return path
@@ -87,6 +89,7 @@ def _frames(
     layout: str,
     begin_seconds: float,
     gap: tuple[float, float] | None,
+    speed: float,
 ) -> list[av.AudioFrame]:
     channels = av.AudioLayout(layout).nb_channels
     planes = np.broadcast_to(samples, (channels, samples.shape[-1])).astype(np.float32)
@@ -99,6 +102,6 @@ def _frames(
             np.ascontiguousarray(planes[:, begin : begin + size]), "fltp", layout
         )
         frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
-        frame.pts = begin + round(begin_seconds * rate)
+        frame.pts = round(begin / speed) + round(begin_seconds * rate)
         frames.append(frame)
     return frames

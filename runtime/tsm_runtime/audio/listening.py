@@ -33,7 +33,7 @@ class Listening(Protocol):
         ...
 
     def patches(self, middles: npt.NDArray[np.float64]) -> Patches:
-        """Return the sound around some moments as far as it is known; older moments are not asked for."""
+        """Return the sound around some moments as far as it is known; the next ones must not be earlier."""
         ...
 
     def close(self) -> None:

@@ -10,6 +10,9 @@ from tsm_runtime.audio.decoding import JITTER_SECONDS
 from tsm_runtime.audio.spec import Samples, Span
 from tsm_runtime.wording import counted
 
+_LARGEST_DRIFT_SECONDS = 0.1
+"""A piece that begins up to so much before the end of the last one is late by drift, which is corrected."""
+
 _LONGEST_GAP_SECONDS = 60.0
 """A longer step in the timestamps counts as a gap only where the container is long enough for it."""
 
@@ -39,7 +42,9 @@ class Placing:
     ) -> tuple[int, Samples]:
         """Return the index of the first sample of a piece, and its samples from time 0 on.
 
-        A piece without a time, or with an impossible one, follows the last.
+        A piece without a time, or with an impossible one, follows the last. Of a track whose samples run
+        ahead of its timestamps, as where a recorder's clock is too fast, some samples are left out now and
+        then.
 
         Args:
             start_seconds: on the container's clock.
@@ -53,6 +58,8 @@ class Placing:
             stated = round((start_seconds - (self.zero_seconds or 0.0)) * self.rate)
             if self._end is None or self._is_believable(stated - begin, stated, claimed_seconds):
                 begin = stated
+            elif _LARGEST_DRIFT_SECONDS * self.rate >= begin - stated > JITTER_SECONDS * self.rate:
+                samples = samples[:, begin - stated :]  # the clock of the samples runs too fast
         self._end = begin + samples.shape[1]
         kept = samples[:, max(0, -begin) :]
         begin = max(begin, 0)

@@ -95,6 +95,17 @@ def test_a_gap_is_silence_and_a_warning(tmp_path: Path, name: str) -> None:
     assert "1 gap, the first 2.30 to 3.71 s" in sound.warnings[0]
 
 
+@pytest.mark.parametrize("speed", [0.99, 1.01])
+def test_drift_is_corrected(tmp_path: Path, speed: float) -> None:
+    """The samples of a recorder whose clock runs at another speed than the timestamps say."""
+    samples = clicks(21.0)
+    file = write_sound(tmp_path / "d.mkv", samples, codec="pcm_s16le", speed=speed)
+    sound = read_sound(file)
+    assert sound is not None
+    loud = heard_at(sound)
+    assert loud == pytest.approx([second / speed for second in range(1, 21)], abs=0.07)
+
+
 def test_stereo_keeps_its_channels(tmp_path: Path) -> None:
     left = clicks()
     file = write_sound(
