@@ -58,7 +58,7 @@ def rename_labels(member: ResultFile, table: Mapping[str, str]) -> ResultFile:
 
 
 def check_member_labels(
-    members: Sequence[MemberLabels] | Sequence[ResultFile],
+    members: Sequence[MemberLabels | ResultFile],
     meant: Iterable[str] = (),
     *,
     remedy: str = "map them with --labels TABLE",

@@ -150,7 +150,7 @@ class FeatureContent:
 
 
 ArrayContent = ScoreContent | FeatureContent
-"""What a file of arrays holds of results: arrays by name, or a table with a row for each interval or frame."""
+"""What a file holds of results: arrays by name, or a table with a row for each interval or frame."""
 
 
 def _bounds(indices: npt.NDArray[np.int64], step_seconds: float) -> npt.NDArray[np.float64]:
