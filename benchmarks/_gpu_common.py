@@ -66,12 +66,12 @@ def _demo_with_pictures() -> Bundle:
 
 
 @contextlib.contextmanager
-def cuda_backend(bundle: Bundle, name: str) -> Iterator[OnnxruntimeCudaBackend]:
+def cuda_backend(bundle: Bundle, name: str, *, tf32: bool = False) -> Iterator[OnnxruntimeCudaBackend]:
     if REHEARSE:
         from onnxruntime_double import OnnxruntimeDouble
 
         sys.modules["onnxruntime"] = OnnxruntimeDouble()
-    with OnnxruntimeCudaBackend(bundle, name) as backend:
+    with OnnxruntimeCudaBackend(bundle, name, tf32=tf32) as backend:
         yield backend
 
 

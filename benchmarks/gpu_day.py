@@ -74,15 +74,15 @@ def main() -> None:
     parser.add_argument(
         "--phase", choices=PHASES, help="A: what needs no large package; B: onnxruntime's CUDA"
     )
-    parser.add_argument("--wheels", type=Path, help="folder of wheels to install first, without an index")
+    parser.add_argument(
+        "--wheels", type=Path, help="folder of wheels for the steps, installed without an index"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--rehearse", action="store_true", help="on the emulated driver, small")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     if options.phase:
         options.steps = [step for step in options.steps if step in PHASES[options.phase]]
-    if options.wheels:
-        install(options.wheels)
     with tempfile.TemporaryDirectory() as scratch:
         given = environment(options, Path(scratch))
         outcomes: list[Outcome] = []
@@ -96,16 +96,22 @@ def main() -> None:
     sys.exit(any(each.outcome in ("failed", "too long") for each in outcomes))
 
 
-def install(wheels: Path) -> None:
-    """Install all wheels of a folder into this environment, as a machine without an index needs."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, *sorted(wheels.glob("*.whl"))], check=True)
+def install(wheels: Path, target: Path) -> None:
+    """Install all wheels of a folder into another, which goes with the steps; no index is needed."""
+    found = sorted(wheels.glob("*.whl"))
+    if not found:
+        sys.exit(f"{wheels}: holds no wheels")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
+    subprocess.run([*pip, "--target", target, *found], check=True)
 
 
 def environment(options: argparse.Namespace, scratch: Path) -> dict[str, str]:
     """Return the environment of a step."""
     doubles = [str(ROOT / "tests" / "runtime" / folder) for folder in ("", "doubles")]
     paths = [*doubles, *filter(None, [os.environ.get("TSM_PYCUDA"), os.environ.get("PYTHONPATH")])]
+    if options.wheels:
+        install(options.wheels, scratch / "site")
+        paths.insert(0, str(scratch / "site"))
     given = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,12 @@ def test_rehearsal(tmp_path: Path) -> None:
     assert outcomes["machine"]["results"]["gpu"] == "Emulated GPU 0"
     assert outcomes["nvdec"]["results"]["held_frames"] == 100
     assert outcomes["nvdec"]["results"]["libx264"].keys() == {"fps_1", "fps_2"}
-    assert any(value["two_in_flight"] > 0 for value in outcomes["speed"]["results"].values())
+    speed = outcomes["speed"]["results"]
+    assert speed.keys() == {f"demo {name} batch {batch}" for name in ("fp32", "TF32") for batch in (1, 4)}
+    assert all(
+        value.keys() == {"serial", "two_in_flight", "two_in_flight_pinned"} and min(value.values()) > 0
+        for value in speed.values()
+    )
     assert outcomes["end_to_end"]["results"].keys() == {"demo --hwdec none", "demo --hwdec cuda"}
     assert [each["exit"] for each in outcomes["end_to_end"]["results"].values()] == [0, 0]
     largest, mean = outcomes["pixels"]["results"]["demo"]
@@ -37,6 +43,31 @@ def test_rehearsal(tmp_path: Path) -> None:
     assert outcomes["memory"]["outcome"] == "nothing to run on"
     assert outcomes["memory"]["reason"] == "NVML does not load"
     assert "| machine | done |" in (tmp_path / "gpu_day_rehearsal.md").read_text()
+
+
+def test_the_steps_have_the_packages_of_a_folder(tmp_path: Path) -> None:
+    """A wheel whose onnxruntime is none shows that steps import what the folder holds."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    (tmp_path / "wheels").mkdir()
+    information = "onnxruntime-0.1.dist-info"
+    with zipfile.ZipFile(tmp_path / "wheels" / "onnxruntime-0.1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("onnxruntime.py", "raise RuntimeError('this is the one of the folder')\n")
+        wheel.writestr(f"{information}/METADATA", "Metadata-Version: 2.1\nName: onnxruntime\nVersion: 0.1\n")
+        wheel.writestr(
+            f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{information}/RECORD", "")
+    command = [sys.executable, GPU_DAY, "--rehearse", "--output", tmp_path, "--steps", "pixels"]
+    done = subprocess.run([*command, "--wheels", tmp_path / "wheels"], capture_output=True, text=True)
+    assert done.returncode == 1
+    (step,) = json.loads((tmp_path / "gpu_day_rehearsal.json").read_text())["steps"]
+    assert step["outcome"] == "failed"
+    assert "this is the one of the folder" in step["reason"]
+    (tmp_path / "none").mkdir()
+    done = subprocess.run([*command, "--wheels", tmp_path / "none"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "none: holds no wheels" in done.stderr
 
 
 def test_without_a_driver(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ class OnnxruntimeCudaBackend(SubmittingBackend):
         bundle: bundle of the model and its labels.
         name: which of the bundle's models, `model.fp16.onnx` for one.
         device: number of the GPU, in CUDA's order.
+        tf32: compute fp32 with ten bits of mantissa, which is faster and not fp32.
 
     Raises:
         BackendError: onnxruntime is not installed or has no CUDA here, which it does not report.
@@ -79,10 +80,12 @@ class OnnxruntimeCudaBackend(SubmittingBackend):
     in_flight = _NUM_SLOTS
     best_batch = 16
 
-    def __init__(self, bundle: Bundle, name: str = "model.fp16.onnx", *, device: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, name: str = "model.fp16.onnx", *, device: int = 0, tf32: bool = False
+    ) -> None:
         self._ort = import_onnxruntime()
         self._index = device
-        self._session = _open(self._ort, bundle, name, device)
+        self._session = _open(self._ort, bundle, name, device, tf32=tf32)
         check_session(self._session, bundle.manifest, f"{bundle.path}: {name}")
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._slots = [_Slot(self._session.io_binding()) for _ in range(_NUM_SLOTS)]
@@ -91,7 +94,7 @@ class OnnxruntimeCudaBackend(SubmittingBackend):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime-cuda")
         self._held = ExitStack()
         self.frame_pool = _pinned_pool(device, self._held)
-        precision = bundle.manifest.files[name].precision
+        precision = f"{bundle.manifest.files[name].precision}{' with TF32' if tf32 else ''}"
         self.name = f"onnxruntime {self._ort.__version__} CUDA on {find_gpu(device).name}, {precision}"
 
     def submit(self, frames: npt.NDArray[np.uint8]) -> SubmittedBatch:
@@ -201,7 +204,7 @@ def why_no_cuda() -> str:
     return _INSTALL
 
 
-def _open(ort: Any, bundle: Bundle, name: str, device: int) -> Any:
+def _open(ort: Any, bundle: Bundle, name: str, device: int, *, tf32: bool = False) -> Any:
     """Open a session and make sure that it is on the GPU: onnxruntime falls back to the CPU silently."""
     if CUDA_PROVIDER not in ort.get_available_providers():
         raise BackendError(f"onnxruntime {ort.__version__}, as installed, has no CUDA: {why_no_cuda()}")
@@ -210,7 +213,7 @@ def _open(ort: Any, bundle: Bundle, name: str, device: int) -> Any:
     options = {
         "device_id": device,
         "prefer_nhwc": 1,
-        "use_tf32": 0,  # fp32 is to be fp32; fp16 does not use it
+        "use_tf32": int(tf32),  # fp16 does not use it
         "cudnn_conv_algo_search": "HEURISTIC",  # trying all takes seconds for every new size of a batch
         "cudnn_conv_use_max_workspace": 1,
         "arena_extend_strategy": "kSameAsRequested",  # doubling would fill the GPU before it is full

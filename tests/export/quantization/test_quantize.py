@@ -62,6 +62,27 @@ def network(
         channels: of the shifted tensor, a multiple of 4.
         stride: of the stem.
     """
+    constants = network_constants(outlier, colours, channels, SIZE // stride // 2)
+    graph = helper.make_graph(
+        network_nodes(stride, 2 * channels),
+        "miniature",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", T, SIZE, SIZE, 3])],
+        [
+            helper.make_tensor_value_info("action_scores", TensorProto.FLOAT, ["N", 5]),
+            helper.make_tensor_value_info("scene_scores", TensorProto.FLOAT, ["N", 3]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    spread_logits(model)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(onnx.shape_inference.infer_shapes(model, data_prop=True).SerializeToString())
+
+
+def network_constants(
+    outlier: float, colours: tuple[tuple[float, ...], tuple[float, ...]], channels: int, edge: int
+) -> dict[str, Any]:
+    """Return weights and sizes of `network`; `edge` is that of the shifted tensor in pixels."""
     rng = np.random.default_rng(3)
     inner, f = 2 * channels, channels // 4
 
@@ -71,8 +92,7 @@ def network(
     expand, project = weight(inner, channels, 1, 1), weight(channels, inner, 1, 1)
     expand[0] *= outlier
     project[:, 0] /= outlier
-    edge = SIZE // stride // 2
-    constants: dict[str, Any] = {
+    return {
         "picture": np.array([-1, SIZE, SIZE, 3]),
         "mean": np.array(colours[0], np.float32).reshape(3, 1, 1),
         "std": np.array(colours[1], np.float32).reshape(3, 1, 1),
@@ -103,8 +123,12 @@ def network(
         "scene.weight": weight(3, 3 * channels),
         "scene.bias": np.zeros(3, np.float32),
     }
+
+
+def network_nodes(stride: int, inner: int) -> list[onnx.NodeProto]:
+    """Return the operators of `network`, whose depthwise convolution has `inner` channels."""
     node = helper.make_node
-    nodes = [
+    return [
         node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
         node("Transpose", ["float"], ["in_time"], perm=[1, 0, 2, 3, 4]),
         node("Reshape", ["in_time", "picture"], ["pictures"]),
@@ -150,20 +174,6 @@ def network(
         node("Softmax", ["action"], ["action_scores"], axis=1),
         node("Softmax", ["scene"], ["scene_scores"], axis=1),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "miniature",
-        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", T, SIZE, SIZE, 3])],
-        [
-            helper.make_tensor_value_info("action_scores", TensorProto.FLOAT, ["N", 5]),
-            helper.make_tensor_value_info("scene_scores", TensorProto.FLOAT, ["N", 3]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    spread_logits(model)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(onnx.shape_inference.infer_shapes(model, data_prop=True).SerializeToString())
 
 
 def spread_logits(model: onnx.ModelProto) -> None:

@@ -75,6 +75,13 @@ def test_the_options_that_make_it_fast_and_exact(bundle: Bundle, monkeypatch: py
     }
 
 
+def test_tf32_is_used_where_it_is_requested_only(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    double = installed(monkeypatch)
+    with OnnxruntimeCudaBackend(bundle, FP32, tf32=True) as backend:
+        assert backend.name.endswith("fp32 with TF32")
+    assert double.provider_options[CUDA]["use_tf32"] == "1"
+
+
 def test_two_batches_are_in_flight_and_may_be_overwritten_after_submit(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
