@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -28,16 +27,39 @@ from tsm_runtime.terminal import is_terminal, printable
 from tsm_runtime.wording import counted
 
 
-class Outputs(Protocol):
-    """Takes the events of all streams."""
+class _Lines:
+    """Writes the events of each stream as JSON lines."""
+
+    def __init__(self, writers: dict[str, LineWriter], tagged: bool) -> None:
+        self._writers, self._tagged = writers, tagged
 
     def write(self, name: str, event: Event) -> None:
-        """Write an event of a stream."""
-        ...
+        self._writers[name].write(msgspec.structs.replace(event, stream=name) if self._tagged else event)
 
     def stop_when_unread(self, stop: threading.Event) -> None:
-        """Set an event when the reader goes away."""
-        ...
+        for writer in set(self._writers.values()):
+            writer.stop_when_unread(stop)
+
+
+class _ReadableView:
+    """A line for each event: time of day, stream, and what happened."""
+
+    def __init__(self, name_width: int) -> None:
+        self._width = name_width
+
+    def write(self, name: str, event: Event) -> None:
+        name = f"{name:{self._width}}  " if self._width else ""
+        sys.stdout.write(
+            printable(f"{event.wall.astimezone():%H:%M:%S}  {name}{describe_event(event)}") + "\n"
+        )
+        sys.stdout.flush()
+
+    def stop_when_unread(self, stop: threading.Event) -> None:
+        pass
+
+
+Outputs = _Lines | _ReadableView
+"""Takes the events of all streams: `write` an event of one, and `stop_when_unread`."""
 
 
 @contextmanager
@@ -65,35 +87,6 @@ def open_outputs(output: str | None, names: Sequence[str], *, as_json: bool = Fa
         else:
             writer = held.enter_context(LineWriter(output))
             yield _Lines(dict.fromkeys(names, writer), several)
-
-
-class _Lines:
-    def __init__(self, writers: dict[str, LineWriter], tagged: bool) -> None:
-        self._writers, self._tagged = writers, tagged
-
-    def write(self, name: str, event: Event) -> None:
-        self._writers[name].write(msgspec.structs.replace(event, stream=name) if self._tagged else event)
-
-    def stop_when_unread(self, stop: threading.Event) -> None:
-        for writer in set(self._writers.values()):
-            writer.stop_when_unread(stop)
-
-
-class _ReadableView:
-    """A line for each event: time of day, stream, and what happened."""
-
-    def __init__(self, name_width: int) -> None:
-        self._width = name_width
-
-    def write(self, name: str, event: Event) -> None:
-        name = f"{name:{self._width}}  " if self._width else ""
-        sys.stdout.write(
-            printable(f"{event.wall.astimezone():%H:%M:%S}  {name}{describe_event(event)}") + "\n"
-        )
-        sys.stdout.flush()
-
-    def stop_when_unread(self, stop: threading.Event) -> None:
-        pass
 
 
 def describe_event(event: Event) -> str:

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -78,31 +77,20 @@ def evaluate(
     truth: Mapping[str, Sequence[Segment]],
     predictions: Mapping[str, Sequence[Segment]],
     tiou_thresholds: Sequence[float] = DEFAULT_TIOU_THRESHOLDS,
-    *,
-    unknown_videos: Literal["ignore", "count"] = "ignore",
-    empty_truth: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """Return mean average precision by the ActivityNet protocol, with the rules of the mode "tsm".
 
     Args:
         truth: instances per video id; a video without instances is given as an empty sequence, so that
             predictions in it are false positives.
-        predictions: predicted segments per video id. Those with a label that the truth does not have are
-            ignored and counted in `Evaluation.ignored_labels`.
+        predictions: predicted segments per video id. Those with a label or in a video that the truth does
+            not have are ignored and counted in the result.
         tiou_thresholds: K numbers in (0, 1].
-        unknown_videos: predictions in a video that the truth does not have are ignored and counted in
-            `Evaluation.ignored_videos`, or count as false positives, as in the official code.
-        empty_truth: per label the number of further instances of length zero, which no prediction can match
-            but which count as missed, as in the official code.
 
     Raises:
         UsageError: there is no instance in the truth, or a threshold is out of range.
     """
-    empty = [(label, None) for label, count in (empty_truth or {}).items() for _ in range(count)]
-    matching = match_segments(
-        truth, predictions, tiou_thresholds, unknown_videos=unknown_videos == "count", empty_truth=empty
-    )
-    return score_matching(matching, predictions)
+    return score_matching(match_segments(truth, predictions, tiou_thresholds), predictions)
 
 
 def score_matching(matching: Matching, predictions: Mapping[str, Sequence[Segment]]) -> Evaluation:

@@ -53,13 +53,7 @@ class FusionKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Raises:
             UsageError: a value is out of range.
         """
-        return FusionOptions(
-            method=self.method,
-            iou=self.iou,
-            denominator=self.denominator,
-            min_score=self.min_score,
-            sigma=self.sigma,
-        )
+        return FusionOptions(**{name: getattr(self, name) for name in FusionKeys.__struct_fields__})
 
 
 class Ensemble(FusionKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):

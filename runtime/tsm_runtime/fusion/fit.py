@@ -12,7 +12,7 @@ videos.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -276,9 +276,5 @@ def _held_out(
 
 
 def _concatenated(parts: Sequence[Fused]) -> Fused:
-    return Fused(
-        np.concatenate([part.group for part in parts]),
-        np.concatenate([part.start for part in parts]),
-        np.concatenate([part.end for part in parts]),
-        np.concatenate([part.score for part in parts]),
-    )
+    names = [field.name for field in fields(Fused)]
+    return Fused(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -16,23 +15,13 @@ from tsm_runtime.fusion.member_file import some
 from tsm_runtime.strict import read_toml_or_json
 
 
-class Labelled(Protocol):
-    """Labels of a member: a file of segments, or a bundle."""
+@dataclass(frozen=True, slots=True)
+class MemberLabels:
+    """Labels of a member that has no file of segments, such as a bundle; `path` is for messages."""
 
-    @property
-    def path(self) -> Path:
-        """Path for messages."""
-        ...
-
-    @property
-    def labels(self) -> set[str]:
-        """Action labels."""
-        ...
-
-    @property
-    def scene_labels(self) -> set[str]:
-        """Scene labels."""
-        ...
+    path: Path
+    labels: set[str]
+    scene_labels: set[str]
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -69,7 +58,10 @@ def rename_labels(member: ResultFile, table: Mapping[str, str]) -> ResultFile:
 
 
 def check_member_labels(
-    members: Sequence[Labelled], meant: Iterable[str] = (), *, remedy: str = "map them with --labels TABLE"
+    members: Sequence[MemberLabels | ResultFile],
+    meant: Iterable[str] = (),
+    *,
+    remedy: str = "map them with --labels TABLE",
 ) -> None:
     """Refuse members whose labels differ in spelling: when fused, they would never support each other.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tsm_runtime.backends.base import Backend
@@ -14,7 +14,7 @@ from tsm_runtime.bundle.manifest import MANIFEST
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import BundleError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble
-from tsm_runtime.fusion.member_labels import check_member_labels
+from tsm_runtime.fusion.member_labels import MemberLabels, check_member_labels
 from tsm_runtime.models.choice import BackendRequest, open_requested
 from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.sound_branch import SoundBranch
@@ -30,15 +30,6 @@ OpenOne = Callable[[Bundle, BackendRequest | None, Overrides | None], Member]
 
 
 # --- bundles --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Labels:
-    """Labels of a bundle, for `check_member_labels`."""
-
-    path: Path
-    labels: set[str]
-    scene_labels: set[str]
 
 
 def load_bundles(ensemble: Ensemble) -> list[Bundle]:
@@ -58,7 +49,7 @@ def load_bundles(ensemble: Ensemble) -> list[Bundle]:
             )
     if len(bundles) > 1:
         labels = [
-            _Labels(b.path, {*b.manifest.action_labels} - {BACKGROUND}, {*b.manifest.scene_labels})
+            MemberLabels(b.path, {*b.manifest.action_labels} - {BACKGROUND}, {*b.manifest.scene_labels})
             for b in bundles
         ]
         check_member_labels(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,32 +17,6 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 _KINDS = ("interval", "frame")
 _DETAILS = ("actionness", "to_start", "to_end")
-
-
-class ArrayContent(Protocol):
-    """Arrays by name, or a table with a row for each interval or frame."""
-
-    @property
-    def common(self) -> Arrays:
-        """Arrays that hold for all videos."""
-        ...
-
-    @property
-    def header(self) -> list[str]:
-        """Columns of `rows`."""
-        ...
-
-    def arrays(self, result: Result) -> Arrays:
-        """Return the arrays of one video."""
-        ...
-
-    def rows(self, result: Result) -> Iterator[list[str | float]]:
-        """Yield the rows of one video."""
-        ...
-
-    def table(self, result: Result) -> Any:
-        """Return the rows of one video as a table of pyarrow; all have the same columns."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +32,13 @@ class ScoreContent:
 
     @property
     def common(self) -> Arrays:
-        """Labels, in the order of the scores."""
+        """Labels, in the order of the scores: arrays that hold for all videos."""
         scene_labels = np.array(self.scene_labels, dtype=np.str_)
         return {"action_labels": np.array(self.action_labels), "scene_labels": scene_labels}
 
     @property
     def header(self) -> list[str]:
-        """Video, kind of row, bounds in seconds, and a column for each action."""
+        """Columns of `rows`: video, kind of row, bounds in seconds, and a column for each action."""
         return ["video", "kind", "start", "end", *self.action_labels]
 
     def arrays(self, result: Result) -> Arrays:
@@ -141,12 +115,12 @@ class FeatureContent:
 
     @property
     def common(self) -> Arrays:
-        """Nothing."""
+        """No array holds for all videos."""
         return {}
 
     @property
     def header(self) -> list[str]:
-        """Video, bounds in seconds, and a column for each feature."""
+        """Columns of `rows`: video, bounds in seconds, and a column for each feature."""
         return ["video", "start", "end", *(f"feature_{number}" for number in range(self.feature_dim))]
 
     def arrays(self, result: Result) -> Arrays:
@@ -173,6 +147,10 @@ class FeatureContent:
         lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), self.feature_dim)
         video = pa.array([_text(result.video_id)] * len(bounds), pa.string())
         return pa.table({"video": video, "start": bounds[:, 0], "end": bounds[:, 1], "features": lists})
+
+
+ArrayContent = ScoreContent | FeatureContent
+"""What a file holds of results: arrays by name, or a table with a row for each interval or frame."""
 
 
 def _bounds(indices: npt.NDArray[np.int64], step_seconds: float) -> npt.NDArray[np.float64]:

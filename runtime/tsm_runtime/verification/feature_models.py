@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from tsm_runtime.models.temporal_head import HEAD_MODELS, HeadStream, TemporalHe
 from tsm_runtime.models.view_join import ViewJoin
 from tsm_runtime.results import FrameScores
 from tsm_runtime.verification.clip_sets import ClipSet
-from tsm_runtime.verification.compare import compare_head
+from tsm_runtime.verification.compare import HeadDifference, compare_head
 from tsm_runtime.verification.comparison import Comparison
 from tsm_runtime.verification.score import Heads
 from tsm_runtime.verification.tolerances import Tolerance
@@ -44,15 +44,8 @@ def compare_temporal_head(
     heads = {"frame_scores": compare_head(scores, got.action)}
     if got.actionness is not None:
         heads["actionness"] = compare_head(actionness[:, None], got.actionness[:, None])
-    return Comparison(
-        variant=variant,
-        backend=f"onnxruntime, {counted(len(features), 'frame')}",
-        clips=clips.name,
-        num_clips=len(clips.frames),
-        batch_sizes=(_CHUNK_FRAMES,),
-        heads=heads,
-        tolerance=tolerance,
-    )
+    ran_on = f"onnxruntime, {counted(len(features), 'frame')}"
+    return _comparison(variant, tolerance, clips, ran_on, (_CHUNK_FRAMES,), heads)
 
 
 def compare_sound(
@@ -81,15 +74,8 @@ def compare_sound(
     heads["heard_action_scores"] = compare_head(
         np.concatenate([scores.action for scores in one_by_one]), heard.action
     )
-    return Comparison(
-        variant=variant,
-        backend=f"onnxruntime, {round(float(patches.is_heard.sum()))} of {counted(num, 'interval')} heard",
-        clips=clips.name,
-        num_clips=num,
-        batch_sizes=(1, num),
-        heads=heads,
-        tolerance=tolerance,
-    )
+    ran_on = f"onnxruntime, {round(float(patches.is_heard.sum()))} of {counted(num, 'interval')} heard"
+    return _comparison(variant, tolerance, clips, ran_on, (1, num), heads)
 
 
 def compare_views(
@@ -111,12 +97,24 @@ def compare_views(
     heads = {"action_scores": compare_head(whole.action, again.action)}
     if whole.scene is not None and again.scene is not None:
         heads["scene_scores"] = compare_head(whole.scene, again.scene)
+    ran_on = "onnxruntime, three views in two orders, some missing"
+    return _comparison(variant, tolerance, clips, ran_on, (len(features),), heads)
+
+
+def _comparison(
+    variant: Variant,
+    tolerance: Tolerance,
+    clips: ClipSet,
+    backend: str,
+    batch_sizes: tuple[int, ...],
+    heads: Mapping[str, HeadDifference],
+) -> Comparison:
     return Comparison(
         variant=variant,
-        backend="onnxruntime, three views in two orders, some missing",
+        backend=backend,
         clips=clips.name,
-        num_clips=len(features),
-        batch_sizes=(len(features),),
+        num_clips=len(clips.frames),
+        batch_sizes=batch_sizes,
         heads=heads,
         tolerance=tolerance,
     )

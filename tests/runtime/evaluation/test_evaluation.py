@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsm_runtime.errors import UsageError
-from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy, tiou
+from tsm_runtime.evaluation.matching import match_segments
+from tsm_runtime.evaluation.modes import DEFAULT_TIOU_THRESHOLDS
+from tsm_runtime.evaluation.protocol import evaluate, scene_accuracy, score_matching, tiou
 from tsm_runtime.formats.ground_truth import read_ground_truth
 from tsm_runtime.formats.read_write import read_segments
 from tsm_runtime.results import Segment
@@ -120,14 +121,18 @@ def test_unknown_labels_and_videos_are_ignored_and_counted() -> None:
 
 def test_unknown_videos_can_count_as_false() -> None:
     predictions = {"other": [seg(0, 10, 0.9)], "v": [seg(0, 10, 0.8)]}
-    result = evaluate({"v": [seg(0, 10)]}, predictions, unknown_videos="count")
+    matching = match_segments({"v": [seg(0, 10)]}, predictions, DEFAULT_TIOU_THRESHOLDS, unknown_videos=True)
+    result = score_matching(matching, predictions)
     assert result.average_map == 0.5
     assert result.ignored_videos == {}
     assert result.warnings == ()
 
 
 def test_empty_instances_count_as_missed() -> None:
-    result = evaluate({"v": [seg(0, 10)]}, {"v": [seg(0, 10)]}, empty_truth={"a": 1, "b": 2})
+    videos, empty = {"v": [seg(0, 10)]}, [("a", None), ("b", None), ("b", None)]
+    result = score_matching(
+        match_segments(videos, videos, DEFAULT_TIOU_THRESHOLDS, empty_truth=empty), videos
+    )
     assert result.ap == {"a": (0.5, 0.5, 0.5), "b": (0.0, 0.0, 0.0)}
     assert result.num_truth == 4
 
@@ -238,13 +243,11 @@ def test_equals_the_official_code(shared_data: Path, case: str) -> None:
     predictions = read_segments(folder / target.get("file", expected["file"]))
 
     def run(thresholds: list[float]) -> Any:
-        return evaluate(
-            truth.segments,
-            predictions,
-            thresholds,
-            unknown_videos="count",
-            empty_truth=Counter(label for video in truth.videos for label in video.empty_labels),
+        empty = [(label, None) for video in truth.videos for label in video.empty_labels]
+        matching = match_segments(
+            truth.segments, predictions, thresholds, unknown_videos=True, empty_truth=empty
         )
+        return score_matching(matching, predictions)
 
     result = run(expected["thresholds"])
     assert result.map_per_tiou == pytest.approx(target["mAP"], abs=1e-6)

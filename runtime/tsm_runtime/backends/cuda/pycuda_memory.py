@@ -126,14 +126,9 @@ class _Pinned:
         self.array.base.free()  # type: ignore[union-attr]  # a PagelockedHostAllocation
 
 
-class _Event:
-    def __init__(self, cuda: ModuleType, event: Any) -> None:
-        self._cuda = cuda
-        self.held = event
-
-    def record(self, stream: DeviceStream) -> None:
-        with _translated_errors(self._cuda):
-            self.held.record(_of(stream, _Stream).held)
+class _Held:
+    def __init__(self, cuda: ModuleType, held: Any) -> None:
+        self._cuda, self.held = cuda, held
 
     def synchronize(self) -> None:
         with _translated_errors(self._cuda):
@@ -143,22 +138,20 @@ class _Event:
         self.held = None  # pycuda destroys it with its object
 
 
-class _Stream:
-    def __init__(self, cuda: ModuleType, stream: Any) -> None:
-        self._cuda = cuda
-        self.held = stream
-        self.handle: int = stream.handle
+class _Event(_Held):
+    def record(self, stream: DeviceStream) -> None:
+        with _translated_errors(self._cuda):
+            self.held.record(_of(stream, _Stream).held)
+
+
+class _Stream(_Held):
+    def __init__(self, cuda: ModuleType, held: Any) -> None:
+        super().__init__(cuda, held)
+        self.handle: int = held.handle
 
     def wait(self, event: DeviceEvent) -> None:
         with _translated_errors(self._cuda):
             self.held.wait_for_event(_of(event, _Event).held)
-
-    def synchronize(self) -> None:
-        with _translated_errors(self._cuda):
-            self.held.synchronize()
-
-    def free(self) -> None:
-        self.held = None  # as an event
 
 
 def _of(given: object, kind: type[_Kind]) -> _Kind:
