@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,18 +41,20 @@ Exit codes:
 """
 
 
-@command(app, text=_HELP)
-def tsm_verify(
-    bundle: Annotated[Path, typer.Argument(help="folder that tsm-export wrote")],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """What is verified, on what it runs, and what is shown; None: not given."""
+
+    bundle: Annotated[Path, typer.Argument(help="folder that tsm-export wrote")]
     video: Annotated[
         Path | None,
         typer.Option(
             help="compare on its frames; best is footage of your own [default: the embedded demo video]"
         ),
-    ] = None,
+    ] = None
     clips: Annotated[
         int, typer.Option(help="at most so many clips from the video's start", min=1, max=_MOST_CLIPS)
-    ] = 64,
+    ] = 64
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -59,25 +62,25 @@ def tsm_verify(
             " judged by agreement]",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     backend: Annotated[
         Literal["auto", "onnxruntime-cuda", "openvino", "all"],
         typer.Option(
             help="what runs the files; auto: what runs files of their kind by default; openvino: ONNX files,"
             " fp32 in bf16 too; all: each of these"
         ),
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="threads on the CPU [default: all cores]", min=1)
-    ] = None,
+    ] = "auto"
+    threads: Annotated[int | None, typer.Option(help="threads on the CPU [default: all cores]", min=1)] = None
     device: Annotated[
         str, typer.Option(help="GPU by its number, as nvidia-smi lists it; each of several, as 0,1 or all")
-    ] = "0",
-    json_: Annotated[bool, typer.Option("--json", help="one JSON object, agreement 0 to 1")] = False,
-    no_write: Annotated[bool, typer.Option("--no-write", help="leave the manifest as it is")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")] = False,
-    version: Annotated[bool, version_option()] = False,
-) -> None:
+    ] = "0"
+    json_: Annotated[bool, typer.Option("--json", help="one JSON object, agreement 0 to 1")] = False
+    no_write: Annotated[bool, typer.Option("--no-write", help="leave the manifest as it is")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar, no warnings")] = False
+
+
+@command(app, text=_HELP)
+def tsm_verify(*, request: VerifyRequest, version: Annotated[bool, version_option()] = False) -> None:
     """Verify a bundle (its help is `_HELP`)."""
     from tsm_runtime.backends.cuda.device_numbers import device_numbers
     from tsm_runtime.bundle.bundle import load_bundle
@@ -88,38 +91,37 @@ def tsm_verify(
     from tsm_runtime.verification.variants import CHOICES
     from tsm_runtime.verification.verify import verify
 
-    devices, opened = device_numbers(device), load_bundle(bundle)
+    devices, opened = device_numbers(request.device), load_bundle(request.bundle)
     spec = opened.manifest.clip_spec
-    if video is None:
-        footage = video_clips(demo_folder() / "video.mp4", spec, clips, name=DEMO_VIDEO)
+    if request.video is None:
+        footage = video_clips(demo_folder() / "video.mp4", spec, request.clips, name=DEMO_VIDEO)
     else:
-        footage = video_clips(video, spec, clips)
-    with verification_bar(quiet=quiet) as progress:
+        footage = video_clips(request.video, spec, request.clips)
+    with verification_bar(quiet=request.quiet) as progress:
         report = verify(
             opened,
             [noise_clips(spec), footage],
-            choices=CHOICES if backend == "all" else (backend,),
-            max_abs_error=tolerance,
-            num_threads=threads,
+            choices=CHOICES if request.backend == "all" else (request.backend,),
+            max_abs_error=request.tolerance,
+            num_threads=request.threads,
             progress=progress,
             devices=devices,
         )
     warnings = list(footage.warnings)
-    result = to_verification(report, opened, tolerance)
-    if not no_write:
+    result = to_verification(report, opened, request.tolerance)
+    if not request.no_write:
         try:
             write_verification(opened, result)
         except TsmError as error:  # a bundle that is for reading only can be verified all the same
             warnings.append(str(error))
-    for line in () if quiet else warnings:
+    for line in () if request.quiet else warnings:
         warn(line)
-    write_stdout(
-        verification_to_json(report, opened, result) if json_ else verification_to_text(report, opened)
-    )
-    if report.failed_files:
-        raise CheckError(
-            f"{bundle}: failed: {', '.join(report.failed_files)}; do not use what failed, export it again"
-        )
+    if request.json_:
+        write_stdout(verification_to_json(report, opened, result))
+    else:
+        write_stdout(verification_to_text(report, opened))
+    if failed := ", ".join(report.failed_files):
+        raise CheckError(f"{request.bundle}: failed: {failed}; do not use what failed, export it again")
 
 
 def main() -> None:
