@@ -21,6 +21,9 @@ from tsm_runtime.audio.spec import SAMPLE_RATE, SoundSpec
 from tsm_runtime.audio.track import choose_track
 from tsm_runtime.errors import UsageError
 
+_MOST_KEPT_SECONDS = 300.0
+"""Older sound is dropped also where the pictures stop, so that memory stays bounded."""
+
 _MOST_WAITING_SECONDS = 10.0
 """So much sound is kept until the time of the first picture is known."""
 
@@ -56,6 +59,10 @@ class _Kept:
         if not self.is_over:
             self.track.finish()
         self.is_over = True
+
+    def forget_old(self) -> None:
+        oldest = self.track.known_frames - round(_MOST_KEPT_SECONDS / self.spec.hop_seconds)
+        self.track.forget(max(0, oldest))
 
     def patches(self, middles: npt.NDArray[np.float64]) -> Patches:
         found = self.track.track().patches(middles)
@@ -138,6 +145,7 @@ class StreamListening:
         self._placing.zero_seconds = zero  # it moves when the clock restarts
         for start, samples in self._waiting:
             self._kept.track.add(*self._placing.place(start, samples, elapsed_seconds))
+        self._kept.forget_old()
         self._waiting.clear()
         self._num_waiting = 0
         if packet is None:

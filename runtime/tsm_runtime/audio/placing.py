@@ -11,7 +11,8 @@ from tsm_runtime.audio.spec import Samples, Span
 from tsm_runtime.wording import counted
 
 _LARGEST_DRIFT_SECONDS = 0.1
-"""A piece that begins up to so much before the end of the last one is late by drift, which is corrected."""
+"""A piece that begins up to so much before or behind the end of the last one is moved by drift: the former is
+cut, the latter leaves no gap."""
 
 _LONGEST_GAP_SECONDS = 60.0
 """A longer step in the timestamps counts as a gap only where the container is long enough for it."""
@@ -82,7 +83,7 @@ class Placing:
 
     def _note(self, begin: float, end: float) -> None:
         spans = self.spans
-        if spans and begin - spans[-1][1] <= JITTER_SECONDS:
+        if spans and begin - spans[-1][1] <= _LARGEST_DRIFT_SECONDS:
             spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
         elif end > begin:
             spans.append((begin, end))

@@ -102,6 +102,7 @@ def test_drift_is_corrected(tmp_path: Path, speed: float) -> None:
     file = write_sound(tmp_path / "d.mkv", samples, codec="pcm_s16le", speed=speed)
     sound = read_sound(file)
     assert sound is not None
+    assert sound.warnings == ()
     loud = heard_at(sound)
     assert loud == pytest.approx([second / speed for second in range(1, 21)], abs=0.07)
 

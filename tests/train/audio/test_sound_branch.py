@@ -12,17 +12,21 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from streams import segments_in
 
 from tsm_export.export import export_bundle
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import UsageError
+from tsm_runtime.live.session import watch
+from tsm_runtime.models.member import Member, Overrides
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.models.sound_branch import SoundBranch
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.verification.clip_sets import noise_clips, video_clips
 from tsm_runtime.verification.survey import survey_bundle
 from tsm_runtime.verification.verify import verify
+from tsm_runtime.video.sources import FileSource
 from tsm_train.audio.checkpoint import SOUND_FILE, load_sound, save_sound
 from tsm_train.audio.run import train_run_sound
 from tsm_train.config import Config, load_config
@@ -109,6 +113,11 @@ def heard_bundle(heard_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+def bounds_live(video: Path, member: Member) -> list[tuple[str, float, float]]:
+    """The segments of a live run over a file."""
+    return segments_in(list(watch(FileSource(path=video), member)))
+
+
 def test_a_bundle_with_sound_hears_and_does_without(
     heard_bundle: Path, heard_data: Path, drawn_data: Path
 ) -> None:
@@ -121,6 +130,7 @@ def test_a_bundle_with_sound_hears_and_does_without(
     assert heard.scores is not None
     assert pictures.scores is not None
     assert np.abs(heard.scores.action - pictures.scores.action).max() > 1e-3
+    assert bounds_live(video, both) == [(s.label, s.start_seconds, s.end_seconds) for s in heard.segments]
     mute = run(drawn_data / "videos" / video.name, both)
     assert mute.warnings == ("no audio track; scored by its pictures alone",)
     assert mute.scores is not None
@@ -191,6 +201,11 @@ def test_a_temporal_head_hears(
     assert np.abs(heard.frames.action - mute.frames.action).max() > 0.05
     assert np.abs(alone.frames.action - mute.frames.action).max() < 1e-5
     assert mute.warnings == ("no audio track; scored by its pictures alone",)
+    merging = open_member(load_bundle(tmp_path / "bundle"), None, Overrides(decoding="merge"))
+    merged = [(s.label, s.start_seconds, s.end_seconds) for s in run(video, merging).segments]
+    live = bounds_live(video, merging)
+    assert [each[0] for each in live] == [each[0] for each in merged]
+    np.testing.assert_allclose([each[1:] for each in live], [each[1:] for each in merged], atol=1e-4)
     report = verify(load_bundle(tmp_path / "bundle"), [noise_clips(member.spec, 3)])
     assert report.failures == {}
     sound = load_sound(tmp_path / SOUND_FILE)
