@@ -11,21 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from entry import Command, command
+from entry import Command
 from media import write_levels
 
 from tsm_runtime.archive.shard import Shard
-from tsm_runtime.commands.run import main
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.outputs import sinks
 
 HERE = Path(__file__).parent
 DARK, GREY, BRIGHT = 40, 128, 230
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    return command("tsm-run", main, monkeypatch, capfdbinary)
 
 
 @pytest.fixture

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
 import s3fs
-from entry import Command, command
+from entry import Command
 from media import write_levels
 from moto.server import ThreadedMotoServer
+from over_http import serving_http
 
 from tsm_runtime.archive.addresses import is_remote, shown
 from tsm_runtime.archive.scratch import Scratch
-from tsm_runtime.commands.run import main
 from tsm_runtime.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 DARK, GREY, BRIGHT = 40, 128, 230
 SECRET = "not-to-be-seen"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    return command("tsm-run", main, monkeypatch, capfdbinary)
 
 
 @pytest.fixture(autouse=True)
@@ -135,19 +127,6 @@ class _Refusing(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(handler: Any) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.mark.parametrize(
     ("code", "status", "advice"),
     [
@@ -160,7 +139,7 @@ def test_refused_credentials_are_one_line(
     code: str, status: int, advice: str, run: Command, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = type("Refusing", (_Refusing,), {"code": code, "status": status})
-    with serving(handler) as address:
+    with serving_http(handler) as address:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, SECRET)
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
@@ -222,7 +201,7 @@ def test_a_web_server_gives_videos_too(
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
             pass
 
-    with serving(functools.partial(Quiet, directory=str(tmp_path))) as address:
+    with serving_http(functools.partial(Quiet, directory=str(tmp_path))) as address:
         done = run(f"{address}/a.mp4?token={SECRET}", "-m", tiny_bundle, "-o", "web/")
         assert (done.code, SECRET in done.err) == (0, False), done.err
     run("a.mp4", "-m", tiny_bundle, "-o", "local/")

@@ -9,18 +9,17 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from entry import Command, command
+from entry import Command
 from media import write_levels
+from over_http import serving_http
 
 from tsm_runtime.captures.selection import plan_of_video
-from tsm_runtime.commands.run import main
 from tsm_runtime.errors import BackendError, UsageError
 from tsm_runtime.fusion.ensemble_file import Ensemble, EnsembleMember
 from tsm_runtime.video.finding import VideoInput
@@ -32,11 +31,6 @@ pytestmark = [
 pytest.importorskip("ray")
 DOUBLES = Path(__file__).parents[1] / "doubles"
 DARK, GREY, BRIGHT = 40, 128, 230
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    return command("tsm-run", main, monkeypatch, capfdbinary)
 
 
 def write_set(folder: Path, number: int) -> Path:
@@ -109,13 +103,10 @@ def test_videos_are_given_by_address(
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "set"))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     assert re.fullmatch(r"[\d.]+:\d+", cluster.address)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        base = f"http://127.0.0.1:{server.server_address[1]}"
+    with serving_http(handler) as base:
         Path("list.txt").write_text("".join(f"{base}/v0{n}.mp4\n" for n in (0, 1, 2, 9)))
         options = ("-m", tiny_bundle, "-o", "out/", "--threads", 1)
         done = run("@list.txt", *options, "--ray", cluster.address)
-        server.shutdown()
     assert done.code == 1, done.err
     assert "3 of 4 videos done, 1 failed" in done.err
     assert f"{base}/v09.mp4: cannot be read (nothing is there" in done.err

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from fakes import BrightnessBackend
+from fakes import BrightnessBackend, clips
 from media import write_levels
 
 pytest.importorskip("onnxruntime")
@@ -32,12 +31,6 @@ from tsm_runtime.pipeline.options import Options
 from tsm_runtime.pipeline.run import run
 
 FP32 = "model.fp32.onnx"
-
-
-def clips(number: int, num_frames: int = 4, size: int = 32, seed: int = 0) -> npt.NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    brightness = rng.integers(0, 200, (number, 1, 1, 1, 1), np.uint8)
-    return brightness + rng.integers(0, 56, (number, num_frames, size, size, 3), np.uint8)
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from fakes import BrightnessBackend
+from fakes import BrightnessBackend, clips
 from media import write_levels
 
 from tsm_runtime.backends import openvino as backend_module
@@ -27,12 +26,6 @@ pytest.importorskip("openvino")
 
 ATOL = 1e-5
 """Another order of sums than onnxruntime's, after a small net."""
-
-
-def clips(number: int, num_frames: int = 4, size: int = 32, seed: int = 0) -> npt.NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    brightness = rng.integers(0, 200, (number, 1, 1, 1, 1), np.uint8)
-    return brightness + rng.integers(0, 56, (number, num_frames, size, size, 3), np.uint8)
 
 
 @pytest.fixture

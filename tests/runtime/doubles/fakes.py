@@ -144,3 +144,10 @@ class QueueBackend(BrightnessBackend):
             batch.lost = True
         self.flying.clear()
         raise OutOfMemoryError(f"{len(frames)} clips want too much")
+
+
+def clips(number: int, num_frames: int = 4, size: int = 32, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Return clips of noise over a brightness of each clip's own."""
+    rng = np.random.default_rng(seed)
+    brightness = rng.integers(0, 200, (number, 1, 1, 1, 1), np.uint8)
+    return brightness + rng.integers(0, 56, (number, num_frames, size, size, 3), np.uint8)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from entry import command
 from fakes import brightness_member
 from media import write_levels
+from over_http import get, values
 from streams import FakeConnection, FakeSource, even, grey_frames, source_of
 
 from tsm_runtime.commands.live import main
@@ -27,20 +26,6 @@ from tsm_runtime.live.stream_run import StreamRun, StreamState
 from tsm_runtime.outputs.metrics import serving
 
 DARK, GREY, BRIGHT = 20, 128, 235
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def values(text: str) -> dict[str, float]:
-    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, value in pairs}
 
 
 def test_each_stream_is_counted_over_http(monkeypatch: pytest.MonkeyPatch) -> None:

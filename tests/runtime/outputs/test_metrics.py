@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
-from entry import Command, command
+from entry import Command
 from media import write_levels
+from over_http import get, values
 
-from tsm_runtime.commands.run import main
 from tsm_runtime.errors import RunError, UsageError
 from tsm_runtime.outputs.metrics import RunMetrics, parse_address, serving
 from tsm_runtime.terminal import log_event, warn
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 DARK, GREY = 40, 128
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    return command("tsm-run", main, monkeypatch, capfdbinary)
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def values(text: str) -> dict[str, float]:
-    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, value in pairs}
 
 
 def write_set(folder: Path) -> Path:

@@ -10,18 +10,12 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet
 import pytest
-from entry import Command, command
+from entry import Command
 from media import write_levels
 
-from tsm_runtime.commands.run import main
 from tsm_runtime.formats.read_write import read_segments
 
 DARK, GREY, BRIGHT = 40, 128, 230
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    return command("tsm-run", main, monkeypatch, capfdbinary)
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from entry import Command, command
+from entry import Command
 from media import cut, write_levels
 
 from tsm_runtime.clips.options import ClipOptions
 from tsm_runtime.clips.pool import FramePool
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.clips.stream import ClipStream
-from tsm_runtime.commands.run import main
 from tsm_runtime.errors import UsageError, VideoError
 from tsm_runtime.pipeline.isolation import IsolatedClips, Isolation, Limits
 from tsm_runtime.video.reader import VideoReader
@@ -27,11 +26,6 @@ SPECS = (
     ClipSpec(interval_seconds=0.5, num_frames=4, size=32),
     ClipSpec(interval_seconds=0.2, num_frames=2, size=16),
 )
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    return command("tsm-run", main, monkeypatch, capfdbinary)
 
 
 def isolated(path: Path, isolation: Isolation, options: ClipOptions | None = None) -> IsolatedClips:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import av
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from fakes import ACTIONS, SCENES, BrightnessBackend
 from media import SMOOTH, Picture, counted, plain, write_levels, write_video
+from over_http import serving_http
 
 from tsm_runtime.clips.spec import ClipSpec
 from tsm_runtime.errors import UsageError, VideoError
@@ -322,15 +323,8 @@ def camera(path: Path, seconds_between: float, *, is_file: bool = False) -> Iter
                 self.wfile.write(head.encode() + picture + b"\r\n")
                 time.sleep(seconds_between)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/{path.name}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving_http(Handler) as address:
+        yield f"{address}/{path.name}"
 
 
 def test_a_camera_without_times_counts_by_arrival(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import pytest
 from fakes import BrightnessBackend, brightness_member
 from media import SMOOTH, write_levels, write_video
+from over_http import serving_http
 
 from tsm_runtime.backends.base import Scores
 from tsm_runtime.errors import VideoError
@@ -36,14 +36,8 @@ class _QuietFiles(SimpleHTTPRequestHandler):
 @contextmanager
 def remote(path: Path) -> Iterator[str]:
     handler = partial(_QuietFiles, directory=str(path.parent))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/{path.name}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving_http(handler) as address:
+        yield f"{address}/{path.name}"
 
 
 class _SlowBackend(BrightnessBackend):

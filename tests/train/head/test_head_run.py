@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -18,30 +18,13 @@ from tsm_train.head.features import FeatureCache
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.train import train
 
-TINY = """
-name = "tiny"
-[data]
-annotations = "{folder}/ground_truth.json"
-videos = "{folder}/videos"
-cache = "{folder}/cache"
-[model]
-backbone = "mobilenet_v2"
-width_mult = 0.25
-[clip]
-size = 32
-[train]
-epochs = 1
-batch_size = 8
-learning_rate = 0.01
-"""
 HEAD = ("head.epochs=1", "head.passes=2", "head.width=8", "head.window_seconds=4")
 
 
 @pytest.fixture
-def config_file(drawn_data: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.toml"
-    path.write_text(TINY.format(folder=drawn_data))
-    return path
+def config_file(drawn_data: Path, tmp_path: Path, write_run: Any) -> Path:
+    file: Path = write_run(tmp_path / "tiny.toml", drawn_data)
+    return file
 
 
 def fit(config: Config, folder: Path, *, resume: bool = False) -> dict[str, float]:

@@ -33,29 +33,12 @@ from tsm_train.training.run_folder import RunFolder
 from tsm_train.training.thresholds import UNKNOWN_THRESHOLD, apply_rules, best_threshold, choose_thresholds
 from tsm_train.training.validation import predict, score_results
 
-TINY = """
-name = "tiny"
-[data]
-annotations = "{folder}/ground_truth.json"
-videos = "{folder}/videos"
-cache = "{folder}/cache"
-[model]
-backbone = "mobilenet_v2"
-width_mult = 0.25
-[clip]
-size = 32
-[train]
-epochs = 1
-batch_size = 8
-learning_rate = 0.01
-"""
-
 
 @pytest.fixture(scope="module")
-def config_file(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
-    path.write_text(TINY.format(folder=drawn_data))
-    return path
+def config_file(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory, write_run: Any) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    file: Path = write_run(folder / "tiny.toml", drawn_data)
+    return file
 
 
 def run_of(config: Config, labels: Labels, folder: Path) -> TrainingRun:

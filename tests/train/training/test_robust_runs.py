@@ -22,23 +22,6 @@ from tsm_train.training import train as training
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.module import TrainingRun
 
-SMALL = """
-name = "small"
-[data]
-annotations = "{folder}/ground_truth.json"
-videos = "{folder}/videos"
-cache = "{folder}/cache"
-[model]
-backbone = "mobilenet_v2"
-width_mult = 0.25
-[clip]
-size = 32
-[train]
-epochs = 3
-batch_size = 8
-learning_rate = 0.01
-"""
-
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -80,10 +63,10 @@ SAME_FOR_ANY_NUMBER = ["model.dropout=0", "train.freeze_bn=all", "train.epochs=1
 
 
 @pytest.fixture(scope="module")
-def config_file(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("robust") / "small.toml"
-    path.write_text(SMALL.format(folder=drawn_data))
-    return path
+def config_file(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory, write_run: Any) -> Path:
+    folder = tmp_path_factory.mktemp("robust")
+    file: Path = write_run(folder / "small.toml", drawn_data, epochs=3)
+    return file
 
 
 def fit(config: Config, folder: Path, **options: Any) -> dict[str, float]:

@@ -52,29 +52,11 @@ FILES = [
     "tensorboard",
 ]
 
-TINY = """
-name = "tiny"
-[data]
-annotations = "{folder}/ground_truth.json"
-videos = "{folder}/videos"
-cache = "{cache}"
-[model]
-backbone = "mobilenet_v2"
-width_mult = 0.25
-[clip]
-size = 32
-[train]
-epochs = 2
-batch_size = 8
-learning_rate = 0.01
-"""
-
 
 @pytest.fixture
-def config_file(drawn_data: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.toml"
-    path.write_text(TINY.format(folder=drawn_data, cache=drawn_data / "cache"))
-    return path
+def config_file(drawn_data: Path, tmp_path: Path, write_run: Any) -> Path:
+    file: Path = write_run(tmp_path / "tiny.toml", drawn_data, epochs=2)
+    return file
 
 
 @pytest.fixture
@@ -84,10 +66,9 @@ def own_data(drawn_data: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_config(own_data: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "own.toml"
-    path.write_text(TINY.format(folder=own_data, cache=tmp_path / "cache"))
-    return path
+def own_config(own_data: Path, tmp_path: Path, write_run: Any) -> Path:
+    file: Path = write_run(tmp_path / "tiny.toml", own_data, epochs=2, cache=tmp_path / "cache")
+    return file
 
 
 def fit(config: Config, folder: Path) -> dict[str, float]:
