@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tsm_export.onnx_models import HALF_MODEL, OnnxFiles
@@ -12,14 +12,14 @@ from tsm_runtime.backends.cuda.gpu import find_gpu
 from tsm_runtime.backends.tensorrt.build import BuiltPlan, build_plan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions, for_pictures
 from tsm_runtime.backends.tensorrt.library import Library, import_library
+from tsm_runtime.backends.tensorrt.plan_names import plan_name
 from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.bundle.bundle import GPU_MODEL
 from tsm_runtime.bundle.manifest import ModelFile, sha256
 from tsm_runtime.errors import BackendError, CheckError
-from tsm_runtime.video.preprocess import PREPROCESS_MODEL, PREPROCESS_PLANS
+from tsm_runtime.video.preprocess import PREPROCESS_MODEL
 
 _LIBRARIES: Mapping[str, Library] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_SUFFIXES: Mapping[Library, str] = {"tensorrt": ".plan", "tensorrt_rtx": ".rtx.plan"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ def plan_libraries(request: ExportRequest) -> list[Library]:
         return [_LIBRARIES[target] for target in request.targets if target in _LIBRARIES]
     try:
         import_library("tensorrt")
-        find_gpu(request.build.device)
+        find_gpu(request.devices[0])
     except BackendError:
         return []
     return ["tensorrt"]
@@ -47,7 +47,8 @@ def plan_libraries(request: ExportRequest) -> list[Library]:
 def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library]) -> Iterator[NewPlan]:
     """Build a plan of each requested precision with each library, and one of `preprocess.onnx`.
 
-    A plan that fails does not stop the others: its error is returned with its name.
+    TensorRT builds them on each kind of GPU (compute capability) among the requested devices. A plan that
+    fails does not stop the others: its error is returned with its name.
 
     Args:
         models: bytes and entry of each ONNX file of the bundle, by file name.
@@ -55,12 +56,34 @@ def plans(models: OnnxFiles, request: ExportRequest, libraries: Sequence[Library
         libraries: see `plan_libraries`.
     """
     for library in libraries:
-        for precision in _precisions(models, request):
-            onnx, _ = models[_source(models, precision)]
-            yield _plan(f"model.{precision}{_SUFFIXES[library]}", precision, onnx, library, request.build)
-        pictures, _ = models[PREPROCESS_MODEL]
-        options = for_pictures(request.build)
-        yield _plan(PREPROCESS_PLANS[library], "fp32", pictures, library, options, kind="preprocess")
+        try:
+            kinds = _kinds(request, library)
+        except BackendError as problem:
+            yield NewPlan(name=f"plans of {library}", problem=problem)
+            continue
+        for kind, device in kinds.items():
+            options = replace(request.build, device=device)
+            for precision in _precisions(models, request):
+                onnx, _ = models[_source(models, precision)]
+                name = plan_name(f"model.{precision}", library, kind)
+                yield _plan(name, precision, onnx, library, options)
+            pictures, _ = models[PREPROCESS_MODEL]
+            name = plan_name("preprocess", library, kind)
+            yield _plan(name, "fp32", pictures, library, for_pictures(options), kind="preprocess")
+
+
+def _kinds(request: ExportRequest, library: Library) -> dict[str, int]:
+    """Return the devices to build on, by their compute capability; empty for the first one."""
+    kinds = {"": request.devices[0]}
+    if library == "tensorrt_rtx" or len(request.devices) == 1:  # RTX builds for all kinds at once
+        return kinds
+    seen = {find_gpu(request.devices[0]).compute_capability}
+    for device in request.devices[1:]:
+        capability = find_gpu(device).compute_capability
+        if capability not in seen:
+            seen.add(capability)
+            kinds[capability] = device
+    return kinds
 
 
 def _precisions(models: OnnxFiles, request: ExportRequest) -> tuple[Precision, ...]:

@@ -31,7 +31,8 @@ class ExportRequest:
             fp32, and fp16 where its scores are close enough.
         targets: what must be written; empty: ONNX, and TensorRT plans where TensorRT and a GPU are there.
         half_weights: store the fp32 file's weights in half precision; the arithmetic stays fp32.
-        build: of plans.
+        build: of plans; its device is that of `devices`.
+        devices: numbers of the GPUs whose kinds TensorRT builds plans for, at least one.
         calibrate: annotations, or a folder of videos, for int8; None: the checkpoint's training videos.
         validate: annotations of videos on which precisions are compared with fp32; None: no comparison.
         opset: version of ONNX's operators; an older one for an older inference library.
@@ -46,6 +47,7 @@ class ExportRequest:
     targets: tuple[Target, ...] = ()
     half_weights: bool = False
     build: BuildOptions = field(default_factory=BuildOptions)
+    devices: tuple[int, ...] = (0,)
     calibrate: Path | None = None
     validate: Path | None = None
     opset: int = DEFAULT_OPSET

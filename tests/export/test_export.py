@@ -29,12 +29,13 @@ from tsm_export.graphs.from_checkpoint import HALF_WEIGHTS_TOLERANCE, compare, e
 from tsm_export.graphs.half import to_half
 from tsm_export.graphs.parity import PARITY_BATCH_SIZES
 from tsm_export.request import ExportRequest
+from tsm_runtime.backends.cuda.gpu import Gpu
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
 from tsm_runtime.bundle.bundle import load_bundle
-from tsm_runtime.bundle.manifest import EngineInfo, sha256
+from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, sha256
 from tsm_runtime.clips.spec import ClipSpec
-from tsm_runtime.errors import CheckError, UsageError
+from tsm_runtime.errors import BackendError, CheckError, UsageError
 from tsm_runtime.models.choice import open_model
 from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import run
@@ -555,6 +556,39 @@ def test_fp32_for_gpus_has_a_form_of_its_own(
         "preprocess.plan",
     ]
     assert built_of == [add_frame_outputs(graph), files["preprocess.onnx"][0]]
+
+
+def test_a_plan_for_each_kind_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs of a kind share their plans; TensorRT for RTX builds for all kinds at once."""
+    kinds = {0: "9.0", 1: "8.6", 2: "9.0", 3: "8.6"}
+
+    def find(device: int) -> Gpu:
+        if device not in kinds:
+            raise BackendError(f"no GPU {device}")
+        return Gpu(name="some GPU", compute_capability=kinds[device])
+
+    built_on: list[int] = []
+
+    def build(onnx: bytes, options: BuildOptions, **_: object) -> BuiltPlan:
+        built_on.append(options.device)
+        return BUILT
+
+    monkeypatch.setattr(plans, "find_gpu", find)
+    monkeypatch.setattr(plans, "build_plan", build)
+    entry = ModelFile(sha256="", precision="fp16")
+    files = dict.fromkeys(("model.fp16.onnx", "model.fp32.onnx", "preprocess.onnx"), (b"graph", entry))
+    request = ExportRequest(precisions=("fp16",), devices=(2, 3, 0, 1))
+    assert [plan.name for plan in plans.plans(files, request, ["tensorrt", "tensorrt_rtx"])] == [
+        "model.fp16.plan",
+        "preprocess.plan",
+        "model.fp16.sm86.plan",
+        "preprocess.sm86.plan",
+        "model.fp16.rtx.plan",
+        "preprocess.rtx.plan",
+    ]
+    assert built_on == [2, 2, 3, 3, 2, 2]
+    (missing,) = plans.plans(files, dataclasses.replace(request, devices=(0, 4)), ["tensorrt"])
+    assert (missing.name, str(missing.problem)) == ("plans of tensorrt", "no GPU 4")
 
 
 def test_a_target_that_is_not_possible_here_does_not_cost_the_onnx_files(

@@ -6,15 +6,20 @@ import hashlib
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 from fakes import ACTION_CENTRES, ACTIONS, SCENE_CENTRES, SCENES, SHARPNESS
 from onnx import TensorProto, helper, numpy_helper
 
+from tsm_runtime.audio.spec import SoundSpec
+
 NUM_FRAMES, SIZE = 4, 32
 
 
-def tiny_model(*, sigmoid: bool = False) -> onnx.ModelProto:
+def tiny_model(
+    *, sigmoid: bool = False, clip_shape: tuple[int, ...] = (NUM_FRAMES, SIZE, SIZE, 3)
+) -> onnx.ModelProto:
     """frames (N, 4, 32, 32, 3) uint8 -> action_scores (N, 3), scene_scores (N, 2).
 
     `sigmoid`: each action on its own, sigmoid(-SHARPNESS * (mean brightness - its centre)^2).
@@ -39,7 +44,7 @@ def tiny_model(*, sigmoid: bool = False) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "brightness",
-        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", NUM_FRAMES, SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", *clip_shape])],
         [
             helper.make_tensor_value_info("action_scores", TensorProto.FLOAT, ["N", len(ACTIONS)]),
             helper.make_tensor_value_info("scene_scores", TensorProto.FLOAT, ["N", len(SCENES)]),
@@ -86,6 +91,15 @@ def write_tiny_bundle(folder: Path, model: onnx.ModelProto | None = None, **chan
     (folder / "model.fp32.onnx").write_bytes(data)
     (folder / "manifest.json").write_text(json.dumps({**tiny_manifest(data), **changes}))
     return folder
+
+
+def write_tiny_sound_bundle(folder: Path) -> Path:
+    """Write a bundle that takes sound alone, and scores it by its mean level."""
+    spec = SoundSpec(window_seconds=0.6)
+    model = tiny_model(clip_shape=(NUM_FRAMES, *spec.picture_shape))
+    return write_tiny_bundle(
+        folder, model, format_version=7, size=0, sound_input=msgspec.to_builtins(spec), backbone="audio"
+    )
 
 
 def write_without_head(source: Path, folder: Path) -> Path:

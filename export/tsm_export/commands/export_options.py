@@ -74,7 +74,13 @@ class PlanFlags:
         list[str] | None,
         typer.Option(help="of tensorrt-rtx plans: a GPU they are for, as 8.9; may be given several times"),
     ] = None
-    device: Annotated[int, typer.Option(help="of plans: number of the GPU that they are built on", min=0)] = 0
+    device: Annotated[
+        str,
+        typer.Option(
+            help="of plans: number of the GPU that they are built on; several, as 0,1 or all: plans for each"
+            " kind of them"
+        ),
+    ] = "0"
     stripped: Annotated[
         bool, typer.Option("--stripped", help="of plans: leave out weights, take them from the ONNX file")
     ] = False
@@ -96,8 +102,17 @@ class PlanFlags:
             hardware_compatibility=self.hardware,
             compute_capabilities=tuple(self.compute_capability or ()),
             stripped=self.stripped,
-            device=self.device,
         )
+
+    def devices(self) -> tuple[int, ...]:
+        """Return the numbers of the GPUs.
+
+        Raises:
+            UsageError, BackendError: see `device_numbers`.
+        """
+        from tsm_runtime.backends.cuda.device_numbers import device_numbers
+
+        return device_numbers(self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,4 +161,5 @@ def export_request(files: FileFlags, plans: PlanFlags, graph: GraphFlags) -> Exp
         frame_outputs=graph.frame_scores,
         head=graph.head,
         build=plans.build_options(),
+        devices=plans.devices(),
     )

@@ -75,12 +75,14 @@ def client(
     from tsm_runtime.outputs.sinks import Encoding, open_sink
     from tsm_runtime.pipeline.description import describe_run
     from tsm_runtime.pipeline.options import Options
-    from tsm_runtime.video.finding import list_inputs
+    from tsm_runtime.video.finding import MEDIA_SUFFIXES, list_inputs
 
     options = Options(
         start_seconds=start, end_seconds=end, min_score=min_score, batch_size=batch * in_flight * _QUEUED
     )
     inputs, errors = list_inputs(videos, video_id)
+    if not inputs:  # there may be recordings, for a model of sound alone
+        inputs, errors = list_inputs(videos, video_id, suffixes=MEDIA_SUFFIXES)
     check_output(output, inputs, format_)
     for error in errors:
         warn(str(error))
@@ -89,6 +91,8 @@ def client(
     with closing(TritonServer(server, timeout_seconds=timeout)) as connection:
         number = "" if model_version is None else str(model_version)
         description = served_bundle(connection, model, number, bundle)
+        if description.manifest.sound_input is not None:
+            inputs, errors = list_inputs(videos, video_id, suffixes=MEDIA_SUFFIXES)
         member = open_member(
             connection, model, description, version=number, clips_per_request=batch, in_flight=in_flight
         )

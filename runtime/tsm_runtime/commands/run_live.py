@@ -127,7 +127,10 @@ def open_live_member(
     spec, _ = settings_of(bundle, overrides)
     named = (request.backend, request.precision) != ("auto", None)
     hears = bundle.manifest.sound is not None
-    if ONLINE_MODEL not in bundle.manifest.files or named or spec.num_open > 1 or hears:
+    can_be_online = ONLINE_MODEL in bundle.manifest.files and not named and spec.num_open == 1
+    if can_be_online and hears and not quiet:
+        warn(f"{bundle.path / ONLINE_MODEL} gives its sound branch no features: whole clips are scored")
+    if not can_be_online or hears:
         return open_member(bundle, request, overrides)
     if not quiet:
         warn(f"{bundle.path / ONLINE_MODEL} runs, one frame per call; --precision fp32 takes whole clips")

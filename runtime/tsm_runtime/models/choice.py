@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 from tsm_runtime.backends.base import Backend
+from tsm_runtime.backends.cuda.gpu import find_gpu
+from tsm_runtime.backends.tensorrt.library import Library
+from tsm_runtime.backends.tensorrt.plan_names import plans_for_gpu
 from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import rebuild_plan, store_plan
 from tsm_runtime.bundle.bundle import CLIP_MODEL, GPU_MODEL, Bundle
@@ -60,7 +64,7 @@ def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
         BackendError: the library is not installed or finds no GPU.
     """
     if request.backend == "tensorrt":
-        return _open_first(bundle, _plans(bundle, request.precision or "fp16"), request).backend
+        return _open_first(bundle, _plans(bundle, request), request).backend
     if request.backend != "auto":
         return _open_onnx(bundle, request.backend, request).backend
     opened, why = _open_fastest(bundle, request)
@@ -79,7 +83,7 @@ def _open_fastest(bundle: Bundle, request: BackendRequest) -> tuple[_Opened, str
     """Open the fastest backend; return it with the reason for the choice."""
     if request.precision == "bf16":
         return _open_onnx(bundle, "openvino", request), "which alone computes in bf16"
-    plans = _plans(bundle, request.precision or "fp16")
+    plans = _plans(bundle, request)
     if plans:
         try:
             return _open_first(bundle, plans, request), "a plan for this GPU"
@@ -161,10 +165,20 @@ def _announce_int8(bundle: Bundle) -> None:
         )
 
 
-def _plans(bundle: Bundle, precision: Precision) -> list[str]:
-    """Return the bundle's plans of a precision, those of TensorRT before those of TensorRT for RTX."""
-    names = (f"model.{precision}.plan", f"model.{precision}.rtx.plan")
-    return [name for name in names if name in bundle.manifest.files]
+def _plans(bundle: Bundle, request: BackendRequest) -> list[str]:
+    """Return the bundle's plans of a precision, those of TensorRT before those of TensorRT for RTX.
+
+    Of plans for several kinds of GPU, that for the requested one comes first.
+    """
+    libraries: tuple[Library, ...] = ("tensorrt", "tensorrt_rtx")
+    stem = f"model.{request.precision or 'fp16'}"
+    files = bundle.manifest.files
+    found = [plans_for_gpu(files, stem, library, "") for library in libraries]
+    if any(len(plans) > 1 for plans in found):
+        with suppress(BackendError):  # without a GPU, opening a plan says so
+            capability = find_gpu(request.device).compute_capability
+            found = [plans_for_gpu(files, stem, library, capability) for library in libraries]
+    return [name for plans in found for name in plans]
 
 
 def _open_first(bundle: Bundle, plans: Sequence[str], request: BackendRequest) -> _Opened:

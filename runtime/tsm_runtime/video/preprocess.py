@@ -15,8 +15,6 @@ from tsm_runtime.video.convert import FrameConverter, display_matrix
 from tsm_runtime.video.crop import Crop, stored_half
 
 PREPROCESS_MODEL = "preprocess.onnx"
-PREPROCESS_PLANS = {"tensorrt": "preprocess.plan", "tensorrt_rtx": "preprocess.rtx.plan"}
-"""File names of plans of `preprocess.onnx`, by the library that built them."""
 
 VIEW_SHAPES = {"sample_bytes": (1,), "part": (4,), "colour": (3, 4), "turn": (3,)}
 """Inputs of `preprocess.onnx` that are not planes, by name."""

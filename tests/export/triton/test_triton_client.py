@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import cut, write_levels, write_video
-from tiny_bundle import write_tiny_bundle
+from sounds import RATE, write_sound
+from tiny_bundle import write_tiny_bundle, write_tiny_sound_bundle
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from tsm_export.commands.triton_client import main
@@ -270,6 +272,28 @@ def test_many_videos_in_a_folder(client: Command, tsm_run: Command) -> None:
     assert err.count("\n") == 1
     assert "b.mp4" in err
     assert client("b.mp4").code == 3
+
+
+def test_recordings_for_a_model_of_sound_alone(client: Command, tsm_run: Command, served: Served) -> None:
+    bundle = write_tiny_sound_bundle(Path("heard"))
+    write_model(
+        load_bundle(bundle),
+        served.servicer.repository,
+        choose_settings(load_bundle(bundle), Request(name="heard")),
+    )
+    Path("recordings").mkdir()
+    loud = 0.3 * np.random.default_rng(0).normal(size=RATE)
+    samples = np.concatenate([0 * loud, loud, 0 * loud])
+    for name, codec in (("a.wav", "pcm_s16le"), ("b.flac", "flac")):
+        write_sound(Path("recordings") / name, samples, codec=codec, picture_seconds=0)
+    expected = tsm_run("recordings", "--model", bundle, "--format", "csv")
+    try:
+        found = client("recordings", "-m", "heard", "--format", "csv")
+    finally:
+        shutil.rmtree(served.servicer.repository / "heard")
+    assert (found.code, expected.code) == (0, 0)
+    assert found.out == expected.out
+    assert found.out.count("dark") == 4
 
 
 # --- requests -------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ OTHER_OBJECTS = {
     "tensorrt/inspector.py": {"layer.get", "layer.inputs", "layer.kind", "layer.outputs", "tensor.items"},
     "tensorrt/build_options.py": {"engine"},
     "tensorrt/float_layers.py": {"convolution.__class__"},
+    "tensorrt/plan_names.py": {"engine"},
     "tensorrt/rebuild.py": {"engine"},
     "cuda/device_clips.py": {"context"},
     "cuda/pycuda_memory.py": {"context"},

@@ -25,6 +25,7 @@ from tsm_runtime.backends.cuda.device_clips import DeviceClips
 from tsm_runtime.backends.cuda.memory import DeviceError
 from tsm_runtime.backends.cuda.planes import Planes
 from tsm_runtime.backends.tensorrt import drawer as tensorrt_drawer
+from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import EngineInfo
@@ -236,6 +237,16 @@ def test_the_pictures_of_a_clip_are_waited_for_once(machine: Machine, shift: int
     assert machine.double.num_pictures == 2 * NUM_FRAMES
 
 
+def test_the_plan_of_pictures_for_this_kind_of_gpu_is_opened(machine: Machine) -> None:
+    """That of the first kind is for another card; its own is beside it."""
+    own = "preprocess.sm90.plan"
+    plan = machine.bundle.model_bytes("preprocess.plan")
+    machine.put(own, plan, batch=(1, 1, 1))
+    machine.put("preprocess.plan", plan, batch=(1, 1, 1), compute_capabilities=("8.6",))
+    with machine.open() as backend:
+        assert backend.open_drawer(machine.bundle).name.endswith(own)
+
+
 def test_memory_follows_the_pictures(machine: Machine) -> None:
     """Small pictures take little; larger ones get more, once; what is enough stays."""
     device = machine.device
@@ -427,18 +438,20 @@ def test_rebuild_builds_it_beside_the_plan_of_clips(
         machine.write()
     stale = machine.bundle
     machine.put(MODEL, plan_for(machine.double.version, batch=(1, 4, 6)).encode(), batch=(1, 4, 6))
-    requested = []
+    requested, devices = [], []
 
-    def build(bundle: Bundle, like: EngineInfo, *, progress: Any = None) -> BuiltPlan:
+    def build(bundle: Bundle, like: EngineInfo, *, progress: Any = None, device: int = 0) -> BuiltPlan:
         requested.append(like)
+        devices.append(device)
         info = msgspec.structs.replace(like, batch=(1, 1, 1))
         data = plan_for(machine.double.version, pictures=SIZE).encode()
         return BuiltPlan(plan=data, engine=info, evidence="graph", num_layers=1)
 
     monkeypatch.setattr(tensorrt_drawer, "build_picture_plan", build)
-    with machine.open() as backend:
+    with TensorrtBackend(machine.bundle, MODEL, memory=machine.device, device=1) as backend:
         backend.open_drawer(stale, rebuild=True)
         backend.open_drawer(load_bundle(stale.path))
+    assert devices == [1]  # it is built on the GPU that it is for
     assert "building preprocess.plan again: " in caplog.text
     now = load_bundle(machine.bundle.path)
     assert now.manifest.files[PICTURES].kind == "preprocess"

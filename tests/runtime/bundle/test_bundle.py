@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from fakes import ACTIONS, SCENES, BrightnessBackend
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import write_tiny_bundle, write_tiny_sound_bundle
 
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.bundle.finding import demo_folder
@@ -317,3 +317,15 @@ def test_the_embedded_bundle_keeps_its_identity() -> None:
     """Settings that are newer than a bundle do not change what archives and ensembles call it."""
     folder = demo_folder() / "bundle"
     assert load_bundle(folder).manifest_sha256 == sha256((folder / "manifest.json").read_bytes())
+
+
+def test_models_of_sound_alone_take_nothing_else(tmp_path: Path) -> None:
+    folder = write_tiny_sound_bundle(tmp_path / "heard")
+    assert load_bundle(folder).manifest.clip_spec.clip_shape == (4, 60, 64, 1)
+    raw = json.loads((folder / "manifest.json").read_text())
+    for changes in ({"size": 32}, {"crop": "left"}, {"projection": "perspective"}):
+        (folder / "manifest.json").write_text(json.dumps({**raw, **changes}))
+        with pytest.raises(
+            BundleError, match="models of sound alone, but also a picture size, a sound branch"
+        ):
+            load_bundle(folder)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from entry import Command, command
 from fakes import brightness_member
@@ -15,9 +16,14 @@ from media import write_levels
 
 pytest.importorskip("onnx")
 
+from tsm_runtime.audio.spec import SoundSpec
+from tsm_runtime.backends.online import ONLINE_MODEL
+from tsm_runtime.bundle.bundle import load_bundle
+from tsm_runtime.bundle.manifest import SoundInfo
 from tsm_runtime.commands import live_outputs, run_live
 from tsm_runtime.commands.live import main
 from tsm_runtime.formats.read_write import read_segments
+from tsm_runtime.models.choice import BackendRequest
 
 DARK, GREY, BRIGHT = 20, 128, 235
 FOUND = {"one": [("dark", 0.0, 1.0)], "two": [("bright", 1.0, 2.0)]}
@@ -154,3 +160,22 @@ def test_what_needs_a_whole_file_is_reported() -> None:
     assert [line.split(":")[0] for line in run_live._what_differs(both)] == [
         "views and windows are scored one by one"
     ]
+
+
+def test_a_sound_branch_goes_before_an_online_model(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = load_bundle(tiny_bundle)
+    files = {**bundle.manifest.files, ONLINE_MODEL: next(iter(bundle.manifest.files.values()))}
+    sound = SoundInfo(backbone_sha256="", spec=SoundSpec())
+    hears = msgspec.structs.replace(
+        bundle, manifest=msgspec.structs.replace(bundle.manifest, files=files, sound=sound)
+    )
+    opened = brightness_member()
+    monkeypatch.setattr(run_live, "open_member", lambda *_: opened)
+    assert run_live.open_live_member(hears, BackendRequest()) is opened
+    assert capsys.readouterr().err == (
+        f"{tiny_bundle / ONLINE_MODEL} gives its sound branch no features: whole clips are scored\n"
+    )
+    assert run_live.open_live_member(hears, BackendRequest(precision="fp32")) is opened
+    assert capsys.readouterr().err == ""

@@ -17,9 +17,10 @@ from cuda_double import FakeDevice
 from tensorrt_double import SIZE, PlanText, TensorrtDouble, plan_for
 
 from tsm_runtime.backends.tensorrt.backend import TensorrtBackend
+from tsm_runtime.backends.tensorrt.plan_names import plan_name
 from tsm_runtime.bundle.bundle import Bundle
 from tsm_runtime.bundle.manifest import EngineInfo, ModelFile, sha256
-from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES
+from tsm_runtime.video.preprocess import VIEW_SHAPES
 
 __all__ = ["LIMITS", "MODEL", "NEWEST", "Machine", "PictureDouble", "mean_level"]
 
@@ -209,7 +210,8 @@ class Machine:
         self.files: dict[str, ModelFile] = dict(bundle.manifest.files)
         self.put(MODEL, plan_for(self.double.version).encode())
         plan = plan_for(self.double.version, pictures=SIZE).encode()
-        self.put(PREPROCESS_PLANS[self.double.module.__name__], plan, batch=(1, 1, 1))
+        library: Any = self.double.module.__name__
+        self.put(plan_name("preprocess", library), plan, batch=(1, 1, 1))
 
     def put(self, name: str, data: bytes, **changes: Any) -> None:
         """Let the bundle hold a plan; `changes` are of its EngineInfo."""

@@ -12,6 +12,7 @@ from tiny_bundle import tiny_model, write_tiny_bundle
 
 from tsm_runtime.backends import onnxruntime_module
 from tsm_runtime.backends.base import Backend, BlockingBackend, Scores
+from tsm_runtime.backends.cuda.gpu import Gpu
 from tsm_runtime.backends.tensorrt import rebuild
 from tsm_runtime.backends.tensorrt.build import BuiltPlan
 from tsm_runtime.backends.tensorrt.build_options import BuildOptions
@@ -168,6 +169,33 @@ def test_an_altered_plan_is_built_again(bundle: Bundle, monkeypatch: pytest.Monk
     )
     open_requested(bundle, BackendRequest(backend="tensorrt", rebuild=True))
     assert load_bundle(bundle.path).model_bytes("model.fp16.plan") == b"new"
+
+
+@pytest.mark.parametrize(
+    ("device", "first"),
+    [(0, "model.fp16.plan"), (1, "model.fp16.sm86.plan"), (2, "model.fp16.plan"), (3, "model.fp16.plan")],
+)
+def test_the_plan_for_this_kind_of_gpu_is_tried_first(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: int, first: str
+) -> None:
+    """GPUs 0 and 1 have a plan of their kind, 2 has none, and 3 is not there."""
+    files = dict(bundle.manifest.files)
+    for name, capability in (("model.fp16.plan", "9.0"), ("model.fp16.sm86.plan", "8.6")):
+        made = msgspec.structs.replace(engine(), compute_capabilities=(capability,))
+        files[name] = msgspec.structs.replace(files["model.fp16.plan"], engine=made)
+    files["model.fp16.plan.old"] = files["model.fp16.plan"]
+    manifest = msgspec.structs.replace(bundle.manifest, files=files)
+    several = msgspec.structs.replace(bundle, manifest=manifest)
+
+    def find(number: int) -> Gpu:
+        if number == 3:
+            raise BackendError("no GPU 3")
+        return Gpu(name="some GPU", compute_capability=("9.0", "8.6", "12.0")[number])
+
+    monkeypatch.setattr(choice, "find_gpu", find)
+    found = choice._plans(several, BackendRequest(backend="tensorrt", device=device))
+    assert found[0] == first
+    assert sorted(found) == ["model.fp16.plan", "model.fp16.sm86.plan"]
 
 
 def test_no_gpu_is_an_error_where_tensorrt_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

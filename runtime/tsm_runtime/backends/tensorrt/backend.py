@@ -89,7 +89,7 @@ class TensorrtBackend:
         data = bundle.model_bytes(name)
         info = self._info = engine_info(bundle, name)
         self._trt = import_library(info.library)
-        self._memory = memory or open_device(device)
+        self._memory, self._index = memory or open_device(device), device
         self._held = ExitStack()
         """Gives back what was taken, the last first."""
         self._close = weakref.finalize(self, _release, self._memory, self._held)
@@ -170,7 +170,9 @@ class TensorrtBackend:
         with self._lock:
             if not self._close.alive:
                 raise ValueError(f"{self.name}: closed")
-            return open_drawer(bundle, self._info, self._memory, self._held, rebuild=rebuild)
+            return open_drawer(
+                bundle, self._info, self._memory, self._held, rebuild=rebuild, device=self._index
+            )
 
     def close(self) -> None:
         """Wait for batches in flight and release all resources; a second call does nothing."""

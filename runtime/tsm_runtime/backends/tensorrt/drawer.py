@@ -19,13 +19,14 @@ from tsm_runtime.backends.tensorrt.library import Heard, import_library, listeni
 from tsm_runtime.backends.tensorrt.picture_plan import load_picture_plan
 from tsm_runtime.backends.tensorrt.plan import SMALLER, letting_go
 from tsm_runtime.backends.tensorrt.plan_fit import engine_info, require_fit
+from tsm_runtime.backends.tensorrt.plan_names import plan_name, plans_for_gpu
 from tsm_runtime.backends.tensorrt.progress import build_bar
 from tsm_runtime.backends.tensorrt.rebuild import build_picture_plan, store_plan
 from tsm_runtime.backends.tensorrt.slots import hold
 from tsm_runtime.bundle.bundle import Bundle, load_bundle
 from tsm_runtime.bundle.manifest import EngineInfo
 from tsm_runtime.errors import BackendError, BundleError, OutOfMemoryError, RunError
-from tsm_runtime.video.preprocess import PREPROCESS_PLANS, VIEW_SHAPES, PictureView
+from tsm_runtime.video.preprocess import VIEW_SHAPES, PictureView
 
 _log = logging.getLogger("tsm_runtime")
 
@@ -177,7 +178,13 @@ class TensorrtDrawer:
 
 
 def open_drawer(
-    bundle: Bundle, like: EngineInfo, memory: DeviceMemory, held: ExitStack, *, rebuild: bool = False
+    bundle: Bundle,
+    like: EngineInfo,
+    memory: DeviceMemory,
+    held: ExitStack,
+    *,
+    rebuild: bool = False,
+    device: int = 0,
 ) -> TensorrtDrawer:
     """Open the plan of pictures beside a plan of clips.
 
@@ -187,11 +194,13 @@ def open_drawer(
         memory: of the GPU.
         held: closes the drawer.
         rebuild: see `TensorrtBackend.open_drawer`.
+        device: number of the GPU, to build on.
 
     Raises:
         BundleError, BackendError: as `TensorrtBackend.open_drawer`.
     """
-    name = PREPROCESS_PLANS[like.library]
+    plans = plans_for_gpu(bundle.manifest.files, "preprocess", like.library, memory.gpu.compute_capability)
+    name = plans[0] if plans else plan_name("preprocess", like.library)
     try:
         drawer = _open(bundle, name, memory)
     except BundleError as error:
@@ -199,7 +208,7 @@ def open_drawer(
             raise
         _log.warning(f"building {name} again: {error}")
         with build_bar(name) as progress:
-            built = build_picture_plan(bundle, like, progress=progress)
+            built = build_picture_plan(bundle, like, progress=progress, device=device)
         # The plan of clips may have been stored since this bundle was read.
         drawer = _open(store_plan(load_bundle(bundle.path), name, built), name, memory)
     held.callback(drawer.close)

@@ -50,7 +50,7 @@ def rebuild_plan(
 
 
 def build_picture_plan(
-    bundle: Bundle, like: EngineInfo, *, progress: BuildProgress | None = None
+    bundle: Bundle, like: EngineInfo, *, progress: BuildProgress | None = None, device: int = 0
 ) -> BuiltPlan:
     """Build a plan of a bundle's `preprocess.onnx` for this machine, also of a bundle that has none yet.
 
@@ -58,6 +58,7 @@ def build_picture_plan(
         bundle: with that file.
         like: of one of its plans of clips, whose library and options are taken.
         progress: as of `build_plan`.
+        device: number of the GPU.
 
     Raises:
         BundleError: the file is missing or altered.
@@ -65,7 +66,7 @@ def build_picture_plan(
     """
     return build_plan(
         bundle.model_bytes(PREPROCESS_MODEL),
-        for_pictures(options_of(like)),
+        for_pictures(options_of(like, device)),
         library=like.library,
         precision="fp32",
         progress=progress,
