@@ -29,7 +29,7 @@ from tsm_train.model.pretrained import DEMO_FILE
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.sections.data import DataConfig
-from tsm_train.synthetic import draw_dataset
+from tsm_train.synthetic.dataset import draw_dataset
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 
 CONFIG = Path(__file__).parent / "configs" / "drawn.toml"
