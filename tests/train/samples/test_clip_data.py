@@ -238,10 +238,10 @@ def test_labels_that_mean_another_in_a_mirror_are_exchanged(head: str) -> None:
 def test_labels_without_meaning_in_a_mirror_are_not_mirrored() -> None:
     class Ramp(Clock):
         def read(self, indices: np.ndarray) -> np.ndarray:
-            row = np.arange(self.size, dtype=np.uint8)[None, None, :, None]
-            return np.broadcast_to(row, (len(indices), self.size, self.size, 3)).copy()
+            row = np.arange(self.shape[1], dtype=np.uint8)[None, None, :, None]
+            return np.broadcast_to(row, (len(indices), *self.shape)).copy()
 
-    ramp = Ramp(Path("ramp"), 32, False, np.zeros(51, np.int64), np.arange(50) / 25, 2.0)
+    ramp = Ramp(Path("ramp"), (32, 32, 3), False, np.zeros(51, np.int64), np.arange(50) / 25, 2.0)
     augment = AugmentConfig(flip=1.0, crop_scale=1, color=0, time_jitter=0, never_flip=("walk",))
     data = ClipDataset([(annotated(("walk", 0, 1), ("wave", 1, 2)), ramp)], LABELS, config(augment))
     first_columns = [int(data[0, index][0][0, 0, 0, 0]) for index in range(4)]
