@@ -25,7 +25,8 @@ from tsm_runtime.bundle.finding import demo_folder
 from tsm_runtime.commands.demo import run_demo
 from tsm_train.config import Config, load_config
 from tsm_train.data.dataset import open_data
-from tsm_train.synthetic import VideoTruth, draw_dataset, draw_video
+from tsm_train.synthetic.dataset import draw_dataset
+from tsm_train.synthetic.video import VideoTruth, draw_video
 from tsm_train.training.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -10,6 +10,7 @@ Run after `make demo-model`:
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -29,7 +30,7 @@ from tsm_train.model.pretrained import DEMO_FILE
 from tsm_train.model.tsm import TSM
 from tsm_train.samples.clips import Labels
 from tsm_train.sections.data import DataConfig
-from tsm_train.synthetic import draw_dataset
+from tsm_train.synthetic.dataset import draw_dataset
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 
 CONFIG = Path(__file__).parent / "configs" / "drawn.toml"
@@ -40,6 +41,9 @@ _INVERTED = {"conv_pw": "bn1", "conv_dw": "bn2", "conv_pwl": "bn3"}
 
 def main() -> None:
     """Write the weights and print how far the rebuilt network is from the bundle's."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     bundle = load_bundle(demo_folder() / "bundle")
     manifest = bundle.manifest
     data = DataConfig(annotations="ground_truth.json", videos="videos")

@@ -36,7 +36,7 @@ from tsm_runtime.models.opening import open_member
 from tsm_runtime.pipeline.run import run
 from tsm_runtime.results import Segment
 from tsm_runtime.segments.decoding.settings import Decoding
-from tsm_train.data.places import find_video
+from tsm_train.data.video_files import find_video
 
 TIOU_THRESHOLDS = (0.5, 0.75, 0.95)
 

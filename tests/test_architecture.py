@@ -1,7 +1,8 @@
-"""docs/architecture.md names the folders and modules that are there."""
+"""docs/architecture.md names the folders and modules that are there, and imports the names that are."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -30,3 +31,38 @@ def test_every_module_on_the_five_ways_is_there() -> None:
     assert len(modules) > 30
     files = {str(path.relative_to(package))[:-3] for package in PACKAGES for path in package.rglob("*.py")}
     assert [name for name in modules if name not in files] == []
+
+
+def names_of(module: Path) -> set[str]:
+    """Return what a module offers: its own names, imported ones included, and the modules beside it."""
+    names = {path.stem for path in module.parent.iterdir()} if module.stem == "__init__" else set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Constant) and module.parent.name == "tsm_runtime":
+            names.add(str(node.value))  # __all__ of names that are imported on demand
+    return names
+
+
+def test_names_that_are_imported_exist() -> None:
+    """Also in programs that no test runs, such as benchmarks."""
+    modules = {
+        ".".join((package.name, *path.relative_to(package).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): path
+        for package in PACKAGES
+        for path in package.rglob("*.py")
+    }
+    offered = {name: names_of(path) for name, path in modules.items()}
+    wrong = []
+    for folder in (*PACKAGES, ROOT / "benchmarks", ROOT / "examples", ROOT / "tests"):
+        for path in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tsm_"):
+                    missing = {alias.name for alias in node.names} - offered.get(node.module or "", set())
+                    wrong += [f"{path.relative_to(ROOT)}:{node.lineno}: {name}" for name in missing]
+    assert wrong == []

@@ -17,6 +17,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from entry import run_main
 from media import write_levels
 
 from tsm_export import onnx_models as onnx_files
@@ -167,14 +168,9 @@ def tsm_export(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
 ) -> tuple[int, str]:
     """Run the entry point in this process; return exit code and standard error."""
-    monkeypatch.setattr(sys, "argv", ["tsm-export", *map(str, words)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "Traceback" not in shown.err
-    return int(caught.value.code or 0), shown.err
+    done = run_main("tsm-export", cli.main, monkeypatch, capsys, *words)
+    assert done.out == ""
+    return done.code, done.err
 
 
 def test_signature_of_the_graph(graph: bytes) -> None:

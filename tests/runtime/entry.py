@@ -39,3 +39,20 @@ def command(
         return Outcome(int(left.value.code or 0), out, err)
 
     return call
+
+
+def run_main(
+    name: str,
+    main: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: object,
+) -> Outcome:
+    """Run `main` once, in a test that captures what Python writes; a traceback is a failure."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        main()
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    return Outcome(int(left.value.code or 0), shown.out, shown.err)

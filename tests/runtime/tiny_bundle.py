@@ -54,6 +54,22 @@ def tiny_model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def with_constants(**values: object) -> onnx.ModelProto:
+    """The tiny model with other values of constants: white, sharpness, action_centres, scene_centres."""
+    model = tiny_model()
+    for tensor in model.graph.initializer:
+        if tensor.name in values:
+            value = np.asarray(values[tensor.name], np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    return model
+
+
+def softer_model() -> onnx.ModelProto:
+    """The tiny model with less certain scores, and another centre of the first action."""
+    centres = np.array([ACTION_CENTRES], np.float32) + np.float32([[0.2, 0.0, 0.0]])
+    return with_constants(sharpness=-9, action_centres=centres)
+
+
 def tiny_manifest(model: bytes) -> dict[str, object]:
     digest = hashlib.sha256(model).hexdigest()
     return {

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+from entry import run_main
 
 from tsm_runtime.errors import UsageError
 from tsm_train.commands import train as cli
@@ -19,16 +19,6 @@ PAPER = {
     "x360-multi-32x8d-t0.5": ("resnext101_32x8d", 0.5, True),
     "x360-multi-64x4d-t0.5": ("resnext101_64x4d", 0.5, True),
 }
-
-
-def tsm_train(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["tsm-train", *map(str, words)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    shown = capsys.readouterr()
-    return int(caught.value.code or 0), shown.out, shown.err
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -75,11 +65,11 @@ def test_the_rows_differ_in_nothing_else(tmp_path: Path) -> None:
 
 
 def test_list_and_show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = tsm_train(monkeypatch, capsys, "--list")
+    code, out, err = run_main("tsm-train", cli.main, monkeypatch, capsys, "--list")
     assert (code, err) == (0, "")
     assert [line.split("\t")[0] for line in out.splitlines()] == list(preset_names())
     assert all(line.split("\t")[1] for line in out.splitlines())
-    code, out, err = tsm_train(monkeypatch, capsys, "--show", "x360-multi-64x4d-t0.5")
+    code, out, err = run_main("tsm-train", cli.main, monkeypatch, capsys, "--show", "x360-multi-64x4d-t0.5")
     assert (code, out, err) == (0, preset_path("x360-multi-64x4d-t0.5").read_text(), "")
 
 
@@ -89,7 +79,7 @@ def test_names_that_do_not_exist(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         " 'x360-multi-64x4d-t0.5'? tsm-train --list shows them\n"
     )
     for words in (["--show", "x360-multi-64x4d-t0.50"], ["x360-multi-64x4d-t0.50", "--data", "."]):
-        assert tsm_train(monkeypatch, capsys, *words) == (2, "", expected)
+        assert run_main("tsm-train", cli.main, monkeypatch, capsys, *words) == (2, "", expected)
     with pytest.raises(UsageError, match="no shipped configuration; tsm-train --list"):
         preset_path("zzzzzzzzzz")
 
@@ -97,7 +87,7 @@ def test_names_that_do_not_exist(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_a_shipped_one_needs_data(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = tsm_train(monkeypatch, capsys, "cpu-lite0-multi-t0.5")
+    code, _, err = run_main("tsm-train", cli.main, monkeypatch, capsys, "cpu-lite0-multi-t0.5")
     assert (code, err) == (
         2,
         "tsm-train: cpu-lite0-multi-t0.5: a shipped configuration needs --data, the folder of the data set\n",
@@ -108,12 +98,12 @@ def test_resume_or_force(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     words = ["cpu-lite0-multi-t0.5", "--data", tmp_path, "-o", tmp_path]
-    code, _, err = tsm_train(monkeypatch, capsys, *words, "--resume", "--force")
+    code, _, err = run_main("tsm-train", cli.main, monkeypatch, capsys, *words, "--resume", "--force")
     assert (code, err.count("\n")) == (2, 1)
     folder = tmp_path / "cpu-lite0-multi-t0.5"
     folder.mkdir()
     (folder / "resume.ckpt").touch()
-    code, _, err = tsm_train(monkeypatch, capsys, *words)
+    code, _, err = run_main("tsm-train", cli.main, monkeypatch, capsys, *words)
     assert (code, err) == (
         2,
         f"tsm-train: {folder}: holds an unfinished run; --resume continues it, --force starts again\n",
@@ -131,6 +121,6 @@ def test_a_shipped_one_trains_on_a_folder(
         *("--set", f"data.cache={drawn_data}/cache"),
     ]
     words = ["cpu-mobilenet-multi-t0.5", "--data", drawn_data, "-o", tmp_path, "--device", "cpu", *smaller]
-    code, out, err = tsm_train(monkeypatch, capsys, *words)
+    code, out, err = run_main("tsm-train", cli.main, monkeypatch, capsys, *words)
     assert (code, out) == (0, ""), err
     assert (tmp_path / "cpu-mobilenet-multi-t0.5" / "best.safetensors").exists()

@@ -82,9 +82,9 @@ def check_one_view(ensemble: Ensemble) -> None:
             together.
     """
     for name in ("view", "offset_seconds"):
-        told = {getattr(member, name) or None for member in ensemble.members}
-        if len(told) > 1:
-            shown = ", ".join(sorted(str(value) for value in told - {None}))
+        given = {getattr(member, name) or None for member in ensemble.members}
+        if len(given) > 1:
+            shown = ", ".join(sorted(str(value) for value in given - {None}))
             raise UsageError(
                 f"the members differ in {name} ({shown}): give the videos of a capture with --capture or"
                 " --view, not one video for all"

@@ -266,8 +266,8 @@ def _report(found: Fit, members: Sequence[ResultFile], num_true_videos: int, cal
             f"({counted(num_true_videos - found.num_videos, 'more video')} of the ground truth in no member)"
         )
     lines += [f"  {name:<{width}}  {_percent(value):>6}" for name, value in rows]
-    lines.append(f"cross-validated - best member:   {_told_gain(found.over_best)}")
-    lines.append(f"cross-validated - equal weights: {_told_gain(found.over_equal)}")
+    lines.append(f"cross-validated - best member:   {_describe_gain(found.over_best)}")
+    lines.append(f"cross-validated - equal weights: {_describe_gain(found.over_equal)}")
     unclear = [
         name
         for name, gain in (("best member", found.over_best), ("equal weights", found.over_equal))
@@ -293,5 +293,5 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def _told_gain(gain: MapGain) -> str:
+def _describe_gain(gain: MapGain) -> str:
     return f"{100 * gain.value:+.2f} (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"

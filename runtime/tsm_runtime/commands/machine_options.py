@@ -98,5 +98,5 @@ class MachineFlags:
             num_threads=self.threads,
             parallel_calls=2,
             device=self.devices[0],
-            tell=not quiet and (self.backend == "auto" or is_terminal(sys.stderr)),
+            announce=not quiet and (self.backend == "auto" or is_terminal(sys.stderr)),
         )

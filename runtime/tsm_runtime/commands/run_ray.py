@@ -65,7 +65,7 @@ def _predictor(run: CheckedRun, cluster: RayOptions) -> dict[str, object]:
     threads = run.backend.num_threads or max(1, round(cluster.worker_cpus))
     return {
         "bundle": msgspec.structs.replace(run.ensemble, members=members),
-        "backend": replace(run.backend, num_threads=threads, tell=False),
+        "backend": replace(run.backend, num_threads=threads, announce=False),
         "overrides": request.overrides(),
         "options": run.options,
         "hwdec": request.machine.hwdec,

@@ -36,7 +36,7 @@ class BackendRequest:
         num_threads: threads on a CPU; None: all cores.
         parallel_calls: parallel calls of onnxruntime on a CPU; more than one for files, where throughput
             matters and latency does not.
-        tell: report which file `auto` selected, on what it runs, and why.
+        announce: report which file `auto` selected, on what it runs, and why.
         device: number of the GPU, in CUDA's order.
 
     Raises:
@@ -48,7 +48,7 @@ class BackendRequest:
     rebuild: bool = False
     num_threads: int | None = None
     parallel_calls: int = 1
-    tell: bool = False
+    announce: bool = False
     device: int = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ def open_requested(bundle: Bundle, request: BackendRequest) -> Backend:
     if request.backend != "auto":
         return _open_onnx(bundle, request.backend, request).backend
     opened, why = _open_fastest(bundle, request)
-    if request.tell:
+    if request.announce:
         _log.warning(f"{bundle.path}: {opened.file} runs on {opened.backend.name} ({why})")
     return opened.backend
 
@@ -137,7 +137,7 @@ def _open_onnx(bundle: Bundle, engine: Engine, request: BackendRequest) -> _Open
     if precision is None:
         on_gpu = engine == "onnxruntime-cuda" and "model.fp16.onnx" in bundle.manifest.files
         precision = "fp16" if on_gpu else "fp32"
-    if precision == "int8" and engine == "onnxruntime" and request.tell:
+    if precision == "int8" and engine == "onnxruntime" and request.announce:
         _announce_int8(bundle)
     name = f"model.{'fp32' if precision == 'bf16' else precision}.onnx"
     if name == CLIP_MODEL and engine == "onnxruntime-cuda" and GPU_MODEL in bundle.manifest.files:

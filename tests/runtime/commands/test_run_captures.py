@@ -7,10 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from entry import Command, Outcome, command
-from fakes import ACTION_CENTRES
 from media import cut, write_levels
 
 from tsm_runtime.commands import fuse as fuse_cli
@@ -27,8 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     c1 has all views but monocular, two clips of the glasses; c2 lacks third_person; c3 has only monocular.
     """
     pytest.importorskip("onnx")
-    from onnx import numpy_helper
-    from tiny_bundle import tiny_model, write_tiny_bundle
+    from tiny_bundle import softer_model, write_tiny_bundle
 
     folder = tmp_path_factory.mktemp("captures")
     videos = {
@@ -44,13 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / "set" / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_levels(path, levels)
-    softer = tiny_model()
-    for constant in softer.graph.initializer:
-        if constant.name == "sharpness":
-            constant.CopyFrom(numpy_helper.from_array(np.asarray(np.float32(-9)), "sharpness"))
-        if constant.name == "action_centres":
-            centres = np.array([ACTION_CENTRES], np.float32) + np.float32([[0.2, 0.0, 0.0]])
-            constant.CopyFrom(numpy_helper.from_array(centres, "action_centres"))
+    softer = softer_model()
     reported: dict[str, Any] = {"format_version": 3}
     write_tiny_bundle(folder / "pan", view="panoramic", **reported)
     write_tiny_bundle(folder / "front", softer, view="third_person", **reported)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fakes import ACTION_CENTRES, ACTIONS, SCENES, BrightnessBackend, brightness_member
+from entry import Command, Outcome, command
+from fakes import ACTIONS, SCENES, BrightnessBackend, brightness_member
 from media import cut, write_levels, write_video
 
 from tsm_runtime.backends.base import Scores
@@ -277,14 +277,6 @@ def test_a_weight_that_is_none(video: Path) -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
 AB = ("-m", "a", "-m", "b")
 
 
@@ -294,7 +286,7 @@ def call(
     tmp_path: Path,
     video: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    capfdbinary: pytest.CaptureFixture[bytes],
 ) -> Command:
     """`tsm-run` and `tsm-fuse` in a folder with scene.mp4, short.mp4 and the bundles a to e."""
     monkeypatch.chdir(tmp_path)
@@ -304,33 +296,18 @@ def call(
     Path("scene.mp4").symlink_to(video)
     write_levels(Path("short.mp4"), [(20, 0.72)])
 
-    def run_command(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", [*map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            {"tsm-run": cli.main, "tsm-fuse": fuse_cli.main}[str(arguments[0])]()
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return Outcome(int(left.value.code or 0), captured.out, captured.err)
-
-    return run_command
+    mains = {"tsm-run": cli.main, "tsm-fuse": fuse_cli.main}
+    return lambda name, *arguments: command(name, mains[name], monkeypatch, capfdbinary)(*arguments)
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundles: a, b (less sharp), c (as b, t = 1), d (other labels), e (a label in another case)."""
     pytest.importorskip("onnx")
-    from onnx import numpy_helper
-    from tiny_bundle import tiny_model, write_tiny_bundle
+    from tiny_bundle import softer_model, write_tiny_bundle
 
     folder = tmp_path_factory.mktemp("models")
-    softer = tiny_model()
-    for constant in softer.graph.initializer:
-        if constant.name == "sharpness":
-            constant.CopyFrom(numpy_helper.from_array(np.asarray(np.float32(-9)), "sharpness"))
-        if constant.name == "action_centres":
-            centres = np.array([ACTION_CENTRES], np.float32) + np.float32([[0.2, 0.0, 0.0]])
-            constant.CopyFrom(numpy_helper.from_array(centres, "action_centres"))
+    softer = softer_model()
     write_tiny_bundle(folder / "a")
     write_tiny_bundle(folder / "b", softer)
     write_tiny_bundle(folder / "c", softer, interval_seconds=1.0)

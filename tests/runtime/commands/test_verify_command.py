@@ -45,7 +45,7 @@ from tsm_runtime.verification.clip_sets import noise_clips, video_clips
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from tiny_bundle import NUM_FRAMES, SIZE, tiny_manifest, tiny_model  # noqa: E402
+from tiny_bundle import NUM_FRAMES, SIZE, tiny_manifest, tiny_model, with_constants  # noqa: E402
 
 DARK, GREY, BRIGHT = 20, 128, 235
 SCENE = [(DARK, 1.0), (GREY, 0.5), (BRIGHT, 1.5)]
@@ -71,27 +71,18 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- models and bundles ---------------------------------------------------------------------------
 
 
-def with_constant(name: str, value: object) -> Any:
-    """The tiny model with another value of a constant: white, sharpness, action_centres, scene_centres."""
-    model = tiny_model()
-    for tensor in model.graph.initializer:
-        if tensor.name == name:
-            tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32), name))
-    return model
-
-
 def off_model() -> Any:
     """The sharpness is off by one percent."""
-    return with_constant("sharpness", -SHARPNESS * 1.01)
+    return with_constants(sharpness=-SHARPNESS * 1.01)
 
 
 def wrong_model() -> Any:
     """Says bright for dark."""
-    return with_constant("action_centres", [[0.9, 0.1, 0.5]])
+    return with_constants(action_centres=[[0.9, 0.1, 0.5]])
 
 
 def nan_model() -> Any:
-    return with_constant("scene_centres", [[np.nan, 1.0]])
+    return with_constants(scene_centres=[[np.nan, 1.0]])
 
 
 def leaking_model() -> Any:
@@ -134,7 +125,7 @@ def squeezing_model() -> Any:
 
 def wider_model() -> Any:
     """Knows four actions."""
-    model = with_constant("action_centres", [[0.1, 0.9, 0.5, 0.3]])
+    model = with_constants(action_centres=[[0.1, 0.9, 0.5, 0.3]])
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 4
     return model
 

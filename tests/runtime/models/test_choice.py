@@ -269,7 +269,7 @@ def test_cuda_by_name_is_used_or_an_error(bundle: Bundle, opened: list[tuple[str
 def test_auto_tries_a_plan_then_cuda_then_the_cpu_and_says_why(
     bundle: Bundle, opened: list[tuple[str, str, bool]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    open_requested(bundle, BackendRequest(tell=True))
+    open_requested(bundle, BackendRequest(announce=True))
     assert opened == [
         ("model.fp16.plan", "", False),
         ("model.fp16.onnx", "onnxruntime-cuda", False),
@@ -286,7 +286,7 @@ def test_auto_takes_cuda_where_it_runs(
     bundle: Bundle, opened: list[tuple[str, str, bool]], caplog: pytest.LogCaptureFixture
 ) -> None:
     choice.open_model.runs_cuda.append(True)  # type: ignore[attr-defined]
-    open_requested(bundle, BackendRequest(tell=True))
+    open_requested(bundle, BackendRequest(announce=True))
     assert opened[-1] == ("model.fp16.onnx", "onnxruntime-cuda", False)
     assert caplog.messages[-1] == (
         f"{bundle.path}: model.fp16.onnx runs on onnxruntime-cuda model.fp16.onnx (a GPU, and no plan for it)"
@@ -316,11 +316,11 @@ def test_bf16_is_for_openvino(backend: choice.BackendName) -> None:
         BackendRequest(backend=backend, precision="bf16")
 
 
-@pytest.mark.parametrize("tell", [True, False])
+@pytest.mark.parametrize("announce", [True, False])
 def test_int8_without_vnni_is_announced(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tell: bool
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, announce: bool
 ) -> None:
-    request = BackendRequest(backend="onnxruntime", precision="int8", tell=tell)
+    request = BackendRequest(backend="onnxruntime", precision="int8", announce=announce)
     for instructions in ("AVX-512 VNNI", "no VNNI"):
         monkeypatch.setattr(onnxruntime_module, "_saturates", lambda: instructions == "no VNNI")  # noqa: B023
         monkeypatch.setattr(onnxruntime_module, "_cpu_flags", lambda: frozenset({"avx512_vnni"}))
@@ -329,7 +329,7 @@ def test_int8_without_vnni_is_announced(
         backend = open_requested(bundle, request)
         assert backend.name.endswith(f"CPU, int8, {instructions}")
         announced = "1.9 times as fast as fp32 on this processor" in caplog.text
-        assert announced == (tell and instructions == "no VNNI")
+        assert announced == (announce and instructions == "no VNNI")
     onnxruntime_module.integer_instructions.cache_clear()
 
 

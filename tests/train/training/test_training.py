@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from entry import run_main
 
 from tsm_runtime.bundle.bundle import load_bundle
 from tsm_runtime.errors import BackendError, RunError, UsageError, VideoError
@@ -96,14 +97,9 @@ def tsm_train(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
 ) -> tuple[int, str]:
     """Run the entry point in this process; return exit code and standard error."""
-    monkeypatch.setattr(sys, "argv", ["tsm-train", *map(str, words)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "Traceback" not in shown.err
-    return int(caught.value.code or 0), shown.err
+    done = run_main("tsm-train", cli.main, monkeypatch, capsys, *words)
+    assert done.out == ""
+    return done.code, done.err
 
 
 def change_truth(folder: Path, change: Any) -> None:

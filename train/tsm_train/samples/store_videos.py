@@ -30,7 +30,7 @@ _SAMPLED_FRAMES = 3
 _SAMPLED_SECONDS = 5.0  # into the video: the very first frames are often black
 _USUAL_RATE = 30.0
 _ABANDONED_SECONDS = 3600.0
-_TOLD_BYTES = 2**30
+_REPORTED_BYTES = 2**30
 """A store that takes less is not worth a line."""
 
 
@@ -119,7 +119,7 @@ def _check_space(store: FrameStore, videos: Sequence[TrainingVideo]) -> None:
             f"{what}, where {_size_text(free)} are free\nset data.cache to a folder on another disk{jpeg}, or"
             " store.size to a smaller one"
         )
-    if needed >= _TOLD_BYTES:
+    if needed >= _REPORTED_BYTES:
         _log.warning(f"decoding: {what} ({_size_text(free)} are free)")
 
 

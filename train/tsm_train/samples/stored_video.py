@@ -56,7 +56,7 @@ class StoredVideo:
         offsets: (F+1,) int64, where each picture begins in the file, and where the last ends.
         times: (F,) float64 presentation times in seconds.
         duration_seconds: last time + duration of the last frame.
-        cuts: times at which the clock of the video begins anew; no clip crosses one.
+        cuts: times at which the clock of the video begins again; no clip crosses one.
     """
 
     path: Path

@@ -106,9 +106,8 @@ def train(
         with _quiet_lightning():
             goes_on = str(folder / RESUME) if resume else None
             trainer.fit(run, datamodule=clips, ckpt_path=goes_on, weights_only=True)
-        if not trainer.is_global_zero:
-            return output.best_metrics
-        return output.best_metrics | _train_more(config, folder, data, show_progress)
+        more = _train_more(config, folder, data, show_progress) if trainer.is_global_zero else {}
+        return output.best_metrics | more
 
 
 def _train_more(config: Config, folder: Path, data: TrainingData, show_progress: bool) -> dict[str, float]:
