@@ -31,11 +31,11 @@ from tsm_runtime.verification.survey import survey_bundle
 from tsm_runtime.verification.verify import verify
 from tsm_runtime.video.finding import VideoInput
 from tsm_train.config import Config, load_config
-from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.data.dataset import TrainingData, open_data
 from tsm_train.data.video import TrainingVideo
 from tsm_train.head.features import Piece
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.training.checkpoint import Checkpoint, build_model, save_checkpoint
 from tsm_train.views.checkpoint import VIEWS_FILE, load_views
 from tsm_train.views.moments import Moments, read_moments

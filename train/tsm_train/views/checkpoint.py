@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.samples.clips import Labels
+from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.tensor_files import FieldsFile
 from tsm_train.views.network import ViewJoinNet, ViewProbabilities
 

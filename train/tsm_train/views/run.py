@@ -16,7 +16,6 @@ from tsm_runtime.results import IntervalScores, Segment
 from tsm_runtime.segments.find import find_segments
 from tsm_runtime.segments.rules import SegmentRules
 from tsm_train.config import Config
-from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.data.dataset import TrainingData
 from tsm_train.fitting import fit_one_cycle
 from tsm_train.head.checkpoint import weights_sha256
@@ -24,6 +23,7 @@ from tsm_train.head.features import FeatureCache
 from tsm_train.head.train import FEATURES
 from tsm_train.samples.clips import Labels
 from tsm_train.samples.frame_store import FrameStore
+from tsm_train.sections.after_backbone import ViewsConfig
 from tsm_train.training.checkpoint import load_checkpoint
 from tsm_train.training.losses import action_loss, scene_loss
 from tsm_train.training.validation import TIOU_THRESHOLDS, TorchBackend
