@@ -95,7 +95,9 @@ class TrainingConfig:
             # ImageNet's weights know no shift.
             model["shift"] = self.previous is not None and _has_shift(self.previous.parent)
             train: dict[str, Any] = {}
-            head: dict[str, Any] = {"epochs": 40, "passes": 2, "folds": self._folds}
+            # A network that was trained on these videos knows them too well to choose by them.
+            folds = 0 if model["shift"] else self._folds
+            head: dict[str, Any] = {"epochs": 40, "passes": 2, "folds": folds}
         else:
             train = {
                 "epochs": _EPOCHS,

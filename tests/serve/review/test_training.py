@@ -134,9 +134,10 @@ def test_a_quick_training_keeps_the_shift_of_the_network(tmp_path: Path) -> None
     config = TrainingConfig(**about, num_training=1, num_validation=0)
     assert tomllib.loads(config.text)["model"]["shift"] is False
     previous = tmp_path / "best.safetensors"
-    config = TrainingConfig(**about, num_training=1, num_validation=0, previous=previous)
+    config = TrainingConfig(**about, num_training=5, num_validation=0, previous=previous)
     (tmp_path / "config.json").write_text('{"model": {"shift": true}}')
     assert tomllib.loads(config.text)["model"]["shift"] is True
+    assert tomllib.loads(config.text)["head"]["folds"] == 0  # it was trained on these videos
 
 
 def test_the_next_training_starts_from_the_last(trainings: Trainings) -> None:
