@@ -297,7 +297,7 @@ def test_a_store_that_does_not_fit_is_refused_before_decoding(
 def test_a_large_store_is_reported(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store_videos, "_TOLD_BYTES", 1000)
+    monkeypatch.setattr(store_videos, "_REPORTED_BYTES", 1000)
     store_videos.store_videos(FrameStore(tmp_path / "store", 32, RAW), [training_video(video)])
     assert "decoding: 150 frames of 1 video take about 460.8 kB in " in caplog.text
 
